@@ -1,0 +1,94 @@
+"""Batch: tasks submitted together by one client, and what is recorded of it. Owns the batch's
+identity and what its counts mean; not how they are kept (`taskfleet.ports.TaskMonitor`)."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+
+import msgspec
+
+from taskfleet.bundle import Tally
+
+ID_LENGTH = 26
+
+
+class BatchStatus(StrEnum):
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    CANCELLED = "CANCELLED"
+
+
+class BatchRecord(msgspec.Struct, frozen=True):
+    """What `Task_Monitor` holds of a batch.
+
+    A batch arrives in one part, or in several that are handed in one after the other. A part is
+    *recorded* (counted in `total`, `bundles` and `part_hashes`) before it is *enqueued* (counted
+    in `parts_enqueued`), so that a submission cut short between the two can be sent again.
+    `estimates` are the expected seconds of a task by kind with which the bundles were cut, kept so
+    that the same part is always cut the same way. Times are epoch seconds, UTC.
+    """
+
+    batch_id: str
+    client_id: str
+    name: str | None
+    created_at: float
+    total: int
+    bundles: int
+    part_hashes: list[str]
+    closed: bool
+    parts_enqueued: int = 0
+    estimates: dict[str, float] = {}
+    tally: Tally = Tally()
+    started_at: float | None = None
+    progressed_at: float | None = None
+    cancelled_at: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task of it has a result and none can join."""
+        return self.closed and self.tally.total >= self.total
+
+    @property
+    def status(self) -> BatchStatus:
+        if self.cancelled_at is not None:
+            return BatchStatus.CANCELLED
+        if self.finished:
+            return BatchStatus.DONE
+        if self.started_at is not None or self.tally.total:
+            return BatchStatus.RUNNING
+        return BatchStatus.QUEUED
+
+    @property
+    def finished_at(self) -> float | None:
+        """When the last result was counted."""
+        return self.progressed_at if self.finished else None
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds until the end at the pace so far; None while there is no pace, 0 at the end."""
+        if self.finished:
+            return 0.0
+        if self.started_at is None or not self.tally.total or self.cancelled_at is not None:
+            return None
+        elapsed = max(now - self.started_at, 0.0)
+        return elapsed * (self.total - self.tally.total) / self.tally.total
+
+
+def keyed_batch_id(client_id: str, idempotency_key: str) -> str:
+    """The id of the batch that this client submits under this key: a hash, so that sending again
+    finds the same batch without an index."""
+    digest = hashlib.sha256(f"{client_id}\n{idempotency_key}".encode()).digest()
+    return _readable(digest)
+
+
+def random_batch_id(random_bytes: bytes) -> str:
+    """An id from at least 16 random bytes."""
+    return _readable(hashlib.sha256(random_bytes).digest())
+
+
+def _readable(digest: bytes) -> str:
+    """26 characters of Crockford's base 32: no I, L, O or U to misread, 130 bits."""
+    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+    number = int.from_bytes(digest, "big")
+    return "".join(alphabet[(number >> 5 * i) & 31] for i in range(ID_LENGTH))

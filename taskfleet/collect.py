@@ -1,0 +1,45 @@
+"""Keeping a batch's progress from the responses on `Processed_Task`. Owns what a response counts
+for; that each counts once is the monitor's promise (`TaskMonitor.record_progress`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from taskfleet.bundle import LegacyResponseMessage, Tally, bundle_number, decode_response
+from taskfleet.errors import Undecodable
+from taskfleet.log import fields
+from taskfleet.ports import Clock, TaskMonitor
+
+_log = logging.getLogger(__name__)
+
+
+def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> list[str]:
+    """Count the responses, given as message id -> body. Returns the ids of those that are not for
+    this reader and should stay on the queue: answers to programs of 2014, which read it
+    themselves. Raises TransientError when the table would not have it: collect all again.
+    """
+    stay: list[str] = []
+    tallies: dict[str, dict[int, Tally]] = {}
+    for message_id, body in bodies.items():
+        try:
+            response = decode_response(body)
+            if isinstance(response, LegacyResponseMessage):
+                stay.append(message_id)
+                continue
+            number = bundle_number(response.job_id)
+        except (Undecodable, ValueError) as error:
+            # Nothing could ever count it; its bundle's item still holds the results.
+            _log.error(
+                "a response that cannot be read was dropped",
+                extra=fields("response_undecodable", message_id=message_id, reason=str(error)),
+            )
+            continue
+        tallies.setdefault(response.batch_id, {})[number] = Tally.of(response.results)
+    for batch_id, by_number in tallies.items():
+        if not monitor.record_progress(batch_id, by_number, clock.now()):
+            _log.warning(
+                "responses for an unknown batch were dropped",
+                extra=fields("batch_unknown", batch_id=batch_id, bundles=len(by_number)),
+            )
+    return stay

@@ -1,0 +1,224 @@
+"""What became of a batch: its status, its results page by page, its cancellation. Owns who may
+see what and the shapes that the HTTP API answers with; not HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from taskfleet.batch import BatchRecord, BatchStatus
+from taskfleet.bundle import job_id
+from taskfleet.errors import NotFound, UnknownKind
+from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
+from taskfleet.registry import Registry
+from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+
+PAGE_DEFAULT = 1_000
+PAGE_MAX = 5_000
+PAGE_MAX_BYTES = 4_000_000
+"""Of the rows' JSON: Lambda answers with at most 6 MB."""
+PAGE_MAX_BUNDLES = 1_000
+BATCHES_PAGE_MAX = 100
+WAIT_MAX_S = 25.0
+_WAIT_FIRST_POLL_S = 0.03
+_WAIT_SLOWEST_POLL_S = 1.0
+
+
+class BatchView(msgspec.Struct, frozen=True):
+    """A batch as a client sees it; times are ISO 8601, UTC."""
+
+    batch_id: str
+    name: str | None
+    status: BatchStatus
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    created_at: str
+    finished_at: str | None
+    eta_s: float | None
+
+
+class BatchList(msgspec.Struct, frozen=True):
+    """Newest first; `cursor` is None on the last page."""
+
+    batches: list[BatchView]
+    cursor: str | None
+
+
+class ResultView(msgspec.Struct, frozen=True):
+    """A task as a client sees it. `task` is as it was submitted, in canonical form; `progress` is
+    `[done, total]` while a running task reports it."""
+
+    task_id: str
+    index: int
+    task: Any
+    status: TaskStatus
+    result: Any
+    error: str | None
+    attempts: int
+    started_at: str | None
+    duration_s: float | None
+    worker_id: str | None
+    progress: Any = None
+
+
+class ResultPage(msgspec.Struct, frozen=True):
+    """In order of index; `cursor` is None on the last page. A page may be short, even empty,
+    before the last. Tasks that no worker has reported on yet are not listed."""
+
+    results: list[ResultView]
+    cursor: str | None
+
+
+def view(batch: BatchRecord, now: float) -> BatchView:
+    eta_s = batch.eta_s(now)
+    return BatchView(
+        batch_id=batch.batch_id,
+        name=batch.name,
+        status=batch.status,
+        total=batch.total,
+        succeeded=batch.tally.succeeded,
+        failed=batch.tally.failed,
+        cancelled=batch.tally.cancelled,
+        created_at=_iso(batch.created_at) or "",
+        finished_at=_iso(batch.finished_at),
+        eta_s=None if eta_s is None else round(eta_s, 1),
+    )
+
+
+class Results:
+    """Reads batches on behalf of clients. Each method raises NotFound for a batch that does not
+    exist and for another client's alike."""
+
+    def __init__(
+        self, registry: Registry, monitor: TaskMonitor, store: ObjectStore, clock: Clock
+    ) -> None:
+        self._registry = registry
+        self._monitor = monitor
+        self._store = store
+        self._clock = clock
+
+    def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
+        """One read; with `wait_s` (at most 25) the answer is held until something changes or the
+        time is up."""
+        batch = self._own(batch_id, client_id)
+        now = self._clock.now()
+        deadline = now + min(wait_s, WAIT_MAX_S)
+        before = _visible_state(batch)
+        poll_s = _WAIT_FIRST_POLL_S
+        while now < deadline and not batch.finished and _visible_state(batch) == before:
+            self._clock.sleep(min(poll_s, deadline - now))
+            poll_s = min(poll_s * 1.5, _WAIT_SLOWEST_POLL_S)
+            batch = self._own(batch_id, client_id)
+            now = self._clock.now()
+        return view(batch, now)
+
+    def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
+        """ValueError for a cursor that is none of ours."""
+        page = self._monitor.batches(
+            client_id, limit=min(limit, BATCHES_PAGE_MAX), cursor=cursor or None
+        )
+        now = self._clock.now()
+        return BatchList([view(batch, now) for batch in page.items], page.cursor)
+
+    def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
+        """Tasks not yet started become CANCELLED; a finished batch stays as it is."""
+        self._own(batch_id, client_id)
+        now = self._clock.now()
+        batch = self._monitor.cancel_batch(batch_id, now)
+        return view(batch or self._own(batch_id, client_id), now)
+
+    def results(
+        self,
+        batch_id: str,
+        *,
+        client_id: str,
+        limit: int = PAGE_DEFAULT,
+        cursor: str | None = None,
+    ) -> ResultPage:
+        """Up to `limit` (at most 5,000) rows and 4 MB. ValueError for a cursor that is none of
+        ours."""
+        batch = self._own(batch_id, client_id)
+        number, offset = _read_cursor(cursor)
+        last = min(batch.bundles, number + PAGE_MAX_BUNDLES)
+        limit = min(limit, PAGE_MAX)
+        rows: list[ResultView] = []
+        room = PAGE_MAX_BYTES
+        for record_number, record in self._bundles(batch_id, number, last):
+            skip = offset if record_number == number else 0
+            for position, row in enumerate(self._rows(batch_id, record)):
+                if position < skip:
+                    continue
+                size = len(msgspec.json.encode(row))
+                if rows and (len(rows) >= limit or size > room):
+                    return ResultPage(rows, f"{record_number}-{position}")
+                rows.append(row)
+                room -= size
+        return ResultPage(rows, f"{last}-0" if last < batch.bundles else None)
+
+    def _own(self, batch_id: str, client_id: str) -> BatchRecord:
+        batch = self._monitor.batch(batch_id)
+        if batch is None or batch.client_id != client_id:
+            raise NotFound(f"no batch {batch_id!r}")
+        return batch
+
+    def _bundles(self, batch_id: str, first: int, last: int) -> Iterator[tuple[int, BundleRecord]]:
+        """The recorded bundles of the range, in chunks that double: a page rarely needs many."""
+        size = 8
+        while first < last:
+            numbers = {job_id(batch_id, n): n for n in range(first, min(first + size, last))}
+            for record in self._monitor.bundles(list(numbers)):
+                yield numbers[record.job_id], record
+            first += size
+            size = min(size * 2, 100)
+
+    def _rows(self, batch_id: str, record: BundleRecord) -> Iterator[ResultView]:
+        tasks = {task.index: task for task in record.tasks}
+        for result in record.results:
+            if result.status is not TaskStatus.QUEUED:
+                yield self._row(batch_id, tasks.get(result.index), result)
+
+    def _row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
+        value = result.result
+        if task is not None and value is not None:
+            # The results of a kind that was retired since stay readable as recorded.
+            with contextlib.suppress(UnknownKind):
+                value = self._registry[task.kind].present(value, self._store)
+        return ResultView(
+            task_id=task_id(batch_id, result.index),
+            index=result.index,
+            task=None if task is None else task.submitted_form,
+            status=result.status,
+            result=value,
+            error=result.error,
+            attempts=result.attempts,
+            started_at=_iso(result.started_at),
+            duration_s=result.duration_s,
+            worker_id=result.worker_id,
+            progress=result.progress,
+        )
+
+
+def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:
+    return batch.status, batch.total, batch.tally
+
+
+def _read_cursor(cursor: str | None) -> tuple[int, int]:
+    if not cursor:
+        return 0, 0
+    number, _, offset = cursor.partition("-")
+    if not (number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
+        raise ValueError(f"cursor {cursor!r:.40} is not one that this API gave")
+    return int(number), int(offset)
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,179 @@
+"""Taking tasks in: validate -> record -> enqueue, so that a submission cut short anywhere can be
+sent again. Owns that order; not reading what became of it (`taskfleet.results`).
+
+The batch's id follows from client and idempotency key, bundle numbers and contents follow from
+the batch, and a bundle that is on the queue twice is the same job: so sending again never runs a
+task twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
+from taskfleet.bundle import Bundle, cut, encode_bundle, job_id
+from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
+from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue
+from taskfleet.registry import Registry
+from taskfleet.task import Task
+
+MAX_TASKS = 250_000
+"""Of one part."""
+NAME_MAX_CHARS = 200
+KEY_MAX_CHARS = 200
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Which part of its batch a submission is, from 0, and whether it is the last. Parts come in
+    order, under one idempotency key."""
+
+    number: int = 0
+    last: bool = True
+
+
+WHOLE = Part()
+
+
+class Submission:
+    """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`)."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        queue: TaskQueue,
+        monitor: TaskMonitor,
+        clock: Clock,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._registry = registry
+        self._queue = queue
+        self._monitor = monitor
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    def submit(
+        self,
+        raw_tasks: Sequence[Any],
+        *,
+        client_id: str,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+        part: Part = WHOLE,
+    ) -> BatchRecord:
+        """Validate all tasks, then record and enqueue them.
+
+        InvalidTask names the first task at fault, and nothing was done; Conflict when the key
+        stands for another payload, or the part does not come next; TransientError when the queue
+        or table would not have it: send the same again.
+        """
+        if part != WHOLE and idempotency_key is None:
+            raise Conflict("a batch in parts needs an idempotency_key that its parts share")
+        tasks = self._validate(raw_tasks)
+        part_hash = _payload_hash(raw_tasks, name)
+        if idempotency_key is None:
+            batch_id = random_batch_id(self._random_bytes(32))
+        else:
+            batch_id = keyed_batch_id(client_id, idempotency_key)
+
+        estimates: dict[str, float] = {}
+        bundles = list(cut(tasks, self._registry.expected_s(estimates)))
+        batch = self._record(
+            BatchRecord(
+                batch_id=batch_id,
+                client_id=client_id,
+                name=name,
+                created_at=self._clock.now(),
+                total=len(tasks),
+                bundles=len(bundles),
+                part_hashes=[part_hash],
+                closed=part.last,
+                estimates=estimates,
+            ),
+            part,
+        )
+        if batch.parts_enqueued > part.number:
+            return batch
+        if batch.estimates != estimates:
+            bundles = list(cut(tasks, self._registry.expected_s(batch.estimates)))
+        try:
+            self._enqueue(batch, bundles, first_index=batch.total - len(tasks))
+            self._monitor.part_enqueued(batch_id, part.number)
+        except TaskfleetError:
+            if idempotency_key is None:
+                # Nobody can send this batch again: what did reach the queue must not run.
+                self._monitor.cancel_batch(batch_id, self._clock.now())
+            raise
+        return batch
+
+    def _validate(self, raw_tasks: Sequence[Any]) -> list[Task]:
+        if not raw_tasks:
+            raise InvalidTask("a batch needs at least one task")
+        if len(raw_tasks) > MAX_TASKS:
+            raise InvalidTask(f"{len(raw_tasks)} tasks are over the cap of {MAX_TASKS} a request")
+        parse = self._registry.parse
+        known: dict[str, Task] = {}  # batches repeat the same text many times over
+        tasks = []
+        for index, raw in enumerate(raw_tasks):
+            if not isinstance(raw, str):
+                tasks.append(parse(raw, index))
+                continue
+            same = known.get(raw)
+            if same is None:
+                same = known[raw] = parse(raw, index)
+            tasks.append(Task(index, same.kind, same.params))
+        return tasks
+
+    def _record(self, fresh: BatchRecord, part: Part) -> BatchRecord:
+        """The batch with this part recorded in it, whether now or by an earlier try."""
+        known = (
+            self._monitor.create_batch(fresh)
+            if part.number == 0
+            else self._monitor.batch(fresh.batch_id)
+        )
+        if known is None and part.number == 0:
+            return fresh
+        if known is None:
+            raise Conflict(f"part {part.number} came first; send part 0 before it")
+        if part.number < len(known.part_hashes):
+            return self._recorded_before(known, fresh, part)
+        if known.closed:
+            raise Conflict(f"the batch was closed with part {len(known.part_hashes) - 1}")
+        if known.cancelled_at is not None:
+            raise Conflict("the batch was cancelled")
+        grown = self._monitor.add_part(
+            fresh.batch_id,
+            part=part.number,
+            part_hash=fresh.part_hashes[0],
+            tasks=fresh.total,
+            bundles=fresh.bundles,
+            closed=part.last,
+        )
+        if grown is None:
+            raise Conflict(f"send part {known.parts_enqueued} before part {part.number}")
+        return grown
+
+    def _recorded_before(self, known: BatchRecord, fresh: BatchRecord, part: Part) -> BatchRecord:
+        is_last = part.number == len(known.part_hashes) - 1
+        same = known.part_hashes[part.number] == fresh.part_hashes[0]
+        if not same or (is_last and known.closed != part.last):
+            raise Conflict("this idempotency_key was used before for another payload")
+        return known
+
+    def _enqueue(self, batch: BatchRecord, bundles: list[list[Task]], first_index: int) -> None:
+        first_number = batch.bundles - len(bundles)
+        messages = []
+        for offset, tasks in enumerate(bundles):
+            if first_index:
+                tasks = [Task(t.index + first_index, t.kind, t.params) for t in tasks]
+            number = first_number + offset
+            bundle = Bundle(job_id(batch.batch_id, number), batch.client_id, batch.batch_id, tasks)
+            messages.append(OutgoingMessage(encode_bundle(bundle), group=batch.client_id))
+        self._queue.send(messages)
+
+
+def _payload_hash(raw_tasks: Sequence[Any], name: str | None) -> str:
+    return hashlib.sha256(msgspec.json.encode([name, raw_tasks], order="sorted")).hexdigest()
