@@ -24,10 +24,19 @@ from taskfleet.task import Task
 class TaskContext(Protocol):
     """What a running task may use of its worker."""
 
-    batch_id: str
-    index: int
-    attempt: int
-    client_id: str
+    @property
+    def batch_id(self) -> str: ...
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def attempt(self) -> int:
+        """From 1."""
+        ...
 
     @property
     def store(self) -> ObjectStore:

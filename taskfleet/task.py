@@ -51,8 +51,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of one task, on the wire an array in the order of the fields.
 
-    `attempts` counts executions begun that were not given back; `progress` is JSON that the
-    running task reports of itself (`[done, total]`), kept until the task is final.
+    `attempts` counts the executions that ended, those that were given back aside; `progress` is
+    `[done, total]` as a running task reports of itself.
     """
 
     index: int

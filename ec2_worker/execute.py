@@ -1,0 +1,180 @@
+"""Running tasks in a slot. Owns the context that a task sees and what its end comes to; not which
+task is next (`ec2_worker.workload`)."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ec2_worker.workload import CHUNK_S, Chunk, Holding
+from taskfleet.errors import PermanentError, TaskStopped
+from taskfleet.log import fields
+from taskfleet.ports import Clock, ObjectStore
+from taskfleet.registry import Registry, TaskKind
+from taskfleet.retry import RetryDecision
+from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+
+_log = logging.getLogger(__name__)
+
+RESULT_MAX_BYTES = 1_000_000
+ERROR_MAX_CHARS = 2_000
+_encode = msgspec.json.Encoder().encode
+
+
+class SlotContext:
+    """`taskfleet.registry.TaskContext` for one task in one slot."""
+
+    __slots__ = ("_clock", "_holding", "_started_at", "attempt", "index", "store")
+
+    def __init__(
+        self, holding: Holding, task: Task, store: ObjectStore, clock: Clock, started_at: float
+    ) -> None:
+        self._holding = holding
+        self._clock = clock
+        self._started_at = started_at
+        self.index = task.index
+        self.attempt = holding.attempt(task.index)
+        self.store = store
+
+    @property
+    def batch_id(self) -> str:
+        return self._holding.bundle.batch_id
+
+    @property
+    def client_id(self) -> str:
+        return self._holding.bundle.client_id
+
+    @property
+    def stopped(self) -> bool:
+        return self._holding.stopped.is_set()
+
+    def check_stopped(self) -> None:
+        if self._holding.stopped.is_set():
+            raise TaskStopped("the worker leaves, or lost its lease")
+
+    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
+        return self._holding.on_stop(action)
+
+    def sleep(self, seconds: float) -> None:
+        self._holding.stopped.wait(seconds)
+        self.check_stopped()
+
+    def progress(self, done: int, total: int) -> None:
+        self._holding.running[self.index] = TaskResult(
+            self.index,
+            TaskStatus.RUNNING,
+            attempts=self._holding.attempts_spent(self.index),
+            started_at=self._started_at,
+            progress=[done, total],
+        )
+
+
+class Executor:
+    """Runs chunks; one object serves all slots."""
+
+    def __init__(
+        self, registry: Registry, store: ObjectStore, clock: Clock, worker_id: str
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+        self._worker_id = worker_id
+
+    def run(self, chunk: Chunk) -> list[Task]:
+        """Run the chunk's tasks one after the other and record each result in the holding.
+        Returns those not started: when the worker is to stop, and when the tasks turn out longer
+        than expected, so that idle slots share the rest."""
+        holding, kind = chunk.holding, self._registry[chunk.kind]
+        now = self._clock.now
+        give_back_at = now() + 2 * CHUNK_S
+        for position, task in enumerate(chunk.tasks):
+            started_at = now()
+            if position and (started_at > give_back_at or holding.stopped.is_set()):
+                return chunk.tasks[position:]
+            self._run_one(holding, kind, task, started_at)
+        return []
+
+    def _run_one(self, holding: Holding, kind: TaskKind, task: Task, started_at: float) -> None:
+        context = SlotContext(holding, task, self._store, self._clock, started_at)
+        status, result, text = TaskStatus.SUCCEEDED, None, None
+        try:
+            result = kind.run(task.params, context)
+            if result is not None:
+                check_result(result)
+        except Exception as error:  # noqa: BLE001 - whatever a task raises is its result
+            decision = kind.retry.decide(error, context.attempt)
+            if decision is RetryDecision.GIVE_BACK:
+                return
+            result, text = None, describe(error)
+            retry = decision is RetryDecision.RETRY
+            status = TaskStatus.QUEUED if retry else TaskStatus.FAILED
+            if decision is RetryDecision.EXHAUSTED:
+                holding.poison = f"task {task.index}: out of attempts ({context.attempt}): {text}"
+            self._log_failure(context, kind, error, decision, text)
+        holding.results[task.index] = TaskResult(
+            task.index,
+            status,
+            result,
+            text,
+            context.attempt,
+            round(started_at, 3),
+            round(max(self._clock.now() - started_at, 0.0), 6),
+            self._worker_id,
+        )
+        if holding.running:
+            holding.running.pop(task.index, None)
+
+    def _log_failure(
+        self,
+        context: SlotContext,
+        kind: TaskKind,
+        error: Exception,
+        decision: RetryDecision,
+        text: str,
+    ) -> None:
+        retry = decision is RetryDecision.RETRY
+        # A permanent error is an answer to the client; only what nobody foresaw is an error here.
+        foreseen = retry or isinstance(error, PermanentError)
+        _log.log(
+            logging.INFO if foreseen else logging.ERROR,
+            "a task failed and will be tried again" if retry else "a task failed",
+            extra=fields(
+                "task_retried" if retry else "task_failed",
+                task_id=task_id(context.batch_id, context.index),
+                batch_id=context.batch_id,
+                kind=kind.name,
+                attempt=context.attempt,
+                worker_id=self._worker_id,
+                error=text,
+                where=_where(error),
+            ),
+        )
+
+
+def check_result(result: Any) -> None:
+    """PermanentError for a result that is not JSON, or too large to be handed around."""
+    try:
+        size = len(_encode(result))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PermanentError(f"the result is not JSON: {error}") from error
+    if size > RESULT_MAX_BYTES:
+        raise PermanentError(
+            f"the result has {size} bytes of JSON, over the cap of {RESULT_MAX_BYTES}; "
+            "put it into context.store and return its key"
+        )
+
+
+def describe(error: BaseException) -> str:
+    """An error as its task's owner reads it: the type, unless it is one of ours, and the text."""
+    own = type(error).__module__ == "taskfleet.errors"
+    text = str(error) if own else f"{type(error).__name__}: {error}".removesuffix(": ")
+    return text if len(text) <= ERROR_MAX_CHARS else text[: ERROR_MAX_CHARS - 1] + "…"
+
+
+def _where(error: BaseException) -> str | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None

@@ -1,0 +1,147 @@
+"""The local worker: a task file through the same executor on in-memory ports, as the front-end
+scheduler of 2014 did with its back-end threads. Owns the run and its summary; no AWS in it."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ec2_worker.worker import Ports, Worker
+from taskfleet.collect import collect
+from taskfleet.errors import InvalidTask
+from taskfleet.registry import Registry
+from taskfleet.results import PAGE_MAX, BatchView, Results, ResultView
+from taskfleet.settings import Settings
+from taskfleet.submit import MAX_TASKS, Part, Submission
+from taskfleet.taskfile import read_tasks
+
+CLIENT_ID = "local"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`ideal_s` is the shortest possible time, when the durations are known beforehand."""
+
+    batch: BatchView
+    seconds: float
+    ideal_s: float | None
+
+    @property
+    def tasks_per_s(self) -> float:
+        done = self.batch.succeeded + self.batch.failed
+        return done / self.seconds if self.seconds else 0.0
+
+    @property
+    def efficiency(self) -> float | None:
+        return self.ideal_s / self.seconds if self.ideal_s and self.seconds else None
+
+
+class LocalRun:
+    """One file on one worker. `run` blocks; `cancel`, from anywhere, lets it end early."""
+
+    def __init__(
+        self, ports: Ports, registry: Registry, settings: Settings, *, threads: int
+    ) -> None:
+        self._ports = ports
+        self._registry = registry
+        self._threads = threads
+        self._cancelled = threading.Event()
+        self._results = Results(registry, ports.monitor, ports.store, ports.clock)
+        self._worker = Worker(
+            ports,
+            registry,
+            msgspec.structs.replace(settings, drain_timeout_s=0.0),
+            threads=threads,
+            worker_id="local",
+            rng=random.Random(),
+        )
+        self._batch_id = ""
+
+    def run(self, path: Path, on_progress: Callable[[BatchView], None]) -> Summary:
+        """InvalidTask names the faulty line before anything runs."""
+        with path.open(encoding="utf-8", errors="strict") as lines:
+            numbered = list(read_tasks(lines))
+        started = self._ports.clock.now()
+        self._submit(numbered)
+        thread = threading.Thread(target=self._worker.run, name="worker")
+        thread.start()
+        try:
+            view = self._follow(on_progress)
+        finally:
+            self._worker.drain()
+            thread.join()
+        return Summary(view, self._ports.clock.now() - started, self._ideal_s(numbered))
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def results(self) -> Iterator[ResultView]:
+        """In order of the file."""
+        cursor: str | None = None
+        while True:
+            page = self._results.results(
+                self._batch_id, client_id=CLIENT_ID, limit=PAGE_MAX, cursor=cursor
+            )
+            yield from page.results
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _submit(self, numbered: list[tuple[int, Any]]) -> None:
+        submission = Submission(
+            self._registry, self._ports.tasks, self._ports.monitor, self._ports.clock, os.urandom
+        )
+        rest = iter(numbered)
+        part = list(islice(rest, MAX_TASKS))
+        number = 0
+        while True:
+            following = list(islice(rest, MAX_TASKS))
+            try:
+                batch = submission.submit(
+                    [raw for _, raw in part],
+                    client_id=CLIENT_ID,
+                    idempotency_key="local",
+                    part=Part(number, last=not following),
+                )
+            except InvalidTask as error:
+                if error.index is None:
+                    raise
+                raise InvalidTask(f"line {part[error.index][0]}: {error.reason}") from None
+            self._batch_id = batch.batch_id
+            if not following:
+                return
+            part, number = following, number + 1
+
+    def _follow(self, on_progress: Callable[[BatchView], None]) -> BatchView:
+        """Count the responses as they come, until all are in."""
+        responses = self._ports.responses
+        while True:
+            messages = responses.receive(10, wait_s=0.1, visibility_s=60)
+            if messages:
+                bodies = {message.message_id: message.body for message in messages}
+                collect(bodies, self._ports.monitor, self._ports.clock)
+                responses.delete(messages)
+            view = self._results.status(self._batch_id, client_id=CLIENT_ID)
+            on_progress(view)
+            if view.finished_at is not None or self._cancelled.is_set():
+                return view
+
+    def _ideal_s(self, numbered: list[tuple[int, Any]]) -> float | None:
+        """All known durations shared evenly by the slots, or the longest task if that is more."""
+        total = longest = 0.0
+        for index, (_, raw) in enumerate(numbered):
+            task = self._registry.parse(raw, index)
+            seconds = self._registry[task.kind].expected_s(task.params)
+            if seconds is None:
+                return None
+            total += seconds
+            longest = max(longest, seconds)
+        return max(total / self._threads, longest) or None

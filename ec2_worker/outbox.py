@@ -1,0 +1,107 @@
+"""Answers and deletions, gathered in tens. Owns the last two steps of the protocol, publish then
+delete; a message is deleted only after its response was published."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from taskfleet.bundle import Response, encode_response
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.log import fields
+from taskfleet.ports import Clock, Message, OutgoingMessage, TaskQueue
+
+_log = logging.getLogger(__name__)
+
+BATCH = 10
+LINGER_S = 0.02
+"""How long a response waits for company: an answer in company costs a tenth."""
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A settled bundle's response and the message that brought the bundle; `poison` is why the
+    message belongs on the dead-letter queue, if it does."""
+
+    response: Response
+    message: Message
+    poison: str | None
+
+
+class Outbox:
+    """Letters wait here for `flush`; `run` flushes them from a thread of its own."""
+
+    def __init__(self, tasks: TaskQueue, responses: TaskQueue, clock: Clock) -> None:
+        self._tasks = tasks
+        self._responses = responses
+        self._clock = clock
+        self._letters: deque[Letter] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._flushing = 0
+
+    def put(self, letter: Letter) -> None:
+        with self._changed:
+            self._letters.append(letter)
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Flush as letters come, until `close`; what is there by then is still sent."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._letters or self._closed)
+                if not self._letters:
+                    return
+                if len(self._letters) < BATCH and not self._closed:
+                    self._changed.wait_for(
+                        lambda: len(self._letters) >= BATCH or self._closed, LINGER_S
+                    )
+            if not self.flush():
+                self._clock.sleep(RETRY_S)
+
+    def flush(self) -> bool:
+        """Send up to a batch of letters; on an error they stay and False is returned. What was
+        published and not deleted comes back on the queue and is published again: that is allowed.
+        """
+        with self._changed:
+            letters = [self._letters.popleft() for _ in range(min(BATCH, len(self._letters)))]
+            self._flushing = len(letters)
+        try:
+            self._responses.send(
+                [
+                    OutgoingMessage(encode_response(x.response), group=x.response.client_id)
+                    for x in letters
+                ]
+            )
+            self._tasks.delete([x.message for x in letters if x.poison is None])
+            for letter in letters:
+                if letter.poison is not None:
+                    self._tasks.dead_letter(letter.message, letter.poison)
+        except (TransientError, PermanentError) as error:
+            _log.warning(
+                "responses are kept back, trying again",
+                extra=fields("publish_failed", responses=len(letters), reason=str(error)),
+            )
+            with self._changed:
+                self._letters.extendleft(reversed(letters))
+                self._flushing = 0
+            return False
+        with self._changed:
+            self._flushing = 0
+            self._changed.notify_all()
+        return True
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Whether every letter was sent within the time."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._letters and not self._flushing, timeout_s
+            )

@@ -1,0 +1,210 @@
+"""The worker's command line.
+
+python ec2_worker/run.py --threads 16                    pull tasks from the queue until told to end
+python ec2_worker/run.py --local tasks.txt --threads 16  run a file here, with no AWS at all
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # Started as a file, Python looks for modules beside it; they are one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ec2_worker.local import LocalRun, Summary
+from ec2_worker.worker import Worker
+from taskfleet import log, settings
+from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
+from taskfleet.registry import Registry
+from taskfleet.results import BatchView
+from taskfleet.settings import Settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 512),
+    default=16,
+    show_default=True,
+    help="Slots: tasks run at a time.",
+)
+@click.option(
+    "--kinds",
+    multiple=True,
+    metavar="MODULE",
+    help="Module that defines task kinds, besides those of TASKFLEET_KINDS; repeatable.",
+)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long running tasks may go on after SIGTERM before they are given back.",
+)
+@click.option(
+    "--exit-when-idle",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End after so long without work.",
+)
+@click.option(
+    "--local",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="TASKFILE",
+    help="Run this file in memory and end; no queue is used.",
+)
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="With --local: write the results here, as JSON lines.",
+)
+def main(
+    threads: int,
+    kinds: tuple[str, ...],
+    drain_timeout: float | None,
+    exit_when_idle: float | None,
+    local: Path | None,
+    results: Path | None,
+) -> None:
+    """Execute tasks, each once, in THREADS slots."""
+    if results is not None and local is None:
+        _fail("--results goes with --local")
+    sys.path.append(os.getcwd())  # where a user's own kinds usually are
+    try:
+        conf = settings.load(drain_timeout_s=drain_timeout)
+        registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
+    except SettingsError as error:
+        _fail(str(error))
+    log.set_up("warning" if local else conf.log_level)
+    if local is not None:
+        sys.exit(_run_local(local, results, registry, conf, threads))
+    sys.exit(_run_daemon(registry, conf, threads, exit_when_idle))
+
+
+def _run_daemon(
+    registry: Registry, conf: Settings, threads: int, exit_when_idle_s: float | None
+) -> int:
+    from ec2_worker.wiring import aws_ports
+
+    rng = random.Random()
+    try:
+        ports = aws_ports(conf, threads)
+    except TaskfleetError as error:
+        _fail(str(error))
+    worker = Worker(
+        ports,
+        registry,
+        conf,
+        threads=threads,
+        worker_id=f"w-{rng.getrandbits(32):08x}",
+        rng=rng,
+        exit_when_idle_s=exit_when_idle_s,
+    )
+    signals = 0
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        # Never on the interrupted thread itself: it may hold the very lock that is needed.
+        if signals == 1:
+            threading.Thread(target=worker.drain).start()
+        else:
+            # Nothing was acknowledged that is not recorded, so nothing is lost.
+            threading.Thread(target=_end_at_once, args=(worker, 128 + number)).start()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return 0 if worker.run() else 1
+
+
+def _end_at_once(worker: Worker, code: int) -> NoReturn:
+    worker.stop_tasks()
+    os._exit(code)
+
+
+def _run_local(
+    path: Path, results: Path | None, registry: Registry, conf: Settings, threads: int
+) -> int:
+    from ec2_worker.wiring import memory_ports
+
+    run = LocalRun(memory_ports(), registry, conf, threads=threads)
+    signal.signal(signal.SIGINT, lambda *_: threading.Thread(target=run.cancel).start())
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=run.cancel).start())
+    try:
+        with _progress() as progress:
+            bar = progress.add_task("tasks", total=None)
+
+            def show(view: BatchView) -> None:
+                progress.update(
+                    bar,
+                    total=view.total,
+                    completed=view.succeeded + view.failed + view.cancelled,
+                    failed=view.failed,
+                )
+
+            summary = run.run(path, show)
+    except (InvalidTask, UnicodeDecodeError) as error:
+        _fail(f"{path}: {error}")
+    if results is not None:
+        encode = msgspec.json.Encoder().encode
+        with results.open("wb") as out:
+            out.writelines(encode(row) + b"\n" for row in run.results())
+    Console().print(_table(summary))
+    if summary.batch.finished_at is None:
+        click.echo("interrupted: the rest did not run", err=True)
+        return 130
+    return 1 if summary.batch.failed else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        yield p
+
+
+def _table(summary: Summary) -> Table:
+    table = Table("tasks", "succeeded", "failed", "seconds", "tasks/s", "efficiency")
+    efficiency = summary.efficiency
+    table.add_row(
+        str(summary.batch.total),
+        str(summary.batch.succeeded),
+        str(summary.batch.failed),
+        f"{summary.seconds:.3f}",
+        f"{summary.tasks_per_s:,.0f}",
+        "-" if efficiency is None else f"{efficiency:.3f}",
+    )
+    return table
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"run.py: {message}", err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(prog_name="run.py")

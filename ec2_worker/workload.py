@@ -1,0 +1,373 @@
+"""What the worker has in hand: claimed bundles, and which of their tasks run. Owns who gets the
+next task; not its execution (`ec2_worker.execute`) nor the protocol (`ec2_worker.attempt`).
+
+A bundle is not bound to a thread: every free slot takes the next tasks of whatever bundle is in
+hand, a *chunk* at a time, so that a thousand no-ops cost one round of the lock and a bundle of
+long tasks spreads over all slots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskfleet.bundle import Bundle
+from taskfleet.lease import Lease
+from taskfleet.ports import Message
+from taskfleet.task import Task, TaskResult, TaskStatus
+
+CHUNK_S = 0.02
+"""Expected work that a slot takes at a time: long against a lock, short against a human."""
+QUICKEST_TASK_S = 20e-6
+"""What running even an empty task costs."""
+PREFETCH_S = 0.25
+"""A task expected to take longer occupies a slot of its own when counting what is in hand."""
+MAX_HOLDINGS = 32
+"""Bundles in hand at most, whatever their size: the rest is for other workers."""
+
+
+class Holding:
+    """A claimed bundle in hand. `prior` is what earlier attempts recorded of its tasks, `results`
+    what this one does, both by index; the other fields change under the workload's lock only."""
+
+    def __init__(
+        self, bundle: Bundle, message: Message, lease: Lease, prior: Iterable[TaskResult]
+    ) -> None:
+        self.bundle = bundle
+        self.message = message
+        self.lease = lease
+        self.prior = {row.index: row for row in prior}
+        self.results = {i: row for i, row in self.prior.items() if row.status.final}
+        self.running: dict[int, TaskResult] = {}
+        """Rows of running tasks that report progress."""
+        self.pending = deque(task for task in bundle.tasks if task.index not in self.results)
+        self.taken = 0
+        self.slots = 0.0
+        """How many slots its tasks keep from other work."""
+        self.settling = False
+        self.poison: str | None = None
+        """Why the message belongs on the dead-letter queue once it is settled, if it does."""
+        self.lost = False
+        self.stopped = threading.Event()
+        self._stop_lock = threading.Lock()
+        self._stop_actions: dict[object, Callable[[], None]] = {}
+
+    def attempts_spent(self, index: int) -> int:
+        """By earlier attempts at this task that were not given back."""
+        row = self.prior.get(index)
+        return 0 if row is None else row.attempts
+
+    def attempt(self, index: int) -> int:
+        """The number, from 1, of the attempt that this holding is for the task: claims that never
+        came back count for every task of the bundle."""
+        return self.attempts_spent(index) + self.lease.attempt
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task has its final result."""
+        results = self.results
+        return len(results) >= len(self.bundle.tasks) and all(
+            row.status.final for row in list(results.values())
+        )
+
+    def rows(self) -> list[TaskResult]:
+        """Everything known so far, to be recorded while the bundle is in hand."""
+        return list({**self.prior, **self.running, **self.results}.values())
+
+    def rows_to_release(self) -> list[TaskResult]:
+        """The same for a bundle that is given back: what was not run this time spends nothing, but
+        claims that never came back move from the item's count into the rows."""
+        lost = self.lease.attempt - 1
+        rows = dict(self.results)
+        for task in self.bundle.tasks:
+            spent = self.attempts_spent(task.index) + lost
+            if task.index not in rows and spent:
+                before = self.prior.get(task.index)
+                error = None if before is None else before.error
+                rows[task.index] = TaskResult(
+                    task.index, TaskStatus.QUEUED, error=error, attempts=spent
+                )
+        return list(rows.values())
+
+    def cancel_pending(self) -> None:
+        for task in self.pending:
+            self.results[task.index] = TaskResult(
+                task.index,
+                TaskStatus.CANCELLED,
+                error="the batch was cancelled",
+                attempts=self.attempts_spent(task.index),
+            )
+        self.pending.clear()
+
+    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
+        token = object()
+        with self._stop_lock:
+            if not self.stopped.is_set():
+                self._stop_actions[token] = action
+                return lambda: self._take_back(token)
+        action()
+        return lambda: None
+
+    def _take_back(self, token: object) -> None:
+        with self._stop_lock:
+            self._stop_actions.pop(token, None)
+
+    def stop(self) -> None:
+        """Tell the running tasks to end, and end their subprocesses."""
+        with self._stop_lock:
+            self.stopped.set()
+            actions = list(self._stop_actions.values())
+            self._stop_actions.clear()
+        for action in actions:
+            action()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tasks of one kind that a slot runs one after the other."""
+
+    holding: Holding
+    kind: str
+    tasks: list[Task]
+
+
+@dataclass
+class Pace:
+    """How long tasks of one kind take here: an exponentially weighted mean."""
+
+    mean_s: float | None = None
+
+    def learn(self, seconds: float, tasks: int) -> None:
+        if tasks:
+            each = seconds / tasks
+            self.mean_s = each if self.mean_s is None else 0.7 * self.mean_s + 0.3 * each
+
+
+@dataclass
+class Workload:
+    """`threads` slots; `limits` caps how many tasks of a kind run at a time; `expected_s` gives
+    the seconds that a kind itself expects of a task, or None."""
+
+    threads: int
+    limits: Mapping[str, int]
+    expected_s: Callable[[Task], float | None]
+    _holdings: dict[str, Holding] = field(default_factory=dict)
+    _running: Counter[str] = field(default_factory=Counter)
+    _pace: dict[str, Pace] = field(default_factory=dict)
+    _incoming: int = 0
+    _starting: bool = True
+    _message_slots: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+
+    # --- the slots' side ---------------------------------------------------------------------
+
+    def take(self) -> Chunk | None:
+        """The next chunk for a slot; waits for one. None when no more tasks are to be started."""
+        with self._work:
+            while self._starting:
+                for holding in self._holdings.values():
+                    if holding.pending and not self._at_limit(holding.pending[0].kind):
+                        return self._cut(holding)
+                self._work.wait()
+            return None
+
+    def _at_limit(self, kind: str) -> bool:
+        return self._running[kind] >= self.limits.get(kind, self.threads)
+
+    def _cut(self, holding: Holding) -> Chunk:
+        pending = holding.pending
+        kind = pending[0].kind
+        budget_s = CHUNK_S
+        tasks: list[Task] = []
+        while pending and pending[0].kind == kind:
+            seconds = self._seconds(pending[0])
+            budget_s -= CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
+            if tasks and budget_s < 0:
+                break
+            tasks.append(pending.popleft())
+        holding.taken += len(tasks)
+        self._running[kind] += 1
+        return Chunk(holding, kind, tasks)
+
+    def _seconds(self, task: Task) -> float | None:
+        seconds = self.expected_s(task)
+        if seconds is None and (pace := self._pace.get(task.kind)):
+            return pace.mean_s
+        return seconds
+
+    def done(self, chunk: Chunk, rest: list[Task], elapsed_s: float) -> bool:
+        """The slot is free again; `rest` was not started. True when nothing of the bundle is left
+        to run here, so that the caller must settle it."""
+        with self._lock:
+            holding = chunk.holding
+            self._running[chunk.kind] -= 1
+            self._pace.setdefault(chunk.kind, Pace()).learn(elapsed_s, len(chunk.tasks) - len(rest))
+            holding.taken -= len(chunk.tasks)
+            holding.pending.extendleft(reversed(rest))
+            if rest or chunk.kind in self.limits:
+                self._work.notify_all()
+            self._room.notify_all()
+            return self._ready(holding)
+
+    def _ready(self, holding: Holding) -> bool:
+        """True, once, when nothing of the holding runs and nothing of it is to be started."""
+        goes_on = holding.pending and self._starting and not holding.stopped.is_set()
+        if holding.taken or goes_on or holding.settling or holding.lost:
+            return False
+        holding.settling = True
+        return True
+
+    # --- the intake's side -------------------------------------------------------------------
+
+    def wait_for_room(self, timeout_s: float) -> int:
+        """How many messages the free slots can take, 1 to 10; reserves their place, which each
+        `add` or `give_up_room` fills. 0 when there was no room for so long."""
+        with self._room:
+            wanted = self._messages_wanted()
+            if not wanted and self._starting:
+                self._room.wait(timeout_s)
+                wanted = self._messages_wanted()
+            self._incoming += wanted
+            return wanted
+
+    def _messages_wanted(self) -> int:
+        if not self._starting:
+            return 0
+        running = sum(self._running.values())
+        free = self.threads - running - self._pending_slots()
+        free -= self._incoming * self._message_slots
+        room = MAX_HOLDINGS - len(self._holdings) - self._incoming
+        if free < min(1.0, self._message_slots) or room <= 0:
+            return 0
+        return max(1, min(10, room, int(free / self._message_slots)))
+
+    def _pending_slots(self) -> float:
+        return sum(
+            holding.slots * len(holding.pending) / len(holding.bundle.tasks)
+            for holding in self._holdings.values()
+        )
+
+    def _slots_of(self, tasks: Iterable[Task]) -> float:
+        """How many slots the tasks keep from other work; no-ops hardly any, long tasks one each."""
+        slots = 0.0
+        for task in tasks:
+            seconds = self._seconds(task)
+            if seconds is None or seconds >= PREFETCH_S:
+                slots += 1.0
+            else:
+                slots += max(seconds, QUICKEST_TASK_S) / PREFETCH_S
+        return slots
+
+    def give_up_room(self, messages: int) -> None:
+        """So many of the reserved places stay empty."""
+        with self._lock:
+            self._incoming -= messages
+            self._room.notify_all()
+
+    def add(self, holding: Holding) -> bool:
+        """Put a claimed bundle before the slots, in one reserved place. True when nothing of it is
+        left to run, so that the caller must settle it."""
+        with self._lock:
+            self._incoming -= 1
+            self._holdings[holding.bundle.job_id] = holding
+            holding.slots = self._slots_of(holding.bundle.tasks)
+            self._message_slots += 0.2 * (max(holding.slots, 0.01) - self._message_slots)
+            self._work.notify_all()
+            return self._ready(holding)
+
+    def adopt(self, job_id: str, message: Message) -> bool:
+        """Whether the bundle is in hand already; the newer delivery's receipt is then the one that
+        counts."""
+        with self._lock:
+            holding = self._holdings.get(job_id)
+            if holding is None:
+                return False
+            holding.message = message
+            return True
+
+    def refuses(self, kinds: set[str]) -> bool:
+        """Whether one of the kinds has its limit's worth in hand, so that another worker should
+        have the bundle."""
+        limited = kinds & set(self.limits)
+        if not limited:
+            return False
+        with self._lock:
+            pending = Counter(
+                task.kind for holding in self._holdings.values() for task in holding.pending
+            )
+            return any(self._running[kind] + pending[kind] >= self.limits[kind] for kind in limited)
+
+    # --- the keepers' side -------------------------------------------------------------------
+
+    def holdings(self) -> list[Holding]:
+        with self._lock:
+            return list(self._holdings.values())
+
+    def remove(self, holding: Holding) -> None:
+        with self._lock:
+            if self._holdings.get(holding.bundle.job_id) is holding:
+                del self._holdings[holding.bundle.job_id]
+            self._room.notify_all()
+
+    def lose(self, holding: Holding) -> None:
+        """The lease is gone: its running tasks must end, and nothing of it counts any more."""
+        with self._lock:
+            holding.lost = True
+            holding.pending.clear()
+        self.remove(holding)
+        holding.stop()
+
+    def cancel(self, batch_ids: set[str]) -> list[Holding]:
+        """Tasks of these batches that were not started become CANCELLED. Returns the holdings that
+        the caller must settle."""
+        ready = []
+        with self._lock:
+            for holding in self._holdings.values():
+                if holding.bundle.batch_id in batch_ids and holding.pending:
+                    holding.cancel_pending()
+                    if self._ready(holding):
+                        ready.append(holding)
+        return ready
+
+    def stop_starting(self) -> list[Holding]:
+        """Start no further task. Returns the holdings of which none runs: the caller must settle
+        them; the others become ready as their running tasks end."""
+        with self._lock:
+            self._starting = False
+            self._work.notify_all()
+            self._room.notify_all()
+            return [holding for holding in self._holdings.values() if self._ready(holding)]
+
+    def abandon(self) -> list[Holding]:
+        """Give up on tasks that do not end: returns their holdings, for the caller to settle."""
+        with self._lock:
+            left = [h for h in self._holdings.values() if not h.settling]
+            for holding in left:
+                holding.settling = True
+            return left
+
+    def in_hand(self) -> bool:
+        """Whether anything is in hand or on its way here."""
+        with self._lock:
+            return bool(self._holdings)
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Whether nothing is in hand any more within the time."""
+        with self._room:
+            return self._room.wait_for(lambda: not self._holdings, timeout_s)
+
+    def snapshot(self) -> dict[str, Any]:
+        """For the log: bundles in hand, tasks running, tasks waiting."""
+        with self._lock:
+            return {
+                "holdings": len(self._holdings),
+                "running": sum(self._running.values()),
+                "pending": sum(len(h.pending) for h in self._holdings.values()),
+            }
