@@ -4,6 +4,7 @@ identity and what its counts mean; not how they are kept (`taskfleet.ports.TaskM
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import StrEnum
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from taskfleet.bundle import Tally
 
 ID_LENGTH = 26
+_CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 
 class BatchStatus(StrEnum):
@@ -92,3 +95,17 @@ def _readable(digest: bytes) -> str:
     alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
     number = int.from_bytes(digest, "big")
     return "".join(alphabet[(number >> 5 * i) & 31] for i in range(ID_LENGTH))
+
+
+def page_cursor(batch: BatchRecord) -> str:
+    """Where the page after `batch` begins in its client's list: by `created_at`, then id, newest
+    first."""
+    return f"{batch.created_at!r}_{batch.batch_id}"
+
+
+def read_page_cursor(cursor: str) -> tuple[float, str]:
+    """`created_at` and id of the batch before the page; ValueError for any other text."""
+    created_at, _, batch_id = cursor.partition("_")
+    if not _CURSOR_TIME.fullmatch(created_at) or not _CURSOR_ID.fullmatch(batch_id):
+        raise ValueError(f"cursor {cursor!r:.40} is not one that this API gave")
+    return float(created_at), batch_id

@@ -33,6 +33,10 @@ class Clock(Protocol):
 # --- queue ----------------------------------------------------------------------------------
 
 
+MESSAGE_MAX_BYTES = 1_048_576
+"""Of a body in UTF-8: what SQS takes."""
+
+
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """`group` is the fair-queue group: messages of one group cannot starve those of another."""
 
@@ -62,7 +66,8 @@ class TaskQueue(Protocol):
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         """Send all, in as few calls as the limits allow. On an error some may have been sent:
-        the caller sends all again, and readers dedupe."""
+        the caller sends all again, and readers dedupe. TooLarge, with nothing sent, when a body
+        is over `MESSAGE_MAX_BYTES`."""
         ...
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
@@ -153,7 +158,8 @@ class TaskMonitor(Protocol):
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
         """Give the bundle back, QUEUED, with its progress; its attempt count starts anew, since
-        `results` carries what each task spent. LeaseLost as in `renew`."""
+        `results` carries what each task spent. LeaseLost as in `renew`; releasing twice with one
+        lease is one release."""
         ...
 
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
@@ -175,7 +181,9 @@ class TaskMonitor(Protocol):
         self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
         """Record part number `part` of an open batch all of whose earlier parts are enqueued;
-        None, with nothing changed, when that is not so or the batch was cancelled."""
+        None, with nothing changed, when that is not so or the batch was cancelled. Recording the
+        same part again before it is enqueued changes nothing (a retried write whose first reply
+        was lost)."""
         ...
 
     def part_enqueued(self, batch_id: str, part: int) -> None:
@@ -200,6 +208,9 @@ class TaskMonitor(Protocol):
 # --- objects --------------------------------------------------------------------------------
 
 
+LINE_MAX_BYTES = 1_048_576
+
+
 class ObjectStore(Protocol):
     """A private bucket. Keys are slash-separated paths."""
 
@@ -212,7 +223,8 @@ class ObjectStore(Protocol):
         ...
 
     def lines(self, key: str) -> Iterator[bytes]:
-        """The object's lines without their ends, streamed in constant memory."""
+        """The object's lines without their ends, streamed in constant memory. NotFound when there
+        is no such object, TooLarge at a line of over `LINE_MAX_BYTES`."""
         ...
 
     def size_bytes(self, key: str) -> int | None:

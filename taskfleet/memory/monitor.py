@@ -1,0 +1,200 @@
+"""A `TaskMonitor` in memory."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
+from taskfleet.bundle import Tally
+from taskfleet.errors import LeaseLost
+from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
+from taskfleet.ports import BundleRecord, Claim, Clock, Page
+from taskfleet.task import Task, TaskResult
+
+
+class _Item:
+    """A bundle's item. The owner stays when the bundle is given back or done, so that a step that
+    is taken twice is recognised."""
+
+    __slots__ = ("attempt", "expires_at", "owner", "results", "status", "tasks")
+
+    def __init__(self) -> None:
+        self.status = BundleStatus.QUEUED
+        self.owner = ""
+        self.attempt = 0
+        self.expires_at = 0.0
+        self.tasks: list[Task] = []
+        self.results: list[TaskResult] = []
+
+    @property
+    def lease(self) -> Lease | None:
+        if self.status is not BundleStatus.RUNNING:
+            return None
+        return Lease(self.owner, self.attempt, self.expires_at)
+
+
+class MemoryMonitor:
+    """`TaskMonitor`, for any number of threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._items: dict[str, _Item] = {}
+        self._batches: dict[str, BatchRecord] = {}
+        self._by_client: dict[str, list[tuple[float, str]]] = {}  # (created_at, batch_id), sorted
+        self._counted: dict[str, set[int]] = {}
+
+    # --- bundles ---
+
+    def claim(self, job_id: str, *, owner: str, lease_s: float) -> Claim:
+        with self._lock:
+            now = self._clock.now()
+            item = self._items.get(job_id)
+            if item is None:
+                item = self._items[job_id] = _Item()
+            outcome = decide_claim(
+                item.status, item.owner, item.expires_at, claimant=owner, now=now
+            )
+            mine = item.status is BundleStatus.RUNNING and item.owner == owner
+            if outcome is ClaimOutcome.ACQUIRED and not (mine and item.expires_at >= now):
+                item.status = BundleStatus.RUNNING
+                item.owner = owner
+                item.attempt += 1
+                item.expires_at = now + lease_s
+            return Claim(outcome, item.lease, item.results)
+
+    def renew(
+        self,
+        job_id: str,
+        lease: Lease,
+        *,
+        lease_s: float,
+        tasks: Sequence[Task],
+        results: Sequence[TaskResult],
+    ) -> Lease:
+        with self._lock:
+            item = self._held(job_id, lease, now=BundleStatus.RUNNING)
+            item.expires_at = self._clock.now() + lease_s
+            item.tasks, item.results = list(tasks), list(results)
+            return Lease(item.owner, item.attempt, item.expires_at)
+
+    def commit(
+        self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
+    ) -> None:
+        with self._lock:
+            item = self._held(job_id, lease, now=BundleStatus.DONE)
+            if item.status is BundleStatus.RUNNING:
+                item.status = BundleStatus.DONE
+                item.tasks, item.results = list(tasks), list(results)
+
+    def release(
+        self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
+    ) -> None:
+        with self._lock:
+            item = self._held(job_id, lease, now=BundleStatus.QUEUED)
+            if item.status is BundleStatus.RUNNING:
+                item.status = BundleStatus.QUEUED
+                item.attempt = 0
+                item.tasks, item.results = list(tasks), list(results)
+
+    def _held(self, job_id: str, lease: Lease, *, now: BundleStatus) -> _Item:
+        """The item that `lease` holds, or that a first call with it brought to `now` already."""
+        item = self._items.get(job_id)
+        if item is not None and item.owner == lease.owner:
+            if item.status is BundleStatus.RUNNING and item.attempt == lease.attempt:
+                return item
+            if item.status is now and now is not BundleStatus.RUNNING:
+                return item
+        raise LeaseLost(f"bundle {job_id} is no longer held by attempt {lease.attempt}")
+
+    def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
+        with self._lock:
+            return [
+                BundleRecord(job_id, item.status, item.lease, item.tasks, item.results)
+                for job_id in job_ids
+                if (item := self._items.get(job_id)) is not None
+            ]
+
+    # --- batches ---
+
+    def create_batch(self, batch: BatchRecord) -> BatchRecord | None:
+        with self._lock:
+            known = self._batches.setdefault(batch.batch_id, batch)
+            if known is not batch:
+                return known
+            places = self._by_client.setdefault(batch.client_id, [])
+            bisect.insort(places, (batch.created_at, batch.batch_id))
+            self._counted[batch.batch_id] = set()
+            return None
+
+    def batch(self, batch_id: str) -> BatchRecord | None:
+        return self._batches.get(batch_id)
+
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
+        before = None if cursor is None else read_page_cursor(cursor)
+        with self._lock:
+            places = self._by_client.get(client_id, [])
+            end = len(places) if before is None else bisect.bisect_left(places, before)
+            start = max(0, end - limit)
+            found = [self._batches[batch_id] for _, batch_id in reversed(places[start:end])]
+        return Page(found, page_cursor(found[-1]) if start and found else None)
+
+    def add_part(
+        self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool
+    ) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None or batch.cancelled_at is not None or batch.parts_enqueued != part:
+                return None
+            if batch.part_hashes[part:] == [part_hash] and batch.closed == closed:
+                return batch
+            if batch.closed or len(batch.part_hashes) != part:
+                return None
+            batch = self._batches[batch_id] = replace(
+                batch,
+                total=batch.total + tasks,
+                bundles=batch.bundles + bundles,
+                part_hashes=[*batch.part_hashes, part_hash],
+                closed=closed,
+            )
+            return batch
+
+    def part_enqueued(self, batch_id: str, part: int) -> None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None and batch.parts_enqueued <= part:
+                self._batches[batch_id] = replace(batch, parts_enqueued=part + 1)
+
+    def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None and batch.started_at is None:
+                batch = self._batches[batch_id] = replace(batch, started_at=at)
+            return batch
+
+    def cancel_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None and batch.cancelled_at is None and not batch.finished:
+                batch = self._batches[batch_id] = replace(batch, cancelled_at=at)
+            return batch
+
+    def record_progress(self, batch_id: str, tallies: Mapping[int, Tally], at: float) -> bool:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None:
+                return False
+            counted = self._counted[batch_id]
+            fresh = tallies.keys() - counted
+            if fresh:
+                counted |= fresh
+                self._batches[batch_id] = replace(
+                    batch,
+                    tally=sum((tallies[number] for number in fresh), start=batch.tally),
+                    progressed_at=max(at, batch.progressed_at or at),
+                )
+            return True

@@ -1,0 +1,179 @@
+"""A `TaskQueue` in memory: visibility, receive counts, fair groups, redrive."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from taskfleet.errors import PermanentError, TooLarge
+from taskfleet.memory.clock import wait_for_change
+from taskfleet.ports import (
+    MESSAGE_MAX_BYTES,
+    Clock,
+    Message,
+    OutgoingMessage,
+    QueueDepth,
+    TaskQueue,
+)
+
+
+class _Entry:
+    """A message over all its deliveries; `visible_at` counts while it is in flight."""
+
+    __slots__ = ("attributes", "body", "group", "message_id", "receive_count", "visible_at")
+
+    def __init__(
+        self, message_id: str, body: str, group: str | None, attributes: Mapping[str, str]
+    ) -> None:
+        self.message_id = message_id
+        self.body = body
+        self.group = group
+        self.attributes = attributes
+        self.receive_count = 0
+        self.visible_at = 0.0
+
+
+class MemoryQueue:
+    """`TaskQueue`, for any number of threads. A message that was received `max_receive_count`
+    times moves to `dead`, when there is such a queue, instead of being delivered again."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        name: str = "memory queue",
+        dead: MemoryQueue | None = None,
+        max_receive_count: int = 1_000,
+    ) -> None:
+        self._clock = clock
+        self._name = name
+        self._dead = dead
+        self._max_receive_count = max_receive_count
+        self._ids = itertools.count(1)
+        self._changed = threading.Condition(threading.Lock())
+        self._ready: dict[str | None, deque[_Entry]] = {}
+        self._turns: deque[str | None] = deque()  # the groups in `_ready`, the next one first
+        self._in_flight: dict[str, _Entry] = {}  # by receipt handle
+        self._due: list[tuple[float, str]] = []  # heap of (visible_at, receipt), some outdated
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        for message in messages:
+            _check_size(message.body)
+        with self._changed:
+            for message in messages:
+                self._add(_Entry(str(next(self._ids)), message.body, message.group, {}))
+            self._changed.notify(len(messages))
+
+    def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
+        deadline = self._clock.now() + wait_s
+        with self._changed:
+            while True:
+                now = self._clock.now()
+                self._make_due_visible(now)
+                messages = self._take(max_messages, now + visibility_s)
+                if messages or now >= deadline:
+                    return messages
+                wake_at = min(deadline, self._due[0][0]) if self._due else deadline
+                wait_for_change(self._clock, self._changed, wake_at - now)
+
+    def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
+        stale = []
+        with self._changed:
+            now = self._clock.now()
+            self._make_due_visible(now)
+            for message, seconds in changes:
+                entry = self._in_flight.get(message.receipt_handle)
+                if entry is None:
+                    stale.append(message)
+                else:
+                    self._hide(entry, message.receipt_handle, now + seconds)
+            self._changed.notify(len(changes))
+        return stale
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        with self._changed:
+            self._make_due_visible(self._clock.now())
+            for message in messages:
+                self._in_flight.pop(message.receipt_handle, None)
+
+    def dead_letter(self, message: Message, reason: str) -> None:
+        dead = self._dead_letters()
+        with dead._changed:
+            dead._add(_Entry(str(next(dead._ids)), message.body, None, {"reason": reason}))
+            dead._changed.notify()
+        self.delete([message])
+
+    def depth(self) -> QueueDepth:
+        with self._changed:
+            self._make_due_visible(self._clock.now())
+            backlog = sum(len(entries) for entries in self._ready.values())
+            return QueueDepth(backlog=backlog, in_flight=len(self._in_flight))
+
+    def dead_letters(self) -> TaskQueue:
+        return self._dead_letters()
+
+    def _dead_letters(self) -> MemoryQueue:
+        if self._dead is None:
+            raise PermanentError(f"{self._name} has no dead-letter queue")
+        return self._dead
+
+    # The rest is called with the lock held.
+
+    def _add(self, entry: _Entry) -> None:
+        entries = self._ready.get(entry.group)
+        if entries is None:
+            entries = self._ready[entry.group] = deque()
+            self._turns.append(entry.group)
+        entries.append(entry)
+
+    def _pop(self) -> _Entry:
+        """The oldest of the group whose turn it is, so that no group starves another."""
+        group = self._turns.popleft()
+        entries = self._ready[group]
+        entry = entries.popleft()
+        if entries:
+            self._turns.append(group)
+        else:
+            del self._ready[group]
+        return entry
+
+    def _take(self, max_messages: int, visible_at: float) -> list[Message]:
+        taken: list[Message] = []
+        while self._turns and len(taken) < max_messages:
+            entry = self._pop()
+            if self._dead is not None and entry.receive_count >= self._max_receive_count:
+                with self._dead._changed:
+                    self._dead._add(entry)
+                    self._dead._changed.notify()
+                continue
+            entry.receive_count += 1
+            receipt = f"{entry.message_id}.{entry.receive_count}"
+            self._hide(entry, receipt, visible_at)
+            taken.append(
+                Message(
+                    entry.message_id, receipt, entry.body, entry.receive_count, entry.attributes
+                )
+            )
+        return taken
+
+    def _hide(self, entry: _Entry, receipt: str, visible_at: float) -> None:
+        entry.visible_at = visible_at
+        self._in_flight[receipt] = entry
+        heapq.heappush(self._due, (visible_at, receipt))
+
+    def _make_due_visible(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            visible_at, receipt = heapq.heappop(self._due)
+            entry = self._in_flight.get(receipt)
+            if entry is not None and entry.visible_at == visible_at:
+                del self._in_flight[receipt]
+                self._add(entry)
+
+
+def _check_size(body: str) -> None:
+    # A character is at most 4 bytes: short texts need no encoding.
+    if len(body) > MESSAGE_MAX_BYTES // 4 and len(body.encode()) > MESSAGE_MAX_BYTES:
+        raise TooLarge(f"a message of {len(body.encode())} bytes is over {MESSAGE_MAX_BYTES}")

@@ -1,0 +1,57 @@
+"""An `ObjectStore` in memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from taskfleet.errors import NotFound, TooLarge
+from taskfleet.ports import LINE_MAX_BYTES
+
+
+class MemoryStore:
+    """`ObjectStore`, for any number of threads. Its URLs, `memory://<key>`, lead nowhere: there is
+    no server behind them."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes, *, content_type: str) -> None:  # noqa: ARG002
+        self._objects[key] = bytes(data)
+
+    def put_file(self, key: str, path: str, *, content_type: str) -> None:
+        self.put(key, Path(path).read_bytes(), content_type=content_type)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise NotFound(f"no object {key!r}") from None
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        stream = io.BytesIO(self.get(key))
+        while line := stream.readline(LINE_MAX_BYTES + 2):
+            content = line.removesuffix(b"\n").removesuffix(b"\r")
+            if len(content) > LINE_MAX_BYTES:
+                raise TooLarge(f"object {key!r} has a line of over {LINE_MAX_BYTES} bytes")
+            yield content
+
+    def size_bytes(self, key: str) -> int | None:
+        data = self._objects.get(key)
+        return None if data is None else len(data)
+
+    def url(self, key: str, *, expires_s: int) -> str:  # noqa: ARG002
+        return f"memory://{key}"
+
+    def upload_form(
+        self,
+        key: str,
+        *,
+        max_bytes: int,  # noqa: ARG002
+        expires_s: int,  # noqa: ARG002
+    ) -> tuple[str, dict[str, str]]:
+        return "memory://", {"key": key}
+
+    def delete(self, key: str) -> None:
+        self._objects.pop(key, None)
