@@ -58,7 +58,7 @@ class LocalRun:
         self._worker = Worker(
             ports,
             registry,
-            msgspec.structs.replace(settings, drain_timeout_s=0.0),
+            msgspec.structs.replace(settings, drain_timeout_s=0.0, receive_wait_s=0.1),
             threads=threads,
             worker_id="local",
             rng=random.Random(),
@@ -75,10 +75,11 @@ class LocalRun:
         thread.start()
         try:
             view = self._follow(on_progress)
+            seconds = self._ports.clock.now() - started
         finally:
             self._worker.drain()
             thread.join()
-        return Summary(view, self._ports.clock.now() - started, self._ideal_s(numbered))
+        return Summary(view, seconds, self._ideal_s(numbered))
 
     def cancel(self) -> None:
         self._cancelled.set()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from ec2_worker.worker import Ports
-from taskfleet.aws.dynamodb import DynamoMonitor
-from taskfleet.aws.s3 import S3Store
-from taskfleet.aws.session import Session
-from taskfleet.aws.sqs import SqsQueue
 from taskfleet.clock import SystemClock
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.settings import Settings
@@ -15,6 +11,12 @@ from taskfleet.settings import Settings
 def aws_ports(settings: Settings, threads: int) -> Ports:
     """The ports on AWS, or on whatever `AWS_ENDPOINT_URL` points at. PermanentError when a queue
     is not there."""
+    # Here, so that a local run does not pay for loading the AWS SDK.
+    from taskfleet.aws.dynamodb import DynamoMonitor
+    from taskfleet.aws.s3 import S3Store
+    from taskfleet.aws.session import Session
+    from taskfleet.aws.sqs import SqsQueue
+
     clock = SystemClock()
     session = Session(settings.region, connections=threads + 16)
     store = S3Store(session, settings.bucket)
@@ -31,7 +33,7 @@ def memory_ports() -> Ports:
     """The same in memory, for the local worker."""
     clock = SystemClock()
     return Ports(
-        tasks=MemoryQueue(clock),
+        tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
         responses=MemoryQueue(clock),
         monitor=MemoryMonitor(clock),
         store=MemoryStore(),

@@ -1,0 +1,188 @@
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from taskfleet.bundle import (
+    Bundle,
+    LegacyIds,
+    LegacyResponseMessage,
+    Response,
+    Tally,
+    bundle_number,
+    cut,
+    decode_bundle,
+    decode_response,
+    encode_bundle,
+    encode_response,
+    job_id,
+)
+from taskfleet.errors import Undecodable
+from taskfleet.registry import split
+from taskfleet.task import Task, TaskResult, TaskStatus
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def tasks_of(count, kind="sleep", params=0):
+    return [Task(index, kind, params) for index in range(count)]
+
+
+def seconds(task):
+    return None if task.params is None else task.params / 1000
+
+
+def validate(name, text):
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(json.loads(text))
+
+
+# --- cutting --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "sizes"),
+    [
+        ([0] * 2500, [1000, 1000, 500]),
+        ([1000] * 5, [2, 2, 1]),
+        ([8000] * 3, [1, 1, 1]),
+        ([None] * 3, [1, 1, 1]),
+        ([0, 0, 8000, 0], [2, 1, 1]),
+        ([], []),
+    ],
+)
+def test_bundles_are_about_two_seconds_of_work(params, sizes):
+    tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
+    assert [len(run) for run in cut(tasks, seconds)] == sizes
+
+
+def test_a_bundle_stays_within_one_billing_chunk_of_sqs():
+    tasks = [Task(i, "note", "x" * 500) for i in range(1000)]
+    runs = list(cut(tasks, lambda task: 0.0))
+    for number, run in enumerate(runs):
+        body = encode_bundle(Bundle(job_id("b" * 26, number), "client", "b" * 26, run))
+        assert len(body.encode()) <= 64 * 1024
+    assert len(runs) == 9
+
+
+def test_a_single_oversized_task_travels_alone():
+    tasks = [Task(0, "n", ""), Task(1, "n", "x" * 100_000), Task(2, "n", "")]
+    assert [len(run) for run in cut(tasks, lambda task: 0.0)] == [1, 1, 1]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 5000)), max_size=300), st.integers(1, 50))
+def test_cutting_keeps_every_task_once_and_in_order_within_the_caps(params, max_tasks):
+    tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
+    runs = list(cut(tasks, seconds, max_tasks=max_tasks))
+    assert [task for run in runs for task in run] == tasks
+    for run in runs:
+        assert 1 <= len(run) <= max_tasks
+        assert len(run) == 1 or sum(seconds(t) or 0 for t in run) <= 2.0
+    assert list(cut(tasks, seconds, max_tasks=max_tasks)) == runs
+
+
+# --- the wire -------------------------------------------------------------------------------
+
+
+def test_a_bundle_survives_the_wire_and_fits_its_schema():
+    bundle = Bundle("b1:7", "alice", "b1", [Task(0, "sleep", 5), Task(1, "x", {"a": [1, None]})])
+    text = encode_bundle(bundle)
+    assert json.loads(text)["tasks"] == [[0, "sleep", 5], [1, "x", {"a": [1, None]}]]
+    assert json.loads(text)["v"] == 1
+    assert decode_bundle(text, split) == bundle
+    validate("task_to_process", text)
+
+
+def test_a_message_of_2014_is_a_bundle_of_one():
+    text = '{"clientID": 56783, "jobID": 152, "task": "sleep 8000"}'
+    bundle = decode_bundle(text, split)
+    assert bundle.job_id == "56783;152"
+    assert bundle.tasks == [Task(0, "sleep", "8000")]
+    assert bundle.batch_id == ""
+    validate("task_to_process", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not a bundle"),
+        ("hello", "not a bundle"),
+        ("[1]", "not a bundle"),
+        ("{}", "not a bundle"),
+        ("[" * 100_000, "not a bundle"),
+        ('{"v":2,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0,"s",1]]}', "version 2"),
+        ('{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[]}', "without tasks"),
+        ('{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0]]}', "not a bundle"),
+        (
+            '{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0,"s",1],[0,"s",1]]}',
+            "index twice",
+        ),
+        ('{"clientID": 1, "task": "sleep 1"}', "jobID"),
+        ('{"clientID": 1, "jobID": [], "task": "sleep 1"}', "jobID"),
+    ],
+)
+def test_what_is_no_bundle_is_refused_with_the_reason(text, reason):
+    with pytest.raises(Undecodable, match=reason):
+        decode_bundle(text, split)
+
+
+def test_a_response_survives_the_wire_and_fits_its_schema():
+    rows = [
+        TaskResult(0, TaskStatus.SUCCEEDED, {"n": 1}, None, 1, 1.5, 0.25, "w-1"),
+        TaskResult(1, TaskStatus.FAILED, None, "no", 3),
+    ]
+    response = Response("b1:7", "alice", "b1", rows)
+    text = encode_response(response)
+    assert decode_response(text) == response
+    validate("processed_task", text)
+
+
+def test_the_answer_to_a_message_of_2014_has_the_form_of_2014():
+    rows = [TaskResult(0, TaskStatus.FAILED, None, "no such kind", 1)]
+    text = encode_response(Response("1;2", "1", "", rows, LegacyIds(1, 2)))
+    assert json.loads(text) == {
+        "clientID": 1,
+        "jobID": 2,
+        "status": "FAILED",
+        "result": "no such kind",
+    }
+    assert isinstance(decode_response(text), LegacyResponseMessage)
+    validate("processed_task", text)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"v":9,"job_id":"b:1"}', "[" * 100_000])
+def test_what_is_no_response_is_refused(text):
+    with pytest.raises(Undecodable):
+        decode_response(text)
+
+
+def test_the_schemas_under_docs_are_those_of_the_code():
+    from docs.schemas.generate import schemas
+
+    for name, schema in schemas().items():
+        assert json.loads((SCHEMAS / f"{name}.json").read_text()) == schema, (
+            f"{name}.json is stale: run python docs/schemas/generate.py"
+        )
+
+
+def test_ids():
+    assert job_id("b", 12) == "b:12"
+    assert bundle_number("b:12") == 12
+    with pytest.raises(ValueError, match="invalid literal"):
+        bundle_number("56783;152")
+
+
+def test_a_tally_counts_final_statuses_only():
+    rows = [TaskResult(i, status) for i, status in enumerate(TaskStatus)]
+    assert Tally.of(rows) == Tally(1, 1, 1)
+    assert Tally(1, 2, 3) + Tally(1, 1, 1) == Tally(2, 3, 4)
+    assert Tally(1, 2, 3).total == 6
+
+
+def test_results_on_the_wire_are_arrays():
+    assert msgspec.json.encode(TaskResult(3, TaskStatus.SUCCEEDED)).startswith(b'[3,"SUCCEEDED"')

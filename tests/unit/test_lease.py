@@ -1,0 +1,45 @@
+import random
+
+import pytest
+
+from taskfleet.lease import (
+    BundleStatus,
+    ClaimOutcome,
+    decide_claim,
+    heartbeat_interval_s,
+    held_delay_s,
+)
+
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("status", "owner", "expires_at", "outcome"),
+    [
+        (None, None, 0.0, ClaimOutcome.ACQUIRED),
+        (BundleStatus.QUEUED, None, 0.0, ClaimOutcome.ACQUIRED),
+        (BundleStatus.QUEUED, "other", NOW + 99, ClaimOutcome.ACQUIRED),
+        (BundleStatus.RUNNING, "other", NOW + 0.1, ClaimOutcome.HELD),
+        (BundleStatus.RUNNING, "other", NOW, ClaimOutcome.HELD),
+        (BundleStatus.RUNNING, "other", NOW - 0.1, ClaimOutcome.ACQUIRED),
+        (BundleStatus.RUNNING, "me", NOW + 99, ClaimOutcome.ACQUIRED),
+        (BundleStatus.DONE, "me", NOW + 99, ClaimOutcome.DONE),
+        (BundleStatus.DONE, "other", NOW - 99, ClaimOutcome.DONE),
+    ],
+)
+def test_the_claim_rule(status, owner, expires_at, outcome):
+    assert decide_claim(status, owner, expires_at, claimant="me", now=NOW) is outcome
+
+
+def test_two_heartbeats_may_be_lost_before_the_lease_is():
+    assert heartbeat_interval_s(30) * 2 < 30
+
+
+def test_a_held_delivery_returns_after_the_lease_and_not_in_step_with_others():
+    delays = {held_delay_s(NOW + 20, NOW, random.Random(seed)) for seed in range(50)}
+    assert len(delays) == 50
+    assert all(20 < delay <= 22 for delay in delays)
+
+
+def test_a_lease_that_just_ended_gives_no_negative_delay():
+    assert 0.5 <= held_delay_s(NOW - 5, NOW, random.Random(1)) <= 1.0
