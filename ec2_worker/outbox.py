@@ -48,6 +48,11 @@ class Outbox:
             self._letters.append(letter)
             self._changed.notify_all()
 
+    def pending(self) -> int:
+        """Letters not sent yet."""
+        with self._changed:
+            return len(self._letters) + self._flushing
+
     def run(self) -> None:
         """Flush as letters come, until `close`; what is there by then is still sent."""
         while True:
@@ -98,10 +103,3 @@ class Outbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-    def wait_empty(self, timeout_s: float) -> bool:
-        """Whether every letter was sent within the time."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._letters and not self._flushing, timeout_s
-            )

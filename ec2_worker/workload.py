@@ -45,8 +45,8 @@ class Holding:
         """Rows of running tasks that report progress."""
         self.pending = deque(task for task in bundle.tasks if task.index not in self.results)
         self.taken = 0
-        self.slots = 0.0
-        """How many slots its tasks keep from other work."""
+        self.slots_each = 0.0
+        """How many slots one of its pending tasks keeps from other work, on average."""
         self.settling = False
         self.poison: str | None = None
         """Why the message belongs on the dead-letter queue once it is settled, if it does."""
@@ -168,13 +168,16 @@ class Workload:
 
     # --- the slots' side ---------------------------------------------------------------------
 
-    def take(self) -> Chunk | None:
-        """The next chunk for a slot; waits for one. None when no more tasks are to be started."""
+    def take(self, *, wait: bool = True) -> Chunk | None:
+        """The next chunk for a slot; waits for one if told to. None when there is none, or no
+        more tasks are to be started."""
         with self._work:
             while self._starting:
                 for holding in self._holdings.values():
                     if holding.pending and not self._at_limit(holding.pending[0].kind):
                         return self._cut(holding)
+                if not wait:
+                    break
                 self._work.wait()
             return None
 
@@ -237,6 +240,10 @@ class Workload:
             self._incoming += wanted
             return wanted
 
+    def has_room(self) -> bool:
+        with self._lock:
+            return self._messages_wanted() > 0
+
     def _messages_wanted(self) -> int:
         if not self._starting:
             return 0
@@ -249,10 +256,7 @@ class Workload:
         return max(1, min(10, room, int(free / self._message_slots)))
 
     def _pending_slots(self) -> float:
-        return sum(
-            holding.slots * len(holding.pending) / len(holding.bundle.tasks)
-            for holding in self._holdings.values()
-        )
+        return sum(holding.slots_each * len(holding.pending) for holding in self._holdings.values())
 
     def _slots_of(self, tasks: Iterable[Task]) -> float:
         """How many slots the tasks keep from other work; no-ops hardly any, long tasks one each."""
@@ -277,8 +281,9 @@ class Workload:
         with self._lock:
             self._incoming -= 1
             self._holdings[holding.bundle.job_id] = holding
-            holding.slots = self._slots_of(holding.bundle.tasks)
-            self._message_slots += 0.2 * (max(holding.slots, 0.01) - self._message_slots)
+            slots = self._slots_of(holding.pending)
+            holding.slots_each = slots / max(1, len(holding.pending))
+            self._message_slots += 0.2 * (max(slots, 0.01) - self._message_slots)
             self._work.notify_all()
             return self._ready(holding)
 

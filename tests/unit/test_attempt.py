@@ -1,0 +1,364 @@
+"""The protocol's steps, one after the other, on memory ports and a clock that is set by hand."""
+
+import json
+import random
+
+import pytest
+from support import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
+
+from taskfleet.bundle import Bundle, Tally, encode_bundle, job_id
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.lease import BundleStatus
+from taskfleet.ports import OutgoingMessage
+from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.retry import RetryPolicy
+from taskfleet.task import Task, TaskStatus
+
+
+@pytest.fixture
+def cloud():
+    return Cloud()
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def registry(recorder):
+    return Registry(
+        [
+            sleep,
+            recorder.kind(expected_s=lambda params: 0.0),
+            failing_kind("bug", lambda: ValueError("oh"), expected_s=lambda p: 0.0),
+            failing_kind(
+                "gone", lambda: PermanentError("picture 3: 404"), expected_s=lambda p: 0.0
+            ),
+            failing_kind("flaky", lambda: TransientError("503"), retry=RetryPolicy(max_attempts=2)),
+        ]
+    )
+
+
+def statuses(cloud, registry, batch_id):
+    return [(row.status, row.error, row.attempts) for row in cloud.rows(registry, batch_id)]
+
+
+def drained(cloud):
+    depth = cloud.tasks.depth()
+    return depth.backlog == 0 and depth.in_flight == 0
+
+
+def test_a_batch_is_executed_answered_and_deleted(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"] * 2500)
+    worker = HandWorker(cloud, registry)
+    worker.work()
+    assert cloud.collect() == 3
+    batch = cloud.monitor.batch(batch_id)
+    assert batch.finished
+    assert batch.tally == Tally(succeeded=2500)
+    assert sorted(index for _, index, _ in recorder.runs) == list(range(2500))
+    assert drained(cloud)
+    rows = cloud.rows(registry, batch_id)
+    assert rows[7].result == {"ran": 7}
+    assert rows[7].worker_id == "w-1"
+
+
+def test_a_delivery_of_a_done_bundle_is_answered_again_and_not_run(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"])
+    worker = HandWorker(cloud, registry)
+    worker.work()
+    body = encode_bundle(Bundle(job_id(batch_id, 0), "alice", batch_id, [Task(0, "record", None)]))
+    cloud.tasks.send([OutgoingMessage(body)])
+    worker.work()
+    assert len(recorder.runs) == 1
+    assert cloud.collect() == 2
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
+    assert drained(cloud)
+
+
+def test_a_held_bundle_is_put_off_until_its_lease_ends_and_never_deleted(cloud, registry):
+    cloud.submit(registry, ["record"])
+    holder, other = HandWorker(cloud, registry), HandWorker(cloud, registry, worker_id="w-2")
+    holder.poll()
+    cloud.clock.sleep(LEASE_S - 10)
+    holder.attempt.renew(holder.workload.holdings()[0])
+    cloud.clock.sleep(11)  # the message's visibility was not extended
+    assert other.poll() is True
+    assert other.workload.holdings() == []
+    assert cloud.tasks.depth().in_flight == 1
+    cloud.clock.sleep(LEASE_S)
+    assert other.poll() is True
+    assert len(other.workload.holdings()) == 1
+
+
+def test_the_worker_that_holds_a_bundle_adopts_a_newer_delivery_of_it(cloud, registry):
+    cloud.submit(registry, ["record"])
+    worker = HandWorker(cloud, registry)
+    worker.poll()
+    cloud.clock.sleep(LEASE_S - 1)
+    worker.attempt.renew(worker.workload.holdings()[0])
+    cloud.clock.sleep(2)
+    worker.poll()
+    worker.work()
+    assert drained(cloud)
+
+
+def test_a_claim_that_cannot_be_asked_is_no_duplicate(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"])
+    faults = iter(["before"])
+    worker = HandWorker(
+        cloud, registry, fault=lambda name: next(faults, None) if name == "claim" else None
+    )
+    assert worker.poll() is False
+    assert cloud.tasks.depth().in_flight == 1
+    cloud.clock.sleep(10)
+    worker.work()
+    cloud.collect()
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
+
+
+def test_a_commit_whose_reply_was_lost_is_one_commit(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"])
+    faults = iter(["after"])
+    worker = HandWorker(
+        cloud, registry, fault=lambda name: next(faults, None) if name == "commit" else None
+    )
+    worker.work()
+    cloud.collect()
+    assert worker.lost == []
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
+    assert drained(cloud)
+
+
+def test_a_lost_lease_drops_the_work_and_touches_nothing(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"])
+    slow, quick = HandWorker(cloud, registry), HandWorker(cloud, registry, worker_id="w-2")
+    slow.poll()
+    chunk = slow.take()
+    cloud.clock.sleep(LEASE_S + 5)
+    quick.work()
+    slow.finish(chunk)
+    slow.settle()
+    assert slow.lost == [job_id(batch_id, 0)]
+    assert slow.outbox.pending() == 0
+    cloud.collect()
+    assert cloud.rows(registry, batch_id)[0].worker_id == "w-2"
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
+
+
+def test_a_heartbeat_extends_lease_and_visibility_and_records_what_is_finished(cloud, registry):
+    batch_id = cloud.submit(registry, ["record", "sleep 60000"])
+    worker = HandWorker(cloud, registry)
+    worker.poll()
+    worker.finish(worker.take())
+    cloud.clock.sleep(LEASE_S / 3)
+    worker.heartbeat.beat()
+    cloud.clock.sleep(LEASE_S - 1)
+    assert cloud.tasks.depth().backlog == 0
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.SUCCEEDED, None, 1)]
+
+
+def test_a_heartbeat_that_finds_the_lease_gone_stops_the_tasks(cloud, registry):
+    cloud.submit(registry, ["sleep 1000"])
+    worker, thief = HandWorker(cloud, registry), HandWorker(cloud, registry, worker_id="w-2")
+    worker.poll()
+    holding = worker.take().holding
+    killed = []
+    holding.on_stop(lambda: killed.append("subprocess"))
+    cloud.clock.sleep(LEASE_S + 1)
+    thief.poll()
+    worker.heartbeat.beat()
+    assert killed == ["subprocess"]
+    assert holding.stopped.is_set()
+    assert worker.workload.holdings() == []
+    assert len(thief.workload.holdings()) == 1
+
+
+def test_a_transient_failure_returns_that_task_only_with_backoff(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record", {"kind": "record", "params": {"fail": 1}}])
+    worker = HandWorker(cloud, registry, rng=random.Random(5))
+    worker.work()
+    record = cloud.monitor.bundles([job_id(batch_id, 0)])[0]
+    assert record.status is BundleStatus.QUEUED
+    assert [row.status for row in record.results] == [TaskStatus.SUCCEEDED, TaskStatus.QUEUED]
+    assert cloud.tasks.depth().in_flight == 1  # put off, not visible
+    cloud.clock.sleep(10)
+    worker.work()
+    cloud.collect()
+    assert [(index, attempt) for _, index, attempt in recorder.runs] == [(0, 1), (1, 1), (1, 2)]
+    assert statuses(cloud, registry, batch_id) == [
+        (TaskStatus.SUCCEEDED, None, 1),
+        (TaskStatus.SUCCEEDED, None, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "attempts", "dead"),
+    [
+        ("bug", "ValueError: oh", 1, None),
+        ("gone", "picture 3: 404", 1, None),
+        ("flaky", "503", 2, "out of attempts (2): 503"),
+    ],
+)
+def test_where_failing_tasks_end(cloud, registry, task, error, attempts, dead):
+    batch_id = cloud.submit(registry, [task])
+    worker = HandWorker(cloud, registry)
+    for _ in range(5):
+        worker.work()
+        cloud.clock.sleep(1000)
+    cloud.collect()
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.FAILED, error, attempts)]
+    assert cloud.monitor.batch(batch_id).tally == Tally(failed=1)
+    assert drained(cloud)
+    letters = cloud.dead.receive(10, wait_s=0, visibility_s=1)
+    assert [letter.attributes["reason"].endswith(dead) for letter in letters] == (
+        [] if dead is None else [True]
+    )
+
+
+def test_tasks_of_unknown_kind_or_with_bad_params_fail_and_the_others_run(cloud, registry):
+    registry_of_api = Registry(
+        [sleep, TaskKind("later", lambda p, c: None, expected_s=lambda p: 0)]
+    )
+    batch_id = cloud.submit(registry_of_api, ["later", "sleep 0"])
+    worker = HandWorker(cloud, registry)
+    worker.work()
+    cloud.collect()
+    (failed, ran) = cloud.rows(registry, batch_id)
+    assert failed.status is TaskStatus.FAILED
+    assert failed.error.startswith("unknown kind 'later'; known: ")
+    assert ran.status is TaskStatus.SUCCEEDED
+    assert cloud.dead.depth().backlog == 1
+    cloud.tasks.send(
+        [OutgoingMessage(encode_bundle(Bundle("b:9", "x", "b", [Task(0, "sleep", "abc")])))]
+    )
+    worker.work()
+    record = cloud.monitor.bundles(["b:9"])[0]
+    assert record.results[0].error.startswith("sleep needs a number")
+    assert drained(cloud)
+
+
+def test_an_undecodable_message_goes_to_the_dead_letters_and_blocks_nothing(cloud, registry):
+    cloud.tasks.send([OutgoingMessage("{nonsense"), OutgoingMessage('{"v":1}')])
+    batch_id = cloud.submit(registry, ["sleep 0"])
+    worker = HandWorker(cloud, registry)
+    worker.work()
+    cloud.collect()
+    assert cloud.monitor.batch(batch_id).finished
+    letters = cloud.dead.receive(10, wait_s=0, visibility_s=1)
+    assert [letter.body for letter in letters] == ["{nonsense", '{"v":1}']
+    assert all(letter.attributes["reason"].startswith("not a bundle") for letter in letters)
+    assert drained(cloud)
+
+
+def test_a_message_of_2014_is_answered_in_its_own_form(cloud, registry):
+    cloud.tasks.send([OutgoingMessage('{"clientID": 56783, "jobID": 152, "task": "sleep 1"}')])
+    HandWorker(cloud, registry).work()
+    (answer,) = cloud.responses.receive(10, wait_s=0, visibility_s=1)
+    assert json.loads(answer.body) == {
+        "clientID": 56783,
+        "jobID": 152,
+        "status": "SUCCEEDED",
+        "result": None,
+    }
+    assert cloud.monitor.bundles(["56783;152"])[0].status is BundleStatus.DONE
+
+
+def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(cloud, registry):
+    batch_id = cloud.submit(registry, ["flaky"])
+    for number in (1, 2):
+        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # and it dies
+        cloud.clock.sleep(LEASE_S + 5)
+    worker = HandWorker(cloud, registry, worker_id="w-3")
+    worker.work()
+    cloud.collect()
+    row = cloud.rows(registry, batch_id)[0]
+    assert row.status is TaskStatus.FAILED
+    assert row.error.startswith("gave up after 2 attempts")
+    assert row.attempts == 2
+    assert cloud.dead.depth().backlog == 1
+
+
+def test_giving_back_spends_no_attempt(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"] * 3)
+    for number in range(9):
+        worker = HandWorker(cloud, registry, worker_id=f"w-{number}")
+        worker.poll()
+        worker.ready += worker.workload.stop_starting()
+        worker.settle()
+        assert cloud.tasks.depth().backlog == 1
+    HandWorker(cloud, registry).work()
+    assert {row.attempts for row in cloud.rows(registry, batch_id)} == {1}
+
+
+def test_claims_that_never_came_back_stay_counted_when_a_bundle_is_given_back(cloud, registry):
+    batch_id = cloud.submit(registry, ["record"])
+    HandWorker(cloud, registry, worker_id="w-dead").poll()
+    cloud.clock.sleep(LEASE_S + 5)
+    drainer = HandWorker(cloud, registry, worker_id="w-drain")
+    drainer.poll()
+    drainer.ready += drainer.workload.stop_starting()
+    drainer.settle()
+    HandWorker(cloud, registry).work()
+    assert cloud.rows(registry, batch_id)[0].attempts == 2
+
+
+def test_a_cancelled_batch_ends_without_running(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["record"] * 5)
+    cloud.monitor.cancel_batch(batch_id, cloud.clock.now())
+    HandWorker(cloud, registry).work()
+    cloud.collect()
+    assert recorder.runs == []
+    assert cloud.monitor.batch(batch_id).tally == Tally(cancelled=5)
+    assert cloud.monitor.batch(batch_id).finished
+    assert drained(cloud)
+
+
+def test_cancelling_reaches_the_tasks_in_hand_that_were_not_started(cloud, registry, recorder):
+    batch_id = cloud.submit(registry, ["sleep 0", "record", "record"])
+    worker = HandWorker(cloud, registry)
+    worker.poll()
+    chunk = worker.take()
+    cloud.monitor.cancel_batch(batch_id, cloud.clock.now())
+    cloud.clock.sleep(3)
+    worker.heartbeat.beat()
+    worker.finish(chunk)
+    worker.work()
+    cloud.collect()
+    assert recorder.runs == []
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1, cancelled=2)
+
+
+def test_a_kind_that_this_worker_cannot_run_is_left_to_others(cloud, registry, recorder):
+    cloud.submit(registry, ["record"])
+    lame = HandWorker(cloud, registry, unavailable={"record": "no ffmpeg"})
+    assert lame.poll() is False
+    assert recorder.runs == []
+    assert cloud.dead.depth().backlog == 0
+    cloud.clock.sleep(10)
+    able = HandWorker(cloud, registry, worker_id="w-2")
+    able.work()
+    assert len(recorder.runs) == 1
+
+
+def test_responses_that_could_not_be_published_are_published_later(cloud, registry):
+    batch_id = cloud.submit(registry, ["sleep 0"])
+    faults = iter(["before", "after"])
+    worker = HandWorker(
+        cloud, registry, fault=lambda name: next(faults, None) if name == "send" else None
+    )
+    worker.work()
+    cloud.collect()
+    assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
+    assert drained(cloud)
+
+
+def test_nothing_is_deleted_before_it_was_published(cloud, registry):
+    cloud.submit(registry, ["sleep 0"])
+    worker = HandWorker(cloud, registry, fault=lambda name: "before" if name == "send" else None)
+    worker.poll()
+    worker.finish(worker.take())
+    worker.settle()
+    assert worker.outbox.flush() is False
+    assert cloud.tasks.depth().in_flight == 1
