@@ -97,10 +97,10 @@ def _readable(digest: bytes) -> str:
     return "".join(alphabet[(number >> 5 * i) & 31] for i in range(ID_LENGTH))
 
 
-def page_cursor(batch: BatchRecord) -> str:
-    """Where the page after `batch` begins in its client's list: by `created_at`, then id, newest
-    first."""
-    return f"{batch.created_at!r}_{batch.batch_id}"
+def page_cursor(created_at: float, batch_id: str) -> str:
+    """Where the page after this batch begins in its client's list: by `created_at`, then id,
+    newest first."""
+    return f"{created_at!r}_{batch_id}"
 
 
 def read_page_cursor(cursor: str) -> tuple[float, str]:

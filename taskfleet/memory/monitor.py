@@ -141,7 +141,7 @@ class MemoryMonitor:
             end = len(places) if before is None else bisect.bisect_left(places, before)
             start = max(0, end - limit)
             found = [self._batches[batch_id] for _, batch_id in reversed(places[start:end])]
-        return Page(found, page_cursor(found[-1]) if start and found else None)
+        return Page(found, page_cursor(*places[start]) if 0 < start < end else None)
 
     def add_part(
         self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool

@@ -1,0 +1,88 @@
+"""An `ObjectStore` in S3."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskfleet.aws.errors import translated
+from taskfleet.errors import NotFound, TooLarge
+from taskfleet.ports import LINE_MAX_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_STREAM_CHUNK_BYTES = 256 * 1024
+
+
+class S3Store:
+    """`ObjectStore` for any number of threads. Its role needs s3:ListBucket too: without it S3
+    answers 403 for an object that is not there."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        with translated("write", self._name(key)):
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
+            )
+
+    def put_file(self, key: str, path: str, *, content_type: str) -> None:
+        with open(path, "rb") as data, translated("write", self._name(key)):
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
+            )
+
+    def get(self, key: str) -> bytes:
+        with translated("read", self._name(key)):
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+
+    def lines(self, key: str) -> Iterator[bytes]:
+        with translated("read", self._name(key)):
+            body: Any = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+        with body:
+            stream = io.BufferedReader(body, _STREAM_CHUNK_BYTES)
+            while True:
+                with translated("read", self._name(key)):
+                    line = stream.readline(LINE_MAX_BYTES + 2)
+                if not line:
+                    return
+                content = line.removesuffix(b"\n").removesuffix(b"\r")
+                if len(content) > LINE_MAX_BYTES:
+                    raise TooLarge(f"{self._name(key)} has a line of over {LINE_MAX_BYTES} bytes")
+                yield content
+
+    def size_bytes(self, key: str) -> int | None:
+        try:
+            with translated("look at", self._name(key)):
+                return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+        except NotFound:
+            return None
+
+    def url(self, key: str, *, expires_s: int) -> str:
+        with translated("sign a URL of", self._name(key)):
+            return self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=expires_s
+            )
+
+    def upload_form(
+        self, key: str, *, max_bytes: int, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
+        with translated("sign an upload of", self._name(key)):
+            form = self._client.generate_presigned_post(
+                self._bucket,
+                key,
+                Conditions=[["content-length-range", 0, max_bytes]],
+                ExpiresIn=expires_s,
+            )
+        return form["url"], form["fields"]
+
+    def delete(self, key: str) -> None:
+        with translated("delete", self._name(key)):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def _name(self, key: str) -> str:
+        return f"object {key} in bucket {self._bucket}"

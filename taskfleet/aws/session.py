@@ -1,0 +1,130 @@
+"""Clients of AWS: the one place that makes them. Owns retries, time-outs, pool size and the count
+of calls; not what the calls mean. Endpoints, credentials and profiles are boto3's own business
+(`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and so on)."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from taskfleet.aws.backoff import Backoff
+from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.s3 import S3Store
+from taskfleet.aws.sqs import SqsQueue
+from taskfleet.aws.ssm import read_secret
+from taskfleet.ports import Clock
+from taskfleet.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+
+CONNECT_TIMEOUT_S = 3
+READ_TIMEOUT_S = 10
+LONG_POLL_TIMEOUT_S = 30
+"""Of SQS: longer than its long poll of 20 s."""
+MAX_ATTEMPTS = 4
+
+
+class CallCounter:
+    """Counts requests by (service, operation), as they leave: every retry is one more, as on the
+    bill. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: Counter[tuple[str, str]] = Counter()
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        with self._lock:
+            return dict(self._calls)
+
+    def watch(self, client: Any) -> None:
+        client.meta.events.register("before-send", self._on_send)
+
+    def _on_send(self, event_name: str, **_kwargs: Any) -> None:
+        _, service, operation = event_name.split(".", 2)
+        with self._lock:
+            self._calls[service, operation] += 1
+
+
+class Aws:
+    """The adapters of one process, made from its settings, each client once.
+
+    threads: how many use the clients at a time, for the size of the connection pools.
+    rng: makes the jitter of retries.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        threads: int = 16,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._threads = threads
+        self._backoff = Backoff(clock, rng or random.Random())
+        # Its own overloads want the service as a literal.
+        self._session: Any = boto3.session.Session(region_name=settings.region)
+        self._lock = threading.Lock()
+        self._made: dict[str, Any] = {}
+        self.calls = CallCounter()
+
+    def client(self, service: str) -> Any:
+        """The process's client of a service."""
+        with self._lock:
+            client = self._made.get(service)
+            if client is None:
+                client = self._made[service] = self._make(service)
+                self.calls.watch(client)
+            return client
+
+    def _make(self, service: str) -> Any:
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=LONG_POLL_TIMEOUT_S if service == "sqs" else READ_TIMEOUT_S,
+            max_pool_connections=self._threads,
+            tcp_keepalive=True,
+            signature_version="s3v4" if service == "s3" else None,  # of presigned URLs
+        )
+        return self._session.client(service, config=config)
+
+    def task_queue(self) -> SqsQueue:
+        return self._queue(self._settings.task_queue)
+
+    def response_queue(self) -> SqsQueue:
+        return self._queue(self._settings.response_queue)
+
+    def _queue(self, name: str) -> SqsQueue:
+        client: SQSClient = self.client("sqs")
+        return SqsQueue(client, name, self._backoff)
+
+    def store(self) -> S3Store:
+        client: S3Client = self.client("s3")
+        return S3Store(client, self._settings.bucket)
+
+    def monitor(self) -> DynamoMonitor:
+        client: DynamoDBClient = self.client("dynamodb")
+        return DynamoMonitor(
+            client,
+            self._settings.monitor_table,
+            store=self.store(),
+            clock=self._clock,
+            backoff=self._backoff,
+            ttl_days=self._settings.record_ttl_days,
+        )
+
+    def secret(self, name: str) -> str:
+        """The SSM parameter of that name, decrypted."""
+        client: SSMClient = self.client("ssm")
+        return read_secret(client, name)
