@@ -8,6 +8,9 @@ import json
 import math
 from typing import Any
 
+MAX_DEPTH = 64
+"""Readers further down the chain give up at depths of their own; none at this one."""
+
 
 def loads(text: str | bytes) -> Any:
     """The value; ValueError says what is wrong and where."""
@@ -18,10 +21,11 @@ def loads(text: str | bytes) -> Any:
             raise ValueError(f"not UTF-8: byte {error.start} cannot be read") from None
     try:
         value = _decoder.decode(text)
+        _check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(f"nested over {MAX_DEPTH} deep") from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"malformed JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -31,12 +35,29 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, list):
+                inner += node
+            elif isinstance(node, dict):
+                inner += node.values()
+        level = [node for node in inner if isinstance(node, list | dict)]
+        if not level:
+            return
+    raise ValueError(f"nested over {MAX_DEPTH} deep")
+
+
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r:.60} stands twice in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the key {name!r:.60} stands twice in one object")
+            seen.add(name)
     return value
 
 
