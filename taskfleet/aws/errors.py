@@ -104,7 +104,7 @@ class TransactionCancelled(TaskfleetError):
 
 @contextmanager
 def translated(operation: str, resource: str) -> Iterator[None]:
-    """Raise what botocore raises inside as "could not <operation> <resource>: ...""""
+    """Raise what botocore raises inside as: could not `operation` `resource`, and why."""
     try:
         yield
     except ClientError as error:
