@@ -1,0 +1,106 @@
+"""The command line of the local cloud."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from localcloud import cloud, environment
+from localcloud.options import OptionFault, Options
+from localcloud.stack import StackFailed
+from localcloud.supervisor import PartFailed
+from taskfleet.errors import SettingsError
+
+PORT = click.IntRange(0, 65_535)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--api-port", type=PORT, default=8000, show_default=True, help="Port of the API; 0: any free."
+)
+@click.option(
+    "--aws-port",
+    type=PORT,
+    default=4566,
+    show_default=True,
+    help="Port of SQS, DynamoDB, S3, SSM and CloudFormation; 0: any free.",
+)
+@click.option("--ec2-port", type=PORT, help="Port of EC2.  [default: the one after --aws-port]")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Static workers, started again when they crash; 0 leaves all to the provisioner.",
+)
+@click.option(
+    "--max-capacity",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Most instances the provisioner may run (TASKFLEET_MAX_CAPACITY). "
+    "There is no provisioner yet: it changes nothing so far.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 512),
+    default=16,
+    show_default=True,
+    help="Tasks a worker runs at a time.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".local"),
+    show_default=True,
+    help="Folder for `env`, the logs and the state.",
+)
+@click.option(
+    "--no-provisioner",
+    is_flag=True,
+    expose_value=False,
+    help="Run static workers only. There is no provisioner yet: it changes nothing so far.",
+)
+@click.option("--keep", is_flag=True, help="Keep queues, table and bucket over a stop and a start.")
+@click.option(
+    "--kinds",
+    multiple=True,
+    metavar="MODULE",
+    help="Module that defines task kinds, found from this folder or PYTHONPATH; repeatable.",
+)
+def command(**given: Any) -> None:
+    """Run Taskfleet and an embedded AWS on this machine, until Ctrl-C.
+
+    Prints a line that begins with `ready` when it serves. `. .local/env` sets a shell up for it.
+    """
+    environ = environment.inherited(os.environ)
+    # This process, too, must see neither the caller's AWS account nor a proxy.
+    os.environ.clear()
+    os.environ.update(environ)
+    cloud.run(Options(**given), environ, lambda line: click.echo(line))
+
+
+def main() -> NoReturn:
+    """Exit 0 after a signal, 1 when a part failed, 2 when what was asked cannot be done."""
+    try:
+        command.main(prog_name="python -m localcloud", standalone_mode=False)
+    except click.ClickException as error:
+        _end(2, error.format_message())
+    except (OptionFault, SettingsError) as error:
+        _end(2, str(error))
+    except (PartFailed, StackFailed) as error:
+        _end(1, str(error))
+    sys.exit(0)
+
+
+def _end(code: int, message: str) -> NoReturn:
+    click.echo(f"localcloud: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
