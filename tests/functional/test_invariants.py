@@ -1,0 +1,224 @@
+"""The promises of the protocol, kept under every fault at once: calls that fail before or after
+they took effect, workers that die, drain or stall, messages that come twice or late, clocks that
+jump.
+
+Each seed is one random history of a small fleet, replayed step by step on one thread, so a failing
+seed fails every time.
+"""
+
+import contextlib
+import random
+from collections import Counter
+
+import pytest
+from support import Cloud, HandWorker, Recorder, failing_kind
+
+from taskfleet.bundle import decode_bundle, decode_response, encode_bundle
+from taskfleet.collect import collect
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.lease import BundleStatus
+from taskfleet.ports import OutgoingMessage
+from taskfleet.registry import Registry, sleep, split
+from taskfleet.task import TaskStatus
+
+STEPS = 400
+
+
+class History:
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.cloud = Cloud()
+        self.recorder = Recorder()
+        self.registry = Registry(
+            [
+                sleep,
+                self.recorder.kind(expected_s=lambda params: self.rng.choice([0.0, 0.5, None])),
+                failing_kind("gone", lambda: PermanentError("404"), expected_s=lambda p: 0.1),
+            ]
+        )
+        self.fault_rate = self.rng.choice([0.0, 0.05, 0.2])
+        self.bodies = []
+        self.answered = set()
+        self.accepted = {}
+        self.cancelled = set()
+        self.workers = []
+        self.slots = {}
+        for _ in range(3):
+            self.hire()
+
+    def fault(self, _name):
+        if self.rng.random() >= self.fault_rate:
+            return None
+        return self.rng.choice(["before", "after"])
+
+    def hire(self):
+        worker = HandWorker(
+            self.cloud,
+            self.registry,
+            threads=self.rng.choice([1, 4]),
+            worker_id=f"w-{self.rng.getrandbits(32):08x}",
+            rng=self.rng,
+            fault=self.fault,
+        )
+        self.workers.append(worker)
+        self.slots[worker] = []
+
+    def fire(self, worker):
+        self.workers.remove(worker)
+        del self.slots[worker]
+        self.hire()
+
+    # --- steps ---
+
+    def submit(self):
+        count = self.rng.randint(1, 12)
+        tasks = [
+            self.rng.choice(
+                ["record", "gone", "sleep 0", {"kind": "record", "params": {"fail": 2}}]
+            )
+            for _ in range(count)
+        ]
+        batch_id = self.cloud.submit(self.registry, tasks)
+        self.accepted[batch_id] = count
+        self.remember_messages()
+
+    def remember_messages(self):
+        for group in self.cloud.tasks._ready.values():
+            self.bodies += [entry.body for entry in group if entry.body not in self.bodies]
+
+    def send_again(self):
+        if self.bodies:
+            self.cloud.tasks.send([OutgoingMessage(self.rng.choice(self.bodies))])
+
+    def cancel(self):
+        if self.accepted and self.rng.random() < 0.1:
+            batch_id = self.rng.choice(list(self.accepted))
+            self.cloud.monitor.cancel_batch(batch_id, self.cloud.clock.now())
+            self.cancelled.add(batch_id)
+
+    def pass_time(self):
+        self.cloud.clock.sleep(self.rng.choice([0.1, 1, 5, 9, 35]))
+
+    def collect(self):
+        """As the queue handler does: now and then it fails after counting, and all comes again."""
+        messages = self.cloud.responses.receive(10, wait_s=0, visibility_s=30)
+        self.rng.shuffle(messages)
+        collect({m.message_id: m.body for m in messages}, self.cloud.monitor, self.cloud.clock)
+        self.answered |= {decode_response(m.body).job_id for m in messages}
+        if self.rng.random() >= self.fault_rate:
+            self.cloud.responses.delete(messages)
+
+    def act(self, worker):
+        step = self.rng.choice(
+            ["poll", "take", "finish", "finish", "settle", "flush", "beat", "die", "drain"]
+        )
+        taken = self.slots[worker]
+        if step == "poll":
+            with contextlib.suppress(TransientError):  # the intake's thread polls again
+                worker.poll()
+        elif step == "take" and len(taken) < worker.workload.threads:
+            chunk = worker.take()
+            if chunk is not None:
+                taken.append(chunk)
+        elif step == "finish" and taken:
+            worker.finish(taken.pop(self.rng.randrange(len(taken))))
+        elif step == "settle":
+            worker.settle()
+        elif step == "flush" and worker.outbox.pending():
+            worker.outbox.flush()
+        elif step == "beat":
+            worker.heartbeat.beat()
+        elif step == "die" and self.rng.random() < 0.05:
+            self.fire(worker)
+        elif step == "drain" and self.rng.random() < 0.05:
+            self.drain(worker)
+
+    def drain(self, worker):
+        worker.ready += worker.workload.stop_starting()
+        for chunk in self.slots[worker]:
+            worker.finish(chunk)
+        worker.settle()
+        for _ in range(20):
+            if not worker.outbox.pending():
+                break
+            worker.outbox.flush()
+        self.fire(worker)
+
+    # --- the whole ---
+
+    def play(self):
+        self.submit()
+        for _ in range(STEPS):
+            roll = self.rng.random()
+            if roll < 0.02:
+                self.submit()
+            elif roll < 0.03:
+                self.send_again()
+            elif roll < 0.04:
+                self.cancel()
+            elif roll < 0.14:
+                self.pass_time()
+            elif roll < 0.2:
+                self.collect()
+            else:
+                self.act(self.rng.choice(self.workers))
+
+    def come_to_rest(self):
+        """No more faults; time passes, and one healthy worker does what is left."""
+        self.fault_rate = 0.0
+        worker = HandWorker(self.cloud, self.registry, worker_id="w-last", rng=self.rng)
+        for _ in range(30):
+            for other in self.workers:
+                while other.outbox.pending():
+                    other.outbox.flush()
+            worker.work()
+            self.collect()
+            self.cloud.clock.sleep(1000)
+            depth = self.cloud.tasks.depth()
+            if depth.backlog == depth.in_flight == self.cloud.responses.depth().backlog == 0:
+                return
+        raise AssertionError(f"the queue did not drain: {depth}")
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_nothing_is_lost_and_nothing_counted_twice(seed):
+    history = History(seed)
+    history.play()
+    history.come_to_rest()
+    cloud = history.cloud
+    for batch_id, total in history.accepted.items():
+        batch = cloud.monitor.batch(batch_id)
+        assert batch.finished
+        assert batch.tally.total == batch.total == total
+
+        rows = cloud.rows(history.registry, batch_id)
+        assert Counter(row.index for row in rows) == Counter(range(total))
+        assert all(row.status.final for row in rows)
+        counts = Counter(row.status for row in rows)
+        assert counts[TaskStatus.SUCCEEDED] == batch.tally.succeeded
+        assert counts[TaskStatus.FAILED] == batch.tally.failed
+        assert counts[TaskStatus.CANCELLED] == batch.tally.cancelled
+        assert batch_id in history.cancelled or batch.tally.cancelled == 0
+
+        for body in history.bodies:
+            bundle = decode_bundle(body, split)
+            assert encode_bundle(bundle) == body
+            record = cloud.monitor.bundles([bundle.job_id])[0]
+            assert record.status is BundleStatus.DONE
+            assert bundle.job_id in history.answered
+            assert {row.index for row in record.results} == {t.index for t in bundle.tasks}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_faults_every_task_runs_once(seed):
+    history = History(seed)
+    history.fault_rate = 0.0
+    for _ in range(5):
+        history.submit()
+    worker = HandWorker(history.cloud, history.registry, rng=history.rng)
+    for _ in range(10):
+        worker.work()
+        history.cloud.clock.sleep(100)
+    runs = Counter(history.recorder.runs)
+    assert runs
+    assert set(runs.values()) == {1}

@@ -1,0 +1,254 @@
+"""The daemon with its real threads, on memory ports and real time; every wait has an end."""
+
+import random
+import threading
+import time
+
+import pytest
+from support import failing_kind
+
+from ec2_worker.worker import Ports, Worker
+from taskfleet.bundle import Tally
+from taskfleet.clock import SystemClock
+from taskfleet.collect import collect
+from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
+from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.settings import Settings
+from taskfleet.submit import Submission
+
+
+class Fleet:
+    def __init__(self, kinds=()):
+        clock = SystemClock()
+        self.ports = Ports(
+            tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
+            responses=MemoryQueue(clock),
+            monitor=MemoryMonitor(clock),
+            store=MemoryStore(),
+            clock=clock,
+        )
+        self.registry = Registry([sleep, *kinds])
+        self.threads = []
+        self.workers = []
+        self.ends = []
+
+    def start(self, **options):
+        settings = Settings(
+            lease_s=options.pop("lease_s", 30.0),
+            heartbeat_s=options.pop("heartbeat_s", 10.0),
+            drain_timeout_s=options.pop("drain_timeout_s", 10.0),
+            receive_wait_s=0.2,
+        )
+        worker = Worker(
+            self.ports,
+            options.pop("registry", self.registry),
+            settings,
+            threads=options.pop("threads", 4),
+            worker_id=f"w-{len(self.workers)}",
+            rng=random.Random(len(self.workers)),
+            **options,
+        )
+        thread = threading.Thread(target=lambda: self.ends.append(worker.run()))
+        thread.start()
+        self.workers.append(worker)
+        self.threads.append(thread)
+        return worker
+
+    def stop(self):
+        for worker in self.workers:
+            worker.drain()
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def submit(self, tasks):
+        p = self.ports
+        submission = Submission(self.registry, p.tasks, p.monitor, p.clock, random.randbytes)
+        return submission.submit(tasks, client_id="alice").batch_id
+
+    def finished(self, batch_id, within_s=20):
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            messages = self.ports.responses.receive(10, wait_s=0.1, visibility_s=30)
+            collect({m.message_id: m.body for m in messages}, self.ports.monitor, self.ports.clock)
+            self.ports.responses.delete(messages)
+            batch = self.ports.monitor.batch(batch_id)
+            if batch.finished:
+                return batch
+        raise AssertionError(f"not finished within {within_s} s: {batch.tally}")
+
+
+@pytest.fixture
+def fleet():
+    made = []
+
+    def make(*kinds):
+        made.append(Fleet(kinds))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+@pytest.fixture
+def hand_back_soon(monkeypatch):
+    monkeypatch.setattr("ec2_worker.attempt.HAND_BACK_S", (0.05, 0.2))
+
+
+def wait_until(condition, within_s=10):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.01)
+
+
+def test_two_workers_share_a_batch_and_run_each_task_once(fleet):
+    runs = []
+    one = fleet(TaskKind("note", lambda p, c: runs.append(c.index), expected_s=lambda p: 0.01))
+    batch_id = one.submit(["note"] * 3000)
+    one.start()
+    one.start()
+    assert one.finished(batch_id).tally == Tally(succeeded=3000)
+    assert sorted(runs) == list(range(3000))
+
+
+def test_sixteen_slots_sleep_at_the_same_time(fleet):
+    one = fleet()
+    one.start(threads=16)
+    begun = time.monotonic()
+    batch = one.finished(one.submit(["sleep 200"] * 32))
+    assert batch.tally == Tally(succeeded=32)
+    assert time.monotonic() - begun < 3.0  # one after the other: 6.4 s
+
+
+def test_draining_finishes_what_runs_and_gives_the_rest_back_unspent(fleet):
+    gate, entered = threading.Event(), threading.Event()
+
+    def hold(params, context):
+        entered.set()
+        gate.wait(10)
+
+    one = fleet(TaskKind("hold", hold, expected_s=lambda p: 0.3))
+    batch_id = one.submit(["hold"] * 6)
+    worker = one.start(threads=1)
+    assert entered.wait(10)
+    worker.drain()
+    wait_until(lambda: not worker._workload._starting)
+    gate.set()
+    one.threads[0].join(10)
+    assert one.ends == [True]
+    record = one.ports.monitor.bundles([f"{batch_id}:0"])[0]
+    assert [row.index for row in record.results] == [0]
+    assert one.ports.tasks.depth().backlog == 1
+    one.start()
+    batch = one.finished(batch_id)
+    assert batch.tally == Tally(succeeded=6)
+    assert {r.attempts for r in one.ports.monitor.bundles([f"{batch_id}:0"])[0].results} == {1}
+
+
+def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):
+    one = fleet()
+    batch_id = one.submit(["sleep 60000"])
+    worker = one.start(drain_timeout_s=0.2)
+    wait_until(lambda: worker._workload.snapshot()["running"])
+    begun = time.monotonic()
+    worker.drain()
+    one.threads[0].join(20)
+    assert time.monotonic() - begun < 5
+    assert one.ends == [True]
+    assert one.ports.tasks.depth().backlog == 1
+    assert one.ports.monitor.bundles([f"{batch_id}:0"])[0].results == []
+
+
+def test_a_task_that_will_not_end_does_not_hold_the_worker(fleet, monkeypatch):
+    monkeypatch.setattr("ec2_worker.worker.GRACE_S", 0.3)
+    gate = threading.Event()
+    one = fleet(TaskKind("deaf", lambda p, c: gate.wait(20)))
+    batch_id = one.submit(["deaf"])
+    worker = one.start(drain_timeout_s=0.1)
+    wait_until(lambda: worker._workload.snapshot()["running"])
+    worker.drain()
+    one.threads[0].join(10)
+    assert one.ends == [True]
+    assert one.ports.tasks.depth().backlog == 1
+    gate.set()
+    assert one.ports.monitor.bundles([f"{batch_id}:0"])[0].results == []
+
+
+def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
+    runs = []
+
+    def work(params, context):
+        runs.append(context.index)
+        context.sleep(3.0)
+
+    one = fleet(TaskKind("long", work))
+    batch_id = one.submit(["long"])
+    for _ in range(2):
+        one.start(lease_s=1.0, heartbeat_s=0.3)
+    assert one.finished(batch_id).tally == Tally(succeeded=1)
+    assert runs == [0]
+
+
+def test_an_idle_worker_leaves_by_itself(fleet):
+    one = fleet()
+    batch_id = one.submit(["sleep 700"])
+    one.start(exit_when_idle_s=0.5)
+    assert one.finished(batch_id).tally == Tally(succeeded=1)
+    one.threads[0].join(10)
+    assert one.ends == [True]
+
+
+@pytest.mark.usefixtures("hand_back_soon")
+def test_a_kind_that_cannot_run_here_is_left_to_a_worker_that_can(fleet):
+    def check():
+        from taskfleet.errors import PermanentError
+
+        raise PermanentError("no ffmpeg found; install ffmpeg")
+
+    runs = []
+    able = TaskKind("movie", lambda p, c: runs.append(c.index), max_concurrent=lambda: 1)
+    lame = TaskKind("movie", lambda p, c: None, check=check)
+    one = fleet(able)
+    batch_id = one.submit(["movie", "movie", "sleep 0"])
+    one.start(registry=Registry([sleep, lame]))
+    one.start()
+    assert one.finished(batch_id, within_s=60).tally == Tally(succeeded=3)
+    assert sorted(runs) == [0, 1]
+
+
+@pytest.mark.usefixtures("hand_back_soon")
+def test_a_kind_that_keeps_a_core_busy_runs_as_often_as_it_says_and_sleeps_go_on(fleet):
+    lock, now, peak = threading.Lock(), [0], [0]
+
+    def encode(params, context):
+        with lock:
+            now[0] += 1
+            peak[0] = max(peak[0], now[0])
+        time.sleep(0.1)
+        with lock:
+            now[0] -= 1
+
+    one = fleet(TaskKind("encode", encode, max_concurrent=lambda: 2))
+    batch_id = one.submit(["encode"] * 4 + ["sleep 10"] * 20)
+    one.start(threads=8)
+    assert one.finished(batch_id, within_s=60).tally == Tally(succeeded=24)
+    assert peak[0] == 2
+
+
+def test_a_crash_of_a_part_ends_the_worker_with_a_fault(fleet, monkeypatch, caplog):
+    one = fleet()
+    worker = one.start()
+    monkeypatch.setattr(worker._attempt, "decode", lambda message: 1 / 0)
+    one.submit(["sleep 0"])
+    one.threads[0].join(20)
+    assert one.ends == [False]
+    assert "worker_crashed" in {r.taskfleet["action"] for r in caplog.records}
+
+
+def test_failures_of_tasks_do_not_end_the_worker(fleet):
+    one = fleet(failing_kind("bug", lambda: ValueError("oh"), expected_s=lambda p: 0.0))
+    one.start()
+    assert one.finished(one.submit(["bug"] * 50)).tally == Tally(failed=50)
+    assert one.finished(one.submit(["sleep 0"])).tally == Tally(succeeded=1)

@@ -1,0 +1,157 @@
+import logging
+
+import pytest
+from support import Cloud
+
+from ec2_worker.execute import RESULT_MAX_BYTES, Executor, describe
+from ec2_worker.workload import Chunk, Holding
+from taskfleet.bundle import Bundle
+from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from taskfleet.lease import Lease
+from taskfleet.ports import Message
+from taskfleet.registry import Registry, TaskKind
+from taskfleet.retry import RetryPolicy
+from taskfleet.task import Task, TaskStatus
+
+
+@pytest.fixture
+def cloud():
+    return Cloud()
+
+
+def run(cloud, function, tasks=1, **options):
+    """The holding after one chunk of tasks that call `function`."""
+    registry = Registry([TaskKind("k", function, **options)])
+    todo = [Task(i, "k", {"n": i}) for i in range(tasks)]
+    holding = Holding(
+        Bundle("b:0", "alice", "b", todo), Message("m", "r", "", 1), Lease("me", 1, 1e12), ()
+    )
+    rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(Chunk(holding, "k", todo))
+    return holding, rest
+
+
+def raising(error):
+    def function(params, context):
+        raise error
+
+    return function
+
+
+def test_a_result_tells_what_when_where_and_how_long(cloud):
+    begun = cloud.clock.now()
+
+    def work(params, context):
+        cloud.clock.sleep(2.5)
+        return {"square": params["n"] ** 2, "id": f"{context.batch_id}/{context.index}"}
+
+    holding, _ = run(cloud, work)
+    row = holding.results[0]
+    assert row.status is TaskStatus.SUCCEEDED
+    assert row.result == {"square": 0, "id": "b/0"}
+    assert row.started_at == begun
+    assert row.duration_s == 2.5
+    assert (row.attempts, row.worker_id) == (1, "w-1")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (ValueError("no"), TaskStatus.FAILED, "ValueError: no"),
+        (KeyError(), TaskStatus.FAILED, "KeyError"),
+        (PermanentError("picture 3: 404"), TaskStatus.FAILED, "picture 3: 404"),
+        (TransientError("503"), TaskStatus.QUEUED, "503"),
+        (TimeoutError("slow"), TaskStatus.QUEUED, "TimeoutError: slow"),
+        (RecursionError("deep"), TaskStatus.FAILED, "RecursionError: deep"),
+    ],
+)
+def test_an_error_is_the_tasks_and_not_the_workers(cloud, error, status, text):
+    holding, _ = run(cloud, raising(error))
+    assert (holding.results[0].status, holding.results[0].error) == (status, text)
+    assert holding.poison is None
+
+
+def test_exhausted_attempts_are_poison(cloud):
+    holding, _ = run(cloud, raising(TransientError("503")), retry=RetryPolicy(max_attempts=1))
+    assert holding.results[0].status is TaskStatus.FAILED
+    assert holding.poison == "task 0: out of attempts (1): 503"
+
+
+def test_a_stopped_task_leaves_no_result(cloud):
+    holding, _ = run(cloud, raising(TaskStopped("drain")))
+    assert holding.results == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (object(), "the result is not JSON"),
+        ({1, 2}, None),
+        (float("nan"), None),
+        ("x" * RESULT_MAX_BYTES, "over the cap"),
+    ],
+)
+def test_results_must_be_json_of_a_sensible_size(cloud, value, error):
+    holding, _ = run(cloud, lambda params, context: value)
+    row = holding.results[0]
+    if error is None:
+        assert row.status is TaskStatus.SUCCEEDED
+    else:
+        assert row.status is TaskStatus.FAILED
+        assert error in row.error
+
+
+def test_tasks_that_turn_out_long_are_given_back_to_be_shared(cloud):
+    holding, rest = run(cloud, lambda params, context: cloud.clock.sleep(1), tasks=5)
+    assert sorted(holding.results) == [0]
+    assert [task.index for task in rest] == [1, 2, 3, 4]
+
+
+def test_a_stopped_holding_starts_no_further_task(cloud):
+    def stop_all(params, context):
+        context._holding.stop()
+
+    holding, rest = run(cloud, stop_all, tasks=3)
+    assert sorted(holding.results) == [0]
+    assert [task.index for task in rest] == [1, 2]
+
+
+def test_sleeping_tasks_end_as_soon_as_they_must(cloud):
+    def nap(params, context):
+        context.on_stop(lambda: None)
+        context._holding.stop()
+        context.sleep(3600)
+
+    holding, _ = run(cloud, nap)
+    assert holding.results == {}
+
+
+def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
+    seen = []
+
+    def work(params, context):
+        context.progress(3, 60)
+        seen.append(context._holding.rows()[0].progress)
+
+    holding, _ = run(cloud, work)
+    assert seen == [[3, 60]]
+    assert holding.rows()[0].progress is None
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (ValueError("bug"), logging.ERROR),
+        (TransientError("later"), logging.INFO),
+        (PermanentError("bad picture"), logging.INFO),
+    ],
+)
+def test_only_what_nobody_foresaw_is_logged_as_an_error(cloud, caplog, error, level):
+    with caplog.at_level(logging.INFO):
+        run(cloud, raising(error))
+    assert [record.levelno for record in caplog.records] == [level]
+    assert caplog.records[0].taskfleet["task_id"] == "b/0"
+    assert "test_execute.py" in caplog.records[0].taskfleet["where"]
+
+
+def test_long_errors_are_cut():
+    assert len(describe(ValueError("x" * 10_000))) == 2_000

@@ -1,0 +1,253 @@
+import threading
+
+import pytest
+
+from ec2_worker.workload import Holding, Workload
+from taskfleet.bundle import Bundle
+from taskfleet.lease import Lease
+from taskfleet.ports import Message
+from taskfleet.task import Task, TaskResult, TaskStatus
+
+
+def holding(job, params, prior=(), kind="sleep", attempt=1):
+    tasks = [Task(i, kind, p) for i, p in enumerate(params)]
+    return Holding(
+        Bundle(job, "alice", "b", tasks),
+        Message(job, f"receipt-{job}", "", 1),
+        Lease("me", attempt, 100.0),
+        prior,
+    )
+
+
+def workload(threads=4, limits=None):
+    def expected_s(task):
+        return None if task.params is None else task.params / 1000
+
+    return Workload(threads, limits or {}, expected_s)
+
+
+def put(work, *holdings):
+    for one in holdings:
+        work.wait_for_room(0)
+        work.give_up_room(work._incoming - 1)
+        work.add(one)
+
+
+def indices(chunk):
+    return [task.index for task in chunk.tasks]
+
+
+# --- chunks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "first"),
+    [
+        ([0] * 3000, 1000),
+        ([10] * 5, 2),
+        ([1000] * 5, 1),
+        ([None] * 5, 1),
+        ([0, 0, 1000], 2),
+    ],
+)
+def test_a_slot_takes_about_twenty_milliseconds_of_work(params, first):
+    work = workload()
+    put(work, holding("b:0", params))
+    assert len(work.take(wait=False).tasks) == first
+
+
+def test_a_bundle_of_long_tasks_spreads_over_all_slots():
+    work = workload(threads=4)
+    put(work, holding("b:0", [1000] * 4))
+    assert [indices(work.take(wait=False)) for _ in range(4)] == [[0], [1], [2], [3]]
+
+
+def test_the_pace_of_unknown_tasks_is_learned():
+    work = workload()
+    put(work, holding("b:0", [None] * 600))
+    chunk = work.take(wait=False)
+    work.done(chunk, [], 0.0001)
+    assert len(work.take(wait=False).tasks) == 200
+
+
+def test_what_a_slot_gives_back_is_next_again_in_order():
+    work = workload()
+    put(work, holding("b:0", [0] * 6))
+    chunk = work.take(wait=False)
+    assert work.done(chunk, chunk.tasks[2:], 1.0) is False
+    assert indices(work.take(wait=False)) == [2, 3, 4, 5]
+
+
+def test_a_chunk_is_of_one_kind():
+    work = workload()
+    mixed = Holding(
+        Bundle("b:0", "alice", "b", [Task(0, "a", 0), Task(1, "a", 0), Task(2, "b", 0)]),
+        Message("m", "r", "", 1),
+        Lease("me", 1, 100.0),
+        (),
+    )
+    put(work, mixed)
+    assert indices(work.take(wait=False)) == [0, 1]
+    assert indices(work.take(wait=False)) == [2]
+
+
+def test_a_limited_kind_leaves_slots_to_the_others():
+    work = workload(threads=4, limits={"movie": 1})
+    put(
+        work,
+        holding("b:0", [None, None], kind="movie"),
+        holding("b:1", [1000, 1000]),
+    )
+    first = work.take(wait=False)
+    assert first.kind == "movie"
+    assert [work.take(wait=False).kind for _ in range(2)] == ["sleep", "sleep"]
+    assert work.take(wait=False) is None
+    work.done(first, [], 1.0)
+    assert work.take(wait=False).kind == "movie"
+
+
+# --- room -----------------------------------------------------------------------------------
+
+
+def test_it_asks_for_no_more_than_its_free_slots_can_take():
+    work = workload(threads=4)
+    assert work.wait_for_room(0) == 4
+    assert work.wait_for_room(0) == 0  # those places are reserved
+    work.give_up_room(4)
+    put(work, holding("b:0", [1000] * 3))
+    work.take(wait=False)
+    assert work.wait_for_room(0) == 1
+
+
+def test_never_more_than_one_receive_brings():
+    assert workload(threads=64).wait_for_room(0) == 10
+
+
+def test_no_ops_take_hardly_any_room():
+    work = workload(threads=4)
+    for number in range(12):
+        put(work, holding(f"b:{number}", [0] * 100))
+    assert work.wait_for_room(0) == 10
+
+
+def test_room_is_bounded_however_small_the_bundles():
+    work = workload(threads=16)
+    for number in range(32):
+        put(work, holding(f"b:{number}", [0]))
+    assert work.wait_for_room(0) == 0
+
+
+def test_a_kind_at_its_limit_is_refused_and_others_are_not():
+    work = workload(threads=4, limits={"movie": 2})
+    assert not work.refuses({"movie"})
+    put(work, holding("b:0", [None], kind="movie"))
+    assert not work.refuses({"movie"})
+    work.take(wait=False)
+    put(work, holding("b:1", [None], kind="movie"))
+    assert work.refuses({"movie"})
+    assert not work.refuses({"sleep"})
+
+
+def test_room_wakes_the_intake():
+    work = workload(threads=1)
+    put(work, holding("b:0", [1000]))
+    chunk = work.take(wait=False)
+    rooms = []
+    thread = threading.Thread(target=lambda: rooms.append(work.wait_for_room(30)))
+    thread.start()
+    work.done(chunk, [], 1.0)
+    work.remove(chunk.holding)
+    thread.join(10)
+    assert rooms == [1]
+
+
+# --- the end of a holding -------------------------------------------------------------------
+
+
+def test_a_holding_is_ready_once_when_its_last_chunk_is_done():
+    work = workload()
+    put(work, holding("b:0", [1000, 1000]))
+    first, second = work.take(wait=False), work.take(wait=False)
+    assert work.done(first, [], 1.0) is False
+    assert work.done(second, [], 1.0) is True
+    assert work.stop_starting() == []  # it is being settled already
+
+
+def test_a_holding_with_nothing_left_is_ready_when_it_comes():
+    work = workload()
+    work.wait_for_room(0)
+    assert work.add(holding("b:0", [0], prior=[TaskResult(0, TaskStatus.SUCCEEDED)])) is True
+
+
+def test_draining_starts_nothing_and_waits_for_what_runs():
+    work = workload()
+    put(work, holding("b:0", [1000, 1000]), holding("b:1", [1000]))
+    running = work.take(wait=False)
+    assert [h.bundle.job_id for h in work.stop_starting()] == ["b:1"]
+    assert work.take() is None
+    assert work.wait_for_room(30) == 0
+    assert work.done(running, [], 1.0) is True
+    assert len(running.holding.pending) == 1
+
+
+def test_a_lost_holding_is_gone_and_never_settled():
+    work = workload()
+    put(work, holding("b:0", [1000, 1000]))
+    chunk = work.take(wait=False)
+    work.lose(chunk.holding)
+    assert chunk.holding.stopped.is_set()
+    assert work.holdings() == []
+    assert work.done(chunk, [], 1.0) is False
+    assert work.take(wait=False) is None
+
+
+def test_abandoned_holdings_are_handed_over_once():
+    work = workload()
+    put(work, holding("b:0", [1000]))
+    work.take(wait=False)
+    assert len(work.abandon()) == 1
+    assert work.abandon() == []
+
+
+# --- rows -----------------------------------------------------------------------------------
+
+
+def test_earlier_results_are_kept_and_their_tasks_not_run_again():
+    one = holding(
+        "b:0",
+        [0, 0, 0],
+        prior=[
+            TaskResult(0, TaskStatus.SUCCEEDED, attempts=1),
+            TaskResult(1, TaskStatus.QUEUED, error="503", attempts=2),
+        ],
+        attempt=1,
+    )
+    assert [task.index for task in one.pending] == [1, 2]
+    assert [one.attempt(i) for i in (1, 2)] == [3, 1]
+
+
+def test_attempts_of_a_released_bundle_are_carried_by_its_rows():
+    one = holding("b:0", [0, 0], prior=[TaskResult(0, TaskStatus.QUEUED, attempts=1)], attempt=3)
+    assert {r.index: (r.status, r.attempts) for r in one.rows_to_release()} == {
+        0: (TaskStatus.QUEUED, 3),
+        1: (TaskStatus.QUEUED, 2),
+    }
+
+
+def test_a_running_tasks_progress_is_among_the_rows_but_not_released():
+    one = holding("b:0", [0])
+    one.running[0] = TaskResult(0, TaskStatus.RUNNING, progress=[3, 60])
+    assert one.rows()[0].progress == [3, 60]
+    assert one.rows_to_release() == []
+
+
+def test_stop_actions_run_once_and_at_once_when_it_is_too_late():
+    one = holding("b:0", [0])
+    done = []
+    forget = one.on_stop(lambda: done.append("forgotten"))
+    forget()
+    one.on_stop(lambda: done.append("first"))
+    one.stop()
+    one.stop()
+    one.on_stop(lambda: done.append("late"))
+    assert done == ["first", "late"]
