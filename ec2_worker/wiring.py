@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from ec2_worker.worker import Ports
+from ec2_worker.worker import POOL_THREADS, Ports
 from taskfleet.clock import SystemClock
+from taskfleet.errors import SettingsError
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.settings import Settings
 
 
 def aws_ports(settings: Settings, threads: int) -> Ports:
-    """The ports on AWS, or on whatever `AWS_ENDPOINT_URL` points at. PermanentError when a queue
-    is not there."""
+    """The ports on AWS, or on whatever `AWS_ENDPOINT_URL` points at. SettingsError or
+    PermanentError when something is not there, TransientError when it does not answer."""
     # Here, so that a local run does not pay for loading the AWS SDK.
-    from taskfleet.aws.dynamodb import DynamoMonitor
-    from taskfleet.aws.s3 import S3Store
-    from taskfleet.aws.session import Session
-    from taskfleet.aws.sqs import SqsQueue
+    from taskfleet.aws.session import Aws
 
+    if not settings.bucket:
+        raise SettingsError("TASKFLEET_BUCKET must name the S3 bucket")
     clock = SystemClock()
-    session = Session(settings.region, connections=threads + 16)
-    store = S3Store(session, settings.bucket)
-    return Ports(
-        tasks=SqsQueue(session, settings.task_queue),
-        responses=SqsQueue(session, settings.response_queue),
-        monitor=DynamoMonitor(session, settings.monitor_table, store, clock, settings),
-        store=store,
+    aws = Aws(settings, clock, threads=threads + POOL_THREADS)
+    ports = Ports(
+        tasks=aws.task_queue(),
+        responses=aws.response_queue(),
+        monitor=aws.monitor(),
+        store=aws.store(),
         clock=clock,
     )
+    ports.tasks.depth()
+    ports.responses.depth()
+    return ports
 
 
 def memory_ports() -> Ports:
