@@ -20,8 +20,12 @@ from taskfleet.settings import Settings
 
 CLIENT_ID = "local"
 TOKEN_TTL_S = 90 * 86_400
-DRAIN_TIMEOUT_S = 10.0
-"""Unless TASKFLEET_DRAIN_TIMEOUT_S is set: whoever presses Ctrl-C is waiting."""
+DEFAULTS = {
+    "TASKFLEET_DRAIN_TIMEOUT_S": "10",
+    "TASKFLEET_RECEIVE_WAIT_S": "2",
+}
+"""Unless set: whoever presses Ctrl-C is waiting, and ministack ends only when the last long poll
+of a client that has gone is over."""
 
 
 class Tier(IntEnum):
@@ -37,7 +41,7 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
     """Serve until a signal. `environ` is what the parts inherit; `say` gets the lines for the
     person who started it. Raises OptionFault or SettingsError before anything is started,
     PartFailed or StackFailed after."""
-    environ = {"TASKFLEET_DRAIN_TIMEOUT_S": str(DRAIN_TIMEOUT_S), **environ}
+    environ = {**DEFAULTS, **environ}
     conf = settings.load(environ)
     kind_modules = kinds(asked.kinds, conf.kinds)
     with _owned(asked.directory):

@@ -34,6 +34,7 @@ from localcloud.events import (
 )
 from taskfleet import log, settings
 from taskfleet.log import fields
+from taskfleet.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -44,7 +45,6 @@ _log = logging.getLogger(__name__)
 LAMBDA_TIMEOUT_S = 60.0
 CALL_MAX = 10
 """SQS's limit of messages for one call; a larger batch takes several."""
-LONG_POLL_S = 20
 ERROR_PAUSE_S = 1.0
 
 Handler = Callable[[Any, Any], Any]
@@ -65,15 +65,24 @@ class Context:
 
 
 class QueueSource:
-    """Feeds one queue to one handler, at most `batch_size` messages a call."""
+    """Feeds one queue to one handler, at most `batch_size` messages a call; `wait_s` is the long
+    poll's."""
 
     def __init__(
-        self, sqs: SQSClient, queue: str, name: str, handler: Handler, batch_size: int
+        self,
+        sqs: SQSClient,
+        queue: str,
+        name: str,
+        handler: Handler,
+        *,
+        batch_size: int,
+        wait_s: int = 0,
     ) -> None:
         self.name = name
         self._sqs = sqs
         self._handler = handler
         self._batch_size = batch_size
+        self._wait_s = wait_s
         self._url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
         self._arn = found["Attributes"]["QueueArn"]
@@ -83,7 +92,7 @@ class QueueSource:
         """Receive and deliver until `stop`."""
         while not stop.is_set():
             try:
-                messages = self.receive(LONG_POLL_S)
+                messages = self.receive()
                 with self._in_hand:
                     if messages and not stop.is_set():
                         self.deliver(messages)
@@ -98,7 +107,7 @@ class QueueSource:
         """Wait for the messages in hand; a long poll is not waited for."""
         self._in_hand.acquire()
 
-    def receive(self, wait_s: int) -> list[MessageTypeDef]:
+    def receive(self) -> list[MessageTypeDef]:
         """The next batch; waits only for its first message."""
         found: list[MessageTypeDef] = []
         while len(found) < self._batch_size:
@@ -106,7 +115,7 @@ class QueueSource:
             more = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=wanted,
-                WaitTimeSeconds=0 if found else wait_s,
+                WaitTimeSeconds=0 if found else self._wait_s,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             ).get("Messages", [])
@@ -204,19 +213,26 @@ class ScheduleSource:
         return
 
 
-def sources(module: ModuleType, region: str) -> Iterator[QueueSource | ScheduleSource]:
+def sources(module: ModuleType, conf: Settings) -> Iterator[QueueSource | ScheduleSource]:
     """What the Chalice app `module.app` is to be fed with; its handlers are found in `module`, as
     Lambda finds them."""
     for config in module.app.event_sources:
         handler = getattr(module, config.handler_string.rpartition(".")[2])
         if isinstance(config, SQSEventConfig):
             queue = config.queue or str(config.queue_arn).rpartition(":")[2]
-            sqs = boto3.client("sqs", region_name=region)
-            yield QueueSource(sqs, queue, config.name, handler, config.batch_size)
+            sqs = boto3.client("sqs", region_name=conf.region)
+            yield QueueSource(
+                sqs,
+                queue,
+                config.name,
+                handler,
+                batch_size=config.batch_size,
+                wait_s=int(conf.receive_wait_s),
+            )
         elif isinstance(config, ScheduledEventConfig):
             given = config.schedule_expression
             text = given.to_string() if isinstance(given, ScheduleExpression) else given
-            yield ScheduleSource(config.name, interval_s(text), handler, region)
+            yield ScheduleSource(config.name, interval_s(text), handler, conf.region)
         else:
             raise SystemExit(
                 f"the local cloud cannot feed {config.handler_string}: it plays queues and "
@@ -231,7 +247,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(signalled, b"."))
     stop = threading.Event()
-    running = list(sources(importlib.import_module("app"), conf.region))
+    running = list(sources(importlib.import_module("app"), conf))
     for source in running:
         threading.Thread(target=source.run, args=(stop,), name=source.name, daemon=True).start()
     names = [source.name for source in running]

@@ -21,7 +21,6 @@ from types import FrameType, TracebackType
 from localcloud import leash
 
 TICK_S = 0.1
-FAILURE_GRACE_S = 3.0
 SAME_SIGNAL_S = 0.5
 """One Ctrl-C can arrive twice, from the terminal and from `make`."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -94,8 +93,10 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, PartFailed):
+            self.notice("a part failed: stopping the others")
         try:
-            self._stop(gently=kind is None or issubclass(kind, StopRequested))
+            self._stop()
         finally:
             os.close(self._leash_held)
             os.close(self._leash)
@@ -183,11 +184,11 @@ class Supervisor:
         last = " | ".join([line.strip() for line in lines if line.strip()][-3:])
         return f"{last[-600:] or 'it logged nothing'} (log: {self.log(part)})"
 
-    def _stop(self, *, gently: bool) -> None:
+    def _stop(self) -> None:
         try:
             everything = self._running.values()
             for tier in sorted({r.part.tier for r in everything}, reverse=True):
-                self._stop_tier([r for r in everything if r.part.tier == tier], gently)
+                self._stop_tier([r for r in everything if r.part.tier == tier])
         except StopRequested:
             self.notice("a second signal: ending everything at once")
         finally:
@@ -196,12 +197,12 @@ class Supervisor:
                     _sweep(running.process)
                     running.process.wait()
 
-    def _stop_tier(self, tier: list[_Running], gently: bool) -> None:
+    def _stop_tier(self, tier: list[_Running]) -> None:
         alive = [running for running in tier if running.process.poll() is None]
         for running in alive:
             running.process.terminate()
         for running in alive:
-            patience_s = running.part.stop_timeout_s if gently else FAILURE_GRACE_S
+            patience_s = running.part.stop_timeout_s
             deadline = time.monotonic() + patience_s
             while running.process.poll() is None:
                 if time.monotonic() > deadline:

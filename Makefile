@@ -1,0 +1,43 @@
+# Needs make and Python 3.11 or later; everything else goes into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: help dev test check demo up bench clean
+.DEFAULT_GOAL := help
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+dev: $(STAMP) ## Install everything for development into .venv
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; Python 3.11 or later is needed" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is older than 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "installing into .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+test: $(STAMP) ## Run the tests (ARGS="tests/unit -k lease" for some of them)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP) ## Lint, format, types, import rules, stack definition
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint infra/stack.yaml
+
+demo: $(STAMP) ## Run the workloads of 2014 on a local cloud of their own, then stop it
+	@$(BIN)/python -m localcloud.demo
+
+up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="--workers 4")
+	@$(BIN)/python -m localcloud --workers 2 $(if $(KEEP),--keep) $(ARGS)
+
+bench: $(STAMP) ## Measure (nothing to measure with yet)
+	@echo "make: there are no benchmarks yet" >&2; exit 2
+
+clean: ## Remove what was made: .venv, caches, the local cloud's folder
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

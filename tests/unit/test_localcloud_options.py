@@ -1,0 +1,58 @@
+"""What the local cloud is asked for is checked before anything starts."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from localcloud.options import HOST, OptionFault, Options, kinds, with_ports
+
+
+def test_port_zero_means_free_ports_all_different() -> None:
+    options = with_ports(Options(api_port=0, aws_port=0))
+    ports = {options.api_port, options.aws_port, options.ec2_port}
+    assert len(ports) == 3
+    assert 0 not in ports
+    assert options.url == f"http://127.0.0.1:{options.api_port}"
+
+
+def test_ec2_is_after_aws_unless_told_otherwise() -> None:
+    free = with_ports(Options(api_port=0, aws_port=0)).aws_port
+    assert with_ports(Options(api_port=0, aws_port=free)).ec2_port == free + 1
+
+
+@pytest.mark.parametrize("option", ["api_port", "aws_port", "ec2_port"])
+def test_a_port_in_use_is_named_with_its_option(option: str) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        ports = {"api_port": 0, "aws_port": 0, "ec2_port": 0, option: port}
+        with pytest.raises(OptionFault) as caught:
+            with_ports(Options(**ports))  # type: ignore[arg-type]
+    assert f"port {port} " in str(caught.value)
+    assert "--" + option.replace("_", "-") in str(caught.value)
+
+
+def test_two_options_with_one_port_are_a_fault() -> None:
+    port = with_ports(Options(api_port=0, aws_port=0)).api_port
+    with pytest.raises(OptionFault, match="--aws-port"):
+        with_ports(Options(api_port=port, aws_port=port))
+
+
+def test_no_port_comes_after_the_last() -> None:
+    with pytest.raises(OptionFault, match=r"65536 .*--ec2-port"):
+        with_ports(Options(api_port=0, aws_port=65_535))
+
+
+def test_kinds_are_loaded_once_each_and_must_be_importable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_tasks.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert kinds(["my_tasks", "json"], ["json"])[-2:] == ("json", "my_tasks")
+    for missing in ("no_such_module", "no_such.package", ""):
+        with pytest.raises(OptionFault, match="no module named"):
+            kinds([missing], [])

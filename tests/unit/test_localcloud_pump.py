@@ -1,0 +1,185 @@
+"""The pump: what a queue handler took is deleted, what it left or dropped comes again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from chalice import Chalice, Rate
+from moto import mock_aws
+
+from localcloud.pump import QueueSource, ScheduleSource, sources
+from taskfleet.settings import Settings
+
+QUEUE = "Processed_Task"
+
+
+@pytest.fixture
+def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        client = boto3.client("sqs", region_name="us-east-1")
+        client.create_queue(QueueName=QUEUE, Attributes={"VisibilityTimeout": "600"})
+        yield client
+
+
+def fill(sqs: Any, count: int) -> str:
+    url: str = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+    for number in range(count):
+        sqs.send_message(QueueUrl=url, MessageBody=str(number))
+    return url
+
+
+def depth(sqs: Any, url: str) -> tuple[int, int]:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return int(found[names[0]]), int(found[names[1]])
+
+
+class Handler:
+    def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
+        self.calls: list[list[str]] = []
+        self._answer = answer
+
+    def __call__(self, event: dict[str, Any], context: Any) -> Any:
+        assert 0 < context.get_remaining_time_in_millis() <= 60_000
+        self.calls.append([record["body"] for record in event["Records"]])
+        return self._answer(event)
+
+
+def recorded(sqs: Any) -> list[dict[str, Any]]:
+    """The visibility changes that reach SQS."""
+    changes: list[dict[str, Any]] = []
+    sqs.meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibilityBatch",
+        lambda params, **_: changes.extend(params["Entries"]),
+    )
+    return changes
+
+
+def test_what_the_handler_took_is_deleted(sqs: Any) -> None:
+    url = fill(sqs, 3)
+    handler = Handler(lambda event: None)
+    source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=10)
+    source.deliver(source.receive())
+    assert [sorted(call) for call in handler.calls] == [["0", "1", "2"]]
+    assert depth(sqs, url) == (0, 0)
+
+
+def test_a_batch_larger_than_one_receive_is_delivered_and_deleted_whole(sqs: Any) -> None:
+    url = fill(sqs, 27)
+    handler = Handler(lambda event: None)
+    source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=25)
+    source.deliver(source.receive())
+    assert [len(call) for call in handler.calls] == [25]
+    assert depth(sqs, url) == (2, 0)
+
+
+def test_what_the_handler_names_as_failed_stays_and_the_rest_is_deleted(sqs: Any) -> None:
+    url = fill(sqs, 3)
+    changes = recorded(sqs)
+    handler = Handler(
+        lambda event: {
+            "batchItemFailures": [
+                {"itemIdentifier": record["messageId"]}
+                for record in event["Records"]
+                if record["body"] == "1"
+            ]
+        }
+    )
+    source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=10)
+    source.deliver(source.receive())
+    assert depth(sqs, url) == (0, 1)
+    assert [change["VisibilityTimeout"] for change in changes] == [1]
+
+
+def test_a_handler_that_raises_leaves_the_whole_batch(
+    sqs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_event: Any) -> None:
+        raise RuntimeError("the table is away")
+
+    url = fill(sqs, 12)
+    changes = recorded(sqs)
+    source = QueueSource(sqs, QUEUE, "collect", Handler(broken), batch_size=12)
+    source.deliver(source.receive())
+    assert depth(sqs, url) == (0, 12)
+    assert [change["VisibilityTimeout"] for change in changes] == [1] * 12
+    assert "the table is away" in caplog.text
+
+
+def test_what_stays_waits_longer_at_each_delivery(sqs: Any) -> None:
+    url = fill(sqs, 1)
+    changes = recorded(sqs)
+    source = QueueSource(
+        sqs,
+        QUEUE,
+        "collect",
+        Handler(
+            lambda event: {
+                "batchItemFailures": [{"itemIdentifier": event["Records"][0]["messageId"]}]
+            }
+        ),
+        batch_size=10,
+    )
+    for _ in range(3):
+        messages = source.receive()
+        source.deliver(messages)
+        sqs.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=messages[0]["ReceiptHandle"], VisibilityTimeout=0
+        )
+    assert [change["VisibilityTimeout"] for change in changes] == [1, 2, 4]
+
+
+def test_a_schedule_survives_a_handler_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+    events: list[dict[str, Any]] = []
+
+    def handler(event: dict[str, Any], _context: Any) -> None:
+        events.append(event)
+        if len(events) == 2:
+            stop.set()
+        raise RuntimeError("no capacity")
+
+    ScheduleSource("tick", 0.0, handler, "us-east-1").run(stop)
+    assert [event["detail-type"] for event in events] == ["Scheduled Event"] * 2
+    assert "no capacity" in caplog.text
+
+
+def chalice_app() -> SimpleNamespace:
+    app = Chalice("sample")
+
+    @app.on_sqs_message(queue=QUEUE, batch_size=7)
+    def collect(event: Any) -> None:
+        """Takes responses."""
+
+    @app.schedule(Rate(2, unit=Rate.HOURS))
+    def tick(event: Any) -> None:
+        """Looks at the fleet."""
+
+    return SimpleNamespace(app=app, collect=collect, tick=tick)
+
+
+def test_the_sources_are_those_that_the_app_declares(sqs: Any) -> None:
+    queue, schedule = sources(chalice_app(), Settings())  # type: ignore[arg-type]
+    assert isinstance(queue, QueueSource)
+    assert isinstance(schedule, ScheduleSource)
+    assert (queue.name, schedule.name, schedule.every_s) == ("collect", "tick", 7200.0)
+    fill(sqs, 9)
+    assert len(queue.receive()) == 7
+
+
+def test_an_event_source_that_is_not_played_here_is_refused() -> None:
+    app = Chalice("sample")
+
+    @app.on_sns_message(topic="news")
+    def news(event: Any) -> None:
+        """Never called."""
+
+    with pytest.raises(SystemExit, match=r"cannot feed app\.news"):
+        list(sources(SimpleNamespace(app=app, news=news), Settings()))  # type: ignore[arg-type]
