@@ -1,0 +1,5 @@
+"""Pictures to a movie: the task kind `animoto`."""
+
+from animoto.kind import animoto
+
+__all__ = ["animoto"]

@@ -1,0 +1,54 @@
+"""The music of a movie: fetched, recognised, measured. Owns what counts as music; ffmpeg decodes
+it, since nothing else here could, but never guesses what it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from animoto import command, ffmpeg
+from animoto.connect import Unfetchable
+from animoto.download import Downloader
+from animoto.spec import Music, without_query
+from taskfleet.errors import PermanentError, TransientError
+
+_SHORTEST_S = 0.1
+_LIMITS = ffmpeg.Limits(wall_s=120, cpu_s=60)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A piece of music and its length in seconds."""
+
+    track: command.Track
+    seconds: float
+
+
+def fetch(
+    music: Music, folder: str, downloader: Downloader, exe: str, context: ffmpeg.Stoppable
+) -> Sound:
+    """PermanentError when it cannot be used, TransientError when it cannot be had now."""
+    shown = f"music ({without_query(music.url)})"
+    path = os.path.join(folder, "music")
+    try:
+        downloader.fetch(music.url, path)
+    except Unfetchable as error:
+        raise PermanentError(f"{shown}: {error}") from error
+    except TransientError as error:
+        raise TransientError(f"{shown}: {error}", error.retry_after_s) from error
+    with open(path, "rb") as file:
+        form = command.music_format(file.read(16))
+    if form is None:
+        raise PermanentError(f"{shown} is not MP3, AAC, M4A, FLAC, Ogg or WAV")
+    track = command.Track(path, form, music.fade_out)
+    try:
+        with ffmpeg.running(
+            exe, command.measure(track), folder=folder, limits=_LIMITS, context=context
+        ) as process:
+            seconds = command.measured_s(process.finish())
+    except PermanentError as error:
+        raise PermanentError(f"{shown} cannot be played: {error}") from error
+    # Looping a file without sound would never end.
+    if seconds < _SHORTEST_S:
+        raise PermanentError(f"{shown} holds no sound")
+    return Sound(track, seconds)

@@ -1,0 +1,237 @@
+"""What the tests of movies share: a context without a worker, pictures made from numbers and from
+photographs, a web server on loopback that also misbehaves, and a look into finished movies."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import skimage
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from taskfleet.errors import TaskStopped
+from taskfleet.memory import MemoryStore
+
+PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
+
+
+@dataclass
+class Context:
+    """A `TaskContext` that the test itself stops."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    batch_id: str = "b1"
+    index: int = 0
+    attempt: int = 1
+    client_id: str = "tests"
+    seen: list[tuple[int, int]] = field(default_factory=list)
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+
+    def __post_init__(self) -> None:
+        self._actions: list[Callable[[], None]] = []
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped.set()
+            actions, self._actions = self._actions, []
+        for action in actions:
+            action()
+
+    def check_stopped(self) -> None:
+        if self.stopped:
+            raise TaskStopped("stopped by the test")
+
+    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
+        with self._lock:
+            if not self.stopped:
+                self._actions.append(action)
+
+                def take_back() -> None:
+                    with self._lock, contextlib.suppress(ValueError):
+                        self._actions.remove(action)
+
+                return take_back
+        action()
+        return lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            self.check_stopped()
+
+    def progress(self, done: int, total: int) -> None:
+        self.seen.append((done, total))
+        self.on_progress(done, total)
+
+
+# --- pictures -------------------------------------------------------------------------------
+
+
+def photograph(name: str) -> Image.Image:
+    """One that scikit-image ships."""
+    return Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", **{"quality": 92, **options})
+    return out.getvalue()
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def plain(colour: str | tuple[int, int, int], size: tuple[int, int] = (320, 180)) -> bytes:
+    return jpeg(Image.new("RGB", size, colour))
+
+
+# --- web server -----------------------------------------------------------------------------
+
+Page = bytes | Callable[[BaseHTTPRequestHandler], None]
+
+
+class Web:
+    """Serves `pages` by path; a page that is a function writes its own answer. `asked` counts the
+    requests by path, `connections` the sockets accepted."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.asked: dict[str, int] = {}
+        self.connections = 0
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                web.connections += 1
+                super().setup()
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                web.asked[path] = web.asked.get(path, 0) + 1
+                page = web.pages.get(path)
+                if callable(page):
+                    with contextlib.suppress(OSError):
+                        page(self)
+                elif page is None:
+                    answer(self, b"no such page", status=404)
+                else:
+                    answer(self, page)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def add(self, path: str, page: Page) -> str:
+        self.pages[path] = page
+        return self.url(path)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self._thread.join()
+
+
+def answer(
+    handler: BaseHTTPRequestHandler,
+    body: bytes = b"",
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> None:
+    handler.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def redirect(to: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    return lambda handler: answer(handler, status=302, headers={"Location": to})
+
+
+@contextlib.contextmanager
+def web_server() -> Iterator[Web]:
+    web = Web()
+    try:
+        yield web
+    finally:
+        web.close()
+
+
+# --- finished movies ------------------------------------------------------------------------
+
+
+def probe(path: Path | str) -> dict[str, Any]:
+    """What ffprobe says of the file's streams and container."""
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-of", "json", str(path)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return json.loads(done.stdout)
+
+
+def video(path: Path | str) -> dict[str, Any]:
+    (found,) = (s for s in probe(path)["streams"] if s["codec_type"] == "video")
+    return found
+
+
+def frames(path: Path | str, fps: int) -> np.ndarray[Any, Any]:
+    """Light (Y, video range) of every frame of the movie played at a constant `fps`: an array
+    (frame, row, column). What a player would show at n / fps seconds."""
+    size = video(path)
+    width, height = size["width"], size["height"]
+    done = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-vf", f"fps={fps}"]
+        + ["-f", "rawvideo", "-pix_fmt", "gray", "-color_range", "tv", "-"],
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width)
+
+
+def similarity(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """SSIM."""
+    return float(structural_similarity(a, b, data_range=255))
+
+
+def boxes(path: Path | str) -> list[str]:
+    """The top-level boxes of an MP4 file, in order."""
+    data = Path(path).read_bytes()
+    found, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        found.append(data[at + 4 : at + 8].decode("ascii"))
+        at += size
+    return found
