@@ -1,0 +1,13 @@
+"""Chalice's entry point. Lambda finds each handler by its name here."""
+
+import functools
+
+from chalice_app.application import create_app
+from chalice_app.wiring import connect
+
+services = functools.cache(connect)
+app = create_app(services)
+
+authorize = app.handler_map["authorize"]
+collect_responses = app.handler_map["collect_responses"]
+tick = app.handler_map["tick"]

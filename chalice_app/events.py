@@ -1,0 +1,51 @@
+"""The handlers that no client calls: responses on `Processed_Task`, and the minute's tick. Owns
+their envelopes; what a response counts for is `taskfleet.collect`'s."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chalice.app import Chalice, CloudWatchEvent, SQSEvent
+
+from chalice_app.services import Services
+from taskfleet.collect import collect
+from taskfleet.log import fields
+from taskfleet.settings import load
+
+_log = logging.getLogger(__name__)
+
+RESPONSES_A_CALL = 10
+"""The most that Lambda hands over without waiting a second for more: clients wait for these."""
+CALLS_AT_A_TIME = 10
+"""Progress may not take the account's concurrency from the API."""
+
+
+def response_queue(environ: Mapping[str, str] | None = None) -> str:
+    """The queue's name, which the decorator must know at import. `chalice` puts the stage's
+    `environment_variables` into the environment before it imports the app, to package it, to
+    deploy it and to run it; so does Lambda. Without them it is the name of 2014."""
+    environ = os.environ if environ is None else environ
+    return load({k: v for k, v in environ.items() if k == "TASKFLEET_STAGE"}).response_queue
+
+
+def add_events(app: Chalice, services: Callable[[], Services]) -> None:
+    @app.on_sqs_message(
+        queue=response_queue(), batch_size=RESPONSES_A_CALL, maximum_concurrency=CALLS_AT_A_TIME
+    )
+    def collect_responses(event: SQSEvent) -> dict[str, Any]:
+        """The answer is Lambda's partial batch response: ids that stay on the queue."""
+        bodies = {record.to_dict()["messageId"]: record.body for record in event}
+        stay = collect(bodies, services().monitor, services().clock)
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
+
+    @app.schedule("rate(1 minute)")
+    def tick(_event: CloudWatchEvent) -> None:
+        """How much waits and runs, as a log line to plot and to alarm on."""
+        depth = services().tasks.depth()
+        _log.info(
+            "queue depth",
+            extra=fields("queue_depth", backlog=depth.backlog, in_flight=depth.in_flight),
+        )

@@ -1,0 +1,51 @@
+"""Names the concrete adapters of the API's process, and nobody else does."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from chalice_app.services import Services, assemble
+from taskfleet.aws.session import Aws
+from taskfleet.clock import SystemClock
+from taskfleet.errors import SettingsError
+from taskfleet.log import set_up
+from taskfleet.registry import Registry
+from taskfleet.settings import Settings, load
+
+
+def connect() -> Services:
+    """The services on AWS, or on whatever `AWS_ENDPOINT_URL` points at, by the settings of the
+    environment. SettingsError lists what is missing. Calls nothing yet."""
+    settings = load()
+    set_up(settings.log_level)
+    _check(settings)
+    clock = SystemClock()
+    aws = Aws(settings, clock)
+
+    @functools.cache
+    def token_secret() -> str:
+        return settings.token_secret or aws.secret(settings.token_secret_ssm)
+
+    return assemble(
+        registry=Registry.load(settings.kinds),
+        tasks=aws.task_queue(),
+        monitor=aws.monitor(),
+        store=aws.store(),
+        clock=clock,
+        random_bytes=os.urandom,
+        token_secret=token_secret,
+    )
+
+
+def _check(settings: Settings) -> None:
+    faults = []
+    if not settings.bucket:
+        faults.append("TASKFLEET_BUCKET must name the S3 bucket")
+    if not (settings.token_secret or settings.token_secret_ssm):
+        faults.append(
+            "TASKFLEET_TOKEN_SECRET must hold the secret of the tokens, or "
+            "TASKFLEET_TOKEN_SECRET_SSM name the SSM parameter that does"
+        )
+    if faults:
+        raise SettingsError("; ".join(faults))

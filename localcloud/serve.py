@@ -1,0 +1,236 @@
+"""The Chalice app behind a real HTTP server on loopback, as API Gateway stands in front of it.
+Owns HTTP; routing and the authorizer are Chalice's own local ones, the answers are the app's.
+
+`chalice local` itself would not do: it sends headers and body apart with Nagle's algorithm on
+(44 ms a request), mixes up requests that run at the same time when hosted in threads, has a
+backlog of 5, and reads a body of any size.
+
+    python -m localcloud.serve [--port 8000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import importlib
+import json
+import logging
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+from chalice.app import Chalice
+from chalice.config import Config
+from chalice.local import LocalChalice, LocalGateway, LocalGatewayException
+
+from taskfleet.errors import TaskfleetError
+from taskfleet.log import fields
+
+_log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+BODY_MAX_BYTES = 10 * 1024 * 1024
+"""API Gateway's own cap; the app's is lower."""
+IDLE_TIMEOUT_S = 60.0
+LINGER_MAX_BYTES = 10 * BODY_MAX_BYTES
+LINGER_TIMEOUT_S = 2.0
+STOP_GRACE_S = 2.0
+"""How long requests in progress may take to end once the server stops."""
+LAMBDA_TIMEOUT_S = 29
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """One thread a connection. `serve_forever` until `shutdown`, then `server_close`."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], gateway: LocalGateway) -> None:
+        self.gateway = gateway
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._connections[request] = threading.current_thread()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                del self._connections[request]
+
+    def server_close(self) -> None:
+        """Hang up idle connections; requests in progress have `STOP_GRACE_S` to be answered."""
+        super().server_close()
+        with self._lock:
+            open_now = dict(self._connections)
+        for connection in open_now:
+            with contextlib.suppress(OSError):  # its client may have left
+                connection.shutdown(socket.SHUT_RD)
+        deadline = time.monotonic() + STOP_GRACE_S
+        for thread in open_now.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        if isinstance(sys.exception(), ConnectionError):
+            _log.debug("a client left", extra=fields("client_left"))
+        else:
+            _log.exception("a connection failed", extra=fields("connection_failed"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # 0.9, the base class's, has no status line
+    disable_nagle_algorithm = True
+    wbufsize = -1  # one write an answer
+    timeout = IDLE_TIMEOUT_S
+
+    def _answer_request(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            self._refuse(*refusal)
+            return
+        length = int(self.headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the client left in the middle
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            answer = self.server.gateway.handle_request(
+                method=self.command, path=self.path, headers=headers, body=body
+            )
+        except LocalGatewayException as error:
+            self._respond(error.CODE, error.headers, error.body or b"")
+            return
+        except Exception:  # noqa: BLE001 - API Gateway answers whatever the app does
+            _log.exception("the app failed", extra=fields("app_failed", path=self.path))
+            self._respond(500, {}, b'{"message":"Internal server error"}')
+            return
+        content = answer["body"] or ""
+        raw = base64.b64decode(content) if answer.get("isBase64Encoded") else content.encode()
+        self._respond(
+            answer["statusCode"], {**answer["headers"], **answer["multiValueHeaders"]}, raw
+        )
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """What API Gateway does not let through to the app, as status and message."""
+        if any(not value.isascii() for value in self.headers.values()):
+            return 400, "Bad Request: a header that is not ASCII"
+        if self.headers.get("transfer-encoding") is not None:
+            return 411, "Length Required: send the body with a Content-Length, not in chunks"
+        lengths = set(self.headers.get_all("content-length", ["0"]))
+        text = lengths.pop()
+        if lengths or not (text.isascii() and text.isdigit()):
+            return 400, "Bad Request: Content-Length is not one number"
+        if len(text) > 18 or int(text) > BODY_MAX_BYTES:
+            return 413, (
+                f"Request Too Long: a body of {text[:18]} bytes is over API Gateway's cap of "
+                f"{BODY_MAX_BYTES} bytes (10 MiB); send it in parts, or as a file through "
+                "POST /uploads"
+            )
+        return None
+
+    def handle_expect_100(self) -> bool:
+        refusal = self._refusal()
+        if refusal is not None:
+            self._refuse(*refusal)
+            return False
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Of the base class, for requests that are not HTTP."""
+        self._refuse(code, message or explain or HTTPStatus(code).phrase)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer, then read on for a while: a client that is still sending when the line is cut
+        never sees the answer."""
+        self.close_connection = True
+        self._respond(status, {}, json.dumps({"message": message}).encode())
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER_TIMEOUT_S)
+            left = LINGER_MAX_BYTES
+            while left > 0 and (read := len(self.rfile.read1(65_536))):
+                left -= read
+
+    def _respond(self, status: int, headers: Mapping[str, Any], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **headers}.items():
+            for one in value if isinstance(value, list) else [value]:
+                self.send_header(name, one)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def version_string(self) -> str:
+        return "taskfleet-local"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug("http: " + format, *args)
+
+
+def make_server(app: Chalice, host: str, port: int) -> Server:
+    """A server of `app`, listening; port 0 takes a free one (`server_address` tells)."""
+    if not isinstance(app, LocalChalice):
+        # Gives each thread its own current request; the plain class keeps one for all.
+        app.__class__ = type("ThreadedChalice", (LocalChalice, type(app)), {})
+    return Server((host, port), LocalGateway(app, Config.create(lambda_timeout=LAMBDA_TIMEOUT_S)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m localcloud.serve",
+        description="Serve the API on 127.0.0.1, with the settings of the environment.",
+    )
+    parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (8000)")
+    options = parser.parse_args(arguments)
+    root = str(Path(__file__).resolve().parent.parent)  # app.py is in no package
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        entry = importlib.import_module("app")
+        entry.services()  # a fault of the settings shows here, not at the first request
+    except TaskfleetError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    try:
+        server = make_server(entry.app, HOST, options.port)
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: cannot listen on {HOST}:{options.port}: {error}\n")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # From a thread of its own: shutdown waits for the loop that the signal interrupts.
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+    print(f"serving http://{HOST}:{server.server_address[1]}", flush=True)
+    server.serve_forever(poll_interval=0.2)
+    server.server_close()
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,361 @@
+"""What a client of the HTTP API gets, route by route."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from frontend import SECRET, Frontend
+from support import failing_kind
+
+from taskfleet import token
+from taskfleet.errors import PermanentError
+from taskfleet.registry import Registry, TaskKind, sleep
+
+
+@pytest.fixture
+def api():
+    return Frontend()
+
+
+class TestSubmitting:
+    def test_a_json_batch_is_taken_in_and_enqueued(self, api):
+        answer = api.call("POST", "/batches", {"tasks": ["sleep 1", "sleep 2"], "name": "two"})
+        assert answer.status_code == 202
+        body = answer.json_body
+        assert re.fullmatch("[0-9a-z]{26}", body["batch_id"])
+        assert body == {
+            "batch_id": body["batch_id"],
+            "status": "QUEUED",
+            "total": 2,
+            "url": f"/batches/{body['batch_id']}",
+        }
+        assert api.cloud.tasks.depth().backlog == 1
+        assert api.call("GET", body["url"]).json_body["name"] == "two"
+
+    def test_a_text_batch_skips_blanks_and_comments_and_takes_json_lines(self, api):
+        text = '# workload\n\nsleep 1\r\n  sleep 2  \n{"kind": "sleep", "params": 3}\n#sleep 9'
+        answer = api.call(
+            "POST", "/batches?name=lines&idempotency_key=k", text, content_type="text/plain"
+        )
+        assert answer.status_code == 202
+        assert answer.json_body["total"] == 3
+        api.run()
+        rows = api.call("GET", f"{answer.json_body['url']}/results").json_body["results"]
+        assert [row["task"] for row in rows] == ["sleep 1", "sleep 2", "sleep 3"]
+        assert api.call("GET", answer.json_body["url"]).json_body["name"] == "lines"
+
+    def test_a_text_batch_may_begin_with_a_byte_order_mark(self, api):
+        answer = api.call(
+            "POST", "/batches", b"\xef\xbb\xbfsleep 1", content_type="text/plain; charset=UTF-8"
+        )
+        assert answer.status_code == 202
+
+    def test_without_a_content_type_a_body_is_json(self, api):
+        answer = api.call("POST", "/batches", {"tasks": ["sleep 1"]}, content_type=None)
+        assert answer.status_code == 202
+
+    @pytest.mark.parametrize("kind", ["json", "text"])
+    def test_the_same_key_and_payload_is_one_batch(self, api, kind):
+        def send():
+            if kind == "json":
+                body = {"tasks": ["sleep 1"] * 3, "idempotency_key": "k"}
+                return api.call("POST", "/batches", body)
+            path = "/batches?idempotency_key=k"
+            return api.call("POST", path, "sleep 1\n" * 3, content_type="text/plain")
+
+        first, second = send(), send()
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert first.json_body == second.json_body
+        assert api.cloud.tasks.depth().backlog == 1
+
+    def test_the_same_key_with_another_payload_is_a_conflict(self, api):
+        api.submit(["sleep 1"], idempotency_key="k")
+        body = {"tasks": ["sleep 2"], "idempotency_key": "k"}
+        answer = api.call("POST", "/batches", body)
+        assert answer.status_code == 409
+        assert answer.json_body["Code"] == "ConflictError"
+        assert "idempotency_key" in answer.json_body["Message"]
+
+    def test_the_same_key_of_another_client_is_another_batch(self, api):
+        body = {"tasks": ["sleep 1"], "idempotency_key": "k"}
+        mine = api.call("POST", "/batches", body)
+        theirs = api.call("POST", "/batches", body, as_client="bob")
+        assert mine.json_body["batch_id"] != theirs.json_body["batch_id"]
+
+    def test_parts_grow_one_batch(self, api):
+        def send(number, last, tasks):
+            part = {"number": number, "last": last}
+            body = {"tasks": tasks, "idempotency_key": "k", "part": part}
+            return api.call("POST", "/batches", body)
+
+        assert send(0, False, ["sleep 1"] * 2).json_body["total"] == 2
+        answer = send(1, True, ["sleep 1"] * 3)
+        assert answer.status_code == 202
+        assert answer.json_body["total"] == 5
+        assert send(2, True, ["sleep 1"]).status_code == 409
+        api.run()
+        assert api.call("GET", answer.json_body["url"]).json_body["status"] == "DONE"
+
+    @pytest.mark.parametrize(
+        ("headers", "base"),
+        [
+            ({"host": "127.0.0.1:8000"}, "http://127.0.0.1:8000"),
+            ({"host": "x.example.org", "x-forwarded-proto": "https"}, "https://x.example.org"),
+            ({"host": "evil/../?"}, ""),
+            ({"host": "a b"}, ""),
+        ],
+    )
+    def test_the_url_is_absolute_when_the_host_is_known(self, api, headers, base):
+        answer = api.call("POST", "/batches", {"tasks": ["sleep 1"]}, headers=headers)
+        assert answer.json_body["url"] == f"{base}/batches/{answer.json_body['batch_id']}"
+
+    def test_the_url_keeps_the_stage_that_api_gateway_puts_into_the_path(self, api):
+        event = api.client.http._local_gateway._generate_lambda_event(
+            "POST", "/batches", {"host": "x.example.org", "x-forwarded-proto": "https"}, b""
+        )
+        event["body"] = json.dumps({"tasks": ["sleep 1"]})
+        event["requestContext"]["path"] = "/api/batches"
+        event["requestContext"]["authorizer"] = {"principalId": "alice"}
+        answer = json.loads(api.app(event, None)["body"])
+        assert answer["url"] == f"https://x.example.org/api/batches/{answer['batch_id']}"
+
+    def test_a_busy_queue_is_a_503_that_says_when_to_come_back(self):
+        api = Frontend(fault=lambda name: "before" if name == "send" else None)
+        answer = api.call("POST", "/batches", {"tasks": ["sleep 1"]})
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert answer.json_body["Code"] == "ServiceUnavailableError"
+        assert "throttled" not in answer.json_body["Message"]
+
+    def test_a_submission_cut_short_is_resumed_by_sending_it_again(self):
+        broken = ["send"]
+        api = Frontend(fault=lambda name: "after" if name in broken else None)
+        body = {"tasks": ["sleep 1"] * 4, "idempotency_key": "k"}
+        assert api.call("POST", "/batches", body).status_code == 503
+        broken.clear()
+        answer = api.call("POST", "/batches", body)
+        assert answer.status_code == 202
+        api.run()
+        status = api.call("GET", answer.json_body["url"]).json_body
+        assert (status["succeeded"], status["total"]) == (4, 4)
+
+
+class TestReading:
+    def test_a_batch_tells_its_counts(self):
+        kinds = [sleep, failing_kind("bad", lambda: PermanentError("no such picture"))]
+        api = Frontend(registry=Registry(kinds))
+        batch_id = api.submit(["sleep 1", "bad", "sleep 2"])
+        assert api.call("GET", f"/batches/{batch_id}").json_body["status"] == "QUEUED"
+        api.run()
+        answer = api.call("GET", f"/batches/{batch_id}")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "application/json"
+        body = answer.json_body
+        assert set(body) == {
+            *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
+            *("created_at", "finished_at", "eta_s"),
+        }
+        assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
+        assert body["finished_at"] >= body["created_at"]
+
+    def test_results_come_in_order_and_in_pages(self, api):
+        batch_id = api.submit([f"sleep {n}" for n in range(7)])
+        api.run()
+        rows, cursor = [], ""
+        while cursor is not None:
+            path = f"/batches/{batch_id}/results?limit=3" + (f"&cursor={cursor}" if cursor else "")
+            page = api.call("GET", path).json_body
+            assert len(page["results"]) <= 3
+            rows, cursor = rows + page["results"], page["cursor"]
+        assert [row["index"] for row in rows] == list(range(7))
+        assert rows[3]["task"] == "sleep 3"
+        assert rows[3]["task_id"] == f"{batch_id}/3"
+        assert rows[3]["status"] == "SUCCEEDED"
+
+    def test_the_list_has_the_callers_batches_newest_first(self, api):
+        ids = []
+        for _ in range(3):
+            ids.append(api.submit(["sleep 1"]))
+            api.cloud.clock.sleep(1)
+        api.call("POST", "/batches", {"tasks": ["sleep 1"]}, as_client="bob")
+        first = api.call("GET", "/batches?limit=2").json_body
+        rest = api.call("GET", f"/batches?limit=2&cursor={first['cursor']}").json_body
+        found = [batch["batch_id"] for batch in first["batches"] + rest["batches"]]
+        assert found == ids[::-1]
+        assert rest["cursor"] is None
+
+    def test_wait_holds_the_answer_no_longer_than_asked(self, api):
+        batch_id = api.submit(["sleep 1"])
+        before = api.cloud.clock.now()
+        answer = api.call("GET", f"/batches/{batch_id}?wait=20")
+        assert answer.json_body["status"] == "QUEUED"
+        assert api.cloud.clock.now() - before == pytest.approx(20)
+
+    def test_wait_on_a_finished_batch_answers_at_once(self, api):
+        batch_id = api.submit(["sleep 1"])
+        api.run()
+        before = api.cloud.clock.now()
+        assert api.call("GET", f"/batches/{batch_id}?wait=25").json_body["status"] == "DONE"
+        assert api.cloud.clock.now() == before
+
+    def test_cancelling_ends_what_has_not_started(self, api):
+        batch_id = api.submit(["sleep 1"] * 3)
+        answer = api.call("DELETE", f"/batches/{batch_id}")
+        assert answer.status_code == 202
+        assert answer.json_body["status"] == "CANCELLED"
+        api.run()
+        assert api.call("GET", f"/batches/{batch_id}").json_body["cancelled"] == 3
+
+    @pytest.mark.parametrize(
+        ("method", "tail"), [("GET", ""), ("GET", "/results"), ("DELETE", ""), ("GET", "?wait=5")]
+    )
+    def test_another_clients_batch_cannot_be_told_from_none(self, api, method, tail):
+        batch_id = api.submit(["sleep 1"])
+        theirs = api.call(method, f"/batches/{batch_id}{tail}", as_client="bob")
+        unknown = api.call(method, f"/batches/{'0' * 26}{tail}", as_client="bob")
+        assert theirs.status_code == unknown.status_code == 404
+        assert theirs.body.decode().replace(batch_id, "0" * 26) == unknown.body.decode()
+
+    @pytest.mark.parametrize("batch_id", ["x", "a" * 3000, "A" * 26, "..", "%00" * 26, "é"])
+    def test_what_cannot_be_an_id_is_not_looked_up(self, batch_id):
+        api = Frontend(fault=lambda name: "before" if name == "batch" else None)
+        assert api.call("GET", f"/batches/{batch_id}").status_code == 404
+
+
+class TestWhoMayCall:
+    ROUTES = (
+        ("POST", "/batches"),
+        ("GET", "/batches"),
+        ("GET", f"/batches/{'0' * 26}"),
+        ("DELETE", f"/batches/{'0' * 26}"),
+        ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", "/openapi.json"),
+    )
+
+    def test_the_routes_above_are_all_but_health(self, api):
+        routes = {
+            (method, path.replace("{batch_id}", "0" * 26))
+            for path, methods in api.app.routes.items()
+            for method in methods
+        }
+        assert routes == {*self.ROUTES, ("GET", "/health")}
+
+    @pytest.mark.parametrize(("method", "path"), ROUTES)
+    def test_without_a_token_nothing_but_401(self, api, method, path):
+        assert api.call(method, path, as_client=None).status_code == 401
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer nonsense",
+            "Basic YWxpY2U6",
+            "Bearer " + token.make("another secret of thirty-two characters", "alice", 60, 2e9),
+            "Bearer " + token.make(SECRET, "alice", 60, 1e9),
+            token.make(SECRET, "alice", 60, 2e9),
+        ],
+        ids=["empty", "scheme", "blank", "garbage", "basic", "forged", "expired", "bare"],
+    )
+    def test_a_bad_token_is_403(self, api, value):
+        for method, path in self.ROUTES:
+            answer = api.call(method, path, headers={"authorization": value})
+            assert answer.status_code == 403, (method, path)
+
+    def test_the_scheme_is_read_in_any_case(self, api):
+        headers = {"authorization": f"bearer {api.token()}"}
+        assert api.call("GET", "/batches", headers=headers).status_code == 200
+
+    def test_health_needs_no_token(self, api):
+        answer = api.call("GET", "/health", as_client=None)
+        assert answer.status_code == 200
+        assert answer.json_body["status"] == "ok"
+
+    def test_the_answer_to_api_gateway_is_a_policy_for_every_route(self, api):
+        event = {
+            "type": "TOKEN",
+            "authorizationToken": f"Bearer {api.token('carol')}",
+            "methodArn": "arn:aws:execute-api:eu-west-1:123456789012:abc/api/GET/batches",
+        }
+        answer = api.app.handler_map["authorize"](event, None)
+        assert answer["principalId"] == "carol"
+        (statement,) = answer["policyDocument"]["Statement"]
+        assert statement["Effect"] == "Allow"
+        resource = "arn:aws:execute-api:eu-west-1:123456789012:abc/api/*/*"
+        assert statement["Resource"] == [resource]
+
+    def test_a_refusal_says_deny(self, api):
+        event = {"type": "TOKEN", "authorizationToken": "x", "methodArn": "arn:aws:x:y:z:a/b/c"}
+        (statement,) = api.app.handler_map["authorize"](event, None)["policyDocument"]["Statement"]
+        assert statement["Effect"] == "Deny"
+
+
+class TestFaultsOfTheService:
+    def break_it(self, message):
+        def parse(_raw):
+            raise RuntimeError(message)
+
+        return Frontend(registry=Registry([TaskKind("broken", lambda p, c: None, parse=parse)]))
+
+    def test_a_bug_is_a_500_with_nothing_of_the_inside_and_a_traceback_in_the_log(self, caplog):
+        api = self.break_it("the inside")
+        answer = api.call("POST", "/batches", {"tasks": ["broken"]})
+        assert answer.status_code == 500
+        assert answer.json_body == {
+            "Code": "InternalServerError",
+            "Message": "An internal server error occurred.",
+        }
+        assert "the inside" in caplog.text
+        assert "Traceback" in caplog.text
+
+    def test_a_value_error_of_a_bug_is_not_taken_for_a_bad_cursor(self):
+        def fault(name):
+            raise ValueError("the inside")
+
+        api = Frontend(fault=fault)
+        assert api.call("GET", "/batches").status_code == 500
+
+    def test_a_message_that_quotes_the_client_stays_short(self, api):
+        answer = api.call("POST", "/batches", {"tasks": ["x" * 100_000]})
+        assert answer.status_code == 422
+        assert len(answer.body) < 1_000
+
+
+class TestSpec:
+    @pytest.fixture
+    def spec(self, api):
+        answer = api.call("GET", "/openapi.json")
+        assert answer.status_code == 200
+        return answer.json_body
+
+    def test_it_has_every_route(self, api, spec):
+        documented = {
+            (method.upper(), path)
+            for path, operations in spec["paths"].items()
+            for method in operations
+            if method != "parameters"
+        }
+        routed = {(m, path) for path, methods in api.app.routes.items() for m in methods}
+        assert documented == routed
+
+    def test_every_reference_leads_somewhere(self, spec):
+        references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(spec))
+        assert references
+        assert set(references) <= set(spec["components"]["schemas"])
+
+    def test_answers_are_as_it_says(self, api, spec):
+        batch_id = api.submit(["sleep 1"])
+        api.run()
+        accepted = api.call("POST", "/batches", {"tasks": ["sleep 1"]})
+        for answer, name in (
+            (accepted, "Accepted"),
+            (api.call("GET", "/batches"), "BatchList"),
+            (api.call("GET", f"/batches/{batch_id}"), "BatchView"),
+            (api.call("GET", f"/batches/{batch_id}/results"), "ResultPage"),
+            (api.call("GET", "/health"), "Health"),
+            (api.call("GET", "/batches?limit=x"), "Error"),
+        ):
+            schema = {**spec, "$ref": f"#/components/schemas/{name}"}
+            jsonschema.validate(answer.json_body, schema)

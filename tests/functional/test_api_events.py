@@ -1,0 +1,103 @@
+"""The handlers that Lambda calls for queues and schedules."""
+
+import logging
+
+import pytest
+from frontend import Frontend
+from support import HandWorker
+
+from chalice_app.events import response_queue
+from taskfleet.errors import SettingsError, TransientError
+from taskfleet.registry import Registry, TaskKind, sleep
+
+# Each travels alone, as it would if it took long.
+ALONE = TaskKind("alone", lambda params, context: None, expected_s=lambda params: 2.0)
+
+
+@pytest.fixture
+def api():
+    return Frontend(registry=Registry([sleep, ALONE]))
+
+
+def deliver(api, bodies):
+    records = [
+        {"messageId": f"m{n}", "receiptHandle": f"r{n}", "body": body}
+        for n, body in enumerate(bodies)
+    ]
+    return api.client.lambda_.invoke("collect_responses", {"Records": records}).payload
+
+
+def answered(api, tasks):
+    """A batch whose responses wait on the queue: its id and their bodies."""
+    batch_id = api.submit(tasks)
+    HandWorker(api.cloud, api.registry).work()
+    messages = api.cloud.responses.receive(10, wait_s=0, visibility_s=30)
+    return batch_id, [message.body for message in messages]
+
+
+def counts(api, batch_id):
+    body = api.call("GET", f"/batches/{batch_id}").json_body
+    return body["status"], body["succeeded"]
+
+
+def test_responses_are_counted_once_whatever_comes_twice_or_late(api):
+    batch_id, bodies = answered(api, ["alone"] * 3)
+    assert len(bodies) == 3
+    assert deliver(api, [bodies[2], bodies[2]]) == {"batchItemFailures": []}
+    assert counts(api, batch_id) == ("RUNNING", 1)
+    deliver(api, [bodies[1], bodies[2], bodies[0]])
+    deliver(api, bodies)
+    assert counts(api, batch_id) == ("DONE", 3)
+
+
+def test_answers_to_programs_of_2014_stay_on_the_queue(api):
+    batch_id, bodies = answered(api, ["sleep 1"])
+    old = '{"clientID":56783,"jobID":152,"status":"SUCCEEDED","result":null}'
+    payload = deliver(api, [old, *bodies])
+    assert payload == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert counts(api, batch_id) == ("DONE", 1)
+
+
+def test_an_unreadable_response_blocks_nothing(api):
+    batch_id, bodies = answered(api, ["sleep 1"])
+    assert deliver(api, ["{", *bodies]) == {"batchItemFailures": []}
+    assert counts(api, batch_id) == ("DONE", 1)
+
+
+def test_a_busy_table_fails_the_call_so_that_the_queue_delivers_again():
+    broken = set()
+    api = Frontend(fault=lambda name: "before" if name in broken else None)
+    batch_id, bodies = answered(api, ["sleep 1"])
+    broken.add("record_progress")
+    with pytest.raises(TransientError):
+        deliver(api, bodies)
+    broken.clear()
+    deliver(api, bodies)
+    assert counts(api, batch_id) == ("DONE", 1)
+
+
+def test_the_tick_logs_what_waits_and_runs(api, caplog):
+    caplog.set_level(logging.INFO)
+    api.submit(["alone"] * 3)
+    api.cloud.tasks.receive(1, wait_s=0, visibility_s=30)
+    event = api.client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
+    api.client.lambda_.invoke("tick", event)
+    (record,) = [r for r in caplog.records if r.name == "chalice_app.events"]
+    assert record.taskfleet == {"action": "queue_depth", "backlog": 2, "in_flight": 1}
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({}, "Processed_Task"),
+        ({"TASKFLEET_STAGE": "dev"}, "Processed_Task"),
+        ({"TASKFLEET_STAGE": "prod", "TASKFLEET_LEASE_S": "x"}, "Processed_Task-prod"),
+    ],
+)
+def test_the_response_queue_is_that_of_the_stage(environ, name):
+    assert response_queue(environ) == name
+
+
+def test_an_impossible_stage_is_told():
+    with pytest.raises(SettingsError, match="TASKFLEET_STAGE"):
+        response_queue({"TASKFLEET_STAGE": "Prod!"})
