@@ -56,7 +56,7 @@ def test_a_token_of_the_promised_form_is_read() -> None:
         pytest.param("ann", "not a valid token", id="no token at all"),
         pytest.param("a.b.c", "not a valid token", id="three parts of nothing"),
         pytest.param("\ud800", "not a valid token", id="not even text"),
-        pytest.param(NESTED + ".e30.AAAA", "nested", id="bottomless header"),
+        pytest.param(NESTED + ".e30.AAAA", "recursion", id="bottomless header"),
         pytest.param(signed(GOOD, OTHER), "Signature", id="signed with another secret"),
         pytest.param(signed(GOOD)[:-4] + "AAAA", "Signature", id="altered signature"),
         pytest.param(signed(GOOD, SECRET * 2, "HS512"), "alg", id="another of the HMACs"),
