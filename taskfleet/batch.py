@@ -50,8 +50,10 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> bool:
-        """Whether every task of it has a result and none can join."""
-        return self.closed and self.tally.total >= self.total
+        """Whether every task of it has a result and none can join, as none can once it is
+        cancelled."""
+        final = self.closed or self.cancelled_at is not None
+        return final and self.tally.total >= self.total
 
     @property
     def status(self) -> BatchStatus:

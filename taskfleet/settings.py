@@ -21,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in capitals; lists are separated by commas. Names of AWS resources carry the stage; `dev`
     keeps those of 2014."""
 
-    stage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,15}$")] = "dev"
+    stage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,15}\Z")] = "dev"
     region: str = "us-east-1"
     bucket: str = ""
     """Name of the S3 bucket; bucket names are global, so there is no default."""
@@ -81,16 +81,20 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in msgspec.structs.fields(Settings):
-        name = PREFIX + field.name.upper()
-        text = environ.get(name)
-        if overrides.get(field.name) is not None:
-            values[field.name] = overrides[field.name]
-        elif text is not None:
-            given = text.split(",") if get_origin(field.type) is list else text
-            try:
-                values[field.name] = msgspec.convert(given, field.type, strict=False)
-            except msgspec.ValidationError as error:
-                faults.append(f"{name}={text!r}: {error}")
+        name, given = field.name, overrides.pop(field.name, None)
+        if given is None:
+            name = PREFIX + field.name.upper()
+            given = environ.get(name)
+            if given is not None and get_origin(field.type) is list:
+                given = [word.strip() for word in given.split(",") if word.strip()]
+        if given is None:
+            continue
+        try:
+            values[field.name] = msgspec.convert(given, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            faults.append(f"{name}={given!r}: {error}")
+    if overrides:
+        raise TypeError(f"no such settings: {', '.join(overrides)}")
     settings = Settings(**values)
     faults += settings.faults()
     if faults:

@@ -40,11 +40,14 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def submitted_form(self) -> str | dict[str, Any]:
-        """As a client would write it: `"sleep 1000"`, or an object when params are not plain."""
-        if isinstance(self.params, str | int | float) and not isinstance(self.params, bool):
-            return f"{self.kind} {self.params}"
-        if self.params is None:
+        """As a client would write it: `"sleep 1000"`, or an object when params are not plain
+        (text that a line of words cannot hold, such as empty or padded text, is not)."""
+        params = self.params
+        if params is None:
             return self.kind
+        is_text = isinstance(params, str) and params and params == params.strip()
+        if is_text or (isinstance(params, int | float) and not isinstance(params, bool)):
+            return f"{self.kind} {params}"
         return {"kind": self.kind, "params": self.params}
 
 

@@ -1,0 +1,74 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskfleet.registry import split
+from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+
+
+@pytest.mark.parametrize(
+    ("status", "final"),
+    [
+        (TaskStatus.QUEUED, False),
+        (TaskStatus.RUNNING, False),
+        (TaskStatus.SUCCEEDED, True),
+        (TaskStatus.FAILED, True),
+        (TaskStatus.CANCELLED, True),
+    ],
+)
+def test_three_statuses_are_final(status, final):
+    assert status.final is final
+
+
+def test_a_task_is_known_by_its_batch_and_its_place():
+    assert task_id("b1", 7) == "b1/7"
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "form"),
+    [
+        ("sleep", 1000, "sleep 1000"),
+        ("sleep", 0, "sleep 0"),
+        ("sleep", 0.5, "sleep 0.5"),
+        ("note", "two words", "note two words"),
+        ("noop", None, "noop"),
+        ("flag", True, {"kind": "flag", "params": True}),
+        ("flag", False, {"kind": "flag", "params": False}),
+        ("list", [], {"kind": "list", "params": []}),
+        ("obj", {"a": 1}, {"kind": "obj", "params": {"a": 1}}),
+        ("note", "", {"kind": "note", "params": ""}),
+        ("note", " padded ", {"kind": "note", "params": " padded "}),
+    ],
+)
+def test_a_task_is_shown_as_a_client_would_write_it(kind, params, form):
+    assert Task(0, kind, params).submitted_form == form
+
+
+@given(st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"), st.none() | st.text() | st.lists(st.integers()))
+def test_what_is_shown_reads_back_as_the_same_task(kind, params):
+    assert split(Task(3, kind, params).submitted_form) == (kind, params)
+
+
+@given(
+    st.builds(
+        TaskResult,
+        index=st.integers(0, 2**31),
+        status=st.sampled_from(TaskStatus),
+        result=st.none() | st.integers(0, 9) | st.text() | st.lists(st.booleans()),
+        error=st.none() | st.text(),
+        attempts=st.integers(0, 99),
+        started_at=st.none() | st.floats(0, 4e9),
+        duration_s=st.none() | st.floats(0, 1e6),
+        worker_id=st.none() | st.text(),
+        progress=st.none() | st.just([3, 10]),
+    )
+)
+def test_a_result_survives_its_wire_form(row):
+    assert msgspec.json.decode(msgspec.json.encode(row), type=TaskResult) == row
+
+
+@pytest.mark.parametrize("text", ["[0]", '["0","sleep",1]', '{"index":0,"kind":"sleep"}', "[]"])
+def test_what_is_no_task_on_the_wire_is_refused(text):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(text, type=Task)

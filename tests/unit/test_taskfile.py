@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskfleet.errors import InvalidTask
+from taskfleet.taskfile import read_tasks
+
+
+@pytest.mark.parametrize(
+    ("lines", "tasks"),
+    [
+        ([], []),
+        (["sleep 1000"], [(1, "sleep 1000")]),
+        (["", "  ", "# note", "  # note", "sleep 1"], [(5, "sleep 1")]),
+        (["sleep 1\n", "\tsleep 2 \r\n"], [(1, "sleep 1"), (2, "sleep 2")]),
+        (["draw # 5"], [(1, "draw # 5")]),
+        ([' {"kind": "a", "params": [1]} \n'], [(1, {"kind": "a", "params": [1]})]),
+        (["\ufeffsleep 1", "sleep 2"], [(1, "sleep 1"), (2, "sleep 2")]),
+        (['\ufeff{"kind": "a"}'], [(1, {"kind": "a"})]),
+        (["\ufeff# made on Windows", "sleep 1"], [(2, "sleep 1")]),
+    ],
+)
+def test_a_task_file_has_one_task_a_line(lines, tasks):
+    assert list(read_tasks(lines)) == tasks
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "line 3: malformed JSON"),
+        ('{"kind": "a"} tail', "line 3: malformed JSON: Extra data"),
+        ('{"kind": "a", "kind": "b"}', "line 3: the key 'kind' stands twice"),
+        ('{"kind": "a", "params": NaN}', "line 3: NaN is not JSON"),
+        ('{"a":' * 100_000, "line 3: nested over 64 deep"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_faulty_line_is_named_by_its_number(line, reason):
+    tasks = read_tasks(["sleep 1", "# a comment", line, "sleep 2"])
+    assert next(tasks) == (1, "sleep 1")
+    with pytest.raises(InvalidTask, match=reason):
+        next(tasks)
+
+
+@given(st.lists(st.sampled_from(["sleep 1", "", " ", "#", "# sleep 1", '{"kind": "a"}'])))
+def test_every_line_that_is_a_task_is_read_once_under_its_own_number(lines):
+    numbers = [n for n, line in enumerate(lines, start=1) if line[:1] in ("s", "{")]
+    assert [number for number, _ in read_tasks(lines)] == numbers
