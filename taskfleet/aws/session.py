@@ -69,7 +69,7 @@ class Aws:
         threads: int = 16,
         rng: random.Random | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._threads = threads
         self._backoff = Backoff(clock, rng or random.Random())
@@ -100,10 +100,10 @@ class Aws:
         return self._session.client(service, config=config)
 
     def task_queue(self) -> SqsQueue:
-        return self._queue(self._settings.task_queue)
+        return self._queue(self.settings.task_queue)
 
     def response_queue(self) -> SqsQueue:
-        return self._queue(self._settings.response_queue)
+        return self._queue(self.settings.response_queue)
 
     def _queue(self, name: str) -> SqsQueue:
         client: SQSClient = self.client("sqs")
@@ -111,17 +111,17 @@ class Aws:
 
     def store(self) -> S3Store:
         client: S3Client = self.client("s3")
-        return S3Store(client, self._settings.bucket)
+        return S3Store(client, self.settings.bucket)
 
     def monitor(self) -> DynamoMonitor:
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoMonitor(
             client,
-            self._settings.monitor_table,
+            self.settings.monitor_table,
             store=self.store(),
             clock=self._clock,
             backoff=self._backoff,
-            ttl_days=self._settings.record_ttl_days,
+            ttl_days=self.settings.record_ttl_days,
         )
 
     def secret(self, name: str) -> str:

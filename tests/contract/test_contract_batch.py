@@ -1,0 +1,251 @@
+"""The promises of `TaskMonitor` about batches: parts, marks, lists, and counts that are exact."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from msgspec.structs import replace
+
+from taskfleet.batch import BatchRecord
+from taskfleet.bundle import Tally
+
+ID = "0123456789abcdefghjkmnpqrs"
+
+
+def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
+    batch = BatchRecord(
+        batch_id=batch_id,
+        client_id="client",
+        name="holidays ü",
+        created_at=1_700_000_000.123456,
+        total=10,
+        bundles=4,
+        part_hashes=["hash 0"],
+        closed=True,
+        estimates={"movie": 12.5},
+    )
+    return replace(batch, **changes)
+
+
+def open_batch(world, **changes) -> BatchRecord:
+    """Recorded, with one part, enqueued, and more to come."""
+    batch = new_batch(closed=False, parts_enqueued=1, **changes)
+    assert world.monitor.create_batch(batch) is None
+    return batch
+
+
+PART_1 = {"part": 1, "part_hash": "hash 1", "tasks": 5, "bundles": 2, "closed": False}
+
+
+class TestCreate:
+    @pytest.mark.parametrize(
+        "batch",
+        [new_batch(), new_batch(name=None, estimates={}, closed=False)],
+        ids=["full", "bare"],
+    )
+    def test_records_every_field(self, world, batch):
+        assert world.monitor.create_batch(batch) is None
+        assert world.monitor.batch(ID) == batch
+
+    def test_of_a_taken_id_changes_nothing_and_returns_what_stands_there(self, world):
+        first = new_batch()
+        world.monitor.create_batch(first)
+        assert world.monitor.create_batch(new_batch(client_id="thief", total=1)) == first
+        assert world.monitor.batch(ID) == first
+
+    def test_a_batch_never_created_is_none(self, world):
+        assert world.monitor.batch(ID) is None
+
+
+class TestParts:
+    def test_the_next_part_joins(self, world):
+        batch = open_batch(world)
+        grown = replace(batch, total=15, bundles=6, part_hashes=["hash 0", "hash 1"])
+        assert world.monitor.add_part(ID, **PART_1) == grown
+        assert world.monitor.batch(ID) == grown
+
+    def test_the_last_part_closes(self, world):
+        open_batch(world)
+        assert world.monitor.add_part(ID, **PART_1 | {"closed": True}).closed
+        world.monitor.part_enqueued(ID, 1)
+        assert world.monitor.add_part(ID, **PART_1 | {"part": 2}) is None
+
+    def test_the_same_part_again_before_it_is_enqueued_changes_nothing(self, world):
+        open_batch(world)
+        grown = world.monitor.add_part(ID, **PART_1)
+        assert world.monitor.add_part(ID, **PART_1) == grown
+        assert world.monitor.batch(ID) == grown
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            pytest.param(PART_1 | {"part": 0}, id="a part that is enqueued"),
+            pytest.param(PART_1 | {"part": 2}, id="a part too far"),
+        ],
+    )
+    def test_no_other_part_joins(self, world, part):
+        batch = open_batch(world)
+        assert world.monitor.add_part(ID, **part) is None
+        assert world.monitor.batch(ID) == batch
+
+    def test_none_joins_while_the_one_before_is_not_enqueued(self, world):
+        open_batch(world)
+        grown = world.monitor.add_part(ID, **PART_1)
+        assert world.monitor.add_part(ID, **PART_1 | {"part": 2, "part_hash": "hash 2"}) is None
+        assert world.monitor.add_part(ID, **PART_1 | {"part_hash": "another"}) is None
+        assert world.monitor.batch(ID) == grown
+
+    def test_none_joins_a_cancelled_batch(self, world):
+        open_batch(world)
+        cancelled = world.monitor.cancel_batch(ID, 1_700_000_001.0)
+        assert world.monitor.add_part(ID, **PART_1) is None
+        assert world.monitor.batch(ID) == cancelled
+
+    def test_none_joins_a_batch_that_is_not_there(self, world):
+        assert world.monitor.add_part(ID, **PART_1) is None
+        assert world.monitor.batch(ID) is None
+
+    def test_enqueued_is_kept_however_often_and_late_it_is_said(self, world):
+        open_batch(world)
+        world.monitor.add_part(ID, **PART_1)
+        for part in (1, 1, 0):
+            world.monitor.part_enqueued(ID, part)
+            assert world.monitor.batch(ID).parts_enqueued == 2
+
+    def test_enqueued_makes_no_batch(self, world):
+        world.monitor.part_enqueued(ID, 0)
+        assert world.monitor.batch(ID) is None
+
+
+class TestMarks:
+    def test_the_first_start_stands(self, world):
+        batch = new_batch()
+        world.monitor.create_batch(batch)
+        started = replace(batch, started_at=1_700_000_005.25)
+        assert world.monitor.start_batch(ID, 1_700_000_005.25) == started
+        assert world.monitor.start_batch(ID, 1_700_000_001.0) == started
+
+    def test_the_first_cancellation_stands(self, world):
+        batch = new_batch()
+        world.monitor.create_batch(batch)
+        cancelled = replace(batch, cancelled_at=1_700_000_005.0)
+        assert world.monitor.cancel_batch(ID, 1_700_000_005.0) == cancelled
+        assert world.monitor.cancel_batch(ID, 1_700_000_009.0) == cancelled
+
+    def test_a_finished_batch_is_not_cancelled(self, world):
+        world.monitor.create_batch(new_batch(total=3))
+        world.monitor.record_progress(ID, {0: Tally(1, 1, 1)}, 1_700_000_002.0)
+        assert world.monitor.cancel_batch(ID, 1_700_000_009.0).cancelled_at is None
+
+    def test_an_open_batch_is_cancelled_though_all_it_has_is_done(self, world):
+        open_batch(world, total=1)
+        world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0)
+        assert world.monitor.cancel_batch(ID, 1_700_000_009.0).cancelled_at == 1_700_000_009.0
+
+    def test_of_a_batch_that_is_not_there_are_none(self, world):
+        assert world.monitor.start_batch(ID, 1.0) is None
+        assert world.monitor.cancel_batch(ID, 1.0) is None
+        assert world.monitor.batch(ID) is None
+
+
+class TestList:
+    def fill(self, world) -> list[BatchRecord]:
+        batches = [
+            new_batch(f"batch-{n}", created_at=1_700_000_000.0 + n * 0.001) for n in range(7)
+        ]
+        for batch in random.Random(4).sample(batches, len(batches)):
+            world.monitor.create_batch(batch)
+        world.monitor.create_batch(new_batch("other", client_id="other"))
+        world.monitor.claim("batch-0:0", owner="me", lease_s=30)
+        return list(reversed(batches))
+
+    @pytest.mark.parametrize("limit", [1, 3, 7, 100])
+    def test_is_the_clients_own_newest_first_page_by_page(self, world, limit):
+        expected = self.fill(world)
+        found, cursor, pages = [], None, 0
+        while pages == 0 or cursor is not None:
+            page = world.monitor.batches("client", limit=limit, cursor=cursor)
+            assert len(page.items) <= limit
+            found, cursor, pages = found + page.items, page.cursor, pages + 1
+        assert found == expected
+        assert pages == -(-len(expected) // limit)
+
+    def test_of_a_client_without_batches_is_empty(self, world):
+        page = world.monitor.batches("nobody", limit=5, cursor=None)
+        assert (page.items, page.cursor) == ([], None)
+
+    def test_shows_progress_as_it_stands(self, world):
+        world.monitor.create_batch(new_batch())
+        world.monitor.record_progress(ID, {0: Tally(2)}, 1_700_000_002.0)
+        page = world.monitor.batches("client", limit=5, cursor=None)
+        assert page.items == [world.monitor.batch(ID)]
+
+    @pytest.mark.parametrize(
+        "cursor", ["", "x", "nan_id", "1_", "_id", "1e5_id", "1_a/b", "-1_id", "1_" + "a" * 2_000]
+    )
+    def test_refuses_a_cursor_that_is_no_pages(self, world, cursor):
+        self.fill(world)
+        with pytest.raises(ValueError, match="not one that this API gave"):
+            world.monitor.batches("client", limit=5, cursor=cursor)
+
+
+class TestProgress:
+    def test_counts_each_bundle_once_whatever_comes_twice(self, world):
+        world.monitor.create_batch(new_batch())
+        assert world.monitor.record_progress(ID, {0: Tally(1), 2: Tally(0, 2)}, 1_700_000_001.0)
+        assert world.monitor.record_progress(
+            ID, {2: Tally(0, 2), 1: Tally(0, 0, 3)}, 1_700_000_002.0
+        )
+        assert world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_003.0)
+        batch = world.monitor.batch(ID)
+        assert batch.tally == Tally(1, 2, 3)
+        assert batch.progressed_at == 1_700_000_002.0
+
+    def test_of_a_batch_that_is_not_there_is_refused_without_a_trace(self, world):
+        assert not world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
+        assert not world.monitor.record_progress(ID, {}, 1_700_000_001.0)
+        world.monitor.create_batch(new_batch())
+        assert world.monitor.batch(ID).tally == Tally()
+        assert world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
+        assert world.monitor.batch(ID).tally == Tally(1)
+
+    def test_of_nothing_changes_nothing(self, world):
+        world.monitor.create_batch(new_batch())
+        assert world.monitor.record_progress(ID, {}, 1_700_000_001.0)
+        assert world.monitor.batch(ID) == new_batch()
+
+    def test_time_does_not_go_backwards_when_news_come_out_of_order(self, world):
+        world.monitor.create_batch(new_batch())
+        for number, at in enumerate([1_700_000_005.5, 1_700_000_004.0, 1_700_000_005.5]):
+            world.monitor.record_progress(ID, {number: Tally(1)}, at)
+        batch = world.monitor.batch(ID)
+        assert (batch.tally, batch.progressed_at) == (Tally(3), 1_700_000_005.5)
+
+    def test_of_a_large_batch_in_one_call_is_exact(self, world):
+        numbers = [*range(0, 120), 499, 500, 999, 1_000, 249_999]
+        world.monitor.create_batch(new_batch(total=250_000, bundles=250_000))
+        world.monitor.record_progress(ID, {n: Tally(1) for n in numbers[::3]}, 1_700_000_001.0)
+        world.monitor.record_progress(ID, {n: Tally(1) for n in numbers}, 1_700_000_002.0)
+        assert world.monitor.batch(ID).tally == Tally(len(numbers))
+
+    def test_counted_by_eight_threads_at_once_is_exact(self, world):
+        """Every bundle is told by three threads, in portions and orders of their own."""
+        world.monitor.create_batch(new_batch(total=60, bundles=60))
+
+        def tell(thread: int) -> None:
+            rng = random.Random(thread % 3)  # the same portions in several threads
+            numbers = rng.sample(range(60), 60)
+            random.Random(thread).shuffle(
+                portions := [numbers[i : i + 10] for i in range(0, 60, 10)]
+            )
+            for portion in portions:
+                tallies = {number: Tally(number % 2, 1 - number % 2) for number in portion}
+                assert world.monitor.record_progress(ID, tallies, 1_700_000_000.0 + thread)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(tell, range(8)))
+        batch = world.monitor.batch(ID)
+        assert batch.tally == Tally(30, 30)
+        assert batch.finished

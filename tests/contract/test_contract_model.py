@@ -1,0 +1,135 @@
+"""Both monitors, side by side: whatever happens, in whatever order, memory and DynamoDB answer the
+same. So the rules in memory, plain to read, hold for the condition expressions too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import World, aws_world, memory_world
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from taskfleet.batch import BatchRecord
+from taskfleet.bundle import Tally
+from taskfleet.errors import LeaseLost
+from taskfleet.lease import Lease
+from taskfleet.task import Task, TaskResult, TaskStatus
+
+JOBS = st.sampled_from(["b0:0", "b0:1"])
+BATCHES = st.sampled_from(["b0", "b1"])
+OWNERS = st.sampled_from(["ann", "bob", "cy"])
+PARTS = st.integers(0, 2)
+MOMENTS = st.integers(0, 9).map(lambda n: 1_700_000_000.0 + n / 4)
+TALLIES = st.dictionaries(
+    st.sampled_from([0, 1, 2, 499, 500, 1_001]),
+    st.builds(Tally, st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)),
+    max_size=4,
+)
+STEPS = st.one_of(
+    st.tuples(st.just("sleep"), st.sampled_from([0.5, 6.0, 11.0])),
+    st.tuples(st.just("claim"), JOBS, OWNERS),
+    st.tuples(st.sampled_from(["renew", "commit", "release"]), JOBS, st.integers(0, 3)),
+    st.tuples(st.just("create"), BATCHES, st.booleans()),
+    st.tuples(st.just("add_part"), BATCHES, PARTS, st.booleans()),
+    st.tuples(st.just("part_enqueued"), BATCHES, PARTS),
+    st.tuples(st.sampled_from(["start_batch", "cancel_batch"]), BATCHES, MOMENTS),
+    st.tuples(st.just("record_progress"), BATCHES, TALLIES, MOMENTS),
+)
+
+
+class Player:
+    """Plays steps on one monitor. `leases` are those it handed out, newest first."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.clock.set(1_700_000_000.0)
+        self.leases: dict[str, list[Lease]] = {}
+        self.turn = 0
+
+    def play(self, step: tuple[Any, ...]) -> Any:
+        self.turn += 1
+        name, *arguments = step
+        monitor = self.world.monitor
+        if name == "sleep":
+            return self.world.clock.sleep(*arguments)
+        if name == "claim":
+            job_id, owner = arguments
+            claim = monitor.claim(job_id, owner=owner, lease_s=10)
+            if claim.lease is not None:
+                self.leases.setdefault(job_id, []).insert(0, claim.lease)
+            return claim
+        if name in ("renew", "commit", "release"):
+            return self.end(name, *arguments)
+        if name == "create":
+            batch_id, closed = arguments
+            created_at = 1_700_000_000.0 + self.turn
+            return monitor.create_batch(
+                BatchRecord(batch_id, "client", None, created_at, 6, 3, ["0"], closed)
+            )
+        if name == "add_part":
+            batch_id, part, closed = arguments
+            return monitor.add_part(
+                batch_id, part=part, part_hash=str(part), tasks=2, bundles=1, closed=closed
+            )
+        return getattr(monitor, name)(*arguments)
+
+    def end(self, name: str, job_id: str, age: int) -> Any:
+        leases = self.leases.get(job_id, [])
+        if age >= len(leases):
+            return None
+        more = {"lease_s": 10} if name == "renew" else {}
+        results = [TaskResult(self.turn, TaskStatus.SUCCEEDED, self.turn)]
+        tasks = [Task(self.turn, "sleep", self.turn)]
+        try:
+            return getattr(self.world.monitor, name)(
+                job_id, leases[age], tasks=tasks, results=results, **more
+            )
+        except LeaseLost as error:
+            return str(error)
+
+    def state(self) -> Any:
+        monitor = self.world.monitor
+        return (
+            monitor.bundles(["b0:0", "b0:1"]),
+            monitor.batches("client", limit=10, cursor=None),
+        )
+
+
+@given(steps=st.lists(STEPS, min_size=8, max_size=40))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_memory_and_dynamodb_answer_every_history_alike(aws_stack, steps):
+    memory, dynamodb = Player(memory_world()), Player(aws_world(aws_stack))
+    for step in steps:
+        assert dynamodb.play(step) == memory.play(step), step
+        assert dynamodb.state() == memory.state(), step
+
+
+def _end_of(history: list[tuple[int, Tally]], order: list[int], cuts: list[int]) -> Any:
+    world = memory_world()
+    world.monitor.create_batch(
+        BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 1, ["0"], True)
+    )
+    told = [history[place] for place in order]
+    for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True):
+        world.monitor.record_progress("b0", dict(told[start:end]), 1_700_000_001.0)
+    return world.monitor.batch("b0")
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_count_is_the_sum_over_bundles_in_any_order_and_portions(size, data):
+    history = [(number, Tally(number, 1, number % 3)) for number in range(size)]
+    order = data.draw(
+        st.lists(st.integers(0, size - 1), max_size=30).flatmap(
+            lambda extra: st.permutations([*range(size), *extra])
+        )
+    )
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=6)))
+    expected = sum((tally for _, tally in history), start=Tally())
+    assert _end_of(history, order, cuts).tally == expected

@@ -1,0 +1,93 @@
+"""The promises of `ObjectStore`."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskfleet.errors import NotFound, TooLarge
+from taskfleet.ports import LINE_MAX_BYTES
+
+KEY = "uploads/client ü/tasks.txt"
+
+
+def put(world, data: bytes) -> None:
+    world.store.put(KEY, data, content_type="text/plain")
+
+
+def test_what_is_put_is_got_and_put_again_replaced(world):
+    put(world, b"first")
+    put(world, b"\x00second\xff")
+    assert world.store.get(KEY) == b"\x00second\xff"
+    assert world.store.size_bytes(KEY) == 8
+
+
+def test_a_file_is_stored_whole(world, tmp_path):
+    path = tmp_path / "movie.mp4"
+    path.write_bytes(bytes(range(256)) * 40_000)
+    world.store.put_file(KEY, str(path), content_type="video/mp4")
+    assert world.store.get(KEY) == path.read_bytes()
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_caller(world, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        world.store.put_file(KEY, str(tmp_path / "none"), content_type="video/mp4")
+
+
+def test_what_is_not_there_is_not_found(world):
+    missing = "movies/none.mp4"
+    with pytest.raises(NotFound, match=missing):
+        world.store.get(missing)
+    with pytest.raises(NotFound, match=missing):
+        next(world.store.lines(missing))
+    assert world.store.size_bytes(missing) is None
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(world):
+    put(world, b"x")
+    world.store.delete(KEY)
+    world.store.delete(KEY)
+    assert world.store.size_bytes(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b"", []),
+        (b"a", [b"a"]),
+        (b"a\nb\n", [b"a", b"b"]),
+        (b"a\r\nb\r\n\r\nc", [b"a", b"b", b"", b"c"]),
+        ("ü\u2028ü\x0bx\n\n".encode(), ["ü\u2028ü\x0bx".encode(), b""]),
+        (b"\n", [b""]),
+        (b"x" * LINE_MAX_BYTES + b"\r\n" + b"y", [b"x" * LINE_MAX_BYTES, b"y"]),
+        (b"x" * LINE_MAX_BYTES, [b"x" * LINE_MAX_BYTES]),
+    ],
+    ids=[
+        "empty",
+        "one",
+        "unix",
+        "dos",
+        "only-newlines-end-lines",
+        "blank",
+        "longest",
+        "longest-end",
+    ],
+)
+def test_lines_come_without_their_ends(world, data, lines):
+    put(world, data)
+    assert list(world.store.lines(KEY)) == lines
+
+
+def test_a_million_lines_are_streamed(world):
+    put(world, b"sleep 1000\n" * 1_000_000)
+    lines = world.store.lines(KEY)
+    assert next(lines) == b"sleep 1000"
+    assert sum(1 for _ in lines) == 999_999
+
+
+@pytest.mark.parametrize("extra", [1, 5_000_000])
+def test_a_line_without_end_is_refused_after_those_before_it(world, extra):
+    put(world, b"a\n" + b"x" * (LINE_MAX_BYTES + extra))
+    lines = world.store.lines(KEY)
+    assert next(lines) == b"a"
+    with pytest.raises(TooLarge, match=str(LINE_MAX_BYTES)):
+        next(lines)
