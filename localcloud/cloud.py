@@ -4,6 +4,7 @@ that; each part's own module tells how it is run."""
 from __future__ import annotations
 
 import fcntl
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ CLIENT_ID = "local"
 TOKEN_TTL_S = 90 * 86_400
 DEFAULTS = {
     "TASKFLEET_DRAIN_TIMEOUT_S": "10",
-    "TASKFLEET_RECEIVE_WAIT_S": "2",
+    "TASKFLEET_RECEIVE_WAIT_S": "1",
 }
 """Unless set: whoever presses Ctrl-C is waiting, and ministack ends only when the last long poll
 of a client that has gone is over."""
@@ -130,8 +131,11 @@ def _logged(path: Path, action: str) -> Callable[[], bool]:
 
 def _announce(options: Options, say: Callable[[str], None]) -> None:
     say(f"ready {options.url} (settings: {options.env_file}, logs: {options.logs})")
-    say(f'try:  . {options.env_file} && curl -sS -H "Authorization: Bearer $TASKFLEET_TOKEN" \\')
-    say('          -H "Content-Type: text/plain" --data "sleep 1000" $TASKFLEET_URL/batches')
+    say(
+        f"try:  . {shlex.quote(str(options.env_file))} && "
+        'curl -H "Authorization: Bearer $TASKFLEET_TOKEN" -H "Content-Type: text/plain" '
+        '--data "sleep 1000" "$TASKFLEET_URL/batches"'
+    )
 
 
 @contextmanager

@@ -45,6 +45,9 @@ _log = logging.getLogger(__name__)
 LAMBDA_TIMEOUT_S = 60.0
 CALL_MAX = 10
 """SQS's limit of messages for one call; a larger batch takes several."""
+VISIBILITY_S = 30
+"""How long a message stays hidden when the pump dies with it; Lambda takes the queue's own
+time-out, which here would only be a longer wait."""
 ERROR_PAUSE_S = 1.0
 
 Handler = Callable[[Any, Any], Any]
@@ -115,6 +118,7 @@ class QueueSource:
             more = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=wanted,
+                VisibilityTimeout=VISIBILITY_S,
                 WaitTimeSeconds=0 if found else self._wait_s,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -227,7 +231,7 @@ def sources(module: ModuleType, conf: Settings) -> Iterator[QueueSource | Schedu
                 config.name,
                 handler,
                 batch_size=config.batch_size,
-                wait_s=int(conf.receive_wait_s),
+                wait_s=max(1, int(conf.receive_wait_s)),
             )
         elif isinstance(config, ScheduledEventConfig):
             given = config.schedule_expression

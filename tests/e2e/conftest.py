@@ -1,0 +1,145 @@
+"""Local clouds of real processes, for tests that look at the system from outside."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCALCLOUD = (sys.executable, "-m", "localcloud", "--api-port", "0", "--aws-port", "0")
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 40.0
+
+
+def clean_environ() -> dict[str, str]:
+    """The caller's, without what would change how Taskfleet behaves."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+
+
+@dataclass
+class Cloud:
+    """A local cloud that serves. `environ` is what its file `env` sets; `lines` is what it
+    printed so far, standard error among it."""
+
+    process: subprocess.Popen[str]
+    directory: Path
+    lines: list[str]
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.environ["TASKFLEET_URL"]
+
+    @property
+    def token(self) -> str:
+        return self.environ["TASKFLEET_TOKEN"]
+
+    @property
+    def child_environ(self) -> dict[str, str]:
+        """The environment for a process that is to use this cloud."""
+        return {**clean_environ(), **self.environ}
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the cloud's AWS."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.environ["AWS_ENDPOINT_URL"],
+            region_name=self.environ["AWS_DEFAULT_REGION"],
+            aws_access_key_id=self.environ["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environ["AWS_SECRET_ACCESS_KEY"],
+            config=Config(proxies={}),
+        )
+
+    def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """One call of the API with the cloud's token."""
+        headers = {"Authorization": f"Bearer {self.token}", **arguments.pop("headers", {})}
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **arguments)
+
+    def processes(self) -> dict[int, str]:
+        """Process id -> command line of everything that descends from the supervisor."""
+        table = subprocess.run(
+            ["ps", "-Aww", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True
+        ).stdout
+        rows = [line.split(None, 2) for line in table.splitlines()]
+        family = {self.process.pid}
+        found: dict[int, str] = {}
+        for pid, parent, *command in sorted(rows, key=lambda row: int(row[0])):
+            if int(parent) in family:
+                family.add(int(pid))
+                found[int(pid)] = " ".join(command)
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+StartCloud = Callable[..., Cloud]
+
+
+@pytest.fixture(scope="session")
+def start_cloud() -> Iterator[StartCloud]:
+    """A function (directory, *options, **environment) that starts a local cloud on free ports and
+    returns once it serves. What still runs at the end of the session is stopped."""
+    started: list[Cloud] = []
+
+    def start(directory: Path, *options: str, cwd: Path = ROOT, **environ: str) -> Cloud:
+        process = subprocess.Popen(
+            [*LOCALCLOUD, "--dir", str(directory), *options],
+            cwd=cwd,
+            env={**clean_environ(), "PYTHONPATH": str(ROOT), **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        ready: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        cloud = Cloud(process, directory, [])
+        threading.Thread(target=_listen, args=(cloud, ready), daemon=True).start()
+        started.append(cloud)
+        try:
+            is_ready = ready.get(timeout=START_TIMEOUT_S)
+        except queue.Empty:
+            is_ready = False
+        assert is_ready, f"the local cloud did not start: {cloud.lines}"
+        for line in (directory / "env").read_text().splitlines():
+            name, _, value = line.removeprefix("export ").partition("=")
+            cloud.environ[name] = "".join(shlex.split(value))
+        return cloud
+
+    yield start
+    for cloud in started:
+        if cloud.process.poll() is None:
+            cloud.stop()
+        assert cloud.process.stdout is not None
+        cloud.process.stdout.close()
+
+
+def _listen(cloud: Cloud, ready: queue.SimpleQueue[bool]) -> None:
+    assert cloud.process.stdout is not None
+    for line in cloud.process.stdout:
+        cloud.lines.append(line.rstrip("\n"))
+        if line.startswith("ready"):
+            ready.put(True)
+    ready.put(False)
+
+
+@pytest.fixture(scope="session")
+def cloud(start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """One local cloud with one worker of 16 threads, shared by all tests: leave it as it was."""
+    return start_cloud(tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "16")

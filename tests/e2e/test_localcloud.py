@@ -1,0 +1,259 @@
+"""The local cloud starts, says so, heals, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def alive(pid: int) -> bool:
+    """A zombie counts as ended: where nobody reaps orphans it stays in the table."""
+    found = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return bool(found) and not found.startswith("Z")
+
+
+def eventually(holds: Callable[[], Any], within_s: float) -> Any:
+    """What `holds` returns once that is true."""
+    deadline = time.monotonic() + within_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"still not so after {within_s} s"
+        time.sleep(0.05)
+    return found
+
+
+def listens(url: str) -> bool:
+    address = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((address.hostname or "", address.port or 0)) == 0
+
+
+def done(cloud: Any, batch_id: str) -> bool:
+    answer = cloud.api("GET", f"/batches/{batch_id}?wait=5").json()
+    return bool(answer["status"] == "DONE")
+
+
+def refused(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
+    """Exit code and standard error of a local cloud that cannot serve."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "localcloud", "--aws-port", "0", "--workers", "0", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout in ("", "a part failed: stopping the others\n")
+    return ended.returncode, ended.stderr
+
+
+def test_it_says_when_it_serves_and_leaves_no_process_when_told_to_end(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    cloud = start_cloud(tmp_path / "my cloud", "--workers", "1")
+    assert cloud.lines[0].startswith(f"ready {cloud.url} ")
+    assert requests.get(cloud.url + "/health", timeout=10).status_code == 200
+    assert cloud.client("sqs").get_queue_url(QueueName="Task_to_process")
+
+    env_file = tmp_path / "my cloud" / "env"
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    sourced = subprocess.run(
+        ["sh", "-c", '. "$1"; printf %s "$TASKFLEET_TOKEN"', "sh", str(env_file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sourced.stdout == cloud.token
+
+    parts = cloud.processes()
+    for part in ("ministack", "moto.server", "localcloud.serve", "localcloud.pump", "run.py"):
+        assert any(part in command for command in parts.values()), part
+    assert cloud.stop(signal.SIGINT) == 0
+    assert [command for pid, command in parts.items() if alive(pid)] == []
+    assert not env_file.exists()
+    for url in (
+        cloud.url,
+        cloud.environ["AWS_ENDPOINT_URL"],
+        cloud.environ["AWS_ENDPOINT_URL_EC2"],
+    ):
+        assert not listens(url)
+
+
+def test_its_state_survives_a_stop_and_a_start_when_asked_to_keep_it_and_only_then(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    first = start_cloud(tmp_path, "--workers", "0", "--keep")
+    posted = first.api(
+        "POST", "/batches", data="sleep 1\nsleep 2", headers={"Content-Type": "text/plain"}
+    )
+    assert posted.status_code == 202, posted.text
+    batch_id = posted.json()["batch_id"]
+    s3 = first.client("s3")
+    s3.put_object(Bucket=first.environ["TASKFLEET_BUCKET"], Key="kept/file", Body=b"here")
+    assert first.stop() == 0
+
+    second = start_cloud(tmp_path, "--workers", "1", "--keep")
+    eventually(lambda: done(second, batch_id), within_s=20)
+    kept = second.client("s3").get_object(Bucket=first.environ["TASKFLEET_BUCKET"], Key="kept/file")
+    assert kept["Body"].read() == b"here"
+    # A token outlives the restart.
+    second.environ["TASKFLEET_TOKEN"] = first.token
+    assert second.api("GET", f"/batches/{batch_id}").json()["succeeded"] == 2
+    assert second.stop() == 0
+
+    third = start_cloud(tmp_path, "--workers", "0")
+    assert third.api("GET", f"/batches/{batch_id}").status_code == 404
+    assert third.stop() == 0
+
+
+def test_no_process_outlives_a_supervisor_that_is_killed(start_cloud: Any, tmp_path: Path) -> None:
+    cloud = start_cloud(tmp_path, "--workers", "2")
+    parts = cloud.processes()
+    assert len(parts) >= 6
+    assert cloud.stop(signal.SIGKILL) == -signal.SIGKILL
+    eventually(lambda: not any(alive(pid) for pid in parts), within_s=10)
+    # What it left in its folder is no obstacle.
+    again = start_cloud(tmp_path, "--workers", "0")
+    assert again.api("GET", "/batches").status_code == 200
+    assert again.stop() == 0
+
+
+def test_a_killed_worker_and_a_killed_pump_are_started_again(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    cloud = start_cloud(tmp_path, "--workers", "1", TASKFLEET_RECEIVE_WAIT_S="1")
+    before = cloud.processes()
+    for pid, command in before.items():
+        if "run.py" in command or "localcloud.pump" in command:
+            os.kill(pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        new = [command for pid, command in cloud.processes().items() if pid not in before]
+        return any("run.py" in c for c in new) and any("localcloud.pump" in c for c in new)
+
+    eventually(replaced, within_s=10)
+    # The emulator still serves the dead worker's long poll: what it would take comes again only
+    # after its visibility time-out.
+    time.sleep(1.0)
+    posted = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"] * 20})
+    eventually(lambda: done(cloud, posted.json()["batch_id"]), within_s=20)
+    assert any("worker-1 ended with SIGKILL; starting it again" in line for line in cloud.lines)
+    assert cloud.stop() == 0
+
+
+def test_the_end_of_the_api_is_the_end_of_all(start_cloud: Any, tmp_path: Path) -> None:
+    cloud = start_cloud(tmp_path, "--workers", "1")
+    parts = cloud.processes()
+    os.kill(next(pid for pid, c in parts.items() if "localcloud.serve" in c), signal.SIGKILL)
+    assert cloud.process.wait(30) == 1
+    eventually(lambda: cloud.lines[-1].startswith("localcloud: api ended with SIGKILL"), 5)
+    assert not any(alive(pid) for pid in parts)
+    assert not (tmp_path / "env").exists()
+
+
+def test_a_second_signal_ends_it_at_once_although_a_task_runs(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    cloud = start_cloud(tmp_path, "--workers", "1", TASKFLEET_DRAIN_TIMEOUT_S="60")
+    parts = cloud.processes()
+    batch_id = cloud.api("POST", "/batches", json={"tasks": ["sleep 50000"]}).json()["batch_id"]
+    eventually(
+        lambda: cloud.api("GET", f"/batches/{batch_id}").json()["status"] == "RUNNING", within_s=15
+    )
+    cloud.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        cloud.process.wait(1.5)  # it waits for the task
+    started = time.monotonic()
+    assert cloud.stop() == 0
+    assert time.monotonic() - started < 5
+    eventually(lambda: not any(alive(pid) for pid in parts), within_s=5)
+
+
+def test_a_port_in_use_is_bad_usage_told_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        code, error = refused("--api-port", str(port), "--dir", str(tmp_path))
+    assert code == 2
+    assert error.count("\n") == 1
+    assert f"port {port}" in error
+    assert "--api-port" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--kinds", "no_such_module"], "no_such_module"),
+        (["--workers", "many"], "many"),
+        (["--api-port", "70000"], "--api-port"),
+        (["--colour"], "--colour"),
+    ],
+)
+def test_bad_usage_is_told_in_one_line(arguments: list[str], word: str, tmp_path: Path) -> None:
+    code, error = refused("--api-port", "0", "--dir", str(tmp_path), *arguments)
+    assert code == 2
+    assert error.count("\n") == 1
+    assert word in error
+
+
+def test_settings_that_cannot_work_are_bad_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKFLEET_HEARTBEAT_S", "29")
+    code, error = refused("--api-port", "0", "--dir", str(tmp_path))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "TASKFLEET_HEARTBEAT_S" in error
+
+
+def test_two_clouds_cannot_share_a_folder(cloud: Any) -> None:
+    code, error = refused("--api-port", "0", "--dir", str(cloud.directory))
+    assert (code, error.count("\n")) == (2, 1)
+    assert str(cloud.directory) in error
+    assert cloud.api("GET", "/batches").status_code == 200
+
+
+def test_a_part_that_dies_at_the_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "broken_kinds.py").write_text("raise RuntimeError('this module is broken')\n")
+    code, error = refused(
+        "--api-port", "0", "--dir", "here", "--kinds", "broken_kinds", cwd=tmp_path
+    )
+    assert code == 1
+    assert error.count("\n") == 1
+    assert "this module is broken" in error
+    assert str(Path("here") / "logs") in error
+
+
+def test_a_users_own_kind_is_found_from_the_folder_it_is_started_in(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "my_tasks.py").write_text(
+        "from taskfleet.registry import task_kind\n\n\n"
+        "@task_kind('double')\n"
+        "def double(params, context):\n"
+        "    return 2 * params['n']\n"
+    )
+    cloud = start_cloud(tmp_path / "dir", "--kinds", "my_tasks", cwd=tmp_path)
+    tasks = [{"kind": "double", "params": {"n": n}} for n in range(3)]
+    batch_id = cloud.api("POST", "/batches", json={"tasks": tasks}).json()["batch_id"]
+    eventually(lambda: done(cloud, batch_id), within_s=20)
+    rows = cloud.api("GET", f"/batches/{batch_id}/results").json()["results"]
+    assert sorted(row["result"] for row in rows) == [0, 2, 4]
+    assert cloud.stop() == 0
