@@ -19,8 +19,9 @@ _log = logging.getLogger(__name__)
 
 RESPONSES_A_CALL = 10
 """The most that Lambda hands over without waiting a second for more: clients wait for these."""
-CALLS_AT_A_TIME = 10
-"""Progress may not take the account's concurrency from the API."""
+CALLS_AT_A_TIME = 2
+"""The least that Lambda takes: collectors of one batch write the same item, and progress may not
+take the account's concurrency from the API."""
 
 
 def response_queue(environ: Mapping[str, str] | None = None) -> str:

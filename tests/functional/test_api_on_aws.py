@@ -1,0 +1,184 @@
+"""The API on its AWS adapters (moto plays AWS): it works, and each function calls nothing that its
+policy file does not allow."""
+
+import json
+import os
+import random
+import warnings
+from pathlib import Path
+
+import boto3
+import pytest
+from chalice.test import Client
+from moto import mock_aws
+
+from chalice_app import wiring
+from chalice_app.application import create_app
+from taskfleet import token
+from taskfleet.aws.session import Aws
+from taskfleet.bundle import Response, decode_bundle, encode_response
+from taskfleet.clock import SystemClock
+from taskfleet.registry import split
+from taskfleet.settings import load
+from taskfleet.task import TaskResult, TaskStatus
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "a secret of more than thirty-two characters"
+BUCKET = "taskfleet-test"
+# What an operation needs, where that has another name.
+PERMISSIONS = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
+}
+
+
+class OnAws:
+    """Each function of the app as Lambda runs it: a process, so adapters, of its own."""
+
+    def __init__(self, monkeypatch):
+        self.calls = {}
+        self._made = []
+        test = self
+
+        class Watched(Aws):
+            def __init__(self, *args, **options):
+                super().__init__(*args, **options)
+                test._made.append(self)
+
+        monkeypatch.setattr(wiring, "Aws", Watched)
+        monkeypatch.setattr(wiring, "set_up", lambda level: None)
+        self.worker = Aws(load(), SystemClock())
+
+    def function(self, name):
+        """The client of an app in a fresh process that stands for function `name`."""
+        services = wiring.connect()
+        self.calls[name] = self._made[-1].calls
+        return Client(create_app(lambda: services))
+
+    def permissions(self, name):
+        operations = {f"{service}:{call}" for service, call in self.calls[name].counts()}
+        return {PERMISSIONS.get(operation, operation) for operation in operations}
+
+    def work(self, result):
+        """What a worker does with all that waits; the response bodies."""
+        queue, monitor = self.worker.task_queue(), self.worker.monitor()
+        bodies = []
+        for message in queue.receive(10, wait_s=0, visibility_s=30):
+            bundle = decode_bundle(message.body, split)
+            claim = monitor.claim(bundle.job_id, owner="w", lease_s=30)
+            results = [TaskResult(t.index, TaskStatus.SUCCEEDED, result) for t in bundle.tasks]
+            monitor.commit(bundle.job_id, claim.lease, tasks=bundle.tasks, results=results)
+            response = Response(bundle.job_id, bundle.client_id, bundle.batch_id, results)
+            bodies.append(encode_response(response))
+            queue.delete([message])
+        return bodies
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))]:
+        monkeypatch.delenv(name)
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    stage = config["stages"]["dev"]
+    environ = {
+        **config["environment_variables"],
+        **stage["environment_variables"],
+        "TASKFLEET_BUCKET": BUCKET,
+        "TASKFLEET_KINDS": "",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in environ.items():
+        if value:
+            monkeypatch.setenv(name, value)
+    with mock_aws():
+        with warnings.catch_warnings():
+            # moto has no bucket policies; nothing here depends on them.
+            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
+            boto3.client("cloudformation").create_stack(
+                StackName="taskfleet-dev",
+                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
+                Parameters=[{"ParameterKey": "BucketName", "ParameterValue": BUCKET}],
+            )
+        boto3.client("ssm").put_parameter(
+            Name=environ["TASKFLEET_TOKEN_SECRET_SSM"], Value=SECRET, Type="SecureString"
+        )
+        yield OnAws(monkeypatch)
+
+
+def allowed(function):
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    name = config["stages"]["dev"]["lambda_functions"][function]["iam_policy_file"]
+    policy = json.loads((ROOT / ".chalice" / name).read_text())
+    return {action for statement in policy["Statement"] for action in statement["Action"]}
+
+
+# Lambda itself uses these on the function's behalf.
+LAMBDAS_OWN = {
+    *("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
+    *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+}
+
+
+def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
+    # The authorizer that comes with the API is a function of its own on AWS.
+    authorizer = aws.function("authorize").http._app.handler_map["authorize"]
+    api = aws.function("api_handler")
+    bearer = "Bearer " + token.make(SECRET, "alice", 600, SystemClock().now())
+    event = {"type": "TOKEN", "authorizationToken": bearer, "methodArn": "arn:aws:x:y:z:a/b/c"}
+    assert authorizer(event, None)["principalId"] == "alice"
+
+    def call(method, path, body=None):
+        gateway = api.http._local_gateway
+        event = gateway._generate_lambda_event(
+            method, path, {}, json.dumps(body).encode() if body else None
+        )
+        event["requestContext"]["authorizer"] = {"principalId": "alice"}
+        answer = api.http._app(event, None)
+        return answer["statusCode"], json.loads(answer["body"])
+
+    tasks = ["sleep 1500"] * 3
+    status, batch = call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"})
+    assert (status, batch["total"]) == (202, 3)
+    assert call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"}) == (202, batch)
+    path = batch["url"]
+    part = {"idempotency_key": "p", "tasks": ["sleep 1"]}
+    for number in (0, 1):
+        fields = {**part, "part": {"number": number, "last": number == 1}}
+        status, parts = call("POST", "/batches", fields)
+        assert (status, parts["total"]) == (202, number + 1)
+    assert call("DELETE", parts["url"])[1]["status"] == "CANCELLED"
+
+    depth = aws.function("tick")
+    tick = depth.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
+    depth.lambda_.invoke("tick", tick)
+
+    bodies = aws.work(random.Random(0).randbytes(400_000).hex())  # over what an item takes
+    collector = aws.function("collect_responses")
+    records = [
+        {"messageId": str(n), "receiptHandle": "r", "body": body} for n, body in enumerate(bodies)
+    ]
+    for _ in range(2):
+        answer = collector.lambda_.invoke("collect_responses", {"Records": records})
+        assert answer.payload == {"batchItemFailures": []}
+
+    status, done = call("GET", f"{path}?wait=5")
+    assert (status, done["status"], done["succeeded"]) == (200, "DONE", 3)
+    _, page = call("GET", f"{path}/results")
+    rows = page["results"]
+    while page["cursor"]:
+        _, page = call("GET", f"{path}/results?cursor={page['cursor']}")
+        rows += page["results"]
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert len(rows[0]["result"]) == 800_000
+    _, listed = call("GET", "/batches?limit=1")
+    assert listed["cursor"]
+    assert len(call("GET", f"/batches?limit=1&cursor={listed['cursor']}")[1]["batches"]) == 1
+    assert call("GET", "/batches?cursor=nonsense")[0] == 422
+
+    for function in ("api_handler", "authorize", "collect_responses", "tick"):
+        used, may = aws.permissions(function), allowed(function)
+        assert used <= may, function
+        assert used, function
+        assert may - used <= LAMBDAS_OWN, function
