@@ -9,8 +9,10 @@ inside the function that runs.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -88,10 +90,11 @@ def _unchanged(result: Any, _store: ObjectStore) -> Any:
 class TaskKind:
     """One kind of work.
 
-    name: how clients call it; letters, digits, `_`, `-`, `.`.
+    name: how clients call it; up to 64 letters, digits, `_`, `-`, `.`.
     run: (params, context) -> result, both JSON; called in one of the worker's threads.
     parse: what the client handed in (the text behind the name, or the JSON `params`) -> canonical
-        params; raises `InvalidTask` with a message for the client. `parse(parse(x)) == parse(x)`.
+        params; raises `InvalidTask` with a message for the client (any other error makes the task
+        invalid too, with a message that says less). `parse(parse(x)) == parse(x)`.
     expected_s: params -> expected seconds of one run, or None when not known.
     retry: which errors are tried again, and how often.
     max_concurrent: () -> how many tasks of the kind one worker runs at a time, or None for as many
@@ -121,12 +124,18 @@ def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext
     return make
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
 class Registry:
     """The kinds that a process knows."""
 
     def __init__(self, kinds: Iterable[TaskKind]) -> None:
         self._kinds: dict[str, TaskKind] = {}
         for kind in kinds:
+            if not _NAME.fullmatch(kind.name):
+                rule = "a name has 1 to 64 letters, digits, '_', '-' or '.'"
+                raise SettingsError(f"task kind {kind.name!r:.60}: {rule}")
             other = self._kinds.setdefault(kind.name, kind)
             if other is not kind:
                 raise SettingsError(f"two task kinds are called {kind.name!r}")
@@ -139,7 +148,7 @@ class Registry:
         for name in modules:
             try:
                 module = importlib.import_module(name)
-            except ImportError as error:
+            except (ImportError, ValueError, TypeError) as error:  # the latter two: "" and ".x"
                 raise SettingsError(f"task kinds: cannot import {name!r}: {error}") from error
             found = [value for value in vars(module).values() if isinstance(value, TaskKind)]
             if not found:
@@ -152,7 +161,7 @@ class Registry:
             return self._kinds[name]
         except KeyError:
             known = ", ".join(sorted(self._kinds))
-            raise UnknownKind(f"unknown kind {name!r}; known: {known}") from None
+            raise UnknownKind(f"unknown kind {name!r:.60}; known: {known}") from None
 
     @property
     def names(self) -> list[str]:
@@ -163,16 +172,26 @@ class Registry:
         InvalidTask names `index` and the fault."""
         try:
             kind, params = split(raw)
-            return Task(index, kind, self[kind].parse(params))
+            return self._canonical(Task(index, kind, params))
         except InvalidTask as error:
             raise error.at(index) from None
 
     def revalidate(self, task: Task) -> Task:
         """A task that came over the queue, where anybody may have put it, made canonical."""
         try:
-            return Task(task.index, task.kind, self[task.kind].parse(task.params))
+            return self._canonical(task)
         except InvalidTask as error:
             raise error.at(task.index) from None
+
+    def _canonical(self, task: Task) -> Task:
+        parse = self[task.kind].parse
+        try:
+            return Task(task.index, task.kind, parse(task.params))
+        except InvalidTask:
+            raise
+        except Exception as error:  # one task's params must not end a worker, whoever wrote parse
+            reason = f"{type(error).__name__}: {error!s:.100}"
+            raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """The expected seconds of a task: what its kind says, else the estimate for its kind."""
@@ -188,15 +207,15 @@ def split(raw: Any) -> tuple[str, Any]:
     """Kind and params of a submitted task, neither validated: `"sleep 1000"` is
     `("sleep", "1000")`, a bare name has params None."""
     if isinstance(raw, str):
-        name, _, rest = raw.strip().partition(" ")
-        if not name:
+        words = raw.strip().split(maxsplit=1)
+        if not words:
             raise InvalidTask("is empty")
-        return name, rest.strip() or None
+        return words[0], words[1] if len(words) > 1 else None
     if not isinstance(raw, dict):
         raise InvalidTask(f'must be text like "sleep 1000" or an object, not {raw!r:.40}')
     unknown = sorted(set(raw) - {"kind", "params"})
     if unknown:
-        raise InvalidTask(f"has an unknown field {unknown[0]!r}; known: kind, params")
+        raise InvalidTask(f"has an unknown field {unknown[0]!r:.60}; known: kind, params")
     kind = raw.get("kind")
     if not isinstance(kind, str) or not kind:
         raise InvalidTask("needs a kind, as text")
@@ -211,13 +230,11 @@ SLEEP_MAX_MS = 24 * 3600 * 1000
 def _parse_sleep(raw: Any) -> int | float:
     """Milliseconds, from a number or its decimal text."""
     value: float | None = None
-    if isinstance(raw, int | float) and not isinstance(raw, bool):
-        value = raw
-    elif isinstance(raw, str) and len(raw) <= 20:
-        try:
+    is_text = isinstance(raw, str) and len(raw) <= 20 and raw.isascii() and "_" not in raw
+    if is_text or (isinstance(raw, int | float) and not isinstance(raw, bool)):
+        # ValueError: no number; OverflowError: one beyond all floats
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(raw)
-        except ValueError:
-            value = None
     if value is None or not math.isfinite(value):
         raise InvalidTask(f"sleep needs a number of milliseconds, not {raw!r:.40}")
     if value < 0:

@@ -1,7 +1,6 @@
 import io
 import json
 import logging
-import math
 
 import pytest
 
@@ -55,10 +54,9 @@ def test_a_record_is_one_json_object_with_a_stable_action():
         ("a\nb", "a\nb"),
         ("\ud800", "\ud800"),
         (ValueError("no"), "no"),
-        ({1, 1}, "{1}"),
+        ({1}, "{1}"),
         (b"x", "b'x'"),
         (None, None),
-        (math.inf, math.inf),
     ],
 )
 def test_any_value_fits_on_one_line(value, shown):
