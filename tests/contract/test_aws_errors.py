@@ -1,0 +1,271 @@
+"""What AWS answers, and what Taskfleet makes of it."""
+
+from __future__ import annotations
+
+import random
+
+import boto3
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+from botocore.stub import Stubber
+
+from taskfleet.aws.backoff import Backoff
+from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.errors import ConditionFailed, TransactionCancelled, translated
+from taskfleet.aws.sqs import SqsQueue
+from taskfleet.aws.ssm import read_secret
+from taskfleet.bundle import Tally
+from taskfleet.errors import NotFound, PermanentError, TransientError
+from taskfleet.lease import Lease
+from taskfleet.memory import ManualClock, MemoryStore
+
+LEASE = Lease("me", 1, 1_700_000_030.0)
+
+
+def answer(code: str, status: int = 400, headers: dict | None = None, **more) -> ClientError:
+    response = {
+        "Error": {"Code": code, "Message": "the service's words"},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers or {}},
+        **more,
+    }
+    return ClientError(response, "AnyOperation")
+
+
+def translate(error: Exception) -> Exception:
+    with pytest.raises(Exception) as caught, translated("read", "table Task_Monitor"):  # noqa: PT011
+        raise error
+    assert caught.value.__cause__ is error
+    assert str(caught.value).startswith("could not read table Task_Monitor")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *[
+            answer(code)
+            for code in (
+                "ThrottlingException",
+                "ProvisionedThroughputExceededException",
+                "RequestLimitExceeded",
+                "TransactionConflictException",
+                "OverLimit",
+                "AWS.SimpleQueueService.OverLimit",
+                "RequestThrottled",
+                "KMS.ThrottlingException",
+                "RequestTimeout",
+                "ExpiredTokenException",
+            )
+        ],
+        answer("SlowDown", 503),
+        answer("", 502),
+        answer("SomethingNew", 500),
+        answer("SomethingNew", 429),
+        EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
+        ConnectTimeoutError(endpoint_url="http://127.0.0.1:1"),
+        ReadTimeoutError(endpoint_url="http://127.0.0.1:1"),
+        ConnectionClosedError(endpoint_url="http://127.0.0.1:1"),
+        IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        MetadataRetrievalError(error_msg="no answer"),
+    ],
+    ids=str,
+)
+def test_what_may_pass_is_transient(error):
+    assert type(translate(error)) is TransientError
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (answer("AccessDeniedException"), "permissions"),
+        (answer("InvalidClientTokenId", 403), "credentials"),
+        (answer("ResourceNotFoundException"), "ResourceNotFoundException: the service's words"),
+        (answer("AWS.SimpleQueueService.NonExistentQueue"), "NonExistentQueue"),
+        (answer("ValidationException"), "the service's words"),
+        (NoCredentialsError(), "AWS_ACCESS_KEY_ID"),
+        (ParamValidationError(report="bad"), "bad"),
+    ],
+    ids=str,
+)
+def test_what_stays_is_permanent_and_says_what_to_do(error, hint):
+    found = translate(error)
+    assert type(found) is PermanentError
+    assert hint in str(found)
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "404", "ParameterNotFound"])
+def test_what_is_missing_is_not_found(code):
+    assert type(translate(answer(code, 404))) is NotFound
+
+
+@pytest.mark.parametrize(("given", "expected"), [("7", 7.0), ("-1", 0.0), ("soon", None)])
+def test_the_wait_that_aws_asks_for_is_told(given, expected):
+    found = translate(answer("ServiceUnavailable", 503, {"retry-after": given}))
+    assert isinstance(found, TransientError)
+    assert found.retry_after_s == expected
+
+
+def test_a_failed_condition_carries_what_stands_there():
+    item = {"Job_ID": {"S": "b:0"}}
+    found = translate(answer("ConditionalCheckFailedException", Item=item))
+    assert isinstance(found, ConditionFailed)
+    assert found.item == item
+
+
+def test_a_cancelled_transaction_carries_its_reasons():
+    reasons = [{"Code": "None"}, {"Code": "TransactionConflict", "Message": "x"}]
+    found = translate(answer("TransactionCanceledException", CancellationReasons=reasons))
+    assert isinstance(found, TransactionCancelled)
+    assert found.codes == ["None", "TransactionConflict"]
+
+
+def test_what_is_no_error_of_aws_passes_unchanged():
+    with pytest.raises(KeyError), translated("read", "table"):
+        raise KeyError("a bug")
+
+
+# --- through the adapters ---
+
+
+@pytest.fixture
+def dynamodb():
+    client = boto3.client("dynamodb", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with Stubber(client) as stubber:
+        yield client, stubber
+        stubber.assert_no_pending_responses()
+
+
+def monitor_on(client) -> DynamoMonitor:
+    clock = ManualClock()
+    return DynamoMonitor(
+        client,
+        "Task_Monitor",
+        store=MemoryStore(),
+        clock=clock,
+        backoff=Backoff(clock, random.Random(0)),
+        ttl_days=30,
+    )
+
+
+CALLS = {
+    "update_item claim": lambda m: m.claim("b:0", owner="me", lease_s=30),
+    "update_item renew": lambda m: m.renew("b:0", LEASE, lease_s=30, tasks=[], results=[]),
+    "update_item commit": lambda m: m.commit("b:0", LEASE, tasks=[], results=[]),
+    "update_item release": lambda m: m.release("b:0", LEASE, tasks=[], results=[]),
+    "update_item start": lambda m: m.start_batch("b", 1.0),
+    "get_item read": lambda m: m.batch("b"),
+    "batch_get_item read": lambda m: m.bundles(["b:0"]),
+    "query list": lambda m: m.batches("c", limit=1, cursor=None),
+    "transact_write_items count": lambda m: m.record_progress("b", {0: Tally(1)}, 1.0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("ProvisionedThroughputExceededException", 400), ("InternalServerError", 500)],
+)
+def test_the_monitor_takes_a_throttle_or_fault_for_nothing_else(dynamodb, call, code, status):
+    client, stubber = dynamodb
+    operation, verb = call.split()
+    stubber.add_client_error(operation, code, "slow down", status)
+    with pytest.raises(TransientError, match=f"could not {verb} .*table Task_Monitor: {code}"):
+        CALLS[call](monitor_on(client))
+
+
+def test_keys_that_dynamodb_leaves_are_asked_for_again(dynamodb):
+    client, stubber = dynamodb
+    item = {"status": {"S": "QUEUED"}, "owner": {"S": "x"}}
+    keys = [{"Job_ID": {"S": f"b:{n}"}} for n in range(3)]
+    asked = {"Task_Monitor": {"Keys": keys, "ConsistentRead": True}}
+    left = {"Task_Monitor": {"Keys": keys[1:], "ConsistentRead": True}}
+    answers = [
+        (asked, {"UnprocessedKeys": asked}),
+        (asked, {"Responses": {"Task_Monitor": [keys[0] | item]}, "UnprocessedKeys": left}),
+        (left, {"Responses": {"Task_Monitor": [keys[2] | item, keys[1] | item]}}),
+    ]
+    for request, response in answers:
+        stubber.add_response("batch_get_item", response, {"RequestItems": request})
+    records = monitor_on(client).bundles(["b:0", "b:1", "b:2"])
+    assert [record.job_id for record in records] == ["b:0", "b:1", "b:2"]
+
+
+def test_keys_that_dynamodb_never_reads_are_a_throttle(dynamodb):
+    client, stubber = dynamodb
+    left = {"Task_Monitor": {"Keys": [{"Job_ID": {"S": "b:0"}}], "ConsistentRead": True}}
+    for _ in range(6):
+        stubber.add_response("batch_get_item", {"UnprocessedKeys": left})
+    with pytest.raises(TransientError, match="Task_Monitor"):
+        monitor_on(client).bundles(["b:0"])
+
+
+class TestCancelledTransaction:
+    def cancel(self, stubber, *codes: str) -> None:
+        stubber.add_client_error(
+            "transact_write_items",
+            "TransactionCanceledException",
+            modeled_fields={"CancellationReasons": [{"Code": code} for code in codes]},
+        )
+
+    @pytest.mark.parametrize(
+        "codes",
+        [
+            ("TransactionConflict", "None"),
+            ("None", "TransactionConflict"),
+            ("ThrottlingError", "ProvisionedThroughputExceeded"),
+        ],
+    )
+    def test_by_what_passes_is_tried_again(self, dynamodb, codes):
+        client, stubber = dynamodb
+        self.cancel(stubber, *codes)
+        self.cancel(stubber, *codes)
+        stubber.add_response("transact_write_items", {})
+        assert monitor_on(client).record_progress("b", {0: Tally(1)}, 1.0)
+
+    def test_again_and_again_is_transient(self, dynamodb):
+        client, stubber = dynamodb
+        for _ in range(12):
+            self.cancel(stubber, "TransactionConflict", "None")
+        with pytest.raises(TransientError, match="batch b "):
+            monitor_on(client).record_progress("b", {0: Tally(1)}, 1.0)
+
+    def test_by_a_fault_of_ours_is_permanent(self, dynamodb):
+        client, stubber = dynamodb
+        self.cancel(stubber, "None", "ValidationError")
+        with pytest.raises(PermanentError, match="ValidationError"):
+            monitor_on(client).record_progress("b", {0: Tally(1)}, 1.0)
+
+
+def test_a_queue_that_is_not_there_is_named():
+    client = boto3.client("sqs", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with Stubber(client) as stubber:
+        stubber.add_client_error(
+            "get_queue_url", "AWS.SimpleQueueService.NonExistentQueue", "no such queue"
+        )
+        queue = SqsQueue(client, "Task_to_process", Backoff(ManualClock(), random.Random(0)))
+        with pytest.raises(PermanentError, match="could not find queue Task_to_process"):
+            queue.depth()
+
+
+def test_a_secret_is_read_and_a_missing_one_not_found():
+    client = boto3.client("ssm", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with Stubber(client) as stubber:
+        stubber.add_response(
+            "get_parameter",
+            {"Parameter": {"Name": "/taskfleet/secret", "Value": "s3cret"}},
+            {"Name": "/taskfleet/secret", "WithDecryption": True},
+        )
+        stubber.add_client_error("get_parameter", "ParameterNotFound")
+        assert read_secret(client, "/taskfleet/secret") == "s3cret"
+        with pytest.raises(NotFound, match="/taskfleet/none"):
+            read_secret(client, "/taskfleet/none")

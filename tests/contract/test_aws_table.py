@@ -1,0 +1,235 @@
+"""What DynamoDB holds, and what the SDK does to a call: sent twice, counted, configured."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+
+import pytest
+import requests
+from conftest import aws_world, create_stack
+
+from taskfleet.aws.packing import ITEM_MAX_BYTES
+from taskfleet.aws.session import Aws
+from taskfleet.batch import BatchRecord
+from taskfleet.bundle import Tally
+from taskfleet.clock import SystemClock
+from taskfleet.errors import LeaseLost, PermanentError
+from taskfleet.lease import BundleStatus, ClaimOutcome
+from taskfleet.retry import RetryPolicy
+from taskfleet.settings import Settings
+from taskfleet.task import Task, TaskResult, TaskStatus
+
+TASKS = [Task(0, "sleep", 0)]
+RESULTS = [TaskResult(0, TaskStatus.SUCCEEDED)]
+DAY_S = 86_400
+BIG = [TaskResult(0, TaskStatus.SUCCEEDED, bytes(range(256)).hex() * 2_000)]
+"""But easy to pack."""
+
+
+@pytest.fixture
+def world(aws_stack):
+    return aws_world(aws_stack)
+
+
+def item(aws: Aws, key: str) -> dict:
+    return aws.client("dynamodb").get_item(
+        TableName=aws.settings.monitor_table, Key={"Job_ID": {"S": key}}
+    )["Item"]
+
+
+def new_batch(**changes) -> BatchRecord:
+    fields = {"total": 9, "bundles": 3, "part_hashes": ["0"], "closed": False, "parts_enqueued": 1}
+    return BatchRecord("b", "client", None, 1_700_000_000.0, **(fields | changes))
+
+
+class TestSentTwice:
+    """The SDK sends a write again when the first reply is lost. The port's answer is as if it had
+    been sent once."""
+
+    @pytest.fixture
+    def resend(self, aws_stack):
+        """Makes the next request of each operation leave twice."""
+        client = aws_stack.client("dynamodb")
+        sent: set[str] = set()
+
+        def again(event_name: str, **_kwargs) -> float | None:
+            if event_name in sent:
+                return None
+            sent.add(event_name)
+            return 0.0
+
+        def start() -> set[str]:
+            client.meta.events.register_first("needs-retry.dynamodb", again)
+            return sent
+
+        yield start
+        client.meta.events.unregister("needs-retry.dynamodb", again)
+
+    def test_claim_is_attempt_1(self, world, resend):
+        sent = resend()
+        claim = world.monitor.claim("b:0", owner="me", lease_s=30)
+        assert sent == {"needs-retry.dynamodb.UpdateItem"}
+        assert (claim.outcome, claim.lease.attempt) == (ClaimOutcome.ACQUIRED, 1)
+
+    @pytest.mark.parametrize(
+        ("end", "status"), [("commit", BundleStatus.DONE), ("release", BundleStatus.QUEUED)]
+    )
+    def test_end_of_a_lease_is_not_a_lost_lease(self, world, resend, end, status):
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        sent = resend()
+        getattr(world.monitor, end)("b:0", lease, tasks=TASKS, results=RESULTS)
+        assert sent
+        assert world.monitor.bundles(["b:0"])[0].status is status
+
+    def test_part_is_added_once(self, world, resend):
+        world.monitor.create_batch(new_batch())
+        sent = resend()
+        grown = world.monitor.add_part("b", part=1, part_hash="1", tasks=5, bundles=2, closed=True)
+        assert sent
+        assert (grown.total, grown.bundles, grown.closed) == (14, 5, True)
+
+    def test_progress_is_counted_once(self, world, resend):
+        world.monitor.create_batch(new_batch())
+        sent = resend()
+        assert world.monitor.record_progress("b", {0: Tally(3), 1: Tally(0, 2)}, 1_700_000_001.0)
+        assert sent == {"needs-retry.dynamodb.TransactWriteItems", "needs-retry.dynamodb.GetItem"}
+        assert world.monitor.batch("b").tally == Tally(3, 2)
+
+
+class TestItem:
+    def test_lives_so_many_days_after_its_last_change(self, world, aws_stack):
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        assert int(item(aws_stack, "b:0")["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
+        world.clock.sleep(DAY_S)
+        world.monitor.renew("b:0", lease, lease_s=30, tasks=TASKS, results=RESULTS)
+        world.monitor.create_batch(new_batch())
+        world.monitor.record_progress("b", {501: Tally(1)}, world.clock.now())
+        for key in ("b:0", "b", "b/1"):
+            assert int(item(aws_stack, key)["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
+
+    def test_of_a_full_bundle_is_small(self, world, aws_stack):
+        tasks = [Task(n, "sleep", 0) for n in range(1_000)]
+        results = [
+            TaskResult(n, TaskStatus.SUCCEEDED, None, None, 1, 1.7e9 + n * 0.001, 0.0001, "host-1")
+            for n in range(1_000)
+        ]
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        world.monitor.commit("b:0", lease, tasks=tasks, results=results)
+        assert len(item(aws_stack, "b:0")["packed"]["B"]) < 12_000
+
+    def test_of_a_batch_is_no_bundle(self, world):
+        world.monitor.create_batch(new_batch())
+        with pytest.raises(PermanentError, match="b is not a bundle"):
+            world.monitor.claim("b", owner="me", lease_s=30)
+        assert world.monitor.bundles(["b"]) == []
+
+
+class TestSpill:
+    def noisy(self, seed: int) -> list[TaskResult]:
+        noise = random.Random(seed).randbytes(ITEM_MAX_BYTES).hex()
+        return [TaskResult(0, TaskStatus.SUCCEEDED, noise)]
+
+    def test_only_what_stays_too_large_when_packed_leaves_the_item(self, world, aws_stack):
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        world.monitor.renew("b:0", lease, lease_s=30, tasks=TASKS, results=BIG)
+        assert {"packed"} == {"packed", "spill"} & set(item(aws_stack, "b:0"))
+        world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
+        assert {"spill"} == {"packed", "spill"} & set(item(aws_stack, "b:0"))
+
+    def test_a_zombie_cannot_change_what_the_winner_wrote(self, world):
+        zombie = world.monitor.claim("b:0", owner="zombie", lease_s=30).lease
+        world.clock.sleep(31)
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
+        with pytest.raises(LeaseLost):
+            world.monitor.commit("b:0", zombie, tasks=TASKS, results=self.noisy(2))
+        assert world.monitor.bundles(["b:0"])[0].results == self.noisy(1)
+
+    def test_an_object_that_is_gone_is_named_with_the_likely_cause(self, world, aws_stack):
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
+        key = item(aws_stack, "b:0")["spill"]["S"]
+        world.store.delete(key)
+        with pytest.raises(PermanentError, match=f"b:0 are gone.*{key}.*lifecycle"):
+            world.monitor.bundles(["b:0"])
+
+
+class TestSession:
+    def test_counts_requests_as_they_leave_retries_too(self, aws_stack):
+        aws = Aws(aws_stack.settings, SystemClock())
+        queue = aws.task_queue()
+        queue.depth()
+        queue.depth()
+        aws.client("sqs").meta.events.register_first(
+            "needs-retry.sqs.ListQueues", lambda attempts, **_: 0.0 if attempts == 1 else None
+        )
+        aws.client("sqs").list_queues()
+        assert aws.calls.counts() == {
+            ("sqs", "GetQueueUrl"): 1,
+            ("sqs", "GetQueueAttributes"): 2,
+            ("sqs", "ListQueues"): 2,
+        }
+
+    def test_makes_one_client_a_service_with_room_for_the_threads(self, aws_account):
+        aws = Aws(Settings(region="eu-west-1"), SystemClock(), threads=37)
+        client = aws.client("sqs")
+        assert aws.client("sqs") is client
+        config = client.meta.config
+        assert (config.max_pool_connections, config.region_name) == (37, "eu-west-1")
+        assert config.read_timeout > 20  # the longest poll
+        assert config.retries["mode"] == "standard"
+
+    def test_honours_endpoint_variables(self, aws_account, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        aws = Aws(Settings(), SystemClock())
+        assert aws.client("s3").meta.endpoint_url == "http://127.0.0.1:9"
+
+
+class TestPresigned:
+    def test_url_gives_the_object_to_anyone(self, world):
+        world.store.put("movies/b/0.mp4", b"movie", content_type="video/mp4")
+        url = world.store.url("movies/b/0.mp4", expires_s=600)
+        assert "X-Amz-Expires=600" in url
+        answer = requests.get(url, timeout=5)
+        assert answer.content == b"movie"
+        assert answer.headers["Content-Type"] == "video/mp4"
+
+    def test_form_stores_one_file_of_at_most_so_many_bytes(self, world):
+        url, fields = world.store.upload_form("uploads/c/1", max_bytes=1_000, expires_s=60)
+        answer = requests.post(url, data=fields, files={"file": b"sleep 1\n"}, timeout=5)
+        assert answer.ok
+        assert world.store.get("uploads/c/1") == b"sleep 1\n"
+        policy = json.loads(base64.b64decode(fields["policy"]))
+        assert ["content-length-range", 0, 1_000] in policy["conditions"]
+        assert {"key": "uploads/c/1"} in policy["conditions"]
+
+
+class TestStack:
+    @pytest.mark.parametrize("stage", ["dev", "prod"])
+    def test_names_are_those_of_the_settings(self, aws_account, stage):
+        outputs = create_stack(stage, f"taskfleet-names-{stage}")
+        settings = Settings(stage=stage)
+        assert outputs["TaskQueueName"] == settings.task_queue
+        assert outputs["TaskDeadLettersName"] == settings.task_queue + "_dead"
+        assert outputs["ResponseQueueName"] == settings.response_queue
+        assert outputs["ResponseDeadLettersName"] == settings.response_queue + "_dead"
+        assert outputs["MonitorTableName"] == settings.monitor_table
+        assert outputs["BucketName"] == f"taskfleet-names-{stage}"
+        assert all(outputs[name].startswith("arn:aws:") for name in outputs if name.endswith("Arn"))
+
+    @pytest.mark.parametrize("name", ["task_queue", "response_queue"])
+    def test_redrive_is_but_a_backstop_and_dead_letters_outlive_their_queue(self, aws_stack, name):
+        sqs = aws_stack.client("sqs")
+        queue = getattr(aws_stack.settings, name)
+
+        def attributes(queue_name: str) -> dict:
+            url = sqs.get_queue_url(QueueName=queue_name)["QueueUrl"]
+            return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+        policy = json.loads(attributes(queue)["RedrivePolicy"])
+        assert policy["deadLetterTargetArn"] == attributes(f"{queue}_dead")["QueueArn"]
+        assert int(policy["maxReceiveCount"]) >= 3 * RetryPolicy().max_attempts
+        retention = "MessageRetentionPeriod"
+        assert int(attributes(f"{queue}_dead")[retention]) > int(attributes(queue)[retention])
