@@ -79,32 +79,32 @@ class Submission:
         else:
             batch_id = keyed_batch_id(client_id, idempotency_key)
 
-        estimates: dict[str, float] = {}
+        begun = self._monitor.batch(batch_id) if part.number else None
+        estimates = begun.estimates if begun else {}
         bundles = list(cut(tasks, self._registry.expected_s(estimates)))
-        batch = self._record(
-            BatchRecord(
-                batch_id=batch_id,
-                client_id=client_id,
-                name=name,
-                created_at=self._clock.now(),
-                total=len(tasks),
-                bundles=len(bundles),
-                part_hashes=[part_hash],
-                closed=part.last,
-                estimates=estimates,
-            ),
-            part,
+        fresh = BatchRecord(
+            batch_id=batch_id,
+            client_id=client_id,
+            name=name,
+            created_at=self._clock.now(),
+            total=len(tasks),
+            bundles=len(bundles),
+            part_hashes=[part_hash],
+            closed=part.last,
+            estimates=estimates,
         )
-        if batch.parts_enqueued > part.number:
-            return batch
-        if batch.estimates != estimates:
-            bundles = list(cut(tasks, self._registry.expected_s(batch.estimates)))
         try:
+            batch = self._record(fresh, part, begun)
+            if batch.parts_enqueued > part.number:
+                return batch
+            if batch.estimates != estimates:
+                bundles = list(cut(tasks, self._registry.expected_s(batch.estimates)))
             self._enqueue(batch, bundles, first_index=batch.total - len(tasks))
             self._monitor.part_enqueued(batch_id, part.number)
         except TaskfleetError:
             if idempotency_key is None:
-                # Nobody can send this batch again: what did reach the queue must not run.
+                # Nobody can send this batch again: what did reach the queue must not run. The
+                # record may stand although recording it failed, as when the reply was lost.
                 self._monitor.cancel_batch(batch_id, self._clock.now())
             raise
         return batch
@@ -127,13 +127,10 @@ class Submission:
             tasks.append(Task(index, same.kind, same.params))
         return tasks
 
-    def _record(self, fresh: BatchRecord, part: Part) -> BatchRecord:
-        """The batch with this part recorded in it, whether now or by an earlier try."""
-        known = (
-            self._monitor.create_batch(fresh)
-            if part.number == 0
-            else self._monitor.batch(fresh.batch_id)
-        )
+    def _record(self, fresh: BatchRecord, part: Part, begun: BatchRecord | None) -> BatchRecord:
+        """The batch with this part recorded in it, whether now or by an earlier try; `begun` is
+        what stands there of the earlier parts."""
+        known = begun if part.number else self._monitor.create_batch(fresh)
         if known is None and part.number == 0:
             return fresh
         if known is None:
