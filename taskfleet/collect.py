@@ -6,7 +6,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from taskfleet.bundle import LegacyResponseMessage, Tally, bundle_number, decode_response
+from taskfleet.bundle import (
+    LegacyResponseMessage,
+    Response,
+    Tally,
+    bundle_number,
+    decode_response,
+    job_id,
+)
 from taskfleet.errors import Undecodable
 from taskfleet.log import fields
 from taskfleet.ports import Clock, TaskMonitor
@@ -27,7 +34,7 @@ def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> li
             if isinstance(response, LegacyResponseMessage):
                 stay.append(message_id)
                 continue
-            number = bundle_number(response.job_id)
+            number = _number_in_batch(response)
         except (Undecodable, ValueError) as error:
             # Nothing could ever count it; its bundle's item still holds the results.
             _log.error(
@@ -43,3 +50,13 @@ def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> li
                 extra=fields("batch_unknown", batch_id=batch_id, bundles=len(by_number)),
             )
     return stay
+
+
+def _number_in_batch(response: Response) -> int:
+    """A worker answers whatever bundle anybody put on the queue, under the names it came with: one
+    that is not its batch's would be counted in the place of another. ValueError for such."""
+    number = bundle_number(response.job_id)
+    theirs = job_id(response.batch_id, number)
+    if not response.batch_id or number < 0 or response.job_id != theirs:
+        raise ValueError(f"{response.job_id!r:.60} is no bundle of {response.batch_id!r:.60}")
+    return number
