@@ -13,7 +13,7 @@ from chalice.test import Client, HTTPResponse
 from support import Cloud, Faulty, HandWorker, no_fault
 
 from chalice_app.application import create_app
-from chalice_app.services import assemble
+from chalice_app.services import Services, assemble
 from localcloud.serve import Server, make_server
 from taskfleet import token
 from taskfleet.registry import Registry
@@ -42,7 +42,14 @@ class Frontend:
             random_bytes=random.randbytes,
             token_secret=lambda: SECRET,
         )
-        self.app = create_app(lambda: services)
+        self.on_services: Callable[[], None] = lambda: None
+        """Called whenever a handler asks for its services."""
+
+        def provide() -> Services:
+            self.on_services()
+            return services
+
+        self.app = create_app(provide)
         self.client = Client(self.app)
 
     def token(self, client_id: str = "alice", ttl_s: float = 3600.0) -> str:

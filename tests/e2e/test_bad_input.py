@@ -280,6 +280,7 @@ CHUNKED = b'15\r\n{"tasks":["sleep 1"]}\r\n0\r\n\r\n'
         (["Content-Length: 2", "Content-Length: 3"], b"{}", 400),
         ([], b"", 400),
         (["Content-Length: " + "9" * 40], b"", 413),
+        ([f"Content-Length: {20 * MIB}"], b" " * (20 * MIB), 413),
         ([f"Content-Length: {11 * MIB}", "Expect: 100-continue"], b"", 413),
         (["X-Odd: \xe9"], b"", 400),
         (["X-Long: " + "x" * 70_000], b"", 431),
@@ -287,7 +288,14 @@ CHUNKED = b'15\r\n{"tasks":["sleep 1"]}\r\n0\r\n\r\n'
     ],
     ids=[
         *("chunked", "letters", "negative", "underscore", "contradicting", "no length, no body"),
-        *("absurd", "refused before it is sent", "not ASCII", "long header", "many headers"),
+        *(
+            "absurd",
+            "sent in full",
+            "refused before it is sent",
+            "not ASCII",
+            "long header",
+            "many headers",
+        ),
     ],
 )
 def test_a_bad_head(api, server, headers, body, status):

@@ -9,7 +9,7 @@ from frontend import SECRET, Frontend
 from support import failing_kind
 
 from taskfleet import token
-from taskfleet.errors import PermanentError
+from taskfleet.errors import InvalidTask, PermanentError
 from taskfleet.registry import Registry, TaskKind, sleep
 
 
@@ -293,15 +293,11 @@ class TestWhoMayCall:
 
 
 class TestFaultsOfTheService:
-    def break_it(self, message):
-        def parse(_raw):
-            raise RuntimeError(message)
-
-        return Frontend(registry=Registry([TaskKind("broken", lambda p, c: None, parse=parse)]))
-
     def test_a_bug_is_a_500_with_nothing_of_the_inside_and_a_traceback_in_the_log(self, caplog):
-        api = self.break_it("the inside")
-        answer = api.call("POST", "/batches", {"tasks": ["broken"]})
+        def fault(name):
+            raise RuntimeError("the inside")
+
+        answer = Frontend(fault=fault).call("POST", "/batches", {"tasks": ["sleep 1"]})
         assert answer.status_code == 500
         assert answer.json_body == {
             "Code": "InternalServerError",
@@ -317,8 +313,12 @@ class TestFaultsOfTheService:
         api = Frontend(fault=fault)
         assert api.call("GET", "/batches").status_code == 500
 
-    def test_a_message_that_quotes_the_client_stays_short(self, api):
-        answer = api.call("POST", "/batches", {"tasks": ["x" * 100_000]})
+    def test_a_message_that_quotes_the_client_stays_short(self):
+        def parse(raw):
+            raise InvalidTask(f"what is {raw}?")
+
+        api = Frontend(registry=Registry([TaskKind("odd", lambda p, c: None, parse=parse)]))
+        answer = api.call("POST", "/batches", {"tasks": ["odd " + "x" * 100_000]})
         assert answer.status_code == 422
         assert len(answer.body) < 1_000
 
