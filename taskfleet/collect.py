@@ -20,6 +20,9 @@ from taskfleet.ports import Clock, TaskMonitor
 
 _log = logging.getLogger(__name__)
 
+_NUMBER_END = 1_000_000_000
+"""Beyond any bundle's number, within any table's."""
+
 
 def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> list[str]:
     """Count the responses, given as message id -> body. Returns the ids of those that are not for
@@ -57,6 +60,7 @@ def _number_in_batch(response: Response) -> int:
     that is not its batch's would be counted in the place of another. ValueError for such."""
     number = bundle_number(response.job_id)
     theirs = job_id(response.batch_id, number)
-    if not response.batch_id or number < 0 or response.job_id != theirs:
+    possible = 0 <= number < _NUMBER_END
+    if not response.batch_id or not possible or response.job_id != theirs:
         raise ValueError(f"{response.job_id!r:.60} is no bundle of {response.batch_id!r:.60}")
     return number

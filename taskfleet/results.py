@@ -4,6 +4,7 @@ see what and the shapes that the HTTP API answers with; not HTTP."""
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ PAGE_MAX_BYTES = 4_000_000
 PAGE_MAX_BUNDLES = 1_000
 BATCHES_PAGE_MAX = 100
 WAIT_MAX_S = 25.0
+_CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
 _WAIT_SLOWEST_POLL_S = 1.0
 
@@ -144,19 +146,16 @@ class Results:
         """Up to `limit` (at most 5,000) rows and 4 MB. ValueError for a cursor that is none of
         ours."""
         batch = self._own(batch_id, client_id)
-        number, offset = _read_cursor(cursor)
+        number, index = _read_cursor(cursor)
         last = min(batch.bundles, number + PAGE_MAX_BUNDLES)
         limit = min(limit, PAGE_MAX)
         rows: list[ResultView] = []
         room = PAGE_MAX_BYTES
         for record_number, record in self._bundles(batch_id, number, last):
-            skip = offset if record_number == number else 0
-            for position, row in enumerate(self._rows(batch_id, record)):
-                if position < skip:
-                    continue
+            for row in self._rows(batch_id, record, index):
                 size = len(msgspec.json.encode(row))
                 if rows and (len(rows) >= limit or size > room):
-                    return ResultPage(rows, f"{record_number}-{position}")
+                    return ResultPage(rows, f"{record_number}-{row.index}")
                 rows.append(row)
                 room -= size
         return ResultPage(rows, f"{last}-0" if last < batch.bundles else None)
@@ -177,10 +176,12 @@ class Results:
             first += size
             size = min(size * 2, 100)
 
-    def _rows(self, batch_id: str, record: BundleRecord) -> Iterator[ResultView]:
+    def _rows(self, batch_id: str, record: BundleRecord, first: int) -> Iterator[ResultView]:
+        """Those from index `first` on. While a worker has the bundle in hand, rows come in any
+        order, and come and go between pages."""
         tasks = {task.index: task for task in record.tasks}
-        for result in record.results:
-            if result.status is not TaskStatus.QUEUED:
+        for result in sorted(record.results, key=lambda result: result.index):
+            if result.index >= first and result.status is not TaskStatus.QUEUED:
                 yield self._row(batch_id, tasks.get(result.index), result)
 
     def _row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
@@ -209,12 +210,13 @@ def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int]:
+    """The bundle and the task index that the page begins with."""
     if not cursor:
         return 0, 0
-    number, _, offset = cursor.partition("-")
-    if not (number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
         raise ValueError(f"cursor {cursor!r:.40} is not one that this API gave")
-    return int(number), int(offset)
+    return int(match[1]), int(match[2])
 
 
 def _iso(moment: float | None) -> str | None:

@@ -145,6 +145,7 @@ def changed(**fields):
         changed(job_id="b1:00"),
         changed(job_id="b1:٠"),
         changed(job_id="b1:" + "9" * 5000),
+        changed(job_id="b1:" + "9" * 40),
         changed(job_id="b2:0"),
         changed(job_id="0"),
         changed(batch_id=""),
