@@ -1,0 +1,225 @@
+"""The client: batches handed in, followed and read over HTTP. Owns which calls there are and how
+they are paced; not HTTP itself (`taskfleet.transport`), the shapes of the answers
+(`taskfleet.results`) nor the command line (`taskfleet.cli`).
+
+    with Client(url, token) as client:
+        batch = client.submit(["sleep 1000"] * 80)
+        client.wait(batch.batch_id)
+        for row in client.results(batch.batch_id):
+            ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from taskfleet.batch import BatchStatus
+from taskfleet.clock import SystemClock
+from taskfleet.parts import PartBody, cut
+from taskfleet.ports import Clock
+from taskfleet.results import (
+    BATCHES_PAGE_MAX,
+    PAGE_MAX,
+    BatchList,
+    BatchView,
+    ResultPage,
+    ResultView,
+)
+from taskfleet.transport import (
+    BACKOFF_S,
+    READ_TIMEOUT_S,
+    ApiError,
+    ClientError,
+    Transport,
+    Unreachable,
+)
+
+__all__ = [
+    "Accepted",
+    "ApiError",
+    "BatchView",
+    "Client",
+    "ClientError",
+    "NotFinished",
+    "ResultView",
+    "Unreachable",
+]
+
+LONG_POLL_S = 20.0
+OUTAGE_S = 60.0
+"""How long `wait` bears an API that cannot be reached, once it was."""
+_FASTEST_POLL_S = 0.1
+_SLOWEST_POLL_S = 1.0
+_POLLS_A_WAIT = 20
+_BATCH_ID = re.compile(r"[0-9A-Za-z_-]+")
+
+
+class NotFinished(ClientError):
+    """`wait` ran out of its time; `batch` is as last seen, and goes on."""
+
+    def __init__(self, batch: BatchView, timeout_s: float) -> None:
+        super().__init__(f"batch {batch.batch_id} was not finished after {timeout_s:g} s")
+        self.batch = batch
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A batch as the API took it in; `total` counts the tasks that it has so far."""
+
+    batch_id: str
+    status: BatchStatus
+    total: int
+    url: str
+
+
+class Client:
+    """Speaks to the API at `url`, as the client that `token` names; ValueError for a `url` that is
+    none. Throttles, outages of a moment and lost connections are retried (`backoff_s` sets the
+    pace); every call then raises ApiError or Unreachable. Not to be shared between threads."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        backoff_s: float = BACKOFF_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        clock: Clock | None = None,
+    ) -> None:
+        self._http = Transport(url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s)
+        self._clock = SystemClock() if clock is None else clock
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def submit(
+        self,
+        tasks: Iterable[str | dict[str, Any]],
+        *,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+        on_part: Callable[[Accepted], None] | None = None,
+    ) -> Accepted:
+        """Hand a batch in, in as many POSTs as its size takes, reading `tasks` as it goes.
+
+        ApiError or InvalidTask names the task at fault by its place in `tasks`. A batch that does
+        not get in as a whole is cancelled as well as can be, unless the way there failed and you
+        gave the key: then the same call goes on where this one stopped.
+        """
+        if isinstance(tasks, str | bytes | Mapping):
+            raise TypeError(f"tasks must be several tasks, not one {type(tasks).__name__}")
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        unfinished: str | None = None
+        try:
+            for part in cut(tasks, name=name, idempotency_key=key):
+                accepted = self._hand_in(part)
+                unfinished = None if part.last else accepted.batch_id
+                if on_part is not None:
+                    on_part(accepted)
+        except BaseException as error:
+            passing = isinstance(error, ClientError) and error.passing
+            if unfinished is not None and not (passing and idempotency_key is not None):
+                with contextlib.suppress(ClientError):
+                    self.cancel(unfinished)
+            raise
+        return accepted
+
+    def _hand_in(self, part: PartBody) -> Accepted:
+        try:
+            return self._http.call("POST", "/batches", Accepted, body=part.body)
+        except ApiError as error:
+            raise error.moved(part.first_index) from None
+
+    def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
+        """The batch now; with `wait_s` (at most 25) as soon as something changes, or then."""
+        params = {"wait": f"{wait_s:g}"} if wait_s else {}
+        return self._http.call("GET", _path(batch_id), BatchView, params=params)
+
+    def wait(
+        self,
+        batch_id: str,
+        timeout_s: float | None = None,
+        on_progress: Callable[[BatchView], None] | None = None,
+    ) -> BatchView:
+        """The batch once every task of it has its result; `on_progress` sees each state on the
+        way, the last too. NotFinished after `timeout_s`. An API that goes away for less than a
+        minute is waited for."""
+        began = polled = self._clock.now()
+        batch = self.status(batch_id)
+        while True:
+            if on_progress is not None:
+                on_progress(batch)
+            if _over(batch):
+                return batch
+            now = self._clock.now()
+            left_s = LONG_POLL_S if timeout_s is None else began + timeout_s - now
+            if timeout_s is not None and left_s <= 0:
+                raise NotFinished(batch, timeout_s)
+            # A busy batch changes all the time: look often at first, later less so.
+            pace_s = min(max(_FASTEST_POLL_S, (now - began) / _POLLS_A_WAIT), _SLOWEST_POLL_S)
+            self._clock.sleep(max(0.0, min(polled + pace_s - now, left_s)))
+            polled = self._clock.now()
+            batch = self._patient_status(batch_id, min(LONG_POLL_S, left_s))
+
+    def _patient_status(self, batch_id: str, wait_s: float) -> BatchView:
+        began = self._clock.now()
+        while True:
+            try:
+                return self.status(batch_id, wait_s)
+            except Unreachable:
+                if self._clock.now() - began >= OUTAGE_S:
+                    raise
+                self._clock.sleep(_SLOWEST_POLL_S)
+
+    def results(self, batch_id: str) -> Iterator[ResultView]:
+        """Every result there is by now, in order of index, read page by page."""
+        params = {"limit": str(PAGE_MAX)}
+        while True:
+            page = self._http.call("GET", f"{_path(batch_id)}/results", ResultPage, params=params)
+            yield from page.results
+            if page.cursor is None:
+                return
+            params["cursor"] = page.cursor
+
+    def batches(self) -> Iterator[BatchView]:
+        """Your batches, newest first, read page by page."""
+        params = {"limit": str(BATCHES_PAGE_MAX)}
+        while True:
+            page = self._http.call("GET", "/batches", BatchList, params=params)
+            yield from page.batches
+            if page.cursor is None:
+                return
+            params["cursor"] = page.cursor
+
+    def cancel(self, batch_id: str) -> BatchView:
+        """Let the tasks not yet started become CANCELLED."""
+        return self._http.call("DELETE", _path(batch_id), BatchView)
+
+    def health(self) -> dict[str, Any]:
+        """`{"status": "ok", "version": ...}`; needs no token."""
+        return self._http.call("GET", "/health", dict[str, Any])
+
+
+def _over(batch: BatchView) -> bool:
+    """A batch cancelled between two of its parts has no end on record."""
+    counted = batch.succeeded + batch.failed + batch.cancelled
+    cancelled = batch.status is BatchStatus.CANCELLED and counted >= batch.total
+    return batch.finished_at is not None or cancelled
+
+
+def _path(batch_id: str) -> str:
+    """What could not be an id is kept out of the URL, where it may mean something else."""
+    if not _BATCH_ID.fullmatch(batch_id):
+        raise ApiError(404, f"no batch {batch_id!r}")
+    return f"/batches/{batch_id}"
