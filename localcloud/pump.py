@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
+import random
 import signal
 import threading
 import time
@@ -49,6 +51,10 @@ VISIBILITY_S = 30
 """How long a message stays hidden when the pump dies with it; Lambda takes the queue's own
 time-out, which here would only be a longer wait."""
 ERROR_PAUSE_S = 1.0
+POLITE_PAUSE_S = (0.2, 0.5)
+"""Between two looks at a queue on which messages for another reader wait: without a long poll of
+the pump's own that reader's mostly comes first. Random, since an even rhythm would meet every
+message just as it becomes visible."""
 
 Handler = Callable[[Any, Any], Any]
 
@@ -80,6 +86,8 @@ class QueueSource:
         *,
         batch_size: int,
         wait_s: int = 0,
+        now: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
     ) -> None:
         self.name = name
         self._sqs = sqs
@@ -89,6 +97,9 @@ class QueueSource:
         self._url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
         self._arn = found["Attributes"]["QueueArn"]
+        self._now = now
+        self._rng = rng or random.Random()
+        self._polite_until = -math.inf
         self._in_hand = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
@@ -99,12 +110,17 @@ class QueueSource:
                 with self._in_hand:
                     if messages and not stop.is_set():
                         self.deliver(messages)
+                if not messages and self._is_polite():
+                    stop.wait(self._rng.uniform(*POLITE_PAUSE_S))
             except (BotoCoreError, ClientError):
                 _log.exception(
                     "a queue could not be read",
                     extra=fields("receive_failed", function=self.name),
                 )
                 stop.wait(ERROR_PAUSE_S)
+
+    def _is_polite(self) -> bool:
+        return self._now() < self._polite_until
 
     def finish(self) -> None:
         """Wait for the messages in hand; a long poll is not waited for."""
@@ -119,7 +135,7 @@ class QueueSource:
                 QueueUrl=self._url,
                 MaxNumberOfMessages=wanted,
                 VisibilityTimeout=VISIBILITY_S,
-                WaitTimeSeconds=0 if found else self._wait_s,
+                WaitTimeSeconds=0 if found or self._is_polite() else self._wait_s,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             ).get("Messages", [])
@@ -163,6 +179,7 @@ class QueueSource:
             )
             failures += answer.get("Failed", [])
         if delays:
+            self._polite_until = self._now() + max(delays.values()) + 2.0
             changed = self._sqs.change_message_visibility_batch(
                 QueueUrl=self._url,
                 Entries=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -257,3 +258,27 @@ def test_a_users_own_kind_is_found_from_the_folder_it_is_started_in(
     rows = cloud.api("GET", f"/batches/{batch_id}/results").json()["results"]
     assert sorted(row["result"] for row in rows) == [0, 2, 4]
     assert cloud.stop() == 0
+
+
+def test_a_program_of_2014_gets_its_answer_although_the_pump_reads_the_same_queue(
+    cloud: Any,
+) -> None:
+    sqs = cloud.client("sqs")
+    tasks, answers = (
+        sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        for name in ("Task_to_process", "Processed_Task")
+    )
+    sqs.send_message(
+        QueueUrl=tasks, MessageBody='{"clientID": 56783, "jobID": 152, "task": "sleep 8"}'
+    )
+    time.sleep(1.0)  # the pump has had it first
+
+    def receive() -> list[dict[str, Any]]:
+        found = sqs.receive_message(QueueUrl=answers, WaitTimeSeconds=5)
+        messages: list[dict[str, Any]] = found.get("Messages", [])
+        return messages
+
+    (message,) = eventually(receive, within_s=60)
+    sqs.delete_message(QueueUrl=answers, ReceiptHandle=message["ReceiptHandle"])
+    answer = json.loads(message["Body"])
+    assert (answer["clientID"], answer["jobID"], answer["status"]) == (56783, 152, "SUCCEEDED")

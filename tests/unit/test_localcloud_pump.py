@@ -136,6 +136,31 @@ def test_what_stays_waits_longer_at_each_delivery(sqs: Any) -> None:
     assert [change["VisibilityTimeout"] for change in changes] == [1, 2, 4]
 
 
+def test_the_pump_makes_way_for_another_reader_while_messages_for_it_wait(sqs: Any) -> None:
+    fill(sqs, 1)
+    waits: list[int] = []
+    sqs.meta.events.register(
+        "provide-client-params.sqs.ReceiveMessage",
+        lambda params, **_: waits.append(params["WaitTimeSeconds"]),
+    )
+    clock = SimpleNamespace(now=100.0)
+    left = {"batchItemFailures": [{"itemIdentifier": None}]}
+    source = QueueSource(
+        sqs,
+        QUEUE,
+        "collect",
+        Handler(lambda event: left),
+        batch_size=10,
+        wait_s=1,
+        now=lambda: float(clock.now),
+    )
+    source.deliver(source.receive())
+    source.receive()
+    clock.now += 3.5
+    source.receive()
+    assert waits == [1, 0, 1]
+
+
 def test_a_schedule_survives_a_handler_that_raises(caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
     events: list[dict[str, Any]] = []
