@@ -95,6 +95,7 @@ class TestParts:
         grown = world.monitor.add_part(ID, **PART_1)
         assert world.monitor.add_part(ID, **PART_1 | {"part": 2, "part_hash": "hash 2"}) is None
         assert world.monitor.add_part(ID, **PART_1 | {"part_hash": "another"}) is None
+        assert world.monitor.add_part(ID, **PART_1 | {"closed": True}) is None
         assert world.monitor.batch(ID) == grown
 
     def test_none_joins_a_cancelled_batch(self, world):
@@ -218,7 +219,7 @@ class TestProgress:
 
     def test_time_does_not_go_backwards_when_news_come_out_of_order(self, world):
         world.monitor.create_batch(new_batch())
-        for number, at in enumerate([1_700_000_005.5, 1_700_000_004.0, 1_700_000_005.5]):
+        for number, at in enumerate([1_700_000_004.0, 1_700_000_005.5, 1_700_000_004.5]):
             world.monitor.record_progress(ID, {number: Tally(1)}, at)
         batch = world.monitor.batch(ID)
         assert (batch.tally, batch.progressed_at) == (Tally(3), 1_700_000_005.5)
