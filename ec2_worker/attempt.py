@@ -24,6 +24,7 @@ from taskfleet.bundle import Bundle, Response, decode_bundle
 from taskfleet.errors import InvalidTask, LeaseLost, TransientError, Undecodable, UnknownKind
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
+from taskfleet.pace import Sample
 from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry, split
 from taskfleet.retry import backoff_s
@@ -97,7 +98,7 @@ class Attempt:
             self._tasks.change_visibility([(message, self._rng.uniform(*TROUBLE_S))])
             raise
         if claim.outcome is ClaimOutcome.DONE:
-            self._publish(bundle, claim.results, message, poison=None)
+            self._publish(bundle, claim.results, message, poison=None, timings={})
             return None
         if claim.outcome is ClaimOutcome.HELD:
             expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
@@ -106,7 +107,8 @@ class Attempt:
             return None
         assert claim.lease is not None  # noqa: S101 - ACQUIRED always carries the lease
         valid, faults = self._validated(bundle)
-        holding = Holding(valid, message, claim.lease, claim.results)
+        now = self._clock.now()
+        holding = Holding(valid, message, claim.lease, claim.results, now)
         self._fail_hopeless(holding, faults)
         if holding.pending and self._watch.cancelled(bundle.batch_id):
             holding.cancel_pending()
@@ -191,15 +193,31 @@ class Attempt:
         bundle = holding.bundle
         results = [holding.results[task.index] for task in bundle.tasks]
         self._monitor.commit(bundle.job_id, holding.lease, tasks=bundle.tasks, results=results)
-        self._publish(bundle, results, holding.message, holding.poison)
+        timings = self._timings(bundle, results)
+        self._publish(bundle, results, holding.message, holding.poison, timings)
 
     def _publish(
-        self, bundle: Bundle, results: list[TaskResult], message: Message, poison: str | None
+        self,
+        bundle: Bundle,
+        results: list[TaskResult],
+        message: Message,
+        poison: str | None,
+        timings: dict[str, Sample],
     ) -> None:
         response = Response(
-            bundle.job_id, bundle.client_id, bundle.batch_id, results, bundle.legacy
+            bundle.job_id, bundle.client_id, bundle.batch_id, results, bundle.legacy, timings
         )
         self._outbox.put(Letter(response, message, poison))
+
+    def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
+        """How long the bundle's tasks took, for kinds that do not say beforehand."""
+        samples: dict[str, Sample] = {}
+        for task, row in zip(bundle.tasks, results, strict=True):
+            if row.status is TaskStatus.SUCCEEDED and row.duration_s is not None:
+                if self._registry[task.kind].expected_s(task.params) is None:
+                    sample = samples.get(task.kind, Sample())
+                    samples[task.kind] = sample.add(row.duration_s)
+        return samples
 
     def _release(self, holding: Holding) -> None:
         job_id = holding.bundle.job_id

@@ -1,5 +1,5 @@
-"""Keeping what is in hand: leases and visibility renewed together, lost ones dropped, cancelled
-batches noticed. Owns the beat; what a renewal is belongs to `attempt`."""
+"""Keeping what is in hand: leases and visibility renewed together, lost ones dropped, bundles that
+overstay given back, cancelled batches noticed. Owns the beat; what a renewal is belongs to `attempt`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 class Heartbeat:
     """`beat` looks at everything in hand once; `run` does so about every second. `settle` is
-    called with holdings of which a cancellation left nothing to run."""
+    called with holdings of which nothing is left to run."""
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Heartbeat:
             self._keep_invisible(due)
         for holding in due:
             self._renew(holding)
+        for holding in self._workload.give_back_overdue():
+            self._settle(holding)
         if now - self._looked_at >= FRESH_S:
             self._looked_at = now
             self._notice_cancelled()

@@ -76,7 +76,10 @@ class Worker:
         limits, unavailable = _abilities(registry)
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="steps")
         self._workload = Workload(
-            threads, limits, lambda task: _expected_s(registry, task.kind, task.params)
+            threads,
+            limits,
+            lambda task: registry[task.kind].expected_s(task.params),
+            ports.clock.now,
         )
         self._executor = Executor(registry, ports.store, ports.clock, worker_id)
         self._outbox = Outbox(ports.tasks, ports.responses, ports.clock)
@@ -249,7 +252,3 @@ def _abilities(registry: Registry) -> tuple[dict[str, int], dict[str, str]]:
         if limit is not None:
             limits[name] = limit
     return limits, unavailable
-
-
-def _expected_s(registry: Registry, kind: str, params: object) -> float | None:
-    return registry[kind].expected_s(params)

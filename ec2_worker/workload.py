@@ -9,24 +9,29 @@ long tasks spreads over all slots.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskfleet.bundle import Bundle
+from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S, Bundle
 from taskfleet.lease import Lease
+from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Message
 from taskfleet.task import Task, TaskResult, TaskStatus
 
 CHUNK_S = 0.02
 """Expected work that a slot takes at a time: long against a lock, short against a human."""
-QUICKEST_TASK_S = 20e-6
-"""What running even an empty task costs."""
 PREFETCH_S = 0.25
-"""A task expected to take longer occupies a slot of its own when counting what is in hand."""
+"""How far ahead the intake looks, so that no slot waits for a round trip: a slot that will be free
+within this time counts as free, in part, and a waiting task that is shorter fills a slot in part.
+"""
 MAX_HOLDINGS = 32
 """Bundles in hand at most, whatever their size: the rest is for other workers."""
+OVERSTAY_S = 2 * BUNDLE_MAX_S
+"""A bundle whose tasks have not all been started by then took longer than anybody thought: what is
+left of it is given back, for workers that have a free slot."""
 
 
 class Holding:
@@ -34,11 +39,19 @@ class Holding:
     what this one does, both by index; the other fields change under the workload's lock only."""
 
     def __init__(
-        self, bundle: Bundle, message: Message, lease: Lease, prior: Iterable[TaskResult]
+        self,
+        bundle: Bundle,
+        message: Message,
+        lease: Lease,
+        prior: Iterable[TaskResult],
+        taken_at: float = 0.0,
     ) -> None:
         self.bundle = bundle
         self.message = message
         self.lease = lease
+        self.taken_at = taken_at
+        self.leaving = False
+        """Its tasks that were not started go back to the queue."""
         self.prior = {row.index: row for row in prior}
         self.results = {i: row for i, row in self.prior.items() if row.status.final}
         self.running: dict[int, TaskResult] = {}
@@ -125,38 +138,29 @@ class Holding:
             action()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Chunk:
-    """Tasks of one kind that a slot runs one after the other."""
+    """Tasks of one kind that a slot runs one after the other, expected to be done at `ends_at`."""
 
     holding: Holding
     kind: str
     tasks: list[Task]
-
-
-@dataclass
-class Pace:
-    """How long tasks of one kind take here: an exponentially weighted mean."""
-
-    mean_s: float | None = None
-
-    def learn(self, seconds: float, tasks: int) -> None:
-        if tasks:
-            each = seconds / tasks
-            self.mean_s = each if self.mean_s is None else 0.7 * self.mean_s + 0.3 * each
+    ends_at: float | None = None
 
 
 @dataclass
 class Workload:
     """`threads` slots; `limits` caps how many tasks of a kind run at a time; `expected_s` gives
-    the seconds that a kind itself expects of a task, or None."""
+    the seconds that a kind itself expects of a task, or None; `now` is the clock's."""
 
     threads: int
     limits: Mapping[str, int]
     expected_s: Callable[[Task], float | None]
+    now: Callable[[], float] = time.time
     _holdings: dict[str, Holding] = field(default_factory=dict)
     _running: Counter[str] = field(default_factory=Counter)
-    _pace: dict[str, Pace] = field(default_factory=dict)
+    _chunks: set[Chunk] = field(default_factory=set)
+    _paces: dict[str, Pace] = field(default_factory=dict)
     _incoming: int = 0
     _starting: bool = True
     _message_slots: float = 1.0
@@ -174,7 +178,9 @@ class Workload:
         with self._work:
             while self._starting:
                 for holding in self._holdings.values():
-                    if holding.pending and not self._at_limit(holding.pending[0].kind):
+                    if not holding.pending or holding.leaving:
+                        continue
+                    if not self._at_limit(holding.pending[0].kind):
                         return self._cut(holding)
                 if not wait:
                     break
@@ -187,21 +193,25 @@ class Workload:
     def _cut(self, holding: Holding) -> Chunk:
         pending = holding.pending
         kind = pending[0].kind
-        budget_s = CHUNK_S
+        work_s = 0.0
         tasks: list[Task] = []
         while pending and pending[0].kind == kind:
             seconds = self._seconds(pending[0])
-            budget_s -= CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
-            if tasks and budget_s < 0:
+            each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
+            if tasks and work_s + each_s > CHUNK_S:
                 break
+            work_s += each_s
             tasks.append(pending.popleft())
+        ends_at = None if seconds is None else self.now() + work_s
+        chunk = Chunk(holding, kind, tasks, ends_at)
         holding.taken += len(tasks)
         self._running[kind] += 1
-        return Chunk(holding, kind, tasks)
+        self._chunks.add(chunk)
+        return chunk
 
     def _seconds(self, task: Task) -> float | None:
         seconds = self.expected_s(task)
-        if seconds is None and (pace := self._pace.get(task.kind)):
+        if seconds is None and (pace := self._paces.get(task.kind)):
             return pace.mean_s
         return seconds
 
@@ -211,7 +221,8 @@ class Workload:
         with self._lock:
             holding = chunk.holding
             self._running[chunk.kind] -= 1
-            self._pace.setdefault(chunk.kind, Pace()).learn(elapsed_s, len(chunk.tasks) - len(rest))
+            self._chunks.remove(chunk)
+            self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
             holding.taken -= len(chunk.tasks)
             holding.pending.extendleft(reversed(rest))
             if rest or chunk.kind in self.limits:
@@ -219,10 +230,15 @@ class Workload:
             self._room.notify_all()
             return self._ready(holding)
 
+    def _learn(self, kind: str, tasks: int, elapsed_s: float) -> None:
+        if tasks:
+            sample = Sample(tasks, elapsed_s, elapsed_s * elapsed_s / tasks)
+            self._paces[kind] = self._paces.get(kind, Pace()).learn(sample)
+
     def _ready(self, holding: Holding) -> bool:
         """True, once, when nothing of the holding runs and nothing of it is to be started."""
-        goes_on = holding.pending and self._starting and not holding.stopped.is_set()
-        if holding.taken or goes_on or holding.settling or holding.lost:
+        ends = holding.leaving or holding.stopped.is_set() or not self._starting
+        if holding.taken or (holding.pending and not ends) or holding.settling or holding.lost:
             return False
         holding.settling = True
         return True
@@ -235,7 +251,7 @@ class Workload:
         with self._room:
             wanted = self._messages_wanted()
             if not wanted and self._starting:
-                self._room.wait(timeout_s)
+                self._room.wait(min(timeout_s, self._next_free_s()))
                 wanted = self._messages_wanted()
             self._incoming += wanted
             return wanted
@@ -247,27 +263,29 @@ class Workload:
     def _messages_wanted(self) -> int:
         if not self._starting:
             return 0
-        running = sum(self._running.values())
-        free = self.threads - running - self._pending_slots()
+        free = self.threads - self._running_slots() - self._pending_slots()
         free -= self._incoming * self._message_slots
         room = MAX_HOLDINGS - len(self._holdings) - self._incoming
         if free < min(1.0, self._message_slots) or room <= 0:
             return 0
         return max(1, min(10, room, int(free / self._message_slots)))
 
+    def _running_slots(self) -> float:
+        now = self.now()
+        return sum(_share(None if c.ends_at is None else c.ends_at - now) for c in self._chunks)
+
+    def _next_free_s(self) -> float:
+        """Until the first running chunk comes within the intake's sight, if it is not yet there."""
+        now = self.now()
+        ahead = [c.ends_at - now - PREFETCH_S / 2 for c in self._chunks if c.ends_at is not None]
+        return min((s for s in ahead if s > 0), default=PREFETCH_S) + 0.001
+
     def _pending_slots(self) -> float:
         return sum(holding.slots_each * len(holding.pending) for holding in self._holdings.values())
 
     def _slots_of(self, tasks: Iterable[Task]) -> float:
         """How many slots the tasks keep from other work; no-ops hardly any, long tasks one each."""
-        slots = 0.0
-        for task in tasks:
-            seconds = self._seconds(task)
-            if seconds is None or seconds >= PREFETCH_S:
-                slots += 1.0
-            else:
-                slots += max(seconds, QUICKEST_TASK_S) / PREFETCH_S
-        return slots
+        return sum(_share(self._seconds(task)) for task in tasks)
 
     def give_up_room(self, messages: int) -> None:
         """So many of the reserved places stay empty."""
@@ -341,6 +359,19 @@ class Workload:
                         ready.append(holding)
         return ready
 
+    def give_back_overdue(self) -> list[Holding]:
+        """Start nothing more of the bundles that overstay. Returns those of which none runs: the
+        caller must settle them; the others become ready as their running tasks end."""
+        overdue_at = self.now() - OVERSTAY_S
+        with self._lock:
+            ready = []
+            for holding in self._holdings.values():
+                if holding.pending and not holding.leaving and holding.taken_at <= overdue_at:
+                    holding.leaving = True
+                    if self._ready(holding):
+                        ready.append(holding)
+            return ready
+
     def stop_starting(self) -> list[Holding]:
         """Start no further task. Returns the holdings of which none runs: the caller must settle
         them; the others become ready as their running tasks end."""
@@ -376,3 +407,11 @@ class Workload:
                 "running": sum(self._running.values()),
                 "pending": sum(len(h.pending) for h in self._holdings.values()),
             }
+
+
+def _share(seconds: float | None) -> float:
+    """Of a slot: what work of so many seconds keeps of it from work that arrives within the
+    intake's sight. Work of which nobody knows keeps all of it, overdue work too."""
+    if seconds is None or seconds >= PREFETCH_S or seconds < 0:
+        return 1.0
+    return max(seconds, QUICKEST_TASK_S) / PREFETCH_S

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from taskfleet.bundle import Tally
+from taskfleet.bundle import Plan, Tally
 
 ID_LENGTH = 26
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -29,8 +29,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     A batch arrives in one part, or in several that are handed in one after the other. A part is
     *recorded* (counted in `total`, `bundles` and `part_hashes`) before it is *enqueued* (counted
     in `parts_enqueued`), so that a submission cut short between the two can be sent again.
-    `estimates` are the expected seconds of a task by kind with which the bundles were cut, kept so
-    that the same part is always cut the same way. Times are epoch seconds, UTC.
+    `plan` is what the bundles were cut by. Times are epoch seconds, UTC.
     """
 
     batch_id: str
@@ -42,7 +41,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     part_hashes: list[str]
     closed: bool
     parts_enqueued: int = 0
-    estimates: dict[str, float] = {}
+    plan: Plan = Plan()
     tally: Tally = Tally()
     started_at: float | None = None
     progressed_at: float | None = None

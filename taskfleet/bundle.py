@@ -13,13 +13,21 @@ from typing import Any
 import msgspec
 
 from taskfleet.errors import Undecodable
+from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult, TaskStatus
 
 WIRE_VERSION = 1
 BUNDLE_MAX_BYTES = 60_000
 """Of the tasks' JSON; with the envelope a message stays within one 64 KiB billing chunk of SQS."""
 BUNDLE_MAX_TASKS = 1_000
-BUNDLE_TARGET_S = 2.0
+BUNDLE_MAX_S = 2.0
+BUNDLE_MIN_S = 0.25
+"""Of expected work: less is not worth a message of its own."""
+WAVES = 2
+"""Bundles a slot should get to see of a batch, so that its tail is not held by one of them."""
+QUICKEST_TASK_S = 20e-6
+"""What running even an empty task costs."""
+DEFAULT_SLOTS = 16
 
 
 class LegacyIds(msgspec.Struct, frozen=True):
@@ -48,6 +56,8 @@ class Response(msgspec.Struct, frozen=True):
     batch_id: str
     results: list[TaskResult]
     legacy: LegacyIds | None = None
+    timings: dict[str, Sample] = {}
+    """How long tasks took, by kind, for kinds of which nobody knows beforehand."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -88,29 +98,45 @@ def bundle_number(job: str) -> int:
     return int(job.rpartition(":")[2])
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """What a batch is cut by: the expected seconds of a task by kind, for kinds that do not say
+    themselves, and the slots of the fleet. Recorded with the batch, since both change with time
+    and the same batch must always be cut the same way."""
+
+    estimates: dict[str, float] = {}
+    slots: int = DEFAULT_SLOTS
+
+
+def target_s(seconds: Sequence[float | None], slots: int) -> float:
+    """How much expected work a bundle should hold, for tasks of these expected durations: about two
+    seconds, less when the batch is small for the fleet."""
+    total = sum(max(s, QUICKEST_TASK_S) for s in seconds if s is not None)
+    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, total / (slots * WAVES)))
+
+
 def cut(
     tasks: Sequence[Task],
     expected_s: Callable[[Task], float | None],
     *,
-    target_s: float = BUNDLE_TARGET_S,
+    slots: int = DEFAULT_SLOTS,
     max_tasks: int = BUNDLE_MAX_TASKS,
     max_bytes: int = BUNDLE_MAX_BYTES,
 ) -> Iterator[list[Task]]:
-    """Cut `tasks`, in order, into runs of about `target_s` seconds of expected work, at most
-    `max_tasks` tasks and `max_bytes` bytes of JSON each.
+    """Cut `tasks`, in order, into runs of about `target_s` of expected work, at most `max_tasks`
+    tasks and `max_bytes` bytes of JSON each.
 
-    A task whose duration is not known (`None`) travels alone. The cut depends on the arguments
-    only, so a submission that is sent again is cut the same way. A single task over `max_bytes`
-    travels alone.
+    A task whose duration is not known (`None`), or that alone is over a cap, travels alone. The
+    cut depends on the arguments only.
     """
+    expected = [expected_s(task) for task in tasks]
+    target = target_s(expected, slots) * (1 + 1e-9)  # sums of floats stray by less
     encode = msgspec.json.Encoder().encode
     run: list[Task] = []
     run_s = run_bytes = 0.0
-    for task in tasks:
-        expected = expected_s(task)
-        seconds = target_s if expected is None else expected
+    for task, known_s in zip(tasks, expected, strict=True):
+        seconds = target if known_s is None else max(known_s, QUICKEST_TASK_S)
         size = len(encode(task)) + 1
-        full = len(run) >= max_tasks or run_bytes + size > max_bytes or run_s + seconds > target_s
+        full = len(run) >= max_tasks or run_bytes + size > max_bytes or run_s + seconds > target
         if run and full:
             yield run
             run, run_s, run_bytes = [], 0.0, 0.0
@@ -142,6 +168,7 @@ class ResponseMessage(msgspec.Struct, frozen=True):
     client_id: str
     batch_id: str
     results: list[TaskResult]
+    timings: dict[str, Sample] = {}
 
 
 class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,7 +240,12 @@ def encode_response(response: Response) -> str:
         ).decode()
     return _encode(
         ResponseMessage(
-            WIRE_VERSION, response.job_id, response.client_id, response.batch_id, response.results
+            WIRE_VERSION,
+            response.job_id,
+            response.client_id,
+            response.batch_id,
+            response.results,
+            response.timings,
         )
     ).decode()
 
@@ -228,4 +260,10 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
         raise Undecodable(f"not a response: {error}") from error
     if message.v != WIRE_VERSION:
         raise Undecodable(f"response of version {message.v}; this reader knows {WIRE_VERSION}")
-    return Response(message.job_id, message.client_id, message.batch_id, message.results)
+    return Response(
+        message.job_id,
+        message.client_id,
+        message.batch_id,
+        message.results,
+        timings=message.timings,
+    )

@@ -16,6 +16,7 @@ from taskfleet.bundle import (
 )
 from taskfleet.errors import Undecodable
 from taskfleet.log import fields
+from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> li
     """
     stay: list[str] = []
     tallies: dict[str, dict[int, Tally]] = {}
+    samples: dict[str, Sample] = {}
     for message_id, body in bodies.items():
         try:
             response = decode_response(body)
@@ -46,12 +48,16 @@ def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> li
             )
             continue
         tallies.setdefault(response.batch_id, {})[number] = Tally.of(response.results)
+        for kind, sample in response.timings.items():
+            samples[kind] = samples.get(kind, Sample()) + sample
     for batch_id, by_number in tallies.items():
         if not monitor.record_progress(batch_id, by_number, clock.now()):
             _log.warning(
                 "responses for an unknown batch were dropped",
                 extra=fields("batch_unknown", batch_id=batch_id, bundles=len(by_number)),
             )
+    if samples:
+        monitor.learn(samples)
     return stay
 
 

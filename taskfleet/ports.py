@@ -17,6 +17,7 @@ import msgspec
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import Tally
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
+from taskfleet.pace import Pace, Sample
 from taskfleet.task import Task, TaskResult
 
 
@@ -202,6 +203,15 @@ class TaskMonitor(Protocol):
     def record_progress(self, batch_id: str, tallies: Mapping[int, Tally], at: float) -> bool:
         """Add the tallies of finished bundles, by bundle number, each at most once ever, whatever
         comes twice or out of order. False, with nothing changed, when there is no such batch."""
+        ...
+
+    def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
+        """What was learned of how long tasks take, for those of the kinds that ever ran."""
+        ...
+
+    def learn(self, samples: Mapping[str, Sample]) -> None:
+        """Let the paces of kinds learn. At-least-once and best effort: a sample may count twice,
+        or be lost when others teach at the same moment."""
         ...
 
 

@@ -96,6 +96,7 @@ class TaskKind:
         params; raises `InvalidTask` with a message for the client (any other error makes the task
         invalid too, with a message that says less). `parse(parse(x)) == parse(x)`.
     expected_s: params -> expected seconds of one run, or None when not known.
+    hint_s: a guess at the same, used until the first runs have taught better.
     retry: which errors are tried again, and how often.
     max_concurrent: () -> how many tasks of the kind one worker runs at a time, or None for as many
         as it has slots; for work that keeps a core busy.
@@ -109,6 +110,7 @@ class TaskKind:
     run: Callable[[Any, TaskContext], Any]
     parse: Callable[[Any], Any] = _as_given
     expected_s: Callable[[Any], float | None] = _unknown
+    hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_concurrent: Callable[[], int | None] = _no_need
     check: Callable[[], None] = _no_need

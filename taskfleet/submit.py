@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
-from taskfleet.bundle import Bundle, cut, encode_bundle, job_id
+from taskfleet.bundle import DEFAULT_SLOTS, Bundle, Plan, cut, encode_bundle, job_id
 from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
 from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
@@ -39,7 +39,8 @@ WHOLE = Part()
 
 
 class Submission:
-    """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`)."""
+    """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`); `slots` tells
+    how many slots the fleet has, roughly."""
 
     def __init__(
         self,
@@ -48,12 +49,14 @@ class Submission:
         monitor: TaskMonitor,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
+        slots: Callable[[], int] = lambda: DEFAULT_SLOTS,
     ) -> None:
         self._registry = registry
         self._queue = queue
         self._monitor = monitor
         self._clock = clock
         self._random_bytes = random_bytes
+        self._slots = slots
 
     def submit(
         self,
@@ -80,8 +83,8 @@ class Submission:
             batch_id = keyed_batch_id(client_id, idempotency_key)
 
         begun = self._monitor.batch(batch_id) if part.number else None
-        estimates = begun.estimates if begun else {}
-        bundles = list(cut(tasks, self._registry.expected_s(estimates)))
+        plan = begun.plan if begun else self._plan(tasks)
+        bundles = self._cut(tasks, plan)
         fresh = BatchRecord(
             batch_id=batch_id,
             client_id=client_id,
@@ -91,14 +94,14 @@ class Submission:
             bundles=len(bundles),
             part_hashes=[part_hash],
             closed=part.last,
-            estimates=estimates,
+            plan=plan,
         )
         try:
             batch = self._record(fresh, part, begun)
             if batch.parts_enqueued > part.number:
                 return batch
-            if batch.estimates != estimates:
-                bundles = list(cut(tasks, self._registry.expected_s(batch.estimates)))
+            if batch.plan != plan:
+                bundles = self._cut(tasks, batch.plan)
             self._enqueue(batch, bundles, first_index=batch.total - len(tasks))
             self._monitor.part_enqueued(batch_id, part.number)
         except TaskfleetError:
@@ -126,6 +129,23 @@ class Submission:
                 same = known[raw] = parse(raw, index)
             tasks.append(Task(index, same.kind, same.params))
         return tasks
+
+    def _plan(self, tasks: Sequence[Task]) -> Plan:
+        """How long tasks take whose kind does not say: as learned, else as the kind's hint."""
+        expected_s = self._registry.expected_s({})
+        unknown = sorted({task.kind for task in tasks if expected_s(task) is None})
+        learned = self._monitor.paces(unknown) if unknown else {}
+        estimates = {}
+        for kind in unknown:
+            pace, hint_s = learned.get(kind), self._registry[kind].hint_s
+            if pace is not None:
+                estimates[kind] = pace.cautious_s
+            elif hint_s is not None:
+                estimates[kind] = hint_s
+        return Plan(estimates, self._slots())
+
+    def _cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
+        return list(cut(tasks, self._registry.expected_s(plan.estimates), slots=plan.slots))
 
     def _record(self, fresh: BatchRecord, part: Part, begun: BatchRecord | None) -> BatchRecord:
         """The batch with this part recorded in it, whether now or by an earlier try; `begun` is

@@ -130,7 +130,10 @@ class HandWorker:
         self.ready: list[Holding] = []
         self.ended = threading.Event()
         self.workload = Workload(
-            threads, limits or {}, lambda t: registry[t.kind].expected_s(t.params)
+            threads,
+            limits or {},
+            lambda t: registry[t.kind].expected_s(t.params),
+            clock.now,
         )
         self.executor = Executor(registry, cloud.store, clock, worker_id)
         self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock)

@@ -17,7 +17,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
 from taskfleet.aws.table import Item, Table, Update, number, read_number, text
 from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
-from taskfleet.bundle import Tally
+from taskfleet.bundle import Plan, Tally
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import Page
 
@@ -250,7 +250,7 @@ def _item(batch: BatchRecord) -> Item:
         "part_hashes": {"L": [text(part_hash) for part_hash in batch.part_hashes]},
         "closed": {"BOOL": batch.closed},
         "parts_enqueued": number(batch.parts_enqueued),
-        "estimates": text(msgspec.json.encode(batch.estimates).decode()),
+        "plan": text(msgspec.json.encode(batch.plan).decode()),
         "succeeded": number(batch.tally.succeeded),
         "failed": number(batch.tally.failed),
         "cancelled": number(batch.tally.cancelled),
@@ -280,7 +280,7 @@ def _record(item: Item | None) -> BatchRecord | None:
         part_hashes=[part_hash["S"] for part_hash in item["part_hashes"]["L"]],
         closed=item["closed"]["BOOL"],
         parts_enqueued=int(item["parts_enqueued"]["N"]),
-        estimates=msgspec.json.decode(item["estimates"]["S"], type=dict[str, float]),
+        plan=msgspec.json.decode(item["plan"]["S"], type=Plan),
         tally=Tally(
             int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
         ),

@@ -1,4 +1,4 @@
-"""A `TaskMonitor` in DynamoDB: the table's two kinds of items put together."""
+"""A `TaskMonitor` in DynamoDB: the table's kinds of items put together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.batches import BatchItems
 from taskfleet.aws.bundles import BundleItems
+from taskfleet.aws.paces import PaceItems
 from taskfleet.aws.packing import Packing
 from taskfleet.aws.table import Table
 from taskfleet.ports import Clock, ObjectStore
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-class DynamoMonitor(BundleItems, BatchItems):
+class DynamoMonitor(BundleItems, BatchItems, PaceItems):
     """`TaskMonitor` for any number of threads.
 
     store: takes what is too large for an item.
@@ -35,3 +36,4 @@ class DynamoMonitor(BundleItems, BatchItems):
         items = Table(client, table, clock, backoff, ttl_days)
         BundleItems.__init__(self, items, Packing(store))
         BatchItems.__init__(self, items, backoff)
+        PaceItems.__init__(self, items)

@@ -13,6 +13,7 @@ from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.ports import BundleRecord, Claim, Clock, Page
+from taskfleet.pace import Pace, Sample
 from taskfleet.task import Task, TaskResult
 
 
@@ -47,6 +48,7 @@ class MemoryMonitor:
         self._batches: dict[str, BatchRecord] = {}
         self._by_client: dict[str, list[tuple[float, str]]] = {}  # (created_at, batch_id), sorted
         self._counted: dict[str, set[int]] = {}
+        self._paces: dict[str, Pace] = {}
 
     # --- bundles ---
 
@@ -198,3 +200,14 @@ class MemoryMonitor:
                     progressed_at=max(at, batch.progressed_at or at),
                 )
             return True
+
+    # --- paces ---
+
+    def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
+        with self._lock:
+            return {kind: self._paces[kind] for kind in kinds if kind in self._paces}
+
+    def learn(self, samples: Mapping[str, Sample]) -> None:
+        with self._lock:
+            for kind, sample in samples.items():
+                self._paces[kind] = self._paces.get(kind, Pace()).learn(sample)

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord
-from taskfleet.bundle import Tally
+from taskfleet.bundle import Plan, Tally
 
 ID = "0123456789abcdefghjkmnpqrs"
 
@@ -24,7 +24,7 @@ def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
         bundles=4,
         part_hashes=["hash 0"],
         closed=True,
-        estimates={"movie": 12.5},
+        plan=Plan({"movie": 12.5}, 64),
     )
     return replace(batch, **changes)
 
@@ -42,7 +42,7 @@ PART_1 = {"part": 1, "part_hash": "hash 1", "tasks": 5, "bundles": 2, "closed": 
 class TestCreate:
     @pytest.mark.parametrize(
         "batch",
-        [new_batch(), new_batch(name=None, estimates={}, closed=False)],
+        [new_batch(), new_batch(name=None, plan=Plan(), closed=False)],
         ids=["full", "bare"],
     )
     def test_records_every_field(self, world, batch):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from taskfleet.bundle import (
+    BUNDLE_MAX_S,
     Bundle,
     LegacyIds,
     LegacyResponseMessage,
@@ -22,6 +23,7 @@ from taskfleet.bundle import (
     job_id,
 )
 from taskfleet.errors import Undecodable
+from taskfleet.pace import Sample
 from taskfleet.registry import split
 from taskfleet.task import Task, TaskResult, TaskStatus
 
@@ -46,19 +48,24 @@ def validate(name, text):
 
 
 @pytest.mark.parametrize(
-    ("params", "sizes"),
+    ("params", "slots", "sizes"),
     [
-        ([0] * 2500, [1000, 1000, 500]),
-        ([1000] * 5, [2, 2, 1]),
-        ([8000] * 3, [1, 1, 1]),
-        ([None] * 3, [1, 1, 1]),
-        ([0, 0, 8000, 0], [2, 1, 1]),
-        ([], []),
+        ([0] * 2500, 16, [1000, 1000, 500]),
+        ([1000] * 80, 16, [2] * 40),
+        ([1000] * 80, 64, [1] * 80),
+        ([8000] * 3, 16, [1, 1, 1]),
+        ([None] * 3, 16, [1, 1, 1]),
+        ([0, 0, 8000, 0], 1, [2, 1, 1]),
+        ([10] * 100, 16, [25] * 4),
+        ([100] * 100, 4, [12] * 8 + [4]),
+        ([], 16, []),
     ],
 )
-def test_bundles_are_about_two_seconds_of_work(params, sizes):
+def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small(
+    params, slots, sizes
+):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
-    assert [len(run) for run in cut(tasks, seconds)] == sizes
+    assert [len(run) for run in cut(tasks, seconds, slots=slots)] == sizes
 
 
 def test_a_bundle_stays_within_one_billing_chunk_of_sqs():
@@ -82,7 +89,7 @@ def test_cutting_keeps_every_task_once_and_in_order_within_the_caps(params, max_
     assert [task for run in runs for task in run] == tasks
     for run in runs:
         assert 1 <= len(run) <= max_tasks
-        assert len(run) == 1 or sum(seconds(t) or 0 for t in run) <= 2.0
+        assert len(run) == 1 or sum(seconds(t) or 0 for t in run) <= BUNDLE_MAX_S + 1e-6
     assert list(cut(tasks, seconds, max_tasks=max_tasks)) == runs
 
 
@@ -136,7 +143,7 @@ def test_a_response_survives_the_wire_and_fits_its_schema():
         TaskResult(0, TaskStatus.SUCCEEDED, {"n": 1}, None, 1, 1.5, 0.25, "w-1"),
         TaskResult(1, TaskStatus.FAILED, None, "no", 3),
     ]
-    response = Response("b1:7", "alice", "b1", rows)
+    response = Response("b1:7", "alice", "b1", rows, timings={"movie": Sample(1, 0.25, 0.0625)})
     text = encode_response(response)
     assert decode_response(text) == response
     validate("processed_task", text)

@@ -2,11 +2,15 @@ import threading
 
 import pytest
 
-from ec2_worker.workload import Holding, Workload
+from ec2_worker.workload import OVERSTAY_S, Holding, Workload
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
+from taskfleet.memory import ManualClock
 from taskfleet.ports import Message
 from taskfleet.task import Task, TaskResult, TaskStatus
+
+
+NOW = 1000.0
 
 
 def holding(job, params, prior=(), kind="sleep", attempt=1):
@@ -16,14 +20,15 @@ def holding(job, params, prior=(), kind="sleep", attempt=1):
         Message(job, f"receipt-{job}", "", 1),
         Lease("me", attempt, 100.0),
         prior,
+        NOW,
     )
 
 
-def workload(threads=4, limits=None):
+def workload(threads=4, limits=None, clock=None):
     def expected_s(task):
         return None if task.params is None else task.params / 1000
 
-    return Workload(threads, limits or {}, expected_s)
+    return Workload(threads, limits or {}, expected_s, (clock or ManualClock(NOW)).now)
 
 
 def put(work, *holdings):
@@ -159,6 +164,49 @@ def test_room_wakes_the_intake():
     work.remove(chunk.holding)
     thread.join(10)
     assert rooms == [1]
+
+
+def test_a_slot_that_will_soon_be_free_is_filled_ahead():
+    clock = ManualClock(NOW)
+    work = workload(threads=1, clock=clock)
+    put(work, holding("b:0", [1000]))
+    work.take(wait=False)
+    assert not work.has_room()
+    clock.set(NOW + 0.5)
+    assert not work.has_room()
+    clock.set(NOW + 0.95)
+    work._message_slots = 0.5
+    assert work.has_room()
+    clock.set(NOW + 1.5)  # overdue: nobody knows until when
+    assert not work.has_room()
+
+
+# --- bundles that overstay ---
+
+
+def test_what_is_left_of_a_bundle_that_takes_too_long_is_given_back():
+    clock = ManualClock(NOW)
+    work = workload(threads=1, clock=clock)
+    put(work, holding("b:0", [None] * 3))
+    running = work.take(wait=False)
+    clock.set(NOW + OVERSTAY_S - 0.1)
+    assert work.give_back_overdue() == []
+    assert not running.holding.leaving
+    clock.set(NOW + OVERSTAY_S)
+    assert work.give_back_overdue() == []
+    assert work.take(wait=False) is None
+    assert work.done(running, [], OVERSTAY_S) is True
+    assert [task.index for task in running.holding.pending] == [1, 2]
+
+
+def test_a_bundle_that_never_got_a_slot_is_given_back_at_once():
+    clock = ManualClock(NOW)
+    work = workload(threads=1, clock=clock)
+    put(work, holding("b:0", [None]), holding("b:1", [None]))
+    work.take(wait=False)
+    clock.set(NOW + OVERSTAY_S)
+    assert [h.bundle.job_id for h in work.give_back_overdue()] == ["b:1"]
+    assert work.give_back_overdue() == []
 
 
 # --- the end of a holding -------------------------------------------------------------------
