@@ -213,10 +213,11 @@ class Attempt:
         """How long the bundle's tasks took, for kinds that do not say beforehand."""
         samples: dict[str, Sample] = {}
         for task, row in zip(bundle.tasks, results, strict=True):
-            if row.status is TaskStatus.SUCCEEDED and row.duration_s is not None:
-                if self._registry[task.kind].expected_s(task.params) is None:
-                    sample = samples.get(task.kind, Sample())
-                    samples[task.kind] = sample.add(row.duration_s)
+            if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
+                continue
+            if self._registry[task.kind].expected_s(task.params) is None:
+                sample = samples.get(task.kind, Sample())
+                samples[task.kind] = sample.add(row.duration_s)
         return samples
 
     def _release(self, holding: Holding) -> None:

@@ -1,5 +1,6 @@
 """Keeping what is in hand: leases and visibility renewed together, lost ones dropped, bundles that
-overstay given back, cancelled batches noticed. Owns the beat; what a renewal is belongs to `attempt`."""
+overstay given back, cancelled batches noticed. Owns the beat; what a renewal is belongs to
+`attempt`."""
 
 from __future__ import annotations
 

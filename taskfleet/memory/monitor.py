@@ -12,8 +12,8 @@ from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
 from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
-from taskfleet.ports import BundleRecord, Claim, Clock, Page
 from taskfleet.pace import Pace, Sample
+from taskfleet.ports import BundleRecord, Claim, Clock, Page
 from taskfleet.task import Task, TaskResult
 
 

@@ -129,7 +129,7 @@ def test_draining_finishes_what_runs_and_gives_the_rest_back_unspent(fleet):
         entered.set()
         gate.wait(10)
 
-    one = fleet(TaskKind("hold", hold, expected_s=lambda p: 0.01))
+    one = fleet(TaskKind("hold", hold, expected_s=lambda p: 0.019))
     batch_id = one.submit(["hold"] * 6)
     worker = one.start(threads=1)
     assert entered.wait(10)

@@ -9,7 +9,6 @@ from taskfleet.memory import ManualClock
 from taskfleet.ports import Message
 from taskfleet.task import Task, TaskResult, TaskStatus
 
-
 NOW = 1000.0
 
 

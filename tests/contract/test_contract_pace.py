@@ -1,0 +1,20 @@
+"""What a `TaskMonitor` promises of the paces of kinds."""
+
+import pytest
+
+from taskfleet.pace import Pace, Sample
+
+
+def test_nothing_is_known_of_a_kind_that_never_ran(world):
+    assert world.monitor.paces(["nobody-ran-this"]) == {}
+    assert world.monitor.paces([]) == {}
+
+
+def test_kinds_learn_from_samples(world):
+    world.monitor.learn({"quick": Sample(2, 1.0, 0.5), "slow": Sample(1, 9.0, 81.0)})
+    paces = world.monitor.paces(["quick", "slow", "other"])
+    assert paces == {"quick": Pace(2, 0.5, 0.0), "slow": Pace(1, 9.0, 0.0)}
+    world.monitor.learn({"quick": Sample(2, 3.0, 4.5)})
+    assert world.monitor.paces(["quick"])["quick"].tasks == 4
+    assert world.monitor.paces(["quick"])["quick"].mean_s == pytest.approx(1.0)
+    assert world.monitor.paces(["slow"]) == {"slow": paces["slow"]}
