@@ -1,7 +1,8 @@
 """The worlds that the contract is checked in: memory, and AWS as moto plays it in this process,
 on the project's own stack.
 
-With CONTRACT_ENDPOINT_URL set, AWS is what answers there: an emulator with isolation of its own.
+With CONTRACT_ENDPOINT_URL set, AWS is what answers there: an emulator, freshly started, with
+isolation of its own.
 """
 
 from __future__ import annotations
