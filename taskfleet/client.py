@@ -2,7 +2,7 @@
 they are paced; not HTTP itself (`taskfleet.transport`), the shapes of the answers
 (`taskfleet.results`) nor the command line (`taskfleet.cli`).
 
-    with Client(url, token) as client:
+    with Client.from_env() as client:
         batch = client.submit(["sleep 1000"] * 80)
         client.wait(batch.batch_id)
         for row in client.results(batch.batch_id):
@@ -12,15 +12,18 @@ they are paced; not HTTP itself (`taskfleet.transport`), the shapes of the answe
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from taskfleet.batch import BatchStatus
 from taskfleet.clock import SystemClock
+from taskfleet.endpoint import find
 from taskfleet.parts import PartBody, cut
 from taskfleet.ports import Clock
 from taskfleet.results import (
@@ -78,7 +81,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Speaks to the API at `url`, as the client that `token` names; ValueError for a `url` that is
+    """Speaks to the API at `url`, as the client that `token` names; ValueError for either that is
     none. Throttles, outages of a moment and lost connections are retried (`backoff_s` sets the
     pace); every call then raises ApiError or Unreachable. Not to be shared between threads."""
 
@@ -93,6 +96,13 @@ class Client:
     ) -> None:
         self._http = Transport(url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s)
         self._clock = SystemClock() if clock is None else clock
+
+    @classmethod
+    def from_env(cls) -> Client:
+        """For the API that `TASKFLEET_URL` and `TASKFLEET_TOKEN` name, or that a local cloud serves
+        from this directory. SettingsError when neither is there."""
+        endpoint = find(os.environ, Path.cwd())
+        return cls(endpoint.url, endpoint.token)
 
     def __enter__(self) -> Client:
         return self

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -25,6 +26,7 @@ CONNECT_RETRIES = 3
 STATUS_RETRIES = 6
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TASK_AT = re.compile(r"task (\d+): (.*)", re.DOTALL)
 
 T = TypeVar("T")
@@ -72,8 +74,8 @@ class Unreachable(ClientError):
 
 
 class Transport:
-    """Calls to the API at `url`, as the client that `token` names; ValueError for a `url` that is
-    none. Retried on 429, 502, 503, 504 and lost connections, after `Retry-After` or with backoff
+    """Calls to the API at `url`, as the client that `token` names; ValueError for either that
+    is none. Retried on 429, 502, 503, 504 and lost connections, after `Retry-After` or with backoff
     (`backoff_s` is urllib3's factor). Not to be shared between threads."""
 
     def __init__(
@@ -87,9 +89,14 @@ class Transport:
         self.url = url.strip().rstrip("/")
         if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", self.url):
             raise ValueError(f"{url!r} is not the URL of an API, such as http://127.0.0.1:8000")
+        token = token.strip()
+        if not re.fullmatch(r"[!-~]+", token):
+            raise ValueError("the token is empty, or has characters that no token has")
         self._read_timeout_s = read_timeout_s
         self._session = requests.Session()
-        self._session.auth = _Bearer(token.strip())
+        # A proxy's loopback is not this machine's.
+        self._session.trust_env = urlsplit(self.url).hostname not in _LOOPBACK
+        self._session.auth = _Bearer(token)
         self._session.headers["User-Agent"] = f"taskfleet/{__version__}"
         retry = _Retry(
             total=None,
@@ -138,7 +145,7 @@ class Transport:
             raise Unreachable(
                 f"cannot reach {self.url}: {_root(error)}; is it running, and the URL right?"
             ) from error
-        except (requests.RequestException, UnicodeError) as error:
+        except requests.RequestException as error:
             raise ClientError(f"cannot call {self.url}: {error}") from error
         if not 200 <= response.status_code < 300:
             raise _refusal(response)

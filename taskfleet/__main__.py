@@ -1,0 +1,5 @@
+"""`python -m taskfleet`: the command line (`taskfleet.cli`)."""
+
+from taskfleet.cli import main
+
+main()

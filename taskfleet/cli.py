@@ -1,0 +1,236 @@
+"""The command line: `taskfleet submit|status|results|cancel|token`. Owns the commands, their exit
+codes and the form of their errors; not their looks (`taskfleet.cli_output`) nor what they do
+(`taskfleet.client`).
+
+Exit codes: 0 all succeeded, 1 some failed or were cancelled, 2 wrong usage or input or no API,
+130 interrupted, 141 whoever read the output closed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import uuid
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from taskfleet import __version__, endpoint, settings, token
+from taskfleet.cli_input import Duration, TaskFile
+from taskfleet.cli_output import (
+    progress_bar,
+    say,
+    summary,
+    write_batches,
+    write_json,
+    write_results,
+)
+from taskfleet.client import Accepted, ApiError, BatchView, Client, ClientError
+from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
+from taskfleet.task import TaskStatus
+
+SOME_FAILED, BAD_USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+RECENT = 20
+
+
+class _Commands(click.Group):
+    """Commands return their exit code; every error becomes one line on standard error."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        options |= {"standalone_mode": False, "prog_name": "taskfleet"}
+        try:
+            code = super().main(*args, **options)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = BAD_USAGE
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "taskfleet"
+            say(f"{error.format_message()} See: {path} --help")
+            code = BAD_USAGE
+        except click.ClickException as error:
+            say(error.format_message())
+            code = BAD_USAGE
+        except click.Abort:
+            code = INTERRUPTED
+        except TaskfleetError as error:
+            say(str(error))
+            code = BAD_USAGE
+        sys.exit(code or 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered would be written, and complained of, when Python ends.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return PIPE_CLOSED
+        return code
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="taskfleet")
+def main() -> None:
+    """Batches of tasks, executed once each by a fleet of workers.
+
+    TASKFLEET_URL and TASKFLEET_TOKEN say where the API is and who you are; without them, the
+    local cloud of this directory is used (.local/env).
+    """
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+
+
+@main.command()
+@click.argument("file", type=click.File(encoding="utf-8-sig"))
+@click.option("--name", help="What to call the batch.")
+@click.option("--key", help="Idempotency key: handed in again under it, nothing runs twice.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the end (the default) or not.")
+@as_json_option
+def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json: bool) -> int:
+    """Hand in the tasks of FILE (- for standard input).
+
+    One task a line, such as `sleep 1000`; a line that begins with { is a task as JSON. Blank lines
+    and lines that begin with # are skipped. Prints the batch's id; with --json, once it is
+    finished, the results.
+    """
+    with _client() as client:
+        accepted = _hand_in(client, TaskFile(file), name, key)
+        if not wait:
+            if as_json:
+                write_json([accepted])
+            else:
+                click.echo(accepted.batch_id)
+            say(f"{accepted.total:,} tasks handed in; taskfleet status {accepted.batch_id} --wait")
+            return 0
+        if not as_json:
+            click.echo(accepted.batch_id)
+        batch = _follow(client, accepted.batch_id)
+        if as_json:
+            write_json(client.results(batch.batch_id))
+        return _exit_code(batch)
+
+
+@main.command()
+@click.argument("batch", required=False)
+@click.option("--wait", is_flag=True, help="Wait for the end of the batch.")
+@as_json_option
+def status(batch: str | None, wait: bool, as_json: bool) -> int:
+    """How BATCH stands; without it, your latest batches."""
+    if batch is None and wait:
+        raise click.UsageError("--wait needs a BATCH.")
+    with _client() as client:
+        if batch is None:
+            shown = list(islice(client.batches(), RECENT))
+            code = 0
+        else:
+            shown = [_follow(client, batch) if wait else client.status(batch)]
+            code = _exit_code(shown[0])
+    if as_json:
+        write_json(shown)
+    else:
+        write_batches(shown)
+    return code
+
+
+@main.command()
+@click.argument("batch")
+@click.option("--failed", is_flag=True, help="Only of tasks that failed.")
+@as_json_option
+def results(batch: str, failed: bool, as_json: bool) -> int:
+    """The results of BATCH, as far as there are any."""
+    with _client() as client:
+        view = client.status(batch)
+        rows = client.results(batch)
+        if failed:
+            rows = (row for row in rows if row.status is TaskStatus.FAILED)
+        if as_json:
+            write_json(rows)
+        else:
+            write_results(rows, view.total)
+    if view.finished_at is None:
+        say(f"not finished yet: {summary(view)}")
+    return _exit_code(view)
+
+
+@main.command()
+@click.argument("batch")
+def cancel(batch: str) -> int:
+    """Cancel what of BATCH has not started yet."""
+    with _client() as client:
+        view = client.cancel(batch)
+    say(f"{'finished before' if view.finished_at else 'cancelled'}: {summary(view)}")
+    return 0
+
+
+@main.command("token")
+@click.option("--client-id", required=True, help="Whom the token names.")
+@click.option(
+    "--ttl", type=Duration(), default="1d", show_default=True, help="How long it is good."
+)
+def make_token(client_id: str, ttl: float) -> int:
+    """Make a bearer token, signed with TASKFLEET_TOKEN_SECRET."""
+    found = settings.load({**endpoint.variables(Path.cwd()), **os.environ})
+    if not found.token_secret:
+        raise SettingsError(
+            "TASKFLEET_TOKEN_SECRET is not set; it must be the secret that the API has"
+        )
+    click.echo(token.make(found.token_secret, client_id, ttl, time.time()))
+    return 0
+
+
+def _client() -> Client:
+    try:
+        return Client.from_env()
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
+    key = str(uuid.uuid4()) if key is None else key
+    try:
+        return client.submit(tasks, name=name, idempotency_key=key)
+    except KeyboardInterrupt:
+        say("interrupted while handing in; taskfleet status shows what of it arrived")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except ClientError as error:
+        if error.passing:
+            raise TaskfleetError(
+                f"{error}; to go on without running anything twice, add --key {key}"
+            ) from error
+        if isinstance(error, ApiError) and error.index is not None:
+            raise tasks.fault(error) from error
+        raise
+    except (InvalidTask, UnicodeError, OSError) as error:
+        raise tasks.fault(error) from error
+
+
+def _follow(client: Client, batch_id: str) -> BatchView:
+    """The batch at its end, with a bar on the way."""
+    try:
+        with progress_bar() as show:
+            batch = client.wait(batch_id, on_progress=show)
+    except KeyboardInterrupt:
+        say(
+            f"no longer waiting, but the batch goes on: taskfleet status {batch_id} --wait, or "
+            f"taskfleet cancel {batch_id}"
+        )
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except ClientError as error:
+        if not error.passing:
+            raise
+        raise TaskfleetError(
+            f"{error} The batch goes on: taskfleet status {batch_id} --wait"
+        ) from error
+    hint = f"; taskfleet results {batch_id} --failed" if batch.failed else ""
+    say(summary(batch) + hint)
+    return batch
+
+
+def _exit_code(batch: BatchView) -> int:
+    return SOME_FAILED if batch.failed or batch.cancelled else 0

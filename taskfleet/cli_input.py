@@ -1,0 +1,49 @@
+"""What people hand to the command line: task files and durations. Owns reading them and saying
+where they are wrong; not what a line means (`taskfleet.taskfile`)."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import click
+
+from taskfleet.client import ApiError
+from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.taskfile import read_tasks
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class TaskFile:
+    """The tasks of a file, read once and as they are asked for; remembers each one's line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._name = "standard input" if file.name in ("<stdin>", "-") else str(file.name)
+        self._lines = array("L")
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, task in read_tasks(self._file):
+            self._lines.append(number)
+            yield task
+
+    def fault(self, error: InvalidTask | ApiError | UnicodeDecodeError | OSError) -> TaskfleetError:
+        """The same, said of the file and, when it is about one task, of its line."""
+        if isinstance(error, UnicodeDecodeError):
+            return TaskfleetError(f"{self._name} is not UTF-8: {error}")
+        if isinstance(error, OSError):
+            return TaskfleetError(f"{self._name} cannot be read: {error.strerror or error}")
+        if error.index is None:
+            return TaskfleetError(f"{self._name}: {error}")
+        return TaskfleetError(f"{self._name}, line {self._lines[error.index]}: {error.reason}")
+
+
+def duration_s(_ctx: click.Context, _option: click.Parameter, value: str) -> float:
+    """Callback of an option: seconds, or a number with a unit, such as `90`, `15m`, `12h`, `30d`."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", value)
+    if not found or not int(found[1]):
+        raise click.BadParameter(f"{value!r} is not a duration; write 90, 15m, 12h or 30d.")
+    return float(int(found[1]) * _UNITS_S[found[2]])

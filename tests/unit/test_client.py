@@ -1,0 +1,527 @@
+"""The client against a real HTTP server that answers as told."""
+
+from __future__ import annotations
+
+import socket
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
+
+from taskfleet import parts, transport
+from taskfleet.batch import BatchStatus
+from taskfleet.client import (
+    Accepted,
+    ApiError,
+    BatchView,
+    Client,
+    NotFinished,
+    Unreachable,
+)
+from taskfleet.errors import InvalidTask, SettingsError
+from taskfleet.memory.clock import ManualClock
+
+BUSY = Answer(503, {"Message": "busy"}, {"Retry-After": "7"})
+CUT = Answer(0, None)
+
+
+@pytest.fixture
+def api() -> Iterator[StubApi]:
+    with serving() as stub:
+        yield stub
+    assert stub.left == 0, "the client asked for less than the test laid out"
+
+
+@pytest.fixture
+def client(api: StubApi) -> Iterator[Client]:
+    with Client(api.url + "/", " the-token\n", backoff_s=0, clock=ManualClock()) as made:
+        yield made
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long urllib3 would have slept between tries."""
+    slept: list[float] = []
+    real = transport.Retry.sleep_for_retry.__globals__["time"]
+    fake = types.SimpleNamespace(sleep=slept.append, time=real.time)
+    monkeypatch.setitem(transport.Retry.sleep_for_retry.__globals__, "time", fake)
+    return slept
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two tasks."""
+    defaults = {**(parts.cut.__kwdefaults__ or {}), "max_tasks": 2}
+    monkeypatch.setattr(parts.cut, "__kwdefaults__", defaults)
+
+
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+# --- one call ---------------------------------------------------------------------------------
+
+
+def test_a_submission_travels_with_token_and_key(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, accepted(2)))
+    answer = client.submit(["sleep 1", {"kind": "x", "params": [1]}], name="n", idempotency_key="k")
+    assert answer == Accepted(BATCH_ID, BatchStatus.QUEUED, 2, "http://x/batches/y")
+    (asked,) = api.asked
+    assert asked.line == "POST /batches"
+    assert asked.headers["authorization"] == "Bearer the-token"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.json == {
+        "tasks": ["sleep 1", {"kind": "x", "params": [1]}],
+        "name": "n",
+        "idempotency_key": "k",
+    }
+
+
+def test_the_token_goes_before_a_password_in_netrc(
+    api: StubApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_LOOPBACK", ())  # so that the file would be looked at
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    api.answers(BATCH)
+    with Client(api.url, "the-token") as client:
+        client.status(BATCH_ID)
+    assert api.asked[0].headers["authorization"] == "Bearer the-token"
+
+
+def test_two_submissions_without_a_key_get_one_each(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, accepted()), Answer(202, accepted()))
+    client.submit(["sleep 1"])
+    client.submit(["sleep 1"])
+    keys = {asked.json["idempotency_key"] for asked in api.asked}
+    assert len(keys) == 2
+    assert all(keys)
+
+
+def test_status_is_typed_and_asks_to_wait_only_when_told(api: StubApi, client: Client) -> None:
+    api.answers(BATCH, {**BATCH, "a_field_of_a_later_version": 1})
+    assert client.status(BATCH_ID) == BatchView(**{**BATCH, "status": BatchStatus.RUNNING})
+    client.status(BATCH_ID, wait_s=2.5)
+    assert api.lines == [f"GET /batches/{BATCH_ID}", f"GET /batches/{BATCH_ID}?wait=2.5"]
+
+
+def test_cancel_and_health(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, {**BATCH, "status": "CANCELLED"}), {"status": "ok", "version": "1"})
+    assert client.cancel(BATCH_ID).status is BatchStatus.CANCELLED
+    assert client.health() == {"status": "ok", "version": "1"}
+    assert api.lines == [f"DELETE /batches/{BATCH_ID}", "GET /health"]
+
+
+def test_results_come_page_after_page_only_as_they_are_read(api: StubApi, client: Client) -> None:
+    second = {**ROW, "index": 1, "status": "FAILED", "error": "why"}
+    api.answers({"results": [ROW], "cursor": "1-0"})
+    rows = client.results(BATCH_ID)
+    assert next(rows).task == "sleep 1000"
+    assert len(api.asked) == 1
+    api.answers({"results": [], "cursor": "2-0"}, {"results": [second], "cursor": None})
+    assert [(row.index, row.error) for row in rows] == [(1, "why")]
+    assert [line.partition("?")[2] for line in api.lines] == [
+        "limit=5000",
+        "limit=5000&cursor=1-0",
+        "limit=5000&cursor=2-0",
+    ]
+
+
+def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
+    api.answers({"batches": [BATCH], "cursor": "c&="}, {"batches": [DONE], "cursor": None})
+    assert [batch.status for batch in client.batches()] == ["RUNNING", "DONE"]
+    assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
+
+
+# --- retries ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_refusal_of_the_moment_is_tried_again_with_the_same_key(
+    api: StubApi, client: Client, status: int
+) -> None:
+    api.answers(Answer(status, {"Message": "busy"}), Answer(202, accepted()))
+    assert client.submit(["sleep 1"]).batch_id == BATCH_ID
+    first, second = api.asked
+    assert first.body == second.body
+    assert first.json["idempotency_key"]
+
+
+def test_retry_after_is_honoured(api: StubApi, client: Client, naps: list[float]) -> None:
+    api.answers(BUSY, BUSY, BATCH)
+    client.status(BATCH_ID)
+    assert naps == [7, 7]
+
+
+def test_no_server_can_put_a_client_to_sleep_for_an_hour(
+    api: StubApi, client: Client, naps: list[float]
+) -> None:
+    api.answers(Answer(503, {}, {"Retry-After": "3600"}), BATCH)
+    client.status(BATCH_ID)
+    assert naps == [60]
+
+
+def test_without_retry_after_the_pauses_grow(api: StubApi, naps: list[float]) -> None:
+    api.answers(*[Answer(503, {})] * 5, BATCH)
+    with Client(api.url, "t", backoff_s=1.0) as client:
+        client.status(BATCH_ID)
+    assert len(naps) == 4, "the first retry is at once"
+    assert naps == sorted(naps)
+    assert naps[-1] >= 4 * naps[0] / 1.5
+
+
+def test_a_cut_connection_is_tried_again_for_a_post_too(api: StubApi, client: Client) -> None:
+    api.answers(CUT, Answer(202, accepted()))
+    client.submit(["sleep 1"])
+    assert api.asked[0].body == api.asked[1].body
+
+
+def test_retries_end_with_the_apis_own_words(api: StubApi, client: Client) -> None:
+    tries = transport.STATUS_RETRIES + 1
+    api.answers(*[Answer(503, {"Code": "x", "Message": "The queue is busy."})] * tries)
+    with pytest.raises(ApiError, match=r"The queue is busy\. \(HTTP 503\)") as caught:
+        client.status(BATCH_ID)
+    assert caught.value.passing
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 422, 500])
+def test_a_refusal_for_good_is_not_tried_again(api: StubApi, client: Client, status: int) -> None:
+    api.answers(Answer(status, {"Code": "x", "Message": "no"}))
+    with pytest.raises(ApiError) as caught:
+        client.submit(["sleep 1"])
+    assert (caught.value.status, caught.value.message) == (status, "no")
+    assert len(api.asked) == 1
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+def test_a_port_where_nobody_listens_is_said_so() -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    with (
+        Client(url, "t", backoff_s=0) as client,
+        pytest.raises(Unreachable, match=f"cannot reach {url}: .*refused; is it running") as caught,
+    ):
+        client.health()
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+def test_an_answer_that_never_comes_is_given_up(naps: list[float]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Client(url, "t", backoff_s=0, read_timeout_s=0.02) as client,
+            pytest.raises(Unreachable, match="timed out"),
+        ):
+            client.status(BATCH_ID)
+
+
+def test_an_answer_cut_in_the_middle_is_no_answer(api: StubApi, client: Client) -> None:
+    api.answers(Answer(200, b'{"batch', {"Content-Length": "100"}))
+    with pytest.raises(Unreachable):
+        client.status(BATCH_ID)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer(401, {"message": "Unauthorized"}), "Unauthorized; the token may be wrong"),
+        (Answer(403, {"Message": "Not authorized"}), "Not authorized; the token may be wrong"),
+        (Answer(404, {"Code": "NotFoundError", "Message": "no batch 'x'"}), "no batch 'x'"),
+        (Answer(500, b"<html>oops</html>"), "Internal Server Error"),
+        (Answer(418, b"[]"), "Teapot"),
+        (Answer(301, b"", {"Location": "https://else.where/"}), "moved to https://else.where/"),
+        (Answer(200, b"<html>hello</html>"), "does not answer as Taskfleet does"),
+        (Answer(200, {"another": "service"}), "does not answer as Taskfleet does"),
+    ],
+)
+def test_every_other_answer_is_an_api_error_that_says_what_it_was(
+    api: StubApi, client: Client, answer: Answer, message: str
+) -> None:
+    api.answers(answer)
+    with pytest.raises(ApiError, match=message) as caught:
+        client.status(BATCH_ID)
+    assert caught.value.status == answer.status
+
+
+@pytest.mark.parametrize("bad", ["", "..", "a/b", "a?b", f"{BATCH_ID}/0", "x\n"])
+def test_what_cannot_be_an_id_is_never_sent(api: StubApi, client: Client, bad: str) -> None:
+    for call in (client.status, client.cancel, lambda b: next(client.results(b))):
+        with pytest.raises(ApiError, match="no batch") as caught:
+            call(bad)
+        assert caught.value.status == 404
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://x", "http://", "http:///x", "http://x y", "http://x?y"]
+)
+def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="not the URL of an API"):
+        Client(url, "t")
+
+
+@pytest.mark.parametrize("token", ["", " ", "a\nb", "a b", "é"])
+def test_a_token_that_is_none_is_refused_at_once_and_not_repeated(token: str) -> None:
+    with pytest.raises(ValueError, match="the token is empty, or has"):
+        Client("http://x", token)
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    api: StubApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    api.answers(BATCH)
+    assert client.status(BATCH_ID).total == 3
+
+
+def test_one_text_is_not_taken_for_a_batch_of_letters(api: StubApi, client: Client) -> None:
+    with pytest.raises(TypeError, match="several tasks"):
+        client.submit("sleep 1000")
+    assert api.asked == []
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_parts")
+class TestParts:
+    def test_they_go_in_order_under_one_key(self, api: StubApi, client: Client) -> None:
+        totals: list[int] = []
+        api.answers(*[Answer(202, accepted(n)) for n in (2, 4, 5)])
+        answer = client.submit(
+            (f"sleep {n}" for n in range(5)), on_part=lambda a: totals.append(a.total)
+        )
+        bodies = [asked.json for asked in api.asked]
+        assert [body["part"] for body in bodies] == [
+            {"number": 0, "last": False},
+            {"number": 1, "last": False},
+            {"number": 2, "last": True},
+        ]
+        assert [body["tasks"] for body in bodies][2] == ["sleep 4"]
+        assert len({body["idempotency_key"] for body in bodies}) == 1
+        assert totals == [2, 4, 5]
+        assert answer.total == 5
+
+    def test_a_fault_in_a_later_part_is_named_by_its_place_in_the_whole(
+        self, api: StubApi, client: Client
+    ) -> None:
+        refusal = Answer(422, {"Code": "x", "Message": "task 1: unknown kind 'nap'"})
+        api.answers(Answer(202, accepted(2)), refusal, Answer(202, BATCH))
+        with pytest.raises(ApiError, match="task 3: unknown kind 'nap'") as caught:
+            client.submit(["sleep 1"] * 3 + ["nap 1", "sleep 1"])
+        assert (caught.value.index, caught.value.reason) == (3, "unknown kind 'nap'")
+        assert api.lines[-1] == f"DELETE /batches/{BATCH_ID}"
+
+    def test_the_refusal_is_told_even_when_the_cancelling_fails(
+        self, api: StubApi, client: Client
+    ) -> None:
+        refusal = Answer(422, {"Message": "task 0: no"})
+        api.answers(Answer(202, accepted(2)), refusal, Answer(500, {"Message": "oh"}))
+        with pytest.raises(ApiError, match="task 2: no"):
+            client.submit(["sleep 1"] * 3)
+
+    @pytest.mark.parametrize("fault", [InvalidTask("line 9: bad"), KeyboardInterrupt(), OSError()])
+    def test_when_the_source_breaks_off_what_was_sent_is_cancelled(
+        self, api: StubApi, client: Client, fault: BaseException
+    ) -> None:
+        def source() -> Iterator[str]:
+            yield from ["sleep 1"] * 3
+            raise fault
+
+        api.answers(Answer(202, accepted(2)), Answer(202, BATCH))
+        with pytest.raises(type(fault)):
+            client.submit(source(), idempotency_key="mine")
+        assert api.lines == ["POST /batches", f"DELETE /batches/{BATCH_ID}"]
+
+    def test_under_a_key_of_ones_own_a_lost_way_leaves_it_to_be_resumed(
+        self, api: StubApi, client: Client
+    ) -> None:
+        lost = [CUT] * (transport.CONNECT_RETRIES + 1)
+        api.answers(Answer(202, accepted(2)), *lost)
+        with pytest.raises(Unreachable):
+            client.submit(["sleep 1"] * 3, idempotency_key="mine")
+        assert set(api.lines) == {"POST /batches"}
+
+    def test_under_a_key_that_nobody_knows_a_lost_way_ends_it(
+        self, api: StubApi, client: Client
+    ) -> None:
+        lost = [CUT] * (transport.CONNECT_RETRIES + 1)
+        api.answers(Answer(202, accepted(2)), *lost, Answer(202, BATCH))
+        with pytest.raises(Unreachable):
+            client.submit(["sleep 1"] * 3)
+        assert api.lines[-1] == f"DELETE /batches/{BATCH_ID}"
+
+    def test_a_batch_that_is_in_as_a_whole_is_never_cancelled(
+        self, api: StubApi, client: Client
+    ) -> None:
+        def fail(answer: Accepted) -> None:
+            if answer.total == 3:
+                raise BrokenPipeError
+
+        api.answers(Answer(202, accepted(2)), Answer(202, accepted(3)))
+        with pytest.raises(BrokenPipeError):
+            client.submit(["sleep 1"] * 3, on_part=fail)
+        assert api.lines == ["POST /batches"] * 2
+
+
+def test_nothing_is_cancelled_when_the_first_part_is_refused(api: StubApi, client: Client) -> None:
+    api.answers(Answer(422, {"Message": "task 0: no"}))
+    with pytest.raises(ApiError, match="task 0: no"):
+        client.submit(["nap"])
+    assert api.lines == ["POST /batches"]
+
+
+# --- waiting ----------------------------------------------------------------------------------
+
+
+def test_waiting_shows_each_state_and_ends_with_the_batch(api: StubApi, client: Client) -> None:
+    seen: list[int] = []
+    api.answers({**BATCH, "status": "QUEUED"}, {**BATCH, "succeeded": 2}, DONE)
+    batch = client.wait(BATCH_ID, on_progress=lambda b: seen.append(b.succeeded))
+    assert batch.finished_at == DONE["finished_at"]
+    assert seen == [0, 2, 3]
+    assert [line.partition("?")[2] for line in api.lines] == ["", "wait=20", "wait=20"]
+
+
+def test_a_cancelled_batch_is_waited_for_until_its_tasks_are_counted(
+    api: StubApi, client: Client
+) -> None:
+    marked = {**BATCH, "status": "CANCELLED"}
+    api.answers(BATCH, marked, {**marked, "succeeded": 1, "cancelled": 2})
+    assert client.wait(BATCH_ID).cancelled == 2
+
+
+def test_a_busy_batch_is_not_hammered(api: StubApi) -> None:
+    class Pacing(ManualClock):
+        naps: list[float] = []  # noqa: RUF012 - one clock, one list
+
+        def sleep(self, seconds: float) -> None:
+            self.naps.append(seconds)
+            super().sleep(seconds)
+
+    clock = Pacing()
+    api.answers(*[BATCH] * 80, DONE)
+    with Client(api.url, "t", clock=clock) as client:
+        client.wait(BATCH_ID)
+    assert len(clock.naps) == 80
+    assert clock.naps[0] == pytest.approx(0.1)
+    assert min(clock.naps) >= 0.0999
+    assert clock.naps[-1] == pytest.approx(1.0)
+
+
+def test_a_long_poll_that_took_its_time_is_followed_at_once(api: StubApi) -> None:
+    class Slow(ManualClock):
+        calls = 0
+
+        def now(self) -> float:
+            self.calls += 1
+            return super().now() + 20 * self.calls  # each call of the API seems to take long
+
+        def sleep(self, seconds: float) -> None:
+            assert seconds == 0
+
+    api.answers(BATCH, BATCH, DONE)
+    with Client(api.url, "t", clock=Slow()) as client:
+        client.wait(BATCH_ID)
+
+
+def test_waiting_ends_after_its_time_and_says_how_far_it_came(api: StubApi, client: Client) -> None:
+    api.answers(*[{**BATCH, "succeeded": n} for n in range(4)])
+    with pytest.raises(NotFinished, match=r"not finished after 0\.25 s") as caught:
+        client.wait(BATCH_ID, timeout_s=0.25)
+    assert caught.value.batch.succeeded == 3
+    waits = [float(line.partition("=")[2] or 0) for line in api.lines]
+    assert max(waits) <= 0.25, "no poll is held beyond the time-out"
+
+
+def test_a_short_outage_in_the_middle_of_waiting_is_borne(api: StubApi, client: Client) -> None:
+    api.answers(BATCH, *[CUT] * (transport.CONNECT_RETRIES + 1) * 3, DONE)
+    assert client.wait(BATCH_ID).succeeded == 3
+
+
+def test_a_long_outage_ends_the_waiting(api: StubApi, client: Client) -> None:
+    tries = (transport.CONNECT_RETRIES + 1) * 61
+    api.answers(BATCH, *[CUT] * tries)
+    with pytest.raises(Unreachable):
+        client.wait(BATCH_ID)
+
+
+def test_an_api_that_is_not_there_at_first_is_not_waited_for() -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    clock = ManualClock()
+    with Client(url, "t", backoff_s=0, clock=clock) as client, pytest.raises(Unreachable):
+        client.wait(BATCH_ID)
+    assert clock.now() == ManualClock().now()
+
+
+# --- where the API is ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TASKFLEET_URL", raising=False)
+    monkeypatch.delenv("TASKFLEET_TOKEN", raising=False)
+    (tmp_path / ".local").mkdir()
+    return tmp_path / ".local" / "env"
+
+
+def test_the_env_file_of_a_local_cloud_is_enough(api: StubApi, here: Path) -> None:
+    here.write_text(f"# a comment\nexport TASKFLEET_URL={api.url}\nexport TASKFLEET_TOKEN='a#b'\n")
+    api.answers(BATCH)
+    with Client.from_env() as client:
+        client.status(BATCH_ID)
+    assert api.asked[0].headers["authorization"] == "Bearer a#b"
+
+
+def test_the_environment_goes_before_the_env_file(
+    api: StubApi, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.write_text("export TASKFLEET_URL=http://elsewhere\nexport TASKFLEET_TOKEN=local\n")
+    monkeypatch.setenv("TASKFLEET_URL", api.url)
+    monkeypatch.setenv("TASKFLEET_TOKEN", "mine")
+    api.answers(BATCH)
+    with Client.from_env() as client:
+        client.status(BATCH_ID)
+    assert api.asked[0].headers["authorization"] == "Bearer mine"
+
+
+@pytest.mark.parametrize(
+    ("environ", "file", "message"),
+    [
+        ({}, None, "neither TASKFLEET_URL and TASKFLEET_TOKEN nor"),
+        ({}, "", "neither"),
+        ({}, "export TASKFLEET_URL=http://x", "env has no TASKFLEET_TOKEN"),
+        ({}, "export TASKFLEET_URL='http://x", "line 1"),
+        (
+            {"TASKFLEET_URL": "http://x"},
+            "export TASKFLEET_URL=http://y\nexport TASKFLEET_TOKEN=t",
+            "the environment has no TASKFLEET_TOKEN",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, Any],
+    file: str | None,
+    message: str,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    if file is not None:
+        here.write_text(file)
+    with pytest.raises(SettingsError, match=message):
+        Client.from_env()
