@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import click
 
 from taskfleet import __version__, endpoint, settings, token
-from taskfleet.cli_input import Duration, TaskFile
+from taskfleet.cli_input import TaskFile, duration_s
 from taskfleet.cli_output import (
     progress_bar,
     say,
@@ -49,7 +49,7 @@ class _Commands(click.Group):
             code = BAD_USAGE
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "taskfleet"
-            say(f"{error.format_message()} See: {path} --help")
+            say(f"{error.format_message().rstrip('.')}; see {path} --help")
             code = BAD_USAGE
         except click.ClickException as error:
             say(error.format_message())
@@ -171,7 +171,7 @@ def cancel(batch: str) -> int:
 @main.command("token")
 @click.option("--client-id", required=True, help="Whom the token names.")
 @click.option(
-    "--ttl", type=Duration(), default="1d", show_default=True, help="How long it is good."
+    "--ttl", callback=duration_s, default="1d", show_default=True, help="How long it is good."
 )
 def make_token(client_id: str, ttl: float) -> int:
     """Make a bearer token, signed with TASKFLEET_TOKEN_SECRET."""
@@ -206,7 +206,9 @@ def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None)
         if isinstance(error, ApiError) and error.index is not None:
             raise tasks.fault(error) from error
         raise
-    except (InvalidTask, UnicodeError, OSError) as error:
+    except UnicodeEncodeError as error:
+        raise TaskfleetError("--name and --key must be text") from error
+    except (InvalidTask, UnicodeDecodeError, OSError) as error:
         raise tasks.fault(error) from error
 
 
@@ -225,7 +227,7 @@ def _follow(client: Client, batch_id: str) -> BatchView:
         if not error.passing:
             raise
         raise TaskfleetError(
-            f"{error} The batch goes on: taskfleet status {batch_id} --wait"
+            f"{error}; the batch goes on: taskfleet status {batch_id} --wait"
         ) from error
     hint = f"; taskfleet results {batch_id} --failed" if batch.failed else ""
     say(summary(batch) + hint)

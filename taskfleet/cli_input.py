@@ -42,7 +42,7 @@ class TaskFile:
 
 
 def duration_s(_ctx: click.Context, _option: click.Parameter, value: str) -> float:
-    """Callback of an option: seconds, or a number with a unit, such as `90`, `15m`, `12h`, `30d`."""
+    """Callback of an option: a number of seconds, or with a unit, as in `15m`, `12h`, `30d`."""
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", value)
     if not found or not int(found[1]):
         raise click.BadParameter(f"{value!r} is not a duration; write 90, 15m, 12h or 30d.")
