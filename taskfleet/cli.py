@@ -180,7 +180,11 @@ def make_token(client_id: str, ttl: float) -> int:
         raise SettingsError(
             "TASKFLEET_TOKEN_SECRET is not set; it must be the secret that the API has"
         )
-    click.echo(token.make(found.token_secret, client_id, ttl, time.time()))
+    try:
+        made = token.make(found.token_secret, client_id, ttl, time.time())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--client-id") from error
+    click.echo(made)
     return 0
 
 

@@ -22,7 +22,8 @@ class TaskFile:
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._name = "standard input" if file.name in ("<stdin>", "-") else str(file.name)
+        name = str(getattr(file, "name", "<stdin>"))
+        self._name = "standard input" if name == "<stdin>" else name
         self._lines = array("L")
 
     def __iter__(self) -> Iterator[Any]:
@@ -36,8 +37,8 @@ class TaskFile:
             return TaskfleetError(f"{self._name} is not UTF-8: {error}")
         if isinstance(error, OSError):
             return TaskfleetError(f"{self._name} cannot be read: {error.strerror or error}")
-        if error.index is None:
-            return TaskfleetError(f"{self._name}: {error}")
+        if error.index is None:  # it names the line itself
+            return TaskfleetError(f"{self._name}, {error}")
         return TaskfleetError(f"{self._name}, line {self._lines[error.index]}: {error.reason}")
 
 
