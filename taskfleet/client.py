@@ -170,7 +170,7 @@ class Client:
         while True:
             if on_progress is not None:
                 on_progress(batch)
-            if _over(batch):
+            if batch.finished_at is not None:
                 return batch
             now = self._clock.now()
             left_s = LONG_POLL_S if timeout_s is None else began + timeout_s - now
@@ -219,13 +219,6 @@ class Client:
     def health(self) -> dict[str, Any]:
         """`{"status": "ok", "version": ...}`; needs no token."""
         return self._http.call("GET", "/health", dict[str, Any])
-
-
-def _over(batch: BatchView) -> bool:
-    """A batch cancelled between two of its parts has no end on record."""
-    counted = batch.succeeded + batch.failed + batch.cancelled
-    cancelled = batch.status is BatchStatus.CANCELLED and counted >= batch.total
-    return batch.finished_at is not None or cancelled
 
 
 def _path(batch_id: str) -> str:

@@ -399,7 +399,7 @@ def test_a_cancelled_batch_is_waited_for_until_its_tasks_are_counted(
     api: StubApi, client: Client
 ) -> None:
     marked = {**BATCH, "status": "CANCELLED"}
-    api.answers(BATCH, marked, {**marked, "succeeded": 1, "cancelled": 2})
+    api.answers(BATCH, marked, {**marked, "cancelled": 2, "finished_at": DONE["finished_at"]})
     assert client.wait(BATCH_ID).cancelled == 2
 
 
