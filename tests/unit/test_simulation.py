@@ -1,0 +1,96 @@
+"""The simulation that policies are compared in: it loses no task, bills every machine, and nobody
+beats the clairvoyant in it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench import traces
+from bench.policies import Clairvoyant, Taskfleet, bound, contenders
+from bench.simulation import BILLED_MIN_S, PRICE_USD_H, Simulation, Trace, World
+from taskfleet.scaling import by_work
+
+ARRIVALS = st.lists(
+    st.tuples(st.floats(0, 600), st.integers(1, 200), st.floats(0, 120)), min_size=1, max_size=8
+)
+
+
+def make_trace(arrivals: list[tuple[float, int, float]], **options: Any) -> Trace:
+    rows = sorted(arrivals)
+    at = np.concatenate([np.full(count, moment) for moment, count, _ in rows])
+    seconds = np.concatenate([np.full(count, length) for _, count, length in rows])
+    return Trace("made up", at, seconds, **options)
+
+
+def ours(idle_s: float = 45.0) -> Taskfleet:
+    return Taskfleet("taskfleet", by_work, every_s=15.0, idle_s=idle_s, nudged=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ARRIVALS, st.integers(0, 1_000), st.sampled_from([0.0, 20.0]))
+def test_every_task_is_done_once_and_every_machine_is_gone_whatever_fails(
+    arrivals: list[tuple[float, int, float]], seed: int, spot_per_h: float
+) -> None:
+    trace = make_trace(arrivals, max_capacity=8, droughts=[(100.0, 200.0)])
+    world = World(boot_failure=0.2, spot_per_h=spot_per_h, seed=seed)
+    simulation = Simulation(trace, world, ours())
+    outcome = simulation.run(horizon_s=48 * 3600)
+    assert simulation.done == len(trace.at)
+    assert simulation.running == 0
+    assert not simulation.queue
+    assert not simulation.nodes
+    assert outcome.peak <= 8
+    assert not np.isnan(simulation.started_at).any()
+    assert (simulation.started_at >= trace.at).all()
+    assert simulation.waiting_s == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_policies_that_kill_working_machines_lose_no_task_either() -> None:
+    trace = traces.bursts(1)
+    for who in contenders(World()):
+        simulation = Simulation(trace, World(), who)
+        simulation.run(horizon_s=48 * 3600)
+        assert simulation.done == len(trace.at), who.name
+
+
+def test_the_bill_is_every_machines_life_a_minute_at_least() -> None:
+    trace = make_trace([(0.0, 16, 1.0)])
+    world = World(boot_s=(10.0, 10.0), boot_failure=0.0, stale_s=0.0)
+    outcome = Simulation(trace, world, Clairvoyant(30.0, 0.0, 0.0)).run()
+    assert outcome.machines == 1
+    assert outcome.cost_usd == pytest.approx(BILLED_MIN_S / 3600 * PRICE_USD_H)
+    assert outcome.mean_wait_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("make", [traces.bursts, traces.heavy_tail, traces.constant_low])
+def test_nobody_beats_the_clairvoyant_and_we_beat_the_others(make: Any) -> None:
+    trace, world = make(2), World(seed=2)
+    found = {who.name: Simulation(trace, world, who).run() for who in contenders(world)}
+    least = bound(trace, world).cost_x_wait
+    mine = found.pop("taskfleet").cost_x_wait
+    assert least <= mine <= 2 * least
+    for name, other in found.items():
+        assert mine < other.cost_x_wait, name
+
+
+def test_runs_repeat_from_their_seed() -> None:
+    def run() -> tuple[float, float]:
+        outcome = Simulation(traces.heavy_tail(3), World(seed=3, spot_per_h=2.0), ours()).run()
+        return outcome.cost_usd, outcome.mean_wait_s
+
+    assert run() == run()
+
+
+def test_a_million_tasks_on_a_thousand_machines_take_seconds() -> None:
+    started = time.process_time()
+    simulation = Simulation(traces.million(1), World(), ours())
+    outcome = simulation.run()
+    assert simulation.done == 1_000_000
+    assert outcome.peak <= 1_024
+    assert time.process_time() - started < 60
