@@ -153,7 +153,7 @@ class Simulation:
         self._version = [0] * len(trace.at)
         self._samples: list[tuple[float, int, int]] = []
 
-    # --- what a controller sees and does -----------------------------------------------------------
+    # --- what a controller sees and does --------------------------------------------------------
 
     @property
     def waiting_seen(self) -> int:
@@ -210,7 +210,7 @@ class Simulation:
         if node.live_at is not None and not node.running:
             self.end(node)
 
-    # --- the run -----------------------------------------------------------------------------------
+    # --- the run --------------------------------------------------------------------------------
 
     def run(self, horizon_s: float = 4 * 3600.0) -> Outcome:
         """To the last task and the last machine's end, or `horizon_s` after the last arrival."""
@@ -258,7 +258,7 @@ class Simulation:
         for moment, start, end in zip(moments.tolist(), starts.tolist(), ends, strict=True):
             self._push(moment, "arrive", range(start, end))
 
-    # --- events ------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------
 
     def _on_arrive(self, tasks: object, _extra: int) -> None:
         assert isinstance(tasks, range)
@@ -326,7 +326,7 @@ class Simulation:
         if not node.running:
             self._become_idle(node)
 
-    # --- slots -------------------------------------------------------------------------------------
+    # --- slots ----------------------------------------------------------------------------------
 
     def _assign(self) -> None:
         """Whoever polls first gets it: no machine is preferred."""
