@@ -11,6 +11,7 @@ from typing import Any
 from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 
 from chalice_app.services import Services
+from taskfleet.bill import event_source_spend
 from taskfleet.collect import collect
 from taskfleet.log import fields
 from taskfleet.settings import load
@@ -39,7 +40,8 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
     def collect_responses(event: SQSEvent) -> dict[str, Any]:
         """The answer is Lambda's partial batch response: ids that stay on the queue."""
         bodies = {record.to_dict()["messageId"]: record.body for record in event}
-        stay = collect(bodies, services().monitor, services().clock)
+        spent = services().odometer.take() + event_source_spend(len(bodies))
+        stay = collect(bodies, services().monitor, services().clock, spent)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
 
     @app.schedule("rate(1 minute)")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from taskfleet.bill import Odometer, Spend
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.results import Results
@@ -23,6 +24,7 @@ class Services:
     monitor: TaskMonitor
     clock: Clock
     token_secret: Callable[[], str]
+    odometer: Odometer
 
 
 def assemble(
@@ -34,12 +36,14 @@ def assemble(
     clock: Clock,
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
+    spent: Callable[[], Spend] = Spend,
 ) -> Services:
     return Services(
-        submission=Submission(registry, tasks, monitor, clock, random_bytes),
+        submission=Submission(registry, tasks, monitor, clock, random_bytes, spent=spent),
         results=Results(registry, monitor, store, clock),
         tasks=tasks,
         monitor=monitor,
         clock=clock,
         token_secret=token_secret,
+        odometer=Odometer(spent),
     )

@@ -35,6 +35,7 @@ def connect() -> Services:
         clock=clock,
         random_bytes=os.urandom,
         token_secret=token_secret,
+        spent=aws.meter.spend,
     )
 
 

@@ -8,6 +8,9 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from taskfleet.bill import Odometer
 from taskfleet.bundle import Response, encode_response
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.log import fields
@@ -34,10 +37,13 @@ class Letter:
 class Outbox:
     """Letters wait here for `flush`; `run` flushes them from a thread of its own."""
 
-    def __init__(self, tasks: TaskQueue, responses: TaskQueue, clock: Clock) -> None:
+    def __init__(
+        self, tasks: TaskQueue, responses: TaskQueue, clock: Clock, odometer: Odometer
+    ) -> None:
         self._tasks = tasks
         self._responses = responses
         self._clock = clock
+        self._odometer = odometer
         self._letters: deque[Letter] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -74,12 +80,14 @@ class Outbox:
         with self._changed:
             letters = [self._letters.popleft() for _ in range(min(BATCH, len(self._letters)))]
             self._flushing = len(letters)
+        if not letters:
+            return True
+        share = self._odometer.take() / len(letters)
+        responses = [replace(x.response, spend=x.response.spend + share) for x in letters]
+        letters = [Letter(r, x.message, x.poison) for r, x in zip(responses, letters, strict=True)]
         try:
             self._responses.send(
-                [
-                    OutgoingMessage(encode_response(x.response), group=x.response.client_id)
-                    for x in letters
-                ]
+                [OutgoingMessage(encode_response(r), group=r.client_id) for r in responses]
             )
             self._tasks.delete([x.message for x in letters if x.poison is None])
             for letter in letters:

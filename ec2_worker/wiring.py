@@ -25,6 +25,7 @@ def aws_ports(settings: Settings, threads: int) -> Ports:
         monitor=aws.monitor(),
         store=aws.store(),
         clock=clock,
+        spent=aws.meter.spend,
     )
     ports.tasks.depth()
     ports.responses.depth()

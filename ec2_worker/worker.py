@@ -19,6 +19,7 @@ from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.workload import Holding, Workload
+from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
@@ -47,6 +48,8 @@ class Ports:
     monitor: TaskMonitor
     store: ObjectStore
     clock: Clock
+    spent: Callable[[], Spend] = Spend
+    """The running total of the process's AWS calls."""
 
 
 class Worker:
@@ -82,7 +85,7 @@ class Worker:
             ports.clock.now,
         )
         self._executor = Executor(registry, ports.store, ports.clock, worker_id)
-        self._outbox = Outbox(ports.tasks, ports.responses, ports.clock)
+        self._outbox = Outbox(ports.tasks, ports.responses, ports.clock, Odometer(ports.spent))
         watch = BatchWatch(ports.monitor, ports.clock)
         self._attempt = Attempt(
             tasks=ports.tasks,

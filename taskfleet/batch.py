@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan, Tally
 
 ID_LENGTH = 26
@@ -29,7 +30,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     A batch arrives in one part, or in several that are handed in one after the other. A part is
     *recorded* (counted in `total`, `bundles` and `part_hashes`) before it is *enqueued* (counted
     in `parts_enqueued`), so that a submission cut short between the two can be sent again.
-    `plan` is what the bundles were cut by. Times are epoch seconds, UTC.
+    `plan` is what the bundles were cut by, `spend` what was spent on the batch in AWS calls. Times
+    are epoch seconds, UTC.
     """
 
     batch_id: str
@@ -43,6 +45,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     parts_enqueued: int = 0
     plan: Plan = Plan()
     tally: Tally = Tally()
+    spend: Spend = NOTHING
     started_at: float | None = None
     progressed_at: float | None = None
     cancelled_at: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -58,6 +59,8 @@ class Response(msgspec.Struct, frozen=True):
     legacy: LegacyIds | None = None
     timings: dict[str, Sample] = {}
     """How long tasks took, by kind, for kinds of which nobody knows beforehand."""
+    spend: Spend = NOTHING
+    """The worker's AWS calls for this bundle, shares of shared ones among them."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -169,6 +172,7 @@ class ResponseMessage(msgspec.Struct, frozen=True):
     batch_id: str
     results: list[TaskResult]
     timings: dict[str, Sample] = {}
+    spend: Spend = NOTHING
 
 
 class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,17 +192,23 @@ class LegacyResponseMessage(msgspec.Struct, frozen=True):
     result: Any
 
 
-_encode = msgspec.json.Encoder().encode
+_encode_json = msgspec.json.Encoder().encode
 _bundle_decoder = msgspec.json.Decoder(BundleMessage)
 _response_decoder = msgspec.json.Decoder(ResponseMessage)
 _legacy_bundle_decoder = msgspec.json.Decoder(LegacyBundleMessage)
 _legacy_response_decoder = msgspec.json.Decoder(LegacyResponseMessage)
 
 
+def _encode(message: msgspec.Struct) -> str:
+    """JSON without the two characters that JSON allows and SQS refuses."""
+    text = _encode_json(message).decode()
+    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+
 def encode_bundle(bundle: Bundle) -> str:
     return _encode(
         BundleMessage(WIRE_VERSION, bundle.job_id, bundle.client_id, bundle.batch_id, bundle.tasks)
-    ).decode()
+    )
 
 
 def decode_bundle(body: str, parse_text: Callable[[str], tuple[str, Any]]) -> Bundle:
@@ -237,7 +247,7 @@ def encode_response(response: Response) -> str:
                 only.status,
                 only.result if only.error is None else only.error,
             )
-        ).decode()
+        )
     return _encode(
         ResponseMessage(
             WIRE_VERSION,
@@ -246,8 +256,9 @@ def encode_response(response: Response) -> str:
             response.batch_id,
             response.results,
             response.timings,
+            response.spend,
         )
-    ).decode()
+    )
 
 
 def decode_response(body: str) -> Response | LegacyResponseMessage:
@@ -266,4 +277,5 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
         message.batch_id,
         message.results,
         timings=message.timings,
+        spend=message.spend,
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import (
     LegacyResponseMessage,
     Response,
@@ -25,13 +26,17 @@ _NUMBER_END = 1_000_000_000
 """Beyond any bundle's number, within any table's."""
 
 
-def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> list[str]:
+def collect(
+    bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock, overhead: Spend = NOTHING
+) -> list[str]:
     """Count the responses, given as message id -> body. Returns the ids of those that are not for
     this reader and should stay on the queue: answers to programs of 2014, which read it
-    themselves. Raises TransientError when the table would not have it: collect all again.
+    themselves. `overhead` is what bringing them here cost. Raises TransientError when the table
+    would not have it: collect all again.
     """
     stay: list[str] = []
     tallies: dict[str, dict[int, Tally]] = {}
+    spends: dict[str, Spend] = {}
     samples: dict[str, Sample] = {}
     for message_id, body in bodies.items():
         try:
@@ -47,11 +52,14 @@ def collect(bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock) -> li
                 extra=fields("response_undecodable", message_id=message_id, reason=str(error)),
             )
             continue
-        tallies.setdefault(response.batch_id, {})[number] = Tally.of(response.results)
+        batch_id = response.batch_id
+        tallies.setdefault(batch_id, {})[number] = Tally.of(response.results)
+        spends[batch_id] = spends.get(batch_id, NOTHING) + response.spend
         for kind, sample in response.timings.items():
             samples[kind] = samples.get(kind, Sample()) + sample
     for batch_id, by_number in tallies.items():
-        if not monitor.record_progress(batch_id, by_number, clock.now()):
+        spend = spends[batch_id] + overhead / len(tallies)
+        if not monitor.record_progress(batch_id, by_number, clock.now(), spend):
             _log.warning(
                 "responses for an unknown batch were dropped",
                 extra=fields("batch_unknown", batch_id=batch_id, bundles=len(by_number)),

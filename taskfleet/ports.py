@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from taskfleet.batch import BatchRecord
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Tally
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
@@ -187,8 +188,9 @@ class TaskMonitor(Protocol):
         was lost)."""
         ...
 
-    def part_enqueued(self, batch_id: str, part: int) -> None:
-        """Record that every bundle of the part is on the queue; doing so again changes nothing."""
+    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
+        """Record that every bundle of the part is on the queue, and what that cost; doing so again
+        changes nothing."""
         ...
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
@@ -200,9 +202,12 @@ class TaskMonitor(Protocol):
         """Mark the batch cancelled, unless it is finished or marked already, and return it."""
         ...
 
-    def record_progress(self, batch_id: str, tallies: Mapping[int, Tally], at: float) -> bool:
+    def record_progress(
+        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+    ) -> bool:
         """Add the tallies of finished bundles, by bundle number, each at most once ever, whatever
-        comes twice or out of order. False, with nothing changed, when there is no such batch."""
+        comes twice or out of order; and what was spent on them, if any of them counts. False, with
+        nothing changed, when there is no such batch."""
         ...
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:

@@ -31,7 +31,9 @@ _WAIT_SLOWEST_POLL_S = 1.0
 
 
 class BatchView(msgspec.Struct, frozen=True):
-    """A batch as a client sees it; times are ISO 8601, UTC."""
+    """A batch as a client sees it; times are ISO 8601, UTC. `aws_calls` and `cost_usd` are the
+    calls to SQS, DynamoDB and S3 made for it so far and their public price; those of reading
+    status and results are not in them."""
 
     batch_id: str
     name: str | None
@@ -43,6 +45,8 @@ class BatchView(msgspec.Struct, frozen=True):
     created_at: str
     finished_at: str | None
     eta_s: float | None
+    aws_calls: int = 0
+    cost_usd: float = 0.0
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -90,6 +94,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         created_at=_iso(batch.created_at) or "",
         finished_at=_iso(batch.finished_at),
         eta_s=None if eta_s is None else round(eta_s, 1),
+        aws_calls=round(batch.spend.calls),
+        cost_usd=round(batch.spend.usd, 9),
     )
 
 

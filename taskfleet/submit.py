@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
+from taskfleet.bill import Spend
 from taskfleet.bundle import DEFAULT_SLOTS, Bundle, Plan, cut, encode_bundle, job_id
 from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
 from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue
@@ -23,6 +24,8 @@ from taskfleet.task import Task
 
 MAX_TASKS = 250_000
 """Of one part."""
+TASK_MAX_BYTES = 250_000
+"""Of one task's JSON: a message of SQS holds a mebibyte, a result row shows its task again."""
 NAME_MAX_CHARS = 200
 KEY_MAX_CHARS = 200
 
@@ -40,7 +43,7 @@ WHOLE = Part()
 
 class Submission:
     """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`); `slots` tells
-    how many slots the fleet has, roughly."""
+    how many slots the fleet has, roughly; `spent` is the running total of this process."""
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Submission:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         slots: Callable[[], int] = lambda: DEFAULT_SLOTS,
+        spent: Callable[[], Spend] = Spend,
     ) -> None:
         self._registry = registry
         self._queue = queue
@@ -57,6 +61,7 @@ class Submission:
         self._clock = clock
         self._random_bytes = random_bytes
         self._slots = slots
+        self._spent = spent
 
     def submit(
         self,
@@ -75,6 +80,7 @@ class Submission:
         """
         if part != WHOLE and idempotency_key is None:
             raise Conflict("a batch in parts needs an idempotency_key that its parts share")
+        spent_before = self._spent()
         tasks = self._validate(raw_tasks)
         part_hash = _payload_hash(raw_tasks, name)
         if idempotency_key is None:
@@ -103,7 +109,7 @@ class Submission:
             if batch.plan != plan:
                 bundles = self._cut(tasks, batch.plan)
             self._enqueue(batch, bundles, first_index=batch.total - len(tasks))
-            self._monitor.part_enqueued(batch_id, part.number)
+            self._monitor.part_enqueued(batch_id, part.number, self._spent() - spent_before)
         except TaskfleetError:
             if idempotency_key is None:
                 # Nobody can send this batch again: what did reach the queue must not run. The
@@ -122,11 +128,11 @@ class Submission:
         tasks = []
         for index, raw in enumerate(raw_tasks):
             if not isinstance(raw, str):
-                tasks.append(parse(raw, index))
+                tasks.append(_sized(parse(raw, index)))
                 continue
             same = known.get(raw)
             if same is None:
-                same = known[raw] = parse(raw, index)
+                same = known[raw] = _sized(parse(raw, index))
             tasks.append(Task(index, same.kind, same.params))
         return tasks
 
@@ -194,3 +200,14 @@ class Submission:
 
 def _payload_hash(raw_tasks: Sequence[Any], name: str | None) -> str:
     return hashlib.sha256(msgspec.json.encode([name, raw_tasks], order="sorted")).hexdigest()
+
+
+def _sized(task: Task) -> Task:
+    size = len(msgspec.json.encode(task))
+    if size > TASK_MAX_BYTES:
+        raise InvalidTask(
+            f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
+            "put what is large into a bucket and name it in the task",
+            task.index,
+        )
+    return task

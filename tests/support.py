@@ -18,6 +18,7 @@ from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.workload import Chunk, Holding, Workload
+from taskfleet.bill import Odometer, Spend
 from taskfleet.collect import collect
 from taskfleet.errors import LeaseLost, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
@@ -136,7 +137,7 @@ class HandWorker:
             clock.now,
         )
         self.executor = Executor(registry, cloud.store, clock, worker_id)
-        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock)
+        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock, Odometer(Spend))
         self.watch = BatchWatch(monitor, clock)
         self.attempt = Attempt(
             tasks=tasks,

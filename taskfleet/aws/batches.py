@@ -17,6 +17,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
 from taskfleet.aws.table import Item, Table, Update, number, read_number, text
 from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan, Tally
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import Page
@@ -109,14 +110,14 @@ class BatchItems:
                 return batch
             return None
 
-    def part_enqueued(self, batch_id: str, part: int) -> None:
+    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
         self._update_if(
             f"record part {part} of batch {batch_id} as enqueued in",
             Update(
                 batch_id,
-                "SET #parts_enqueued = :count, #ttl = :ttl",
+                "SET #parts_enqueued = :count, #ttl = :ttl ADD #calls :calls, #usd :usd",
                 "attribute_exists(#Job_ID) AND #parts_enqueued < :count",
-                {":count": number(part + 1)},
+                {":count": number(part + 1), **_spent(spend)},
             ),
         )
 
@@ -151,12 +152,18 @@ class BatchItems:
 
     # --- progress ---
 
-    def record_progress(self, batch_id: str, tallies: Mapping[int, Tally], at: float) -> bool:
+    def record_progress(
+        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+    ) -> bool:
         if not tallies:
             return self.batch(batch_id) is not None
-        return all(self._count(batch_id, page, chunk, at) for page, chunk in _chunks(tallies))
+        chunks = list(_chunks(tallies))
+        share = spend / len(chunks)
+        return all(self._count(batch_id, page, chunk, at, share) for page, chunk in chunks)
 
-    def _count(self, batch_id: str, page: int, tallies: Mapping[int, Tally], at: float) -> bool:
+    def _count(
+        self, batch_id: str, page: int, tallies: Mapping[int, Tally], at: float, spend: Spend
+    ) -> bool:
         """Count bundles of one page, given by their place in it. False when there is no such
         batch."""
         operation = f"count results of batch {batch_id} in"
@@ -167,7 +174,10 @@ class BatchItems:
             try:
                 self._table.update_together(
                     operation,
-                    [_page_update(page_key, fresh), _counts_update(batch_id, fresh, at, newest)],
+                    [
+                        _page_update(page_key, fresh),
+                        _counts_update(batch_id, fresh, at, newest, spend),
+                    ],
                 )
                 return True
             except TransactionCancelled as failure:
@@ -215,10 +225,13 @@ def _page_update(key: str, fresh: Mapping[int, Tally]) -> Update:
     )
 
 
-def _counts_update(batch_id: str, fresh: Mapping[int, Tally], at: float, newest: bool) -> Update:
+def _counts_update(
+    batch_id: str, fresh: Mapping[int, Tally], at: float, newest: bool, spend: Spend
+) -> Update:
     tally = sum(fresh.values(), start=Tally())
     update = (
-        "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended"
+        "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended,"
+        " #calls :calls, #usd :usd"
         " SET #ttl = :ttl"
     )
     condition = "attribute_exists(#Job_ID)"
@@ -227,12 +240,18 @@ def _counts_update(batch_id: str, fresh: Mapping[int, Tally], at: float, newest:
         ":failed": number(tally.failed),
         ":cancelled": number(tally.cancelled),
         ":ended": number(tally.total),
+        **_spent(spend),
     }
     if newest:
         update += ", #progressed_at = :at"
         condition += " AND (attribute_not_exists(#progressed_at) OR #progressed_at <= :at)"
         values[":at"] = number(at)
     return Update(batch_id, update, condition, values)
+
+
+def _spent(spend: Spend) -> dict[str, Any]:
+    """To a trillionth of a dollar, without exponents, which not every emulator adds up."""
+    return {":calls": {"N": f"{spend.calls:.3f}"}, ":usd": {"N": f"{spend.usd:.12f}"}}
 
 
 # --- the item -------------------------------------------------------------------------------
@@ -255,6 +274,8 @@ def _item(batch: BatchRecord) -> Item:
         "failed": number(batch.tally.failed),
         "cancelled": number(batch.tally.cancelled),
         "ended": number(batch.tally.total),
+        "calls": number(batch.spend.calls),
+        "usd": number(batch.spend.usd),
     }
     if batch.name is not None:
         item["name"] = text(batch.name)
@@ -284,5 +305,6 @@ def _record(item: Item | None) -> BatchRecord | None:
         tally=Tally(
             int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
         ),
+        spend=Spend(read_number(item, "calls"), read_number(item, "usd")),
         **times,
     )

@@ -1,12 +1,11 @@
-"""Clients of AWS: the one place that makes them. Owns retries, time-outs, pool size and the count
-of calls; not what the calls mean. Endpoints, credentials and profiles are boto3's own business
+"""Clients of AWS: the one place that makes them. Owns retries, time-outs and pool size;
+not what the calls mean. Endpoints, credentials and profiles are boto3's own business
 (`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and so on)."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,6 +13,7 @@ from botocore.config import Config
 
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret
@@ -31,27 +31,6 @@ READ_TIMEOUT_S = 10
 LONG_POLL_TIMEOUT_S = 30
 """Of SQS: longer than its long poll of 20 s."""
 MAX_ATTEMPTS = 4
-
-
-class CallCounter:
-    """Counts requests by (service, operation), as they leave: every retry is one more, as on the
-    bill. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: Counter[tuple[str, str]] = Counter()
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        with self._lock:
-            return dict(self._calls)
-
-    def watch(self, client: Any) -> None:
-        client.meta.events.register("before-send", self._on_send)
-
-    def _on_send(self, event_name: str, **_kwargs: Any) -> None:
-        _, service, operation = event_name.split(".", 2)
-        with self._lock:
-            self._calls[service, operation] += 1
 
 
 class Aws:
@@ -77,7 +56,7 @@ class Aws:
         self._session: Any = boto3.session.Session(region_name=settings.region)
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
-        self.calls = CallCounter()
+        self.meter = Meter()
 
     def client(self, service: str) -> Any:
         """The process's client of a service."""
@@ -85,7 +64,7 @@ class Aws:
             client = self._made.get(service)
             if client is None:
                 client = self._made[service] = self._make(service)
-                self.calls.watch(client)
+                self.meter.watch(client)
             return client
 
     def _make(self, service: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
+from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
@@ -165,11 +166,13 @@ class MemoryMonitor:
             )
             return batch
 
-    def part_enqueued(self, batch_id: str, part: int) -> None:
+    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is not None and batch.parts_enqueued <= part:
-                self._batches[batch_id] = replace(batch, parts_enqueued=part + 1)
+                self._batches[batch_id] = replace(
+                    batch, parts_enqueued=part + 1, spend=batch.spend + spend
+                )
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
         with self._lock:
@@ -185,7 +188,9 @@ class MemoryMonitor:
                 batch = self._batches[batch_id] = replace(batch, cancelled_at=at)
             return batch
 
-    def record_progress(self, batch_id: str, tallies: Mapping[int, Tally], at: float) -> bool:
+    def record_progress(
+        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+    ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is None:
@@ -198,6 +203,7 @@ class MemoryMonitor:
                     batch,
                     tally=sum((tallies[number] for number in fresh), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
+                    spend=batch.spend + spend,
                 )
             return True
 

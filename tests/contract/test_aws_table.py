@@ -166,7 +166,7 @@ class TestSession:
             "needs-retry.sqs.ListQueues", lambda attempts, **_: 0.0 if attempts == 1 else None
         )
         aws.client("sqs").list_queues()
-        assert aws.calls.counts() == {
+        assert aws.meter.counts() == {
             ("sqs", "GetQueueUrl"): 1,
             ("sqs", "GetQueueAttributes"): 2,
             ("sqs", "ListQueues"): 2,

@@ -52,7 +52,7 @@ class OnAws:
     def function(self, name):
         """The client of an app in a fresh process that stands for function `name`."""
         services = wiring.connect()
-        self.calls[name] = self._made[-1].calls
+        self.calls[name] = self._made[-1].meter
         return Client(create_app(lambda: services))
 
     def permissions(self, name):

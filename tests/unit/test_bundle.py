@@ -105,6 +105,13 @@ def test_a_bundle_survives_the_wire_and_fits_its_schema():
     validate("task_to_process", text)
 
 
+def test_what_json_allows_and_sqs_refuses_is_escaped():
+    bundle = Bundle("b:0", "a", "b", [Task(0, "note", "\uffff and \ufffe")])
+    text = encode_bundle(bundle)
+    assert not {"\uffff", "\ufffe"} & set(text)
+    assert decode_bundle(text, split) == bundle
+
+
 def test_a_message_of_2014_is_a_bundle_of_one():
     text = '{"clientID": 56783, "jobID": 152, "task": "sleep 8000"}'
     bundle = decode_bundle(text, split)

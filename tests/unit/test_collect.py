@@ -78,8 +78,8 @@ class Failing:
     def __init__(self, monitor, times):
         self._monitor, self.times = monitor, times
 
-    def record_progress(self, batch_id, tallies, at):
-        known = self._monitor.record_progress(batch_id, tallies, at)
+    def record_progress(self, batch_id, tallies, at, spend):
+        known = self._monitor.record_progress(batch_id, tallies, at, spend)
         if self.times:
             self.times -= 1
             raise TransientError("the answer was lost")

@@ -141,6 +141,7 @@ def test_without_a_key_each_submission_is_a_batch_of_its_own():
         (["sleep 1", "nap 1"], "task 1: unknown kind", 1),
         (["sleep 1"] * 999 + ["sleep -1"], "task 999: sleep -1 is negative", 999),
         (["sleep x", "sleep y"], "task 0: ", 0),
+        (["sleep 1", "note " + "x" * 300_000], "task 1: has 300013 bytes of JSON, over", 1),
         (["sleep 1", {"kind": "sleep"}], "task 1: sleep needs a number", 1),
         (["sleep 1"] * (MAX_TASKS + 1), f"over the cap of {MAX_TASKS}", None),
     ],
