@@ -115,7 +115,7 @@ class BatchItems:
             f"record part {part} of batch {batch_id} as enqueued in",
             Update(
                 batch_id,
-                "SET #parts_enqueued = :count, #ttl = :ttl ADD #calls :calls, #usd :usd",
+                "SET #parts_enqueued = :count, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
                 "attribute_exists(#Job_ID) AND #parts_enqueued < :count",
                 {":count": number(part + 1), **_spent(spend)},
             ),
@@ -231,7 +231,7 @@ def _counts_update(
     tally = sum(fresh.values(), start=Tally())
     update = (
         "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended,"
-        " #calls :calls, #usd :usd"
+        " #milli_calls :calls, #pico_usd :usd"
         " SET #ttl = :ttl"
     )
     condition = "attribute_exists(#Job_ID)"
@@ -250,12 +250,17 @@ def _counts_update(
 
 
 def _spent(spend: Spend) -> dict[str, Any]:
-    """To a trillionth of a dollar, without exponents, which not every emulator adds up."""
-    return {":calls": {"N": f"{spend.calls:.3f}"}, ":usd": {"N": f"{spend.usd:.12f}"}}
+    """In whole thousandths of a call and trillionths of a dollar: integers add up everywhere."""
+    return {
+        ":calls": number(round(spend.calls * _CALL_PARTS)),
+        ":usd": number(round(spend.usd * _USD_PARTS)),
+    }
 
 
 # --- the item -------------------------------------------------------------------------------
 
+_CALL_PARTS = 10**3
+_USD_PARTS = 10**12
 _TIMES = ("started_at", "progressed_at", "cancelled_at")
 
 
@@ -274,8 +279,8 @@ def _item(batch: BatchRecord) -> Item:
         "failed": number(batch.tally.failed),
         "cancelled": number(batch.tally.cancelled),
         "ended": number(batch.tally.total),
-        "calls": number(batch.spend.calls),
-        "usd": number(batch.spend.usd),
+        "milli_calls": number(round(batch.spend.calls * _CALL_PARTS)),
+        "pico_usd": number(round(batch.spend.usd * _USD_PARTS)),
     }
     if batch.name is not None:
         item["name"] = text(batch.name)
@@ -305,6 +310,9 @@ def _record(item: Item | None) -> BatchRecord | None:
         tally=Tally(
             int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
         ),
-        spend=Spend(read_number(item, "calls"), read_number(item, "usd")),
+        spend=Spend(
+            read_number(item, "milli_calls") / _CALL_PARTS,
+            read_number(item, "pico_usd") / _USD_PARTS,
+        ),
         **times,
     )

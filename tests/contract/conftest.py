@@ -73,7 +73,7 @@ def create_stack(stage: str, bucket: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws_account() -> Iterator[None]:
     """An account of its own, whatever the environment names."""
     endpoint = os.environ.get("CONTRACT_ENDPOINT_URL")
@@ -105,7 +105,7 @@ def _serialise_moto(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(botocore_stubber.BotocoreStubber, "__call__", answer_alone)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws_stack(aws_account: None) -> Aws:
     stage = f"t{int(time.time()) % 1_000_000}"
     bucket = f"taskfleet-{stage}"

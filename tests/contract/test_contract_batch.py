@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord
+from taskfleet.bill import Spend
 from taskfleet.bundle import Plan, Tally
 
 ID = "0123456789abcdefghjkmnpqrs"
@@ -25,6 +26,7 @@ def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
         part_hashes=["hash 0"],
         closed=True,
         plan=Plan({"movie": 12.5}, 64),
+        spend=Spend(2.5, 0.00000125),
     )
     return replace(batch, **changes)
 
@@ -203,6 +205,16 @@ class TestProgress:
         batch = world.monitor.batch(ID)
         assert batch.tally == Tally(1, 2, 3)
         assert batch.progressed_at == 1_700_000_002.0
+
+    def test_adds_up_what_was_spent(self, world):
+        world.monitor.create_batch(new_batch(spend=Spend()))
+        world.monitor.part_enqueued(ID, 0, Spend(3, 0.0000012))
+        world.monitor.part_enqueued(ID, 0, Spend(3, 0.0000012))  # again
+        world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0, Spend(2.5, 0.0000008))
+        world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0, Spend(9, 1.0))  # again
+        spend = world.monitor.batch(ID).spend
+        assert spend.calls == pytest.approx(5.5)
+        assert spend.usd == pytest.approx(0.000002)
 
     def test_of_a_batch_that_is_not_there_is_refused_without_a_trace(self, world):
         assert not world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
