@@ -53,9 +53,9 @@ def workloads() -> list[Workload]:
     notes: list[Any] = [f"wordcount {NOTES[i % 3]}" for i in range(75)]
     wrong = [{"kind": "wordcount", "params": number} for number in range(25)]
     return [
-        Workload("80 x sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / THREADS),
-        Workload("10,000 x sleep 0", ["sleep 0"] * 10_000),
-        Workload("100 x wordcount, 25 of them wrong", notes + wrong),
+        Workload("sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / THREADS),
+        Workload("sleep 0", ["sleep 0"] * 10_000),
+        Workload("wordcount", notes + wrong),
     ]
 
 
@@ -71,19 +71,22 @@ def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], N
 
 def table(outcomes: list[Outcome]) -> Table:
     made = Table(title=f"One worker of {THREADS} threads, over HTTP, queue and table")
-    made.add_column("workload")
-    for column in ("tasks", "succeeded", "failed", "seconds", "tasks/s", "efficiency"):
-        made.add_column(column, justify="right")
+    made.add_column("workload", no_wrap=True)
+    for column in ("tasks", "failed", "seconds", "tasks/s", "efficiency"):
+        made.add_column(column, justify="right", no_wrap=True)
+    made.add_column("AWS calls\na task", justify="right")
+    made.add_column("$ a million\ntasks", justify="right")
     for outcome in outcomes:
         batch, ideal_s = outcome.batch, outcome.workload.ideal_s
         made.add_row(
             outcome.workload.name,
             f"{batch.total:,}",
-            f"{batch.succeeded:,}",
             f"{batch.failed:,}",
             f"{outcome.seconds:.2f}",
             f"{batch.total / outcome.seconds:,.0f}",
             "-" if ideal_s is None else f"{ideal_s / outcome.seconds:.3f}",
+            f"{batch.aws_calls / batch.total:.3f}",
+            f"{batch.cost_usd / batch.total * 1e6:.3f}",
         )
     return made
 
@@ -143,7 +146,7 @@ def main() -> None:
 @contextmanager
 def _bar(console: Console, workload: Workload) -> Iterator[Callable[[BatchView], None]]:
     columns = (
-        TextColumn("{task.description:36}"),
+        TextColumn("{task.description:12}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
