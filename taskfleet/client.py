@@ -60,6 +60,7 @@ OUTAGE_S = 60.0
 _FASTEST_POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
 _POLLS_A_WAIT = 20
+"""A batch that changes all the time is looked at so often over the time that it takes."""
 _BATCH_ID = re.compile(r"[0-9A-Za-z_-]+")
 
 
@@ -176,9 +177,7 @@ class Client:
             left_s = LONG_POLL_S if timeout_s is None else began + timeout_s - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
-            # A busy batch changes all the time: look often at first, later less so.
-            pace_s = min(max(_FASTEST_POLL_S, (now - began) / _POLLS_A_WAIT), _SLOWEST_POLL_S)
-            self._clock.sleep(max(0.0, min(polled + pace_s - now, left_s)))
+            self._clock.sleep(max(0.0, min(polled + _pace_s(now - began, batch) - now, left_s)))
             polled = self._clock.now()
             batch = self._patient_status(batch_id, min(LONG_POLL_S, left_s))
 
@@ -219,6 +218,15 @@ class Client:
     def health(self) -> dict[str, Any]:
         """`{"status": "ok", "version": ...}`; needs no token."""
         return self._http.call("GET", "/health", dict[str, Any])
+
+
+def _pace_s(elapsed_s: float, batch: BatchView) -> float:
+    """Between two looks: often at first, later less so, and often again near the end, so that it
+    is not seen late."""
+    pace_s = elapsed_s / _POLLS_A_WAIT
+    if batch.eta_s is not None:
+        pace_s = min(pace_s, batch.eta_s / 2)
+    return min(max(_FASTEST_POLL_S, pace_s), _SLOWEST_POLL_S)
 
 
 def _path(batch_id: str) -> str:

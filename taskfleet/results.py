@@ -28,6 +28,8 @@ WAIT_MAX_S = 25.0
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
 _WAIT_SLOWEST_POLL_S = 1.0
+_WAIT_POLL_GROWTH = 1.2
+"""A change is seen at most about a sixth of the time later than it took to come."""
 
 
 class BatchView(msgspec.Struct, frozen=True):
@@ -121,7 +123,7 @@ class Results:
         poll_s = _WAIT_FIRST_POLL_S
         while now < deadline and not batch.finished and _visible_state(batch) == before:
             self._clock.sleep(min(poll_s, deadline - now))
-            poll_s = min(poll_s * 1.5, _WAIT_SLOWEST_POLL_S)
+            poll_s = min(poll_s * _WAIT_POLL_GROWTH, _WAIT_SLOWEST_POLL_S)
             batch = self._own(batch_id, client_id)
             now = self._clock.now()
         return view(batch, now)
