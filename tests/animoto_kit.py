@@ -212,8 +212,22 @@ def frames(path: Path | str, fps: int) -> np.ndarray[Any, Any]:
     size = video(path)
     width, height = size["width"], size["height"]
     done = subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-vf", f"fps={fps}"]
-        + ["-f", "rawvideo", "-pix_fmt", "gray", "-color_range", "tv", "-"],
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-i",
+            str(path),
+            "-vf",
+            f"fps={fps}",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "gray",
+            "-color_range",
+            "tv",
+            "-",
+        ],
         check=True,
         capture_output=True,
         timeout=100,
