@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help dev test check demo up bench clean
+.PHONY: help dev test check demo up bench machine deploy destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -29,6 +29,8 @@ check: $(STAMP) ## Lint, format, types, import rules, stack definition
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint infra/stack.yaml
+	$(BIN)/shellcheck infra/machine/*.sh
+	$(BIN)/bandit -q -c pyproject.toml -r app.py taskfleet chalice_app ec2_worker animoto infra localcloud
 
 demo: $(STAMP) ## Run the workloads of 2014 on a local cloud of their own, then stop it
 	@$(BIN)/python -m localcloud.demo
@@ -38,6 +40,16 @@ up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="
 
 bench: $(STAMP) ## Measure (nothing to measure with yet)
 	@echo "make: there are no benchmarks yet" >&2; exit 2
+
+machine: $(STAMP) ## Boot a worker's machine in a container (needs root, debootstrap, systemd-nspawn)
+	$(BIN)/pytest -m machine $(ARGS)
+
+STAGE ?= dev
+deploy: $(STAMP) ## Bring STAGE=dev to AWS, or up to date (ARGS="--set AlarmEmail=you@example.com")
+	@$(BIN)/python -m infra.deploy up --stage $(STAGE) $(ARGS)
+
+destroy: $(STAMP) ## Delete STAGE=dev from AWS with all its data, after asking
+	@$(BIN)/python -m infra.deploy destroy --stage $(STAGE) $(ARGS)
 
 clean: ## Remove what was made: .venv, caches, the local cloud's folder
 	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

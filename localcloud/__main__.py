@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 import click
 
+from infra.stack import StackFailed
 from localcloud import cloud, environment
 from localcloud.options import OptionFault, Options
-from localcloud.stack import StackFailed
 from localcloud.supervisor import PartFailed
 from taskfleet.errors import SettingsError
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import boto3
 
-from localcloud import emulator, environment, stack
+from infra import stack
+from localcloud import emulator, environment
 from localcloud.options import ROOT, OptionFault, Options, kinds, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
 from taskfleet import settings, token
@@ -84,9 +85,8 @@ def _start(
         aws_access_key_id=cloud["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=cloud["AWS_SECRET_ACCESS_KEY"],
     )
-    template = (ROOT / "infra" / "stack.yaml").read_text()
     parameters = {"Stage": conf.stage, "BucketName": environment.BUCKET}
-    stack.bring_up(cloudformation, f"taskfleet-{conf.stage}", template, parameters)
+    stack.bring_up(cloudformation, stack.name_of(conf.stage), parameters)
     programs = [*_programs(options, conf, {**inherited, **cloud})]
     for part in programs:
         supervisor.start(part)

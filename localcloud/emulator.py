@@ -1,6 +1,6 @@
 """The AWS emulators: how each is started and how it shows that it serves. ministack plays SQS,
 DynamoDB, S3, SSM and CloudFormation; moto plays EC2, which ministack does not. Owns their
-commands and their settings, none of the resources in them (`localcloud.stack`)."""
+commands and their settings, none of the resources in them (`infra/stack.yaml`)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+#!/bin/bash
+# Makes the machine it runs on a worker: Amazon Linux 2023 or Debian 12, as root. It lies in the
+# worker's unpacked software; /etc/taskfleet/worker.env holds the settings. May run again.
+#
+#   setup.sh            install and start the worker
+#   setup.sh --install  install only, for an image
+set -euo pipefail
+software=$(cd "$(dirname "$0")/../.." && pwd)
+
+install_packages() {
+    if command -v dnf >/dev/null; then
+        dnf install -qy "$@"
+    else
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    fi
+}
+
+command -v python3.11 >/dev/null || install_packages python3.11
+if command -v dnf >/dev/null && ! [ -d /opt/aws/amazon-cloudwatch-agent ]; then
+    install_packages amazon-cloudwatch-agent
+fi
+id taskfleet >/dev/null 2>&1 ||
+    useradd --system --user-group --no-create-home --shell /usr/sbin/nologin taskfleet
+ln -sfn "$software" /opt/taskfleet/current
+mkdir -p /etc/taskfleet
+install -m 644 "$software"/infra/machine/aws-config /etc/taskfleet/aws-config
+install -m 644 "$software"/infra/machine/*.service /etc/systemd/system/
+systemctl daemon-reload
+[ "${1:-}" = --install ] && exit
+
+# Debian's packages hold no agent for logs: they stay in the journal there, unless the image has it.
+agent=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
+if [ -x $agent ]; then
+    stage=$(sed -n 's/^TASKFLEET_STAGE=//p' /etc/taskfleet/worker.env)
+    sed "s/STAGE/$stage/" "$software"/infra/machine/logs.json >/etc/taskfleet/logs.json
+    systemctl enable --now taskfleet-journal.service
+    $agent -a fetch-config -m ec2 -s -c file:/etc/taskfleet/logs.json
+fi
+systemctl enable --now taskfleet-worker.service
+shutdown -c # the worker ends the machine from here on

@@ -1,0 +1,258 @@
+"""`make deploy` and `make destroy` for real: CloudFormation, Chalice, Lambda in processes of its
+own, API Gateway, the queue's mapping and the schedule, all as ministack plays them. What stock
+ministack lacks for Chalice is in `ministack_shim.py`. One story, told in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.config import Config
+
+from taskfleet import token
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_worker", "infra")
+FILES = ("app.py", "requirements.txt", "pyproject.toml")
+REGION = "us-east-1"
+
+
+@dataclass
+class Account:
+    """An AWS account in ministack, and a checkout that is deployed to it."""
+
+    project: Path
+    endpoint: str
+    environ: dict[str, str]
+    url: str = ""
+    token: str = ""
+    said: list[str] = field(default_factory=list)
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(proxies={}),
+        )
+
+    def infra(self, *arguments: str) -> str:
+        """What a command prints; its notes are kept in `said`."""
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.deploy", *arguments],
+            cwd=self.project,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        self.said.append(done.stderr)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def up(self, *arguments: str) -> None:
+        told = dict(re.findall(r"^export (\w+)=(\S+)$", self.infra("up", *arguments), re.M))
+        found = re.fullmatch(
+            rf"https://(\w+)\.execute-api\.{REGION}\.amazonaws\.com/(\w+)", told["TASKFLEET_URL"]
+        )
+        assert found is not None, told
+        self.url = f"{self.endpoint}/_aws/execute-api/{found[1]}/{found[2]}"
+        self.token = told["TASKFLEET_TOKEN"]
+
+    def call(self, method: str, path: str, bearer: str | None = None, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {bearer or self.token}"}
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
+
+    def logged(self, function: str, pattern: str) -> bool:
+        logs = self.client("logs")
+        try:
+            events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            return False
+        return any(pattern in event["message"] for event in events)
+
+    def left(self) -> dict[str, list[Any]]:
+        """Everything that a deployment makes, by service; nothing of what is always there."""
+        found = {
+            "functions": self.client("lambda").list_functions()["Functions"],
+            "mappings": self.client("lambda").list_event_source_mappings()["EventSourceMappings"],
+            "apis": self.client("apigateway").get_rest_apis()["items"],
+            "rules": self.client("events").list_rules()["Rules"],
+            "queues": self.client("sqs").list_queues().get("QueueUrls", []),
+            "tables": self.client("dynamodb").list_tables()["TableNames"],
+            "buckets": self.client("s3").list_buckets()["Buckets"],
+            "roles": self.client("iam").list_roles()["Roles"],
+            "profiles": self.client("iam").list_instance_profiles()["InstanceProfiles"],
+            "templates": self.client("ec2").describe_launch_templates()["LaunchTemplates"],
+            "logs": self.client("logs").describe_log_groups()["logGroups"],
+            "parameters": self.client("ssm").describe_parameters()["Parameters"],
+            "dashboards": self.client("cloudwatch").list_dashboards()["DashboardEntries"],
+        }
+        return {service: things for service, things in found.items() if things}
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in COPIED:
+        ignored = shutil.ignore_patterns("__pycache__", "deployed", "deployments", "stages")
+        shutil.copytree(ROOT / name, project / name, symlinks=True, ignore=ignored)
+    for name in FILES:
+        shutil.copy(ROOT / name, project / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "TASKFLEET_"))}
+    environ = {
+        **kept,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": "",
+    }
+    ministack = {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "LOG_LEVEL": "WARNING",
+        "STATE_DIR": str(tmp_path / "state"),
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "DOCKER_HOST": f"unix://{tmp_path}/no-docker.sock",
+    }
+    with (tmp_path / "ministack.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("ministack_shim.py"))],
+            env={**environ, **ministack},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: answers(f"{endpoint}/_ministack/ready"), 30, "ministack serves")
+        yield Account(project, endpoint, environ)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture
+def start_worker(account: Account) -> Iterator[Callable[[], None]]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        bucket = account.client("s3").list_buckets()["Buckets"][0]["Name"]
+        environ = {**account.environ, "TASKFLEET_BUCKET": bucket, "TASKFLEET_RECEIVE_WAIT_S": "1"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "ec2_worker/run.py", "--threads", "4"],
+                cwd=account.project,
+                env=environ,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(30)
+
+
+def test_from_nothing_to_a_batch_and_back_to_nothing(
+    account: Account, start_worker: Callable[[], None]
+) -> None:
+    before = account.left()
+    account.up("--set", "Architecture=x86_64")  # the one whose image ministack knows
+    deployed_at = time.monotonic()
+    mapping = account.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+    assert [m["FunctionResponseTypes"] for m in mapping] == [["ReportBatchItemFailures"]]
+
+    # Who has no token of ours gets nowhere.
+    forged = token.make("of another secret, as long as it takes", "me", 600, time.time())
+    expired = expired_token(account)
+    for bearer in ("nonsense", forged, expired):
+        assert account.call("GET", "/batches", bearer).status_code == 403
+    assert requests.get(f"{account.url}/batches", timeout=30).status_code == 401
+    assert requests.get(f"{account.url}/health", timeout=30).status_code == 200
+
+    # A batch through API Gateway, SQS, a worker, the table and the queue's function.
+    tasks = [f"sleep {n}" for n in range(50)]
+    answer = account.call("POST", "/batches", json={"tasks": tasks})
+    assert answer.status_code == 202, answer.text
+    batch_id = answer.json()["batch_id"]
+    start_worker()
+    wait_for(
+        lambda: account.call("GET", f"/batches/{batch_id}").json()["status"] == "DONE",
+        60,
+        "the batch is done",
+    )
+    results = account.call("GET", f"/batches/{batch_id}/results").json()["results"]
+    assert [row["task"] for row in results] == tasks
+    assert {row["status"] for row in results} == {"SUCCEEDED"}
+
+    # Deployed again, with other code and a setting: the same API, the same tokens.
+    source = account.project / "taskfleet" / "__init__.py"
+    source.write_text(re.sub(r'__version__ = ".*"', '__version__ = "9.9.9"', source.read_text()))
+    url, bearer = account.url, account.token
+    account.up("--set", "TASKFLEET_LOG_LEVEL=debug")
+    assert account.url == url
+    assert requests.get(f"{url}/health", timeout=30).json()["version"] == "9.9.9"
+    assert account.call("GET", f"/batches/{batch_id}", bearer).json()["status"] == "DONE"
+    functions = account.client("lambda").list_functions()["Functions"]
+    levels = {f["Environment"]["Variables"]["TASKFLEET_LOG_LEVEL"] for f in functions}
+    assert levels == {"debug"}
+
+    # The schedule has fired by itself, and logs are kept.
+    left_s = 75 - (time.monotonic() - deployed_at)
+    wait_for(
+        lambda: account.logged("taskfleet-dev-tick", "queue_depth"), max(5.0, left_s), "a tick"
+    )
+
+    account.infra("destroy", "--yes")
+    assert account.left() == before
+
+
+def expired_token(account: Account) -> str:
+    parameter = account.client("ssm").get_parameter(
+        Name="/taskfleet/dev/token-secret", WithDecryption=True
+    )["Parameter"]
+    assert parameter["Type"] == "SecureString"
+    return token.make(parameter["Value"], "me", 60, time.time() - 3600)

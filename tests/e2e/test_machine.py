@@ -1,0 +1,248 @@
+"""A worker's machine for real: Debian in a container with a systemd of its own, brought up by the
+user data that the stack gives to EC2, against a local cloud. Slow (some two minutes; debootstrap's
+part is kept for the next run), needs root, debootstrap and systemd-nspawn, and puts the metadata
+service's address on the loopback device while it runs: hence only when asked for,
+
+    make machine
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import software
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(600)]
+
+IMDS = "169.254.169.254"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "taskfleet"
+PROBE = '''
+"""A kind that tells what a task can reach, and as whom it runs."""
+import os, pwd, socket
+from taskfleet.registry import task_kind
+
+@task_kind("probe")
+def run(params, context):
+    try:
+        socket.create_connection((params["host"], params["port"]), timeout=3).close()
+        reached = True
+    except OSError:
+        reached = False
+    return {"reached": reached, "user": pwd.getpwuid(os.getuid()).pw_name}
+'''
+BOOT = """
+[Unit]
+Wants=network-online.target
+After=network-online.target
+[Service]
+Type=oneshot
+ExecStart=/root/user_data
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class FakeImds(http.server.BaseHTTPRequestHandler):
+    """IMDSv2: nothing without a token. `notice` is a spot notice, once set."""
+
+    notice: str | None = None
+    refused = 0
+
+    def do_PUT(self) -> None:
+        self._answer(200, "a-token")
+
+    def do_GET(self) -> None:
+        if self.headers.get("X-aws-ec2-metadata-token") != "a-token":
+            FakeImds.refused += 1
+            return self._answer(401, "")
+        role = "/latest/meta-data/iam/security-credentials/"
+        keys = {"AccessKeyId": "machine", "SecretAccessKey": "secret", "Token": "token"}
+        found = {
+            role: "worker",
+            role + "worker": json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}),
+        }
+        if FakeImds.notice:
+            found["/latest/meta-data/spot/instance-action"] = FakeImds.notice
+        return self._answer(200 if self.path in found else 404, found.get(self.path, ""))
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def imds() -> Iterator[None]:
+    address = f"{IMDS}/32"
+    subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+    try:
+        with http.server.ThreadingHTTPServer((IMDS, 80), FakeImds) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield
+            server.shutdown()
+            thread.join()
+    finally:
+        FakeImds.notice = None
+        subprocess.run(["ip", "address", "del", address, "dev", "lo"], check=True)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A fresh Debian 12, as an image has it: Python is among it, the AWS command line is not."""
+    base = CACHE / "debian-12"
+    if not base.exists():
+        draft = base.with_name("debian-12.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        packages = "systemd,systemd-sysv,dbus,ca-certificates,python3"
+        command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm"]
+        subprocess.run([*command, draft], check=True, stdout=subprocess.DEVNULL)
+        draft.rename(base)
+    fresh = tmp_path / "root"
+    subprocess.run(["cp", "-a", "--reflink=auto", base, fresh], check=True)
+    shutil.copy("/etc/resolv.conf", fresh / "etc/resolv.conf")
+    for name in ("sources.list", "sources.list.d", "apt.conf.d"):  # this machine's mirror and proxy
+        given, there = Path("/etc/apt", name), fresh / "etc/apt" / name
+        if given.is_dir():
+            shutil.copytree(given, there, dirs_exist_ok=True)
+        elif given.exists():
+            shutil.copy(given, there)
+    return fresh
+
+
+class Machine:
+    """The container; it ends when its systemd powers off."""
+
+    def __init__(self, root: Path, log: Path) -> None:
+        self.log = log
+        nspawn = f"systemd-nspawn --quiet --directory={root} --register=no --keep-unit --boot"
+        # systemd's firewall of units is a BPF program, which containers may not load by themselves.
+        nspawn += " --system-call-filter=bpf --capability=CAP_BPF,CAP_NET_ADMIN"
+        # It needs the unified hierarchy, too, whatever this machine has.
+        own_cgroups = "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup"
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                ["unshare", "-m", "sh", "-c", f"{own_cgroups}; exec {nspawn} --console=read-only"],
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_off(self, timeout_s: float) -> None:
+        self.process.wait(timeout_s)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.5)
+
+
+def journal(root: Path) -> str:
+    command = ["journalctl", "--directory", str(root / "var/log/journal"), "--no-pager"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
+    start_cloud: Callable[..., Any], root: Path, imds: None, tmp_path: Path
+) -> None:
+    (tmp_path / "probe_kind.py").write_text(PROBE)
+    cloud = start_cloud(
+        tmp_path / "cloud", "--workers", "0", "--kinds", "probe_kind", PYTHONPATH=str(tmp_path)
+    )
+    archive = software.build("x86_64", include=[tmp_path / "probe_kind.py"])
+    sha256 = software.sha256(archive)
+    bucket = cloud.environ["TASKFLEET_BUCKET"]
+    cloud.client("s3").put_object(Bucket=bucket, Key=f"worker/{sha256}.tar.gz", Body=archive)
+    (root / "root/user_data").write_text(launch_user_data(cloud, bucket, sha256))
+    (root / "root/user_data").chmod(0o755)
+    (root / "etc/systemd/system/boot.service").write_text(BOOT)
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    (wants / "boot.service").symlink_to("/etc/systemd/system/boot.service")
+    (root / "var/log/journal").mkdir(exist_ok=True)
+
+    machine = Machine(root, tmp_path / "console.log")
+    try:
+        host, _, port = cloud.environ["AWS_ENDPOINT_URL"].removeprefix("http://").partition(":")
+        probes = [
+            {"kind": "probe", "params": {"host": IMDS, "port": 80}},
+            {"kind": "probe", "params": {"host": host, "port": int(port)}},
+            "sleep 10",
+        ]
+        path = cloud.api("POST", "/batches", json={"tasks": probes}).json()["url"]
+        path = path.removeprefix(cloud.url)
+        wait_for(
+            lambda: cloud.api("GET", path).json()["status"] == "DONE", 240, "the batch is done"
+        )
+        rows = cloud.api("GET", f"{path}/results").json()["results"]
+        assert rows[0]["result"] == {"reached": False, "user": "taskfleet"}
+        assert rows[1]["result"] == {"reached": True, "user": "taskfleet"}
+        assert rows[2]["status"] == "SUCCEEDED"
+        assert FakeImds.refused == 0
+
+        # A spot notice: what runs is given back, the machine ends.
+        second = cloud.api("POST", "/batches", json={"tasks": ["sleep 600000"]}).json()["url"]
+        second = second.removeprefix(cloud.url)
+        wait_for(lambda: cloud.api("GET", second).json()["status"] == "RUNNING", 30, "it runs")
+        FakeImds.notice = '{"action": "terminate", "time": "2099-01-01T00:00:00Z"}'
+        machine.wait_off(60)
+        assert cloud.api("GET", second).json()["status"] != "DONE"
+        assert "draining the worker" in journal(root)
+    finally:
+        machine.end()
+        (tmp_path / "journal.log").write_text(journal(root))
+        print((tmp_path / "journal.log").read_text()[-6000:])
+
+
+def launch_user_data(cloud: Any, bucket: str, sha256: str) -> str:
+    """What EC2 would hand to a machine that is launched now."""
+    cloudformation = cloud.client("cloudformation")
+    parameters = {
+        "BucketName": bucket,
+        "WorkerSha256": sha256,
+        "ImageId": "ami-12345678",
+        "Kinds": "probe_kind",
+        "IdleSeconds": "60",
+        "WorkerSettings": f"AWS_ENDPOINT_URL={cloud.environ['AWS_ENDPOINT_URL']} "
+        "TASKFLEET_DRAIN_TIMEOUT_S=5",
+    }
+    cloudformation.update_stack(
+        StackName="taskfleet-dev",
+        TemplateBody=(software.ROOT / "infra" / "stack.yaml").read_text(),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ],
+    )
+    cloudformation.get_waiter("stack_update_complete").wait(
+        StackName="taskfleet-dev", WaiterConfig={"Delay": 1}
+    )
+    versions = cloud.client("ec2").describe_launch_template_versions(
+        LaunchTemplateName="taskfleet-dev", Versions=["$Latest"]
+    )
+    data = versions["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    return base64.b64decode(data["UserData"]).decode()
