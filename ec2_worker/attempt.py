@@ -18,8 +18,8 @@ import random
 from collections.abc import Mapping
 
 from ec2_worker.batchwatch import BatchWatch
+from ec2_worker.holding import Holding
 from ec2_worker.outbox import Letter, Outbox
-from ec2_worker.workload import Holding
 from taskfleet.bundle import Bundle, Response, decode_bundle
 from taskfleet.errors import InvalidTask, LeaseLost, TransientError, Undecodable, UnknownKind
 from taskfleet.lease import ClaimOutcome, held_delay_s

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ec2_worker.workload import CHUNK_S, Chunk, Holding
+from ec2_worker.holding import Holding
+from ec2_worker.workload import CHUNK_S, Chunk
 from taskfleet.errors import PermanentError, TaskStopped
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from ec2_worker.attempt import Attempt
 from ec2_worker.batchwatch import FRESH_S, BatchWatch
-from ec2_worker.workload import Holding, Workload
+from ec2_worker.holding import Holding
+from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, TaskQueue

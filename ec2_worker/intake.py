@@ -10,7 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 from ec2_worker.attempt import Attempt
-from ec2_worker.workload import Holding, Workload
+from ec2_worker.holding import Holding
+from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, Message, TaskQueue

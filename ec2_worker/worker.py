@@ -16,9 +16,10 @@ from ec2_worker.attempt import Attempt
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.execute import Executor
 from ec2_worker.heartbeat import Heartbeat
+from ec2_worker.holding import Holding
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
-from ec2_worker.workload import Holding, Workload
+from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError
 from taskfleet.log import fields

@@ -4,7 +4,8 @@ import pytest
 from support import Cloud
 
 from ec2_worker.execute import RESULT_MAX_BYTES, Executor, describe
-from ec2_worker.workload import Chunk, Holding
+from ec2_worker.holding import Holding
+from ec2_worker.workload import Chunk
 from taskfleet.bundle import Bundle
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
 from taskfleet.lease import Lease

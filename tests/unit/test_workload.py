@@ -2,7 +2,8 @@ import threading
 
 import pytest
 
-from ec2_worker.workload import OVERSTAY_S, Holding, Workload
+from ec2_worker.holding import Holding
+from ec2_worker.workload import OVERSTAY_S, Workload
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
 from taskfleet.memory import ManualClock
