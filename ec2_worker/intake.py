@@ -25,8 +25,8 @@ REFUSED_S = (0.5, 1.5)
 
 
 class Intake:
-    """`poll` is one round; `run` polls until `ended`. Claims run on `pool`, in parallel, so that
-    ten of them cost one round trip."""
+    """`poll` is one round; `run` polls until `ended`, and calls `on_empty` between polls when one
+    brought nothing. Claims run on `pool`, in parallel, so that ten of them cost one round trip."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Intake:
         lease_s: float,
         wait_s: float,
         settle: Callable[[Holding], None],
+        on_empty: Callable[[], None] = lambda: None,
     ) -> None:
         self._workload = workload
         self._attempt = attempt
@@ -50,6 +51,7 @@ class Intake:
         self._lease_s = lease_s
         self._wait_s = wait_s
         self._settle = settle
+        self._on_empty = on_empty
         self.last_work_at = clock.now()
         """When a poll last brought something."""
 
@@ -65,7 +67,9 @@ class Intake:
                 )
                 ended.wait(factor * self._rng.uniform(*TROUBLE_S))
                 continue
-            if taken is False:
+            if taken is None:
+                self._on_empty()
+            elif not taken:
                 ended.wait(self._rng.uniform(*REFUSED_S))
 
     def poll(self, ended: threading.Event) -> bool | None:

@@ -76,7 +76,6 @@ class Worker:
         self._drain_asked = threading.Event()
         self._ended = threading.Event()
         self._crashed = False
-        self._busy_at = ports.clock.now()
         limits, unavailable = _abilities(registry)
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="steps")
         self._workload = Workload(
@@ -108,8 +107,9 @@ class Worker:
             rng,
             self._pool,
             lease_s=settings.lease_s,
-            wait_s=settings.receive_wait_s,
+            wait_s=min(settings.receive_wait_s, exit_when_idle_s or settings.receive_wait_s),
             settle=self._settle_soon,
+            on_empty=self._leave_if_idle,
         )
         self._heartbeat = Heartbeat(
             self._workload,
@@ -133,10 +133,7 @@ class Worker:
         intake = self._start("intake", lambda: self._intake.run(self._drain_asked))
         self._start("heartbeat", lambda: self._heartbeat.run(self._ended))
         outbox = self._start("outbox", self._outbox.run)
-        while not self._drain_asked.wait(0.1):
-            if self._idle_for_too_long():
-                _log.info("nothing to do", extra=fields("worker_idle", worker_id=self.worker_id))
-                self.drain()
+        self._drain_asked.wait()
         self._finish_or_release(intake)
         self._outbox.close()
         outbox.join(GRACE_S)
@@ -214,13 +211,15 @@ class Worker:
 
     # --- the end -----------------------------------------------------------------------------
 
-    def _idle_for_too_long(self) -> bool:
-        if self._exit_when_idle_s is None:
-            return False
-        now = self._clock.now()
-        if self._workload.in_hand():
-            self._busy_at = now
-        return now - max(self._busy_at, self._intake.last_work_at) >= self._exit_when_idle_s
+    def _leave_if_idle(self) -> None:
+        """Between two polls, so that none is under way that could bring a message to nobody."""
+        idle_since = self._workload.idle_since()
+        if self._exit_when_idle_s is None or idle_since is None:
+            return
+        idle_s = self._clock.now() - max(idle_since, self._intake.last_work_at)
+        if idle_s >= self._exit_when_idle_s:
+            _log.info("nothing to do", extra=fields("worker_idle", worker_id=self.worker_id))
+            self.drain()
 
     def _finish_or_release(self, intake: threading.Thread) -> None:
         for holding in self._workload.stop_starting():

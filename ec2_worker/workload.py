@@ -65,6 +65,7 @@ class Workload:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._emptied_at = self.now()
 
     # --- the slots' side ---------------------------------------------------------------------
 
@@ -233,6 +234,7 @@ class Workload:
         with self._lock:
             if self._holdings.get(holding.bundle.job_id) is holding:
                 del self._holdings[holding.bundle.job_id]
+                self._emptied_at = self.now()
             self._room.notify_all()
 
     def lose(self, holding: Holding) -> None:
@@ -285,10 +287,10 @@ class Workload:
                 holding.settling = True
             return left
 
-    def in_hand(self) -> bool:
-        """Whether anything is in hand or on its way here."""
+    def idle_since(self) -> float | None:
+        """When the last bundle left the hand; None while there is one."""
         with self._lock:
-            return bool(self._holdings)
+            return None if self._holdings else self._emptied_at
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Whether nothing is in hand any more within the time."""
