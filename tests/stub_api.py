@@ -24,6 +24,8 @@ BATCH = {
     "created_at": "2026-11-22T12:00:00.000Z",
     "finished_at": None,
     "eta_s": None,
+    "aws_calls": 0,
+    "cost_usd": 0.0,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {
