@@ -61,12 +61,14 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class KindLoad(msgspec.Struct, frozen=True):
-    """Tasks of one kind. `mean_s`: learned or known seconds of one; None when nobody knows."""
+    """Tasks of one kind. `mean_s`: learned or known seconds of one; None when nobody knows.
+    `slots_each`: more than 1 for a kind of which a machine runs fewer than it has slots."""
 
     kind: str
     waiting: float
     running: float
     mean_s: float | None = None
+    slots_each: float = 1.0
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -95,6 +97,7 @@ class Observation(msgspec.Struct, frozen=True):
     trickling: some tasks arrive all the time, so that no worker may ever be idle for long.
     boot_s: from launch to first beat, learned. idle_s: after which an idle worker ends itself.
     surplus_s: for how long there have been more machines than wanted.
+    static_slots: of workers that are no machine of the fleet.
     """
 
     loads: Sequence[KindLoad]
@@ -105,6 +108,7 @@ class Observation(msgspec.Struct, frozen=True):
     boot_s: float = DEFAULT_BOOT_S
     idle_s: float = 45.0
     surplus_s: float = 0.0
+    static_slots: int = 0
 
     @property
     def waiting(self) -> float:
@@ -184,22 +188,32 @@ def by_work(seen: Observation) -> tuple[int, str]:
     to_start = in_hand = 0.0
     for load in seen.loads:
         mean_s = ASSUMED_TASK_S if load.mean_s is None else load.mean_s
-        share = min(1.0, mean_s / target_s)
+        share = min(1.0, mean_s / target_s) * load.slots_each
         to_start += load.waiting * share
         in_hand += load.running * share
     # Long tasks that run are themselves the steady stream: not counted twice.
     slots = to_start + max(in_hand, STREAM_MARGIN * seen.arriving)
-    wanted = math.ceil(slots / seen.limits.slots - 1e-9)
+    wanted = max(0, math.ceil((slots - seen.static_slots) / seen.limits.slots - 1e-9))
+    least = 0 if seen.static_slots else 1
     if seen.waiting + seen.running <= 0:
         why = "nothing waits and nothing runs"
-        return (max(wanted, 1), why + ", but tasks go on arriving") if seen.trickling else (0, why)
-    wanted = max(wanted, 1)
+        return (
+            (max(wanted, least), why + ", but tasks go on arriving")
+            if seen.trickling
+            else (
+                0,
+                why,
+            )
+        )
+    wanted = max(wanted, least)
     why = (
         f"{seen.waiting:.0f} tasks wait and {seen.running:.0f} run: {slots:.1f} slots finish them "
         f"in {target_s:.0f} s"
     )
     if seen.arriving >= 0.05:
         why += f" beside what arrives, {seen.arriving:.1f} slots' worth"
+    if seen.static_slots:
+        why += f", {seen.static_slots} of them on static workers"
     return wanted, why
 
 

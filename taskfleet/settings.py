@@ -40,6 +40,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     result_url_s: Annotated[int, Meta(ge=60, le=604_800)] = 3600
     """How long a presigned URL in a result works."""
+    # --- provisioning; sizes and prices are of one machine ---
+    max_capacity: Annotated[int, Meta(ge=0, le=5_000)] = 10
+    """Most instances at a time; 0: none are launched."""
+    max_usd_per_hour: Annotated[float, Meta(ge=0)] | None = None
+    instance_usd_per_hour: Annotated[float, Meta(gt=0)] = 0.0725
+    """For the budget and the bill; the on-demand price of c7g.large in us-east-1."""
+    instance_types: list[str] = []
+    """Tried in this order; none: the launch template's own."""
+    launch_template: str = ""
+    """Name; none: `taskfleet-<stage>`, as the stack creates it."""
+    ami_id: str = ""
+    """An image to launch by itself, with no template, as in 2014."""
+    subnets: list[str] = []
+    spot: bool = True
+    """Spot first, on demand when it has no capacity."""
+    slots: Annotated[int, Meta(ge=1, le=512)] = 16
+    idle_s: Seconds = 45.0
+    """After which an idle worker ends its machine."""
+    boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
+    """A first guess; then learned."""
+    beat_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
+    """How often a worker tells of itself."""
+    look_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
+    policy: Literal["work", "threshold"] = "work"
+    threshold: Annotated[int, Meta(ge=0)] = 16
+    """Of the policy of that name: one machine more at each look with more tasks waiting."""
+    nudge: bool = False
+    """Whether a batch that finds no machine calls the provisioner at once."""
+    instance_id: str = ""
+    """Of a worker that cannot ask its machine, as in the local cloud."""
+    imds_url: str = "http://169.254.169.254"
+    """Where a worker asks its machine; empty: it is on none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -58,6 +90,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def monitor_table(self) -> str:
         return f"Task_Monitor{self._suffix}"
 
+    @property
+    def worker_template(self) -> str:
+        return self.launch_template or f"taskfleet-{self.stage}"
+
+    @property
+    def provisioner_function(self) -> str:
+        """The Lambda function, by Chalice's naming: `<app>-<stage>-<handler>`."""
+        return f"taskfleet-{self.stage}-tick"
+
     def faults(self) -> list[str]:
         """What is wrong between the values, each fault a sentence."""
         found = []
@@ -65,6 +106,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 f"TASKFLEET_HEARTBEAT_S={self.heartbeat_s:g} must be under half of "
                 f"TASKFLEET_LEASE_S={self.lease_s:g}, so that one lost beat loses no lease"
+            )
+        if self.ami_id and self.launch_template:
+            found.append(
+                "TASKFLEET_AMI_ID and TASKFLEET_LAUNCH_TEMPLATE exclude each other: "
+                "set the one to launch from"
+            )
+        if self.ami_id and len(self.instance_types) != 1:
+            found.append("TASKFLEET_AMI_ID needs exactly one of TASKFLEET_INSTANCE_TYPES")
+        budget = self.max_usd_per_hour
+        if budget is not None and self.max_capacity and budget < self.instance_usd_per_hour:
+            found.append(
+                f"TASKFLEET_MAX_USD_PER_HOUR={budget:g} pays for no machine at "
+                f"TASKFLEET_INSTANCE_USD_PER_HOUR={self.instance_usd_per_hour:g}; "
+                "TASKFLEET_MAX_CAPACITY=0 launches none"
             )
         if self.token_secret and len(self.token_secret) < 32:
             found.append("TASKFLEET_TOKEN_SECRET must have at least 32 characters")

@@ -22,6 +22,7 @@ from botocore.exceptions import (
 )
 
 from taskfleet.errors import NotFound, PermanentError, TaskfleetError, TransientError
+from taskfleet.fleet import Shortage
 
 TRANSIENT_CODES = frozenset(
     {
@@ -60,6 +61,25 @@ TRANSIENT_CODES = frozenset(
     }
 )
 
+SHORTAGE_CODES = {
+    # another type or subnet, or later, may do
+    "InsufficientCapacity": Shortage.NO_CAPACITY,
+    "InsufficientCapacityOnHost": Shortage.NO_CAPACITY,
+    "InsufficientFreeAddressesInSubnet": Shortage.NO_CAPACITY,
+    "InsufficientHostCapacity": Shortage.NO_CAPACITY,
+    "InsufficientInstanceCapacity": Shortage.NO_CAPACITY,
+    "InsufficientReservedInstanceCapacity": Shortage.NO_CAPACITY,
+    "SpotMaxPriceTooLow": Shortage.NO_CAPACITY,
+    "UnfulfillableCapacity": Shortage.NO_CAPACITY,
+    "Unsupported": Shortage.NO_CAPACITY,  # the type is not to be had in that zone
+    # until somebody raises it
+    "InstanceLimitExceeded": Shortage.QUOTA,
+    "MaxSpotInstanceCountExceeded": Shortage.QUOTA,
+    "VcpuLimitExceeded": Shortage.QUOTA,
+    "VolumeLimitExceeded": Shortage.QUOTA,
+}
+"""Codes by which EC2 says that it has no machine to give."""
+
 MISSING_OBJECT_CODES = frozenset({"NoSuchKey", "404", "ParameterNotFound"})
 
 DENIED_CODES = frozenset(
@@ -82,6 +102,14 @@ _CUT_OFF = (
     MetadataRetrievalError,
     CredentialRetrievalError,
 )
+
+
+class Short(TaskfleetError):
+    """EC2 has no machine to give, and `shortage` says why. For this package only."""
+
+    def __init__(self, message: str, shortage: Shortage) -> None:
+        super().__init__(message)
+        self.shortage = shortage
 
 
 class ConditionFailed(TaskfleetError):
@@ -120,6 +148,8 @@ def _from_answer(response: Mapping[str, Any], what: str) -> TaskfleetError:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(what, response.get("Item"))
+    if code in SHORTAGE_CODES:
+        return Short(f"{what}: {code}", SHORTAGE_CODES[code])
     if code == "TransactionCanceledException":
         reasons = response.get("CancellationReasons", [])
         return TransactionCancelled(what, [str(reason.get("Code")) for reason in reasons])

@@ -13,6 +13,9 @@ from botocore.config import Config
 
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.ec2 import Ec2Fleet
+from taskfleet.aws.fleet_records import DynamoFleetRecords
+from taskfleet.aws.lambda_nudge import LambdaNudge
 from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
@@ -22,6 +25,8 @@ from taskfleet.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
@@ -102,6 +107,20 @@ class Aws:
             backoff=self._backoff,
             ttl_days=self.settings.record_ttl_days,
         )
+
+    def fleet(self) -> Ec2Fleet:
+        client: EC2Client = self.client("ec2")
+        return Ec2Fleet(client, self.settings)
+
+    def fleet_records(self) -> DynamoFleetRecords:
+        client: DynamoDBClient = self.client("dynamodb")
+        return DynamoFleetRecords(
+            client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
+        )
+
+    def nudge(self) -> LambdaNudge:
+        client: LambdaClient = self.client("lambda")
+        return LambdaNudge(client, self.settings.provisioner_function)
 
     def secret(self, name: str) -> str:
         """The SSM parameter of that name, decrypted."""

@@ -76,6 +76,24 @@ class Table:
             )
         return response.get("Attributes", {})
 
+    def add(self, operation: str, key: str, amounts: Mapping[str, float]) -> Item:
+        """Add to numbers of an item, which is made when it is not there. Returns the new item.
+        At least once: a write that the SDK sent twice, because its first reply was lost, counts
+        twice."""
+        names = {f"#n{place}": name for place, name in enumerate(amounts)}
+        values = {f":n{place}": number(value) for place, value in enumerate(amounts.values())}
+        sums = ", ".join(f"#n{place} :n{place}" for place in range(len(amounts)))
+        with self._translated(operation):
+            response = self._client.update_item(
+                TableName=self._name,
+                Key={"Job_ID": text(key)},
+                UpdateExpression=f"SET #ttl = :ttl ADD {sums}",
+                ExpressionAttributeNames={**names, "#ttl": "ttl"},
+                ExpressionAttributeValues={**values, ":ttl": self._expiry()},
+                ReturnValues="ALL_NEW",
+            )
+        return response.get("Attributes", {})
+
     def update_together(self, operation: str, writes: Sequence[Update]) -> None:
         """Make all writes or none. TransactionCancelled carries the reasons."""
         with self._translated(operation):

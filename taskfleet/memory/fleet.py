@@ -1,0 +1,134 @@
+"""`Fleet` and `FleetRecords` in memory. The fleet honours launch tokens, which no emulator of EC2
+does, and can be told to run short."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from taskfleet.errors import PermanentError
+from taskfleet.fleet import (
+    Demand,
+    FleetState,
+    Instance,
+    InstanceState,
+    Launch,
+    Shortage,
+    WorkerRecord,
+)
+from taskfleet.ports import Clock
+
+
+class MemoryFleet:
+    """`Fleet`. `capacity`: how many machines may be there at all, before it runs short of
+    `shortage`. Machines stay pending until `boot`."""
+
+    def __init__(self, clock: Clock, *, capacity: int = 1_000_000) -> None:
+        self._clock = clock
+        self.capacity = capacity
+        self.shortage = Shortage.NO_CAPACITY
+        self.launches = 0
+        """Those that happened, repeated tokens aside."""
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._machines: dict[str, Instance] = {}
+        self._tokens: dict[str, tuple[int, Launch]] = {}
+
+    def launch(self, count: int, *, token: str) -> Launch:
+        with self._lock:
+            if token in self._tokens:
+                asked, outcome = self._tokens[token]
+                if asked != count:
+                    raise PermanentError(f"launch token {token} was used for {asked} machines")
+                return outcome
+            granted = max(0, min(count, self.capacity - len(self._machines)))
+            ids = [f"i-{next(self._numbers):017x}" for _ in range(granted)]
+            for name in ids:
+                self._machines[name] = Instance(
+                    name, InstanceState.PENDING, self._clock.now(), "memory"
+                )
+            short = granted < count
+            outcome = Launch(
+                ids,
+                self.shortage if short else None,
+                f"{count - granted} of {count} machines" if short else "",
+            )
+            self.launches += 1
+            if ids:  # EC2 forgets the token of a launch that failed
+                self._tokens[token] = (count, outcome)
+            return outcome
+
+    def instances(self) -> list[Instance]:
+        with self._lock:
+            return list(self._machines.values())
+
+    def mark(self, instance_ids: Sequence[str], at: float) -> None:
+        with self._lock:
+            for name in instance_ids:
+                if name in self._machines:
+                    self._machines[name] = replace(self._machines[name], marked_at=at)
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        with self._lock:
+            for name in instance_ids:
+                self._machines.pop(name, None)
+
+    def boot(self, instance_id: str) -> None:
+        """From pending to running."""
+        with self._lock:
+            machine = self._machines[instance_id]
+            self._machines[instance_id] = replace(machine, state=InstanceState.RUNNING)
+
+
+class MemoryFleetRecords:
+    """`FleetRecords`, for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._demand = Demand()
+        self._machines: int | None = None
+        self._workers: dict[str, WorkerRecord] = {}
+        self._asked: set[str] = set()
+        self._state = FleetState()
+
+    def add_demand(self, more: Demand) -> int | None:
+        with self._lock:
+            self._demand += more
+            return self._machines
+
+    def demand(self) -> Demand:
+        return self._demand
+
+    def note_machines(self, count: int) -> None:
+        self._machines = count
+
+    def beat(self, worker: WorkerRecord) -> bool:
+        with self._lock:
+            self._workers[worker.worker_id] = worker
+            return worker.worker_id in self._asked
+
+    def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
+        with self._lock:
+            self._asked |= set(worker_ids) & set(self._workers)
+
+    def sign_off(self, worker_id: str) -> None:
+        with self._lock:
+            self._workers.pop(worker_id, None)
+            self._asked.discard(worker_id)
+
+    def workers(self) -> list[WorkerRecord]:
+        with self._lock:
+            return list(self._workers.values())
+
+    def state(self) -> FleetState:
+        return self._state
+
+    def save_state(self, state: FleetState) -> bool:
+        with self._lock:
+            if state.revision != self._state.revision:
+                return False
+            self._state = replace(state, revision=state.revision + 1)
+            return True
