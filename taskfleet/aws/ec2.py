@@ -55,16 +55,19 @@ class Ec2Fleet:
                 short = left or short
             except Short as error:
                 short = error
-        if len(came) >= count or short is None:
+        if len(came) >= count:
             return Launch(came)
-        return Launch(came, short.shortage, str(short))
+        shortage = Shortage.NO_CAPACITY if short is None else short.shortage
+        return Launch(came, shortage, str(short or f"{len(came)} of {count} machines came"))
 
     def _ways(self) -> Iterator[dict[str, Any]]:
         conf = self._settings
         if conf.ami_id:
             for subnet in conf.subnets or [""]:
                 for spot in (True, False) if conf.spot else (False,):
-                    yield {"subnet": subnet, "spot": spot}
+                    # All of them or, in a second call, as many as there are.
+                    yield {"subnet": subnet, "spot": spot, "partly": False}
+                    yield {"subnet": subnet, "spot": spot, "partly": True}
         else:
             for spot in (True, False) if conf.spot else (False,):
                 yield {"spot": spot}
@@ -115,7 +118,9 @@ class Ec2Fleet:
         ids = [name for group in answer.get("Instances", []) for name in group["InstanceIds"]]
         return ids, _shortage(answer.get("Errors", []), count - len(ids), kind)
 
-    def _run_instances(self, count: int, token: str, *, subnet: str, spot: bool) -> list[str]:
+    def _run_instances(
+        self, count: int, token: str, *, subnet: str, spot: bool, partly: bool
+    ) -> list[str]:
         conf = self._settings
         options: Any = {"SubnetId": subnet} if subnet else {}
         if spot:
@@ -130,7 +135,7 @@ class Ec2Fleet:
             answer = self._client.run_instances(
                 ImageId=conf.ami_id,
                 InstanceType=conf.instance_types[0],  # type: ignore[arg-type]
-                MinCount=1,
+                MinCount=1 if partly else count,
                 MaxCount=count,
                 ClientToken=token,
                 MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},

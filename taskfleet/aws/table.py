@@ -192,4 +192,4 @@ class Table:
 
 @functools.lru_cache(maxsize=256)
 def _names(update: str, condition: str) -> Mapping[str, str]:
-    return {f"#{name}": name for name in _NAME.findall(update + condition)}
+    return {f"#{name}": name for name in _NAME.findall(f"{update} {condition}")}

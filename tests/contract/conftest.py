@@ -27,11 +27,18 @@ from moto.core import botocore_stubber
 
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.fleet_records import DynamoFleetRecords
 from taskfleet.aws.session import Aws
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.clock import SystemClock
-from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
-from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.memory import (
+    ManualClock,
+    MemoryFleetRecords,
+    MemoryMonitor,
+    MemoryQueue,
+    MemoryStore,
+)
+from taskfleet.ports import FleetRecords, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.settings import Settings
 
 STACK = Path(__file__).parents[2] / "infra" / "stack.yaml"
@@ -48,6 +55,7 @@ class World:
     clock: ManualClock
     monitor: TaskMonitor
     store: ObjectStore
+    records: FleetRecords
     make_queue: Callable[[int], TaskQueue]
     wait: Callable[[float], None]
 
@@ -133,6 +141,12 @@ def aws_world(aws: Aws) -> World:
         clock=clock,
         monitor=monitor,
         store=aws.store(),
+        records=DynamoFleetRecords(
+            aws.client("dynamodb"),
+            settings.monitor_table,
+            clock=clock,
+            backoff=Backoff(SystemClock(), random.Random(0)),
+        ),
         make_queue=lambda max_receive_count: _fresh_queue(aws, max_receive_count),
         wait=time.sleep,
     )
@@ -172,6 +186,7 @@ def memory_world() -> World:
         clock=clock,
         monitor=MemoryMonitor(clock),
         store=MemoryStore(),
+        records=MemoryFleetRecords(),
         make_queue=make_queue,
         wait=clock.sleep,
     )

@@ -1,0 +1,253 @@
+"""What `Fleet` promises, in memory and on EC2 as moto plays it; and how EC2's own ways are met:
+spot first, what it cannot give, paging. moto never runs short and ignores launch tokens, so a
+stubbed client stands for EC2 there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from taskfleet.aws.ec2 import Ec2Fleet
+from taskfleet.clock import SystemClock
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.fleet import InstanceState, Shortage
+from taskfleet.memory import MemoryFleet
+from taskfleet.ports import Fleet
+from taskfleet.settings import Settings
+
+AMI = "ami-12c6146b"
+PLAIN = Settings(stage="one", ami_id=AMI, instance_types=["c7g.large"], spot=False)
+PLAIN_SPOT = Settings(stage="one", ami_id=AMI, instance_types=["c7g.large"])
+TEMPLATE = Settings(stage="one", instance_types=["c7g.large", "c6g.large"])
+
+
+@dataclass
+class Machines:
+    fleet: Fleet
+    other: Fleet
+    """Of another stage."""
+
+
+@pytest.fixture
+def ec2(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        yield boto3.client("ec2", region_name="us-east-1")
+
+
+def make_template(ec2: Any, stage: str) -> None:
+    ec2.create_launch_template(
+        LaunchTemplateName=f"taskfleet-{stage}",
+        LaunchTemplateData={"ImageId": AMI, "InstanceType": "c7g.large"},
+    )
+
+
+@pytest.fixture(params=["memory", "plain image", "plain image on spot", "launch template"])
+def machines(request: pytest.FixtureRequest) -> Machines:
+    if request.param == "memory":
+        return Machines(MemoryFleet(SystemClock()), MemoryFleet(SystemClock()))
+    ec2 = request.getfixturevalue("ec2")
+    ways = {"plain image": PLAIN, "plain image on spot": PLAIN_SPOT, "launch template": TEMPLATE}
+    conf = ways[request.param]
+    for stage in ("one", "two"):
+        make_template(ec2, stage)
+    other = Settings(stage="two", ami_id=AMI, instance_types=["c7g.large"], spot=False)
+    return Machines(Ec2Fleet(ec2, conf), Ec2Fleet(ec2, other))
+
+
+def test_what_is_launched_is_listed_and_what_is_ended_is_not(machines: Machines) -> None:
+    fleet = machines.fleet
+    assert fleet.instances() == []
+    launch = fleet.launch(3, token="a")
+    assert launch.shortage is None
+    assert len(set(launch.instance_ids)) == 3
+    listed = fleet.instances()
+    assert {machine.instance_id for machine in listed} == set(launch.instance_ids)
+    assert {machine.state for machine in listed} <= {InstanceState.PENDING, InstanceState.RUNNING}
+    assert all(machine.marked_at is None for machine in listed)
+    fleet.terminate(launch.instance_ids[:1])
+    assert {machine.instance_id for machine in fleet.instances()} == set(launch.instance_ids[1:])
+
+
+def test_each_stage_sees_its_own_machines_only(machines: Machines) -> None:
+    machines.fleet.launch(1, token="a")
+    machines.other.launch(2, token="b")
+    assert len(machines.fleet.instances()) == 1
+    assert len(machines.other.instances()) == 2
+
+
+def test_a_mark_stays_on_the_machine(machines: Machines) -> None:
+    first, second = machines.fleet.launch(2, token="a").instance_ids
+    machines.fleet.mark([first], 1_700_000_000.0)
+    marks = {machine.instance_id: machine.marked_at for machine in machines.fleet.instances()}
+    assert marks == {first: 1_700_000_000.0, second: None}
+
+
+def test_nobody_to_tell_is_no_call_at_all(machines: Machines) -> None:
+    machines.fleet.mark([], 1.0)
+    machines.fleet.terminate([])
+
+
+def test_the_same_token_is_the_same_launch() -> None:
+    """In memory only: neither moto nor any emulator tried honours it for RunInstances."""
+    fleet = MemoryFleet(SystemClock())
+    assert fleet.launch(2, token="a") == fleet.launch(2, token="a")
+    assert len(fleet.instances()) == 2
+    with pytest.raises(PermanentError):
+        fleet.launch(3, token="a")
+
+
+# --- EC2's own ways ---
+
+
+@pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
+def test_machines_are_tagged_and_ask_imds_by_token_over_one_hop(ec2: Any, conf: Settings) -> None:
+    make_template(ec2, "one")
+    Ec2Fleet(ec2, conf).launch(1, token="a")
+    (reservation,) = ec2.describe_instances()["Reservations"]
+    (instance,) = reservation["Instances"]
+    tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+    assert tags["taskfleet:stage"] == "one"
+    if conf is PLAIN:
+        assert instance["MetadataOptions"]["HttpTokens"] == "required"
+        assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+
+
+def test_250_instances_are_listed_over_pages(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 100)
+    monkeypatch.setattr("taskfleet.aws.ec2.CALL_IDS", 60)
+    fleet = Ec2Fleet(ec2, PLAIN)
+    ids = [name for _ in range(5) for name in fleet.launch(50, token="a").instance_ids]
+    assert {machine.instance_id for machine in fleet.instances()} == set(ids)
+    assert len(ids) == 250
+    fleet.mark(ids, 5.0)
+    assert all(machine.marked_at == 5.0 for machine in fleet.instances())
+    fleet.terminate(ids)
+    assert fleet.instances() == []
+
+
+class Ec2Fake:
+    """EC2 where it runs short: `answer` makes the reply or the error of each launch. Honours
+    client tokens as EC2 does."""
+
+    def __init__(self, answer: Callable[[str, dict[str, Any]], Any]) -> None:
+        self._answer = answer
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self._given: dict[str, Any] = {}
+
+    def _call(self, name: str, arguments: dict[str, Any]) -> Any:
+        self.calls.append((name, arguments))
+        token = arguments["ClientToken"]
+        assert re.fullmatch(r"[0-9a-f]{1,64}", token)
+        if token not in self._given:
+            self._given[token] = self._answer(name, arguments)
+        return self._given[token]
+
+    def run_instances(self, **arguments: Any) -> Any:
+        return self._call("RunInstances", arguments)
+
+    def create_fleet(self, **arguments: Any) -> Any:
+        return self._call("CreateFleet", arguments)
+
+
+def error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Launch")
+
+
+def fleet_answer(prefix: str, count: int, *codes: str) -> Any:
+    return {
+        "Instances": [{"InstanceIds": [f"{prefix}-{n}" for n in range(count)]}] if count else [],
+        "Errors": [{"ErrorCode": code, "ErrorMessage": "no"} for code in codes],
+    }
+
+
+def test_spot_comes_first_over_types_and_subnets_and_on_demand_fills_up() -> None:
+    def answer(_name: str, arguments: dict[str, Any]) -> Any:
+        wish = arguments["TargetCapacitySpecification"]
+        if wish["DefaultTargetCapacityType"] == "spot":
+            return fleet_answer("spot", 2, "InsufficientInstanceCapacity")
+        return fleet_answer("od", wish["TotalTargetCapacity"])
+
+    conf = Settings(instance_types=["c7g.large", "c6g.large"], subnets=["subnet-a", "subnet-b"])
+    ec2 = Ec2Fake(answer)
+    launch = Ec2Fleet(ec2, conf).launch(5, token="t")  # type: ignore[arg-type]
+    assert launch.instance_ids == ["spot-0", "spot-1", "od-0", "od-1", "od-2"]
+    assert launch.shortage is None
+    (overrides,) = [c["Overrides"] for c in ec2.calls[0][1]["LaunchTemplateConfigs"]]
+    assert len(overrides) == 4
+    assert ec2.calls[1][1]["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3
+    assert ec2.calls[0][1]["ClientToken"] != ec2.calls[1][1]["ClientToken"]
+    again = Ec2Fleet(ec2, conf).launch(5, token="t")  # type: ignore[arg-type]
+    assert again == launch, "the very same launch, not another one"
+
+
+@pytest.mark.parametrize(
+    ("codes", "shortage"),
+    [
+        (("InsufficientInstanceCapacity", "UnfulfillableCapacity"), Shortage.NO_CAPACITY),
+        (("VcpuLimitExceeded",), Shortage.QUOTA),
+        (("MaxSpotInstanceCountExceeded", "InsufficientInstanceCapacity"), Shortage.NO_CAPACITY),
+        ((), Shortage.NO_CAPACITY),
+    ],
+)
+def test_a_fleet_that_falls_short_says_why(codes: tuple[str, ...], shortage: Shortage) -> None:
+    ec2 = Ec2Fake(lambda _name, _arguments: fleet_answer("i", 0, *codes))
+    launch = Ec2Fleet(ec2, TEMPLATE).launch(2, token="t")  # type: ignore[arg-type]
+    assert (launch.instance_ids, launch.shortage) == ([], shortage)
+    assert all(code in launch.detail for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("code", "shortage"),
+    [("InsufficientInstanceCapacity", Shortage.NO_CAPACITY), ("VcpuLimitExceeded", Shortage.QUOTA)],
+)
+def test_a_plain_image_is_tried_in_each_subnet_on_spot_and_on_demand(
+    code: str, shortage: Shortage
+) -> None:
+    def answer(_name: str, arguments: dict[str, Any]) -> Any:
+        last = arguments.get("SubnetId") == "subnet-b" and "InstanceMarketOptions" not in arguments
+        if last and arguments["MinCount"] == 1:
+            return {"Instances": [{"InstanceId": "i-1"}]}
+        raise error(code)
+
+    conf = Settings(ami_id=AMI, instance_types=["c7g.large"], subnets=["subnet-a", "subnet-b"])
+    ec2 = Ec2Fake(answer)
+    launch = Ec2Fleet(ec2, conf).launch(2, token="t")  # type: ignore[arg-type]
+    assert launch.instance_ids == ["i-1"]
+    assert launch.shortage is shortage
+    assert len(ec2.calls) == 8, "all of them, then as many as there are, four times"
+
+
+@pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
+def test_other_errors_are_errors(conf: Settings) -> None:
+    def denied(_name: str, _arguments: dict[str, Any]) -> Any:
+        raise error("UnauthorizedOperation")
+
+    with pytest.raises(PermanentError, match="UnauthorizedOperation"):
+        Ec2Fleet(Ec2Fake(denied), conf).launch(1, token="t")  # type: ignore[arg-type]
+
+    def throttled(_name: str, _arguments: dict[str, Any]) -> Any:
+        raise error("RequestLimitExceeded")
+
+    with pytest.raises(TransientError):
+        Ec2Fleet(Ec2Fake(throttled), conf).launch(1, token="t")  # type: ignore[arg-type]
+
+
+def test_a_template_that_is_not_there_is_an_error_and_no_shortage() -> None:
+    ec2 = Ec2Fake(
+        lambda _n, _a: fleet_answer("i", 0, "InvalidLaunchTemplateName.NotFoundException")
+    )
+    with pytest.raises(PermanentError, match="InvalidLaunchTemplateName"):
+        Ec2Fleet(ec2, TEMPLATE).launch(1, token="t")  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""What `FleetRecords` promises, in memory and on DynamoDB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from taskfleet.fleet import Demand, FleetState, Intent, KindDemand, Look, Snapshot, WorkerRecord
+
+WORKER = WorkerRecord(
+    "w-1", "i-1", 16, ["sleep", "animoto"], 100.5, 130.25, {"sleep": 3}, {}, {"animoto": 2}, 7, True
+)
+
+
+def test_demand_adds_up_and_tells_of_the_machines(world: Any) -> None:
+    records = world.records
+    assert records.demand() == Demand()
+    assert records.add_demand(Demand(1, 2, {"sleep": KindDemand(3, 3, 4.5)})) is None
+    records.note_machines(4)
+    more = Demand(1, 1, {"sleep": KindDemand(1, 0, 0.0), "a.b-c/d": KindDemand(9, 0, 0.0)})
+    assert records.add_demand(more) == 4
+    records.note_machines(0)
+    records.note_machines(0)
+    assert records.add_demand(Demand(1, 1, {})) == 0
+    kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
+    assert records.demand() == Demand(3, 4, kinds)
+    assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})
+
+
+def test_workers_are_listed_as_they_last_beat_until_they_sign_off(world: Any) -> None:
+    records = world.records
+    assert records.workers() == []
+    assert records.beat(WORKER) is False
+    second = replace(WORKER, worker_id="w-2", instance_id=None, started_at=101.0)
+    records.beat(second)
+    later = replace(WORKER, beat_at=145.0, running={}, leaving=True)
+    records.beat(later)
+    assert sorted(records.workers(), key=lambda w: w.worker_id) == [later, second]
+    records.sign_off("w-1")
+    assert records.workers() == [second]
+    records.sign_off("w-1")
+    records.sign_off("never-there")
+    assert records.workers() == [second]
+
+
+def test_a_worker_that_is_asked_to_leave_learns_it_with_its_next_beat(world: Any) -> None:
+    records = world.records
+    records.beat(WORKER)
+    records.beat(replace(WORKER, worker_id="w-2"))
+    records.ask_to_leave(["w-1", "unknown"])
+    assert records.beat(WORKER) is True
+    assert records.beat(replace(WORKER, worker_id="w-2")) is False
+    assert {worker.worker_id for worker in records.workers()} == {"w-1", "w-2"}
+
+
+def test_many_workers_are_all_listed(world: Any) -> None:
+    for number in range(130):
+        worker = replace(WORKER, worker_id=f"w-{number}", started_at=float(number))
+        world.records.beat(worker)
+    assert len({worker.worker_id for worker in world.records.workers()}) == 130
+
+
+def test_a_state_is_saved_over_the_one_that_was_read_and_over_no_other(world: Any) -> None:
+    records = world.records
+    assert records.state() == FleetState()
+    snapshot = Snapshot(1.0, Demand(1, 1, {"sleep": KindDemand(1, 1, 2.0)}), 0.0)
+    state = replace(
+        records.state(),
+        desired=3,
+        history=[snapshot],
+        intent=Intent("t", 3, 1.0),
+        decisions=[Look(1.0, 3, 0, [], [], "because")],
+    )
+    assert records.save_state(state)
+    saved = records.state()
+    assert saved == replace(state, revision=1)
+    assert not records.save_state(replace(state, desired=9)), "somebody else was first"
+    assert records.state() == saved
+    assert records.save_state(replace(saved, desired=4))
+    assert records.state().desired == 4
+
+
+def test_workers_are_no_batches_of_anybody(world: Any) -> None:
+    world.records.beat(WORKER)
+    for client in ("alice", "workers"):
+        assert world.monitor.batches(client, limit=10, cursor=None).items == []
+
+
+@pytest.mark.parametrize("revision", [1, 7])
+def test_a_state_of_a_revision_that_never_was_is_not_saved(world: Any, revision: int) -> None:
+    assert not world.records.save_state(FleetState(revision=revision))
+    assert world.records.state() == FleetState()

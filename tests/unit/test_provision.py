@@ -1,0 +1,389 @@
+"""The provisioner under faults, on a virtual clock: never over its limits, always converging, and
+it says why."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from support import Faulty
+
+from taskfleet.errors import PermanentError, TaskfleetError, TransientError
+from taskfleet.fleet import Demand, KindDemand, Shortage, WorkerRecord
+from taskfleet.fleetview import FleetViews
+from taskfleet.memory import (
+    ManualClock,
+    MemoryFleet,
+    MemoryFleetRecords,
+    MemoryMonitor,
+    MemoryQueue,
+)
+from taskfleet.ports import OutgoingMessage, QueueDepth
+from taskfleet.provision import Ports, Provisioner
+from taskfleet.settings import Settings
+
+CONF = Settings(max_capacity=5, bucket="b")
+
+
+@dataclass
+class World:
+    """A fleet whose workers boot after `boot_s`, beat, take a message each 4 s and slot, and end
+    when idle. `broken` are machines that never beat."""
+
+    conf: Settings = CONF
+    boot_s: float = 30.0
+    clock: ManualClock = field(default_factory=ManualClock)
+    broken: set[str] = field(default_factory=set)
+    break_rate: float = 0.0
+    rng: random.Random = field(default_factory=lambda: random.Random(1))
+    peak: int = 0
+    idle_at: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.queue = MemoryQueue(self.clock)
+        self.monitor = MemoryMonitor(self.clock)
+        self.records = MemoryFleetRecords()
+        self.fleet = MemoryFleet(self.clock)
+        self.provisioner = self.new_provisioner()
+
+    def new_provisioner(self, **others: Any) -> Provisioner:
+        ports = {
+            "tasks": self.queue,
+            "monitor": self.monitor,
+            "records": self.records,
+            "fleet": self.fleet,
+            "clock": self.clock,
+        }
+        return Provisioner(Ports(**(ports | others)), self.conf)
+
+    def submit(self, messages: int, seconds_each: float = 4.0, kind: str = "sleep") -> None:
+        known = KindDemand(messages, messages, messages * seconds_each)
+        self.records.add_demand(Demand(1, messages, {kind: known}))
+        self.queue.send([OutgoingMessage("x")] * messages)
+
+    def why(self) -> str | None:
+        return FleetViews(self.queue, self.records, self.clock, self.conf).view().why
+
+    def live(self) -> int:
+        return len(self.fleet.instances())
+
+    def run(self, seconds: float, provisioner: Provisioner | None = None) -> None:
+        """Look every 15 s; workers work in between."""
+        until = self.clock.now() + seconds
+        while self.clock.now() < until:
+            with contextlib.suppress(TransientError):
+                (provisioner or self.provisioner).look()
+            self.peak = max(self.peak, self.live())
+            self.clock.sleep(15.0)
+            self._work()
+
+    def _work(self) -> None:
+        now = self.clock.now()
+        for machine in self.fleet.instances():
+            name = machine.instance_id
+            if name not in self.idle_at:
+                self.idle_at[name] = now
+                if self.rng.random() < self.break_rate:
+                    self.broken.add(name)
+            if name in self.broken or now - machine.launched_at < self.boot_s:
+                continue
+            taken = 0
+            while taken < 60 and (got := self.queue.receive(10, wait_s=0, visibility_s=600)):
+                self.queue.delete(got)
+                taken += len(got)
+            known = [w for w in self.records.workers() if w.instance_id == name]
+            worker = WorkerRecord(
+                f"w-{name}", name, 16, ["sleep"], machine.launched_at + self.boot_s, now
+            )
+            worker = replace(
+                worker,
+                bundles=(known[0].bundles if known else 0) + taken,
+                running={"sleep": min(taken, 16)} if taken else {},
+                hungry=not taken,
+            )
+            leave = self.records.beat(worker)
+            if taken:
+                self.idle_at[name] = now
+            elif leave or now - self.idle_at[name] >= max(45.0, self.boot_s):
+                self.records.sign_off(worker.worker_id)
+                self.fleet.terminate([name])
+
+
+def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
+    world = World()
+    world.provisioner.look()
+    assert world.live() == 0
+    world.submit(2_000)
+    world.run(600)
+    assert 2 <= world.peak <= 5
+    assert world.live() == 0
+    assert world.queue.depth() == QueueDepth(0, 0)
+    view = FleetViews(world.queue, world.records, world.clock, world.conf).view()
+    assert view.why is None
+    assert view.cost_usd > 0
+    assert view.usd_per_hour == 0
+    assert any(decision.launched for decision in view.decisions)
+    assert "nothing waits" in view.decisions[0].reason
+
+
+def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() -> None:
+    world = World()
+    stale = Faulty(world.queue, lambda name: None)
+    stale.depth = lambda: QueueDepth(0, 0)
+    world.provisioner = world.new_provisioner(tasks=stale)
+    world.provisioner.look()
+    world.clock.sleep(30)
+    world.submit(300)
+    world.provisioner.look()
+    assert world.live() == 1
+
+
+def test_a_count_that_still_shows_what_is_gone_launches_nothing() -> None:
+    world = World()
+    world.submit(100)
+    world.run(60)
+    stale = Faulty(world.queue, lambda name: None)
+    stale.depth = lambda: QueueDepth(5_000, 0)
+    before = world.fleet.launches
+    late = world.new_provisioner(tasks=stale)
+    world.run(30, late)
+    assert world.fleet.launches == before
+
+
+def test_a_tick_that_fires_twice_launches_once() -> None:
+    world = World()
+    world.submit(900)
+    world.provisioner.look()
+    world.new_provisioner().look()
+    world.provisioner.look()
+    assert world.fleet.launches == 1
+
+
+def test_of_two_looks_at_once_one_does_nothing() -> None:
+    world = World()
+    world.submit(100_000)
+    other = world.new_provisioner()
+    overtaken = Faulty(world.fleet, lambda name: None)
+
+    def instances() -> Any:
+        overtaken.instances = world.fleet.instances
+        assert other.look() is not None  # in the middle of the slower one's look
+        return []
+
+    overtaken.instances = instances
+    assert world.new_provisioner(fleet=overtaken).look() is None
+    assert world.live() == 5
+    assert world.fleet.launches == 1
+
+
+def test_a_launch_whose_reply_is_lost_happens_once() -> None:
+    world = World()
+    world.submit(100_000)
+    lost = {"launch": 2}
+
+    def fault(name: str) -> str | None:
+        if lost.get(name, 0):
+            lost[name] -= 1
+            return "after"
+        return None
+
+    # EC2 lists new machines late, too.
+    unlisted = Faulty(world.fleet, fault)
+    unlisted.instances = list
+    blind = world.new_provisioner(fleet=unlisted)
+    blind.look()
+    assert world.why() is not None
+    assert "EC2 does not answer" in (world.why() or "")
+    world.clock.sleep(5)
+    blind.look()
+    world.clock.sleep(5)
+    blind.look()
+    assert (world.live(), world.fleet.launches) == (5, 1)
+    world.run(900)
+    assert world.peak == 5
+
+
+def test_machines_that_ec2_does_not_list_yet_are_counted() -> None:
+    world = World()
+    world.submit(100_000)
+    unlisted = Faulty(world.fleet, lambda name: None)
+    unlisted.instances = list
+    blind = world.new_provisioner(fleet=unlisted)
+    for _ in range(3):
+        blind.look()
+        world.clock.sleep(15)
+    assert world.live() == 5
+
+
+@pytest.mark.parametrize(
+    ("shortage", "words"),
+    [(Shortage.NO_CAPACITY, "EC2 has no capacity"), (Shortage.QUOTA, "a quota of the account")],
+)
+def test_when_nothing_is_to_be_had_it_backs_off_says_so_and_comes_back(
+    shortage: Shortage, words: str
+) -> None:
+    world = World()
+    world.fleet.capacity, world.fleet.shortage = 0, shortage
+    world.submit(2_000)
+    world.run(600)
+    assert world.live() == 0
+    assert 3 <= world.fleet.launches < 25, "it backs off"
+    assert words in (world.why() or "")
+    world.fleet.capacity = 1
+    world.run(320)
+    assert world.peak == 1, "part of a fleet is better than none"
+    world.fleet.capacity = 100
+    world.run(1_500)
+    assert world.queue.depth().backlog == 0
+    assert world.live() == 0
+
+
+def test_a_launch_that_ec2_refuses_is_told_and_tried_again() -> None:
+    world = World()
+    world.submit(10)
+    refusing = Faulty(world.fleet, lambda name: None)
+
+    def launch(count: int, *, token: str) -> Any:
+        raise PermanentError("could not launch from template taskfleet-dev: there is none")
+
+    refusing.launch = launch
+    world.new_provisioner(fleet=refusing).look()
+    assert "EC2 refuses to launch (could not launch from template" in (world.why() or "")
+    world.clock.sleep(60)
+    world.provisioner.look()
+    assert world.live() == 1
+
+
+def test_with_a_fifth_of_the_boots_failing_it_converges_within_the_limit() -> None:
+    world = World(break_rate=0.2, rng=random.Random(5))
+    for _ in range(4):
+        world.submit(1_500)
+        world.run(900)
+        assert world.queue.depth().backlog == 0
+    assert world.broken, "the fault must have been there"
+    world.run(600)
+    assert world.live() == 0
+    assert world.peak <= 5
+
+
+def test_a_machine_that_never_beats_is_told_of_then_ended_and_replaced() -> None:
+    world = World(conf=replace(CONF, max_capacity=1), break_rate=1.0)
+    world.submit(5)
+    world.run(180)
+    assert "1 machines are booting, the first since" in (world.why() or "")
+    (first,) = world.fleet.instances()
+    world.run(30)
+    assert "booted, but their workers never beat" in (world.why() or "")
+    assert world.fleet.instances()[0].marked_at is not None, "one strike"
+    world.break_rate = 0.0
+    world.run(300)
+    assert first.instance_id not in {m.instance_id for m in world.fleet.instances()}
+    assert world.queue.depth().backlog == 0
+
+
+def test_an_instance_that_somebody_ends_by_hand_is_replaced() -> None:
+    world = World()
+    world.submit(2_000)
+    world.run(60)
+    world.fleet.terminate([world.fleet.instances()[0].instance_id])
+    world.run(900)
+    assert world.queue.depth().backlog == 0
+    assert world.live() == 0
+    assert world.peak <= 5
+
+
+def test_while_the_table_does_not_answer_nothing_is_launched_or_ended_and_fleet_says_why() -> None:
+    world = World()
+    world.submit(2_000)
+    world.run(60)
+    machines = world.fleet.instances()
+    deaf = Faulty(world.records, lambda name: "before")
+    blind = world.new_provisioner(records=deaf)
+    world.run(400, blind)
+    assert {m.instance_id for m in world.fleet.instances()} <= {m.instance_id for m in machines}
+    with pytest.raises(TaskfleetError):
+        blind.look()
+    world.queue.send([OutgoingMessage("x")])
+    view = FleetViews(world.queue, deaf, world.clock, world.conf).view()
+    assert "the records cannot be read" in (view.why or "")
+    world.run(600)
+    assert world.queue.depth().backlog == 0
+
+
+def test_the_budget_is_a_limit_like_any_other() -> None:
+    conf = replace(CONF, max_capacity=100, instance_usd_per_hour=0.1, max_usd_per_hour=0.35)
+    world = World(conf=conf)
+    world.submit(100_000)
+    world.run(600)
+    assert world.peak == 3
+    state = world.records.state()
+    assert "the budget of $0.35 an hour pays for 3" in state.decisions[-1].reason
+    assert state.usd_per_hour == pytest.approx(0.3)
+
+
+def test_250_machines_are_all_counted() -> None:
+    world = World(conf=replace(CONF, max_capacity=250), boot_s=1_000)
+    world.submit(1_000_000)
+    world.run(120)
+    assert world.peak == 250
+
+
+def test_random_faults_never_break_a_limit_and_never_stop_it_for_good() -> None:
+    for seed in range(8):
+        rng = random.Random(seed)
+        world = World(break_rate=0.1, rng=random.Random(seed))
+
+        def fault(name: str, rng: random.Random = rng) -> str | None:
+            draw = rng.random()
+            return "before" if draw < 0.1 else "after" if draw < 0.2 else None
+
+        flaky = world.new_provisioner(
+            records=Faulty(world.records, fault),
+            fleet=Faulty(world.fleet, fault),
+            tasks=Faulty(world.queue, fault),
+        )
+        for _ in range(3):
+            world.submit(rng.randrange(1, 3_000))
+            world.run(300, flaky)
+        world.run(1_800, flaky)
+        assert world.peak <= 5, seed
+        assert world.queue.depth().backlog == 0, seed
+        assert world.live() == 0, seed
+
+
+def test_run_looks_while_there_is_something_to_look_after_and_ends_when_there_is_not() -> None:
+    world = World()
+    started = world.clock.now()
+    world.provisioner.run(lambda: started + 50 - world.clock.now())
+    assert world.clock.now() == started, "nothing there: one look, so that a nudge finds it free"
+    world.submit(2_000)
+    world.provisioner.run(lambda: started + 50 - world.clock.now())
+    assert world.clock.now() == pytest.approx(started + 45, abs=1)
+
+
+def test_a_batch_that_comes_between_two_looks_is_looked_at_early() -> None:
+    world = World()
+    world.submit(10)
+    looked_at: list[float] = []
+    started = world.clock.now()
+    slept = world.clock.sleep
+
+    def sleep(seconds: float) -> None:
+        slept(seconds)
+        if world.clock.now() - started == 3.0:
+            world.submit(3_000)
+
+    world.clock.sleep = sleep  # type: ignore[method-assign]
+    launch = world.fleet.launch
+
+    def noted(count: int, *, token: str) -> Any:
+        looked_at.append(world.clock.now() - started)
+        return launch(count, token=token)
+
+    world.fleet.launch = noted  # type: ignore[method-assign]
+    world.provisioner.run(lambda: started + 20 - world.clock.now())
+    assert looked_at == [0.0, 3.0]
