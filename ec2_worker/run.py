@@ -31,13 +31,17 @@ from rich.table import Table
 from ec2_worker.local import LocalRun, Summary
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
-from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
+from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
 from taskfleet.results import BatchView
 from taskfleet.settings import Settings
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--threads",
     type=click.IntRange(1, 512),
@@ -82,20 +86,17 @@ def main(
     exit_when_idle: float | None,
     local: Path | None,
     results: Path | None,
-) -> None:
+) -> int:
     """Execute tasks, each once, in THREADS slots."""
     if results is not None and local is None:
-        _fail("--results goes with --local")
+        raise click.UsageError("--results goes with --local")
     sys.path.append(os.getcwd())  # where a user's own kinds usually are
-    try:
-        conf = settings.load(drain_timeout_s=drain_timeout)
-        registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
-    except SettingsError as error:
-        _fail(str(error))
+    conf = settings.load(drain_timeout_s=drain_timeout)
+    registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
     log.set_up("warning" if local else conf.log_level)
     if local is not None:
-        sys.exit(_run_local(local, results, registry, conf, threads))
-    sys.exit(_run_daemon(registry, conf, threads, exit_when_idle))
+        return _run_local(local, results, registry, conf, threads)
+    return _run_daemon(registry, conf, threads, exit_when_idle)
 
 
 def _run_daemon(
@@ -104,12 +105,8 @@ def _run_daemon(
     from ec2_worker.wiring import aws_ports
 
     rng = random.Random()
-    try:
-        ports = aws_ports(conf, threads)
-    except TaskfleetError as error:
-        _fail(str(error))
     worker = Worker(
-        ports,
+        aws_ports(conf, threads),
         registry,
         conf,
         threads=threads,
@@ -160,17 +157,19 @@ def _run_local(
                 )
 
             summary = run.run(path, show)
-    except (InvalidTask, UnicodeDecodeError) as error:
-        _fail(f"{path}: {error}")
+    except InvalidTask as error:
+        raise TaskfleetError(f"{path}, {error}") from error
+    except UnicodeDecodeError as error:
+        raise TaskfleetError(f"{path} is not UTF-8: {error}") from error
     if results is not None:
         encode = msgspec.json.Encoder().encode
         with results.open("wb") as out:
             out.writelines(encode(row) + b"\n" for row in run.results())
     Console().print(_table(summary))
     if summary.batch.finished_at is None:
-        click.echo("interrupted: the rest did not run", err=True)
-        return 130
-    return 1 if summary.batch.failed else 0
+        complain("run.py", "interrupted: the rest did not run")
+        return INTERRUPTED
+    return SOME_FAILED if summary.batch.failed else 0
 
 
 @contextmanager
@@ -199,11 +198,6 @@ def _table(summary: Summary) -> Table:
         "-" if efficiency is None else f"{efficiency:.3f}",
     )
     return table
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"run.py: {message}", err=True)
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,17 @@ Exit codes: 0 all succeeded, 1 some failed or were cancelled, 2 wrong usage or i
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
 import uuid
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import click
 
 from taskfleet import __version__, endpoint, settings, token
+from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli_input import TaskFile, duration_s
 from taskfleet.cli_output import (
     progress_bar,
@@ -33,47 +32,14 @@ from taskfleet.client import Accepted, ApiError, BatchView, Client, ClientError
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
 
-SOME_FAILED, BAD_USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 RECENT = 20
 
 
-class _Commands(click.Group):
-    """Commands return their exit code; every error becomes one line on standard error."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        options |= {"standalone_mode": False, "prog_name": "taskfleet"}
-        try:
-            code = super().main(*args, **options)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            code = BAD_USAGE
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "taskfleet"
-            say(f"{error.format_message().rstrip('.')}; see {path} --help")
-            code = BAD_USAGE
-        except click.ClickException as error:
-            say(error.format_message())
-            code = BAD_USAGE
-        except click.Abort:
-            code = INTERRUPTED
-        except TaskfleetError as error:
-            say(str(error))
-            code = BAD_USAGE
-        sys.exit(code or 0)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            code = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # What is still buffered would be written, and complained of, when Python ends.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return PIPE_CLOSED
-        return code
+class _Commands(OneLineErrors, click.Group):
+    """The group of all commands."""
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("taskfleet", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskfleet")
 def main() -> None:
     """Batches of tasks, executed once each by a fleet of workers.

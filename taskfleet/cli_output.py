@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from taskfleet.cli_command import complain, plain
 from taskfleet.results import BatchView, ResultView
 from taskfleet.task import TaskStatus
 
@@ -35,7 +36,7 @@ _STYLES = {"SUCCEEDED": "green", "DONE": "green", "FAILED": "red", "CANCELLED": 
 
 def say(message: str) -> None:
     """One line to the person, on standard error."""
-    print(f"taskfleet: {_plain(message)}", file=sys.stderr, flush=True)
+    complain("taskfleet", message)
 
 
 def write_json(values: Iterable[msgspec.Struct]) -> None:
@@ -65,7 +66,7 @@ def write_batches(batches: Iterable[BatchView]) -> None:
             "" if seconds is None else f"{seconds:.1f}",
             "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}",
             batch.created_at[:19].replace("T", " "),
-            Text(_plain(batch.name or "")),
+            Text(plain(batch.name or "")),
         )
     _stdout().print(table)
 
@@ -109,7 +110,7 @@ def progress_bar() -> Iterator[Callable[[BatchView], None]]:
         def show(batch: BatchView) -> None:
             progress.update(
                 bar,
-                description=_plain(batch.name or batch.batch_id),
+                description=plain(batch.name or batch.batch_id),
                 total=batch.total,
                 completed=batch.succeeded + batch.failed + batch.cancelled,
                 failed=batch.failed,
@@ -142,10 +143,10 @@ def write_results(rows: Iterable[ResultView], total: int) -> None:
             table.add_row(
                 str(row.index),
                 _status(row.status),
-                Text(_plain(_as_text(row.task))),
+                Text(plain(_as_text(row.task))),
                 str(row.attempts),
                 "" if row.duration_s is None else f"{row.duration_s:.3f}",
-                Text(_plain(_outcome(row))),
+                Text(plain(_outcome(row))),
             )
         console.print(table)
         first = False
@@ -172,11 +173,6 @@ def _outcome(row: ResultView) -> str:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _plain(text: str) -> str:
-    """On one line and without control characters: what tasks return must not steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _status(status: str) -> Text:

@@ -1,0 +1,148 @@
+"""`python ec2_worker/run.py` as a person or systemd starts and stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = [sys.executable, str(ROOT / "ec2_worker" / "run.py")]
+
+
+def clean_environ() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+
+
+def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *arguments],
+        cwd=cwd,
+        env={**clean_environ(), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "complaint"),
+    [
+        (["--bogus"], {}, "No such option '--bogus'; see run.py --help"),
+        (["--threads", "0"], {}, "Invalid value for '--threads': 0 is not in the range"),
+        (["--local", "missing.txt"], {}, "File 'missing.txt' does not exist"),
+        (["--results", "x"], {}, "--results goes with --local"),
+        (["--kinds", "nope"], {}, "task kinds: cannot import 'nope'"),
+        (["--local", "bad.txt"], {}, "bad.txt, line 3: sleep -4 is negative"),
+        (["--local", "binary.txt"], {}, "binary.txt is not UTF-8"),
+        (["--local", "empty.txt"], {}, "a batch needs at least one task"),
+        ([], {}, "TASKFLEET_BUCKET must name the S3 bucket"),
+        ([], {"TASKFLEET_LEASE_S": "soon"}, "TASKFLEET_LEASE_S='soon'"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_exit_code_2(tmp_path, arguments, environ, complaint):
+    (tmp_path / "bad.txt").write_text("sleep 0\n# a comment\nsleep -4\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.txt").write_text("\n")
+    ended = run(*arguments, cwd=tmp_path, **environ)
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
+    assert ended.stderr.startswith("run.py: ")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+def test_a_file_runs_without_any_cloud(tmp_path):
+    (tmp_path / "tasks.txt").write_text("sleep 30\nsleep 10\n" + "sleep 0\n" * 2000)
+    ended = run("--local", "tasks.txt", "--results", "out.jsonl", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in rows] == list(range(2002))
+    assert {row["status"] for row in rows} == {"SUCCEEDED"}
+    assert "2002" in ended.stdout
+
+
+def test_kinds_are_found_in_the_folder_it_is_started_in(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from taskfleet.registry import task_kind\n"
+        "@task_kind('double')\n"
+        "def double(params, context):\n"
+        "    return int(params) * 2\n"
+    )
+    (tmp_path / "tasks.txt").write_text("double 21\ndouble two\n")
+    ended = run("--local", "tasks.txt", "--kinds", "mine", "--results", "o", cwd=tmp_path)
+    assert ended.returncode == 1  # one of them failed
+    first, second = (json.loads(line) for line in (tmp_path / "o").read_text().splitlines())
+    assert (first["result"], second["status"]) == (42, "FAILED")
+    assert second["error"].startswith("ValueError: invalid literal")
+
+
+class Daemon:
+    def __init__(self, cloud: Any, cwd: Path, *arguments: str) -> None:
+        self._log = (cwd / "worker.log").open("w+")
+        self.process = subprocess.Popen(
+            [*RUN, "--threads", "2", *arguments],
+            cwd=cwd,
+            env={
+                **cloud.child_environ,
+                "TASKFLEET_RECEIVE_WAIT_S": "1",
+                "TASKFLEET_LEASE_S": "3",
+                "TASKFLEET_HEARTBEAT_S": "1",
+            },
+            stderr=self._log,
+        )
+        self.wait_for("worker_started")
+
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
+    def wait_for(self, action: str) -> None:
+        deadline = time.monotonic() + 30
+        while f'"action": "{action}"' not in self.log():
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._log.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_it(cloud, tmp_path, number):
+    daemon = Daemon(cloud, tmp_path)
+    begun = time.monotonic()
+    daemon.process.send_signal(number)
+    assert daemon.end() == 0
+    assert time.monotonic() - begun < 20
+
+
+def test_a_second_signal_ends_it_at_once_and_the_tasks_are_run_by_others(cloud, tmp_path):
+    daemon = Daemon(cloud, tmp_path, "--drain-timeout", "600")
+    answer = cloud.api("POST", "/batches", json={"tasks": ["sleep 3000"] * 40})
+    batch_id = answer.json()["batch_id"]
+    time.sleep(0.5)
+    daemon.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.end() in (0, 128 + signal.SIGTERM)
+    cloud.api("DELETE", f"/batches/{batch_id}")
+    deadline = time.monotonic() + 60
+    while True:
+        batch = cloud.api("GET", f"/batches/{batch_id}?wait=5").json()
+        if batch["finished_at"] is not None:
+            break
+        assert time.monotonic() < deadline, batch
+    assert batch["succeeded"] + batch["cancelled"] == 40
