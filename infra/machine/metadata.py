@@ -1,11 +1,12 @@
 """The only program on a worker's machine that speaks to the instance metadata service (IMDSv2).
 It runs as root: the worker, which fetches what strangers name, may not reach that service.
 
-    metadata.py FILE            keep the role's credentials in FILE, drain the worker on a notice
+    metadata.py FOLDER          keep the role's credentials there, drain the worker on a notice
     metadata.py --unreachable   fail if the service can be reached from here
 
-FILE is in the form of botocore's `credential_process`. A spot or rebalance notice stops the
-worker's unit, which drains it. Standard library only, since it runs outside the worker's software.
+FOLDER/credentials.json is in the form of botocore's `credential_process`, FOLDER/machine.env is for
+the worker's unit. A spot or rebalance notice stops that unit, which drains the worker. Standard
+library only, since it runs outside the worker's software.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def tell_systemd_ready() -> None:
             notify.sendto(b"READY=1", address.replace("@", "\0", 1))
 
 
-def main(path: Path, imds: Imds) -> None:
+def main(folder: Path, imds: Imds) -> None:
     drained = False
     renew_at = 0.0
     while True:
@@ -110,7 +111,9 @@ def main(path: Path, imds: Imds) -> None:
                 if found is None:
                     print("the machine has no role: no credentials", flush=True)
                 else:
-                    write(path, found)
+                    write(folder / "credentials.json", found)
+                    machine = imds.get("meta-data/instance-id") or ""
+                    write(folder / "machine.env", f"TASKFLEET_INSTANCE_ID={machine}\n")
                     tell_systemd_ready()
                     renew_at = time.monotonic() + CREDENTIALS_EVERY_S
             why = None if drained else notice(imds)

@@ -40,7 +40,8 @@ def run(params, context):
         reached = True
     except OSError:
         reached = False
-    return {"reached": reached, "user": pwd.getpwuid(os.getuid()).pw_name}
+    machine = os.environ["TASKFLEET_INSTANCE_ID"]
+    return {"reached": reached, "user": pwd.getpwuid(os.getuid()).pw_name, "machine": machine}
 '''
 BOOT = """
 [Unit]
@@ -70,6 +71,7 @@ class FakeImds(http.server.BaseHTTPRequestHandler):
         role = "/latest/meta-data/iam/security-credentials/"
         keys = {"AccessKeyId": "machine", "SecretAccessKey": "secret", "Token": "token"}
         found = {
+            "/latest/meta-data/instance-id": "i-0123456789abcdef0",
             role: "worker",
             role + "worker": json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}),
         }
@@ -199,8 +201,9 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
             lambda: cloud.api("GET", path).json()["status"] == "DONE", 240, "the batch is done"
         )
         rows = cloud.api("GET", f"{path}/results").json()["results"]
-        assert rows[0]["result"] == {"reached": False, "user": "taskfleet"}
-        assert rows[1]["result"] == {"reached": True, "user": "taskfleet"}
+        worker = {"user": "taskfleet", "machine": "i-0123456789abcdef0"}
+        assert rows[0]["result"] == {"reached": False, **worker}
+        assert rows[1]["result"] == {"reached": True, **worker}
         assert rows[2]["status"] == "SUCCEEDED"
         assert FakeImds.refused == 0
 

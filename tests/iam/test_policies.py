@@ -1,0 +1,177 @@
+"""What each process may do, and what it may not, decided by an IAM evaluator on the policies that
+are deployed. That each uses all it may, and needs no more, is tested where the processes run
+(`tests/e2e/test_worker_permissions.py`, `tests/functional/test_api_on_aws.py`)."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from typing import Any
+
+import boto3
+import pytest
+from iam_kit import ACCOUNT, ROOT, STAGE, Request, denied, function_policy
+from moto import mock_aws
+
+ARN = "arn:aws:{service}:" + f"{STAGE.region}:{ACCOUNT}" + ":{name}"
+
+
+def sqs(name: str) -> str:
+    return ARN.format(service="sqs", name=name)
+
+
+def table(name: str = "Task_Monitor-prod") -> str:
+    return ARN.format(service="dynamodb", name=f"table/{name}")
+
+
+def parameter(name: str) -> str:
+    return ARN.format(service="ssm", name=f"parameter{name}")
+
+
+def log(name: str) -> str:
+    return ARN.format(service="logs", name=f"log-group:{name}:log-stream:one")
+
+
+def stored(key: str, bucket: str = STAGE.bucket) -> str:
+    return f"arn:aws:s3:::{bucket}/{key}"
+
+
+TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
+RESPONSES = sqs("Processed_Task-prod")
+INDEX = table() + "/index/batches_by_client"
+
+ALLOWED = {
+    "api": [
+        Request("sqs:SendMessage", TASKS),
+        Request("sqs:GetQueueUrl", TASKS),
+        Request("dynamodb:PutItem", table()),
+        Request("dynamodb:BatchGetItem", table()),
+        Request("dynamodb:Query", INDEX),
+        Request("s3:GetObject", stored("spill/x")),
+        Request("s3:GetObject", stored("movies/b/0.mp4")),
+        Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
+    ],
+    "authorize": [
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+        Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-authorize")),
+    ],
+    "collect": [
+        Request("sqs:ReceiveMessage", RESPONSES),
+        Request("sqs:DeleteMessage", RESPONSES),
+        Request("dynamodb:UpdateItem", table()),
+    ],
+    "tick": [
+        Request("sqs:GetQueueAttributes", TASKS),
+        Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
+    ],
+    "worker": [
+        Request("sqs:ReceiveMessage", TASKS),
+        Request("sqs:ChangeMessageVisibility", TASKS),
+        Request("sqs:DeleteMessage", TASKS),
+        Request("sqs:SendMessage", RESPONSES),
+        Request("sqs:SendMessage", DEAD),
+        Request("dynamodb:UpdateItem", table()),
+        Request("s3:PutObject", stored("movies/b/0.mp4")),
+        Request("s3:PutObject", stored("spill/x")),
+        Request("s3:GetObject", stored("worker/0123.tar.gz")),
+        Request("logs:PutLogEvents", log("/taskfleet/prod/worker")),
+    ],
+}
+
+EVERYWHERE_DENIED = [
+    Request("sqs:SendMessage", sqs("Task_to_process")),  # another stage's
+    Request("sqs:DeleteMessage", sqs("Payroll")),
+    Request("sqs:PurgeQueue", TASKS),
+    Request("sqs:ReceiveMessage", DEAD),
+    Request("dynamodb:GetItem", table("Task_Monitor")),
+    Request("dynamodb:DeleteTable", table()),
+    Request("dynamodb:Scan", table()),
+    Request("s3:GetObject", stored("spill/x", "taskfleet-dev-bucket")),
+    Request("s3:GetObject", stored("deploy/prod.json")),
+    Request("s3:PutObject", stored("worker/0123.tar.gz")),
+    Request("s3:DeleteObject", stored("movies/b/0.mp4")),
+    Request("ssm:GetParameter", parameter("/taskfleet/dev/token-secret")),
+    Request("ssm:PutParameter", parameter("/taskfleet/prod/token-secret")),
+    Request("logs:PutLogEvents", log("/aws/lambda/payroll")),
+    Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", (("iam:PassedToService", "x"),)),
+    Request("lambda:UpdateFunctionCode", ARN.format(service="lambda", name="function:taskfleet")),
+]
+
+DENIED = {
+    "api": [
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+        Request("sqs:ReceiveMessage", TASKS),
+        Request("sqs:SendMessage", RESPONSES),
+        Request("s3:PutObject", stored("movies/b/0.mp4")),
+    ],
+    "authorize": [
+        Request("dynamodb:GetItem", table()),
+        Request("sqs:SendMessage", TASKS),
+    ],
+    "collect": [
+        Request("sqs:SendMessage", TASKS),
+        Request("s3:GetObject", stored("spill/x")),
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+    ],
+    "tick": [
+        Request("sqs:ReceiveMessage", TASKS),
+        Request("sqs:SendMessage", TASKS),
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+    ],
+    "worker": [
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+        Request("sqs:SendMessage", TASKS),
+        Request("sqs:ReceiveMessage", RESPONSES),
+        Request("s3:GetObject", stored("uploads/of-somebody")),
+        Request("dynamodb:Query", INDEX),
+        Request("logs:CreateLogGroup", ARN.format(service="logs", name="log-group:/other")),
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def worker_policy() -> dict[str, Any]:
+    """That of the worker's role, as CloudFormation resolves it in moto."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        cloudformation = boto3.client("cloudformation", region_name=STAGE.region)
+        parameters = {"Stage": STAGE.name, "BucketName": STAGE.bucket}
+        with warnings.catch_warnings():
+            # moto has no bucket policies; no role depends on them.
+            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
+            cloudformation.create_stack(
+                StackName="taskfleet-prod",
+                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": value}
+                    for key, value in parameters.items()
+                ],
+            )
+        role = boto3.client("iam").get_role_policy(
+            RoleName="taskfleet-prod-worker", PolicyName="worker"
+        )
+        document = role["PolicyDocument"]  # moto keeps what CloudFormation gave it as Python text
+    policy: dict[str, Any] = ast.literal_eval(document) if isinstance(document, str) else document
+    return policy
+
+
+@pytest.fixture
+def policy(request: pytest.FixtureRequest, process: str) -> dict[str, Any]:
+    if process == "worker":
+        found: dict[str, Any] = request.getfixturevalue("worker_policy")
+        return found
+    return function_policy(process)
+
+
+@pytest.mark.parametrize("process", ALLOWED)
+def test_a_process_may_do_its_work(process: str, policy: dict[str, Any]) -> None:
+    assert denied(policy, ALLOWED[process]) == []
+
+
+@pytest.mark.parametrize("process", DENIED)
+def test_a_process_may_do_nothing_else(process: str, policy: dict[str, Any]) -> None:
+    requests = [*EVERYWHERE_DENIED, *DENIED[process]]
+    assert denied(policy, requests) == requests
