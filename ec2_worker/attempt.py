@@ -160,6 +160,7 @@ class Attempt:
 
     def renew(self, holding: Holding) -> None:
         """Extend the lease and record what is known so far. LeaseLost when it is another's."""
+        holding.has_news = False
         holding.lease = self._monitor.renew(
             holding.bundle.job_id,
             holding.lease,

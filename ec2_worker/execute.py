@@ -65,6 +65,7 @@ class SlotContext:
         self.check_stopped()
 
     def progress(self, done: int, total: int) -> None:
+        self._holding.has_news = True
         self._holding.running[self.index] = TaskResult(
             self.index,
             TaskStatus.RUNNING,

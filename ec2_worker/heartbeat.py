@@ -19,6 +19,10 @@ from taskfleet.ports import Clock, TaskQueue
 _log = logging.getLogger(__name__)
 
 
+PROGRESS_S = 2.0
+"""How old the progress of a running task may be that a client sees."""
+
+
 class Heartbeat:
     """`beat` looks at everything in hand once; `run` does so about every second. `settle` is
     called with holdings of which nothing is left to run."""
@@ -52,10 +56,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Renew what is due, drop what is lost."""
         now = self._clock.now()
-        renew_when_left_s = self._lease_s - self._heartbeat_s
-        due = [
-            h for h in self._workload.holdings() if h.lease.expires_at - now <= renew_when_left_s
-        ]
+        due = [holding for holding in self._workload.holdings() if self._is_due(holding, now)]
         if due:
             self._keep_invisible(due)
         for holding in due:
@@ -65,6 +66,10 @@ class Heartbeat:
         if now - self._looked_at >= FRESH_S:
             self._looked_at = now
             self._notice_cancelled()
+
+    def _is_due(self, holding: Holding, now: float) -> bool:
+        age_s = now - (holding.lease.expires_at - self._lease_s)
+        return age_s >= (PROGRESS_S if holding.has_news else self._heartbeat_s)
 
     def _keep_invisible(self, due: list[Holding]) -> None:
         try:

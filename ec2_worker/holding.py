@@ -35,6 +35,8 @@ class Holding:
         self.results = {i: row for i, row in self.prior.items() if row.status.final}
         self.running: dict[int, TaskResult] = {}
         """Rows of running tasks that report progress."""
+        self.has_news = False
+        """Whether one reported since the lease was last renewed."""
         self.pending = deque(task for task in bundle.tasks if task.index not in self.results)
         self.taken = 0
         self.slots_each = 0.0

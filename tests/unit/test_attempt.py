@@ -6,6 +6,7 @@ import random
 import pytest
 from support import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
 
+from ec2_worker.execute import SlotContext
 from taskfleet.bundle import Bundle, Tally, encode_bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
@@ -157,6 +158,28 @@ def test_a_heartbeat_extends_lease_and_visibility_and_records_what_is_finished(c
     cloud.clock.sleep(LEASE_S - 1)
     assert cloud.tasks.depth().backlog == 0
     assert statuses(cloud, registry, batch_id) == [(TaskStatus.SUCCEEDED, None, 1)]
+
+
+def test_progress_is_recorded_within_seconds(cloud, registry):
+    batch_id = cloud.submit(registry, ["sleep 60000"])
+    worker = HandWorker(cloud, registry)
+    worker.poll()
+    chunk = worker.take()
+    context = SlotContext(
+        chunk.holding, chunk.tasks[0], cloud.store, cloud.clock, cloud.clock.now()
+    )
+    context.progress(1, 60)
+    cloud.clock.sleep(1)
+    worker.heartbeat.beat()
+    assert cloud.rows(registry, batch_id) == []
+    cloud.clock.sleep(1)
+    worker.heartbeat.beat()
+    (row,) = cloud.rows(registry, batch_id)
+    assert (row.status, row.progress) == (TaskStatus.RUNNING, [1, 60])
+    context.progress(2, 60)
+    cloud.clock.sleep(2)
+    worker.heartbeat.beat()
+    assert cloud.rows(registry, batch_id)[0].progress == [2, 60]
 
 
 def test_a_heartbeat_that_finds_the_lease_gone_stops_the_tasks(cloud, registry):
