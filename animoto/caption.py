@@ -89,7 +89,10 @@ def _wrap(text: str, font: Font, width: int) -> list[str]:
             line = joined
         lines.append(line)
     if len(lines) > _LINES_MAX:
-        lines = [*lines[: _LINES_MAX - 1], lines[_LINES_MAX - 1].rstrip() + "…"]
+        last = lines[_LINES_MAX - 1]
+        while font.getlength(last + "…") > width:
+            last = last[:-1]
+        lines = [*lines[: _LINES_MAX - 1], last.rstrip() + "…"]
     return lines
 
 

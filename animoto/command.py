@@ -18,7 +18,7 @@ _GROUPS_A_KEYFRAME = 6
 _STILL = {
     # Constant quantiser: x264's lookahead has nothing to find out about frames that stand still.
     "fast": ("ultrafast", "cabac=1:8x8dct=1:partitions=i4x4,i8x8:deblock=0,0:qp=18"),
-    "good": ("veryfast", "8x8dct=1:trellis=1:deblock=0,0:subme=4:rc-lookahead=0:mbtree=0:qp=14"),
+    "good": ("veryfast", "8x8dct=1:deblock=0,0:rc-lookahead=0:mbtree=0:qp=14"),
 }
 _MOVING = {
     "fast": ("superfast", "crf=20"),

@@ -211,28 +211,13 @@ def frames(path: Path | str, fps: int) -> np.ndarray[Any, Any]:
     (frame, row, column). What a player would show at n / fps seconds."""
     size = video(path)
     width, height = size["width"], size["height"]
+    exe = imageio_ffmpeg.get_ffmpeg_exe()
+    arguments = ["-v", "error", "-i", str(path), "-vf", f"fps={fps}", "-f", "rawvideo"]
     done = subprocess.run(
-        [
-            imageio_ffmpeg.get_ffmpeg_exe(),
-            "-v",
-            "error",
-            "-i",
-            str(path),
-            "-vf",
-            f"fps={fps}",
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "gray",
-            "-color_range",
-            "tv",
-            "-",
-        ],
-        check=True,
-        capture_output=True,
-        timeout=100,
+        [exe, *arguments, "-pix_fmt", "yuv420p", "-"], check=True, capture_output=True, timeout=100
     )
-    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width)
+    raw = np.frombuffer(done.stdout, np.uint8).reshape(-1, height * width * 3 // 2)
+    return raw[:, : height * width].reshape(-1, height, width)
 
 
 def similarity(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
