@@ -104,18 +104,25 @@ class Downloader:
             self._transfers.add(transfer)
         try:
             with transfer.within(self._limits.total_s):
-                if self._stopped.is_set():
-                    raise TaskStopped("the download was stopped")
-                return self._follow(url, path)
+                self._check(transfer)
+                size = self._follow(url, path)
         except (HTTPError, OSError) as error:
-            if self._stopped.is_set():
-                raise TaskStopped("the download was stopped") from None
-            if transfer.expired:
-                raise TransientError(f"took longer than {self._limits.total_s:g} s") from error
+            self._check(transfer)
             raise _meaning(error) from error
+        else:
+            # Cut among the headers, an answer looks like a whole one without a body.
+            self._check(transfer)
+            return size
         finally:
             with self._lock:
                 self._transfers.discard(transfer)
+
+    def _check(self, transfer: Transfer) -> None:
+        """Raise when the transfer was cut."""
+        if self._stopped.is_set():
+            raise TaskStopped("the download was stopped")
+        if transfer.expired:
+            raise TransientError(f"took longer than {self._limits.total_s:g} s")
 
     def _follow(self, url: str, path: str) -> int:
         timeout = urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.silence_s)
