@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import json
 import logging
+import re
 import signal
 import socket
 import socketserver
@@ -46,6 +47,9 @@ LINGER_TIMEOUT_S = 2.0
 STOP_GRACE_S = 2.0
 """How long requests in progress may take to end once the server stops."""
 LAMBDA_TIMEOUT_S = 29
+
+
+_QUERY = re.compile(r"\?\S*")
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -187,7 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
         return "taskfleet-local"
 
     def log_message(self, format: str, *args: Any) -> None:
-        _log.debug("http: " + format, *args)
+        # Without the query: people put there what belongs in a header.
+        _log.debug("http: %s", _QUERY.sub("?...", format % args))
 
 
 def make_server(app: Chalice, host: str, port: int) -> Server:

@@ -1,6 +1,6 @@
-"""The command line: `taskfleet submit|status|results|cancel|token`. Owns the commands, their exit
-codes and the form of their errors; not their looks (`taskfleet.cli_output`) nor what they do
-(`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|redrive`. Owns the commands,
+their exit codes and the form of their errors; not their looks (`taskfleet.cli_output`) nor what
+they do (`taskfleet.client`).
 
 Exit codes: 0 all succeeded, 1 some failed or were cancelled, 2 wrong usage or input or no API,
 130 interrupted, 141 whoever read the output closed it.
@@ -28,6 +28,7 @@ from taskfleet.cli_output import (
     write_json,
     write_results,
 )
+from taskfleet.cli_redrive import redrive
 from taskfleet.client import Accepted, ApiError, BatchView, Client, ClientError
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
@@ -152,6 +153,9 @@ def make_token(client_id: str, ttl: float) -> int:
         raise click.BadParameter(str(error), param_hint="--client-id") from error
     click.echo(made)
     return 0
+
+
+main.add_command(redrive)
 
 
 def _client() -> Client:
