@@ -50,7 +50,11 @@ _BACKGROUND_DIM = 0.6
 _one_large = threading.Lock()
 """Large pictures that must be decoded whole take turns: memory, not time, is what is short."""
 
+_BEST = Image.Resampling.BICUBIC
+
 Fit = Literal["blur", "contain", "cover"]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 class NotAPicture(Exception):
@@ -105,31 +109,34 @@ def _planes(image: Image.Image, size: tuple[int, int], fit: Fit) -> list[Image.I
     """Upright Y, Cb and Cr, full range, each as large as `fit` wants of a frame of `size`; the
     colours at half of it. Every step works on as few pixels as will do."""
     orientation = _orientation(image)
-    sideways = orientation in _SIDEWAYS
-    frame = size[::-1] if sideways else size
-    wanted = _fitted(image.size, frame, cover=fit == "cover")
+    frame = size[::-1] if orientation in _SIDEWAYS else size
+    cover = fit == "cover"
+    wanted = _scaled(image.size, frame, cover=cover)
     if image.format in ("JPEG", "MPO"):
         draft = (round(wanted[0] * _DRAFT_FACTOR), round(wanted[1] * _DRAFT_FACTOR))
         # A JPEG that stores RGB cannot be decoded to YCbCr.
         image.draft(None if _stores_rgb(image) else "YCbCr", draft)
     image.load()
+    if cover:
+        wanted = frame
+    box = _middle(image.size, frame) if cover else (0, 0, *image.size)
     if image.mode == "YCbCr":
         planes = [
-            plane.resize(_half(wanted) if colour else wanted, reducing_gap=2.0)
+            plane.resize(_half(wanted) if colour else wanted, _BEST, box, reducing_gap=2.0)
             for colour, plane in enumerate(image.split())
         ]
     else:
-        small = _rgb(image, wanted).convert("YCbCr")
+        small = _rgb(image, wanted, box).convert("YCbCr")
         planes = [
-            plane.resize(_half(wanted)) if colour else plane
+            plane.resize(_half(wanted), _BEST) if colour else plane
             for colour, plane in enumerate(small.split())
         ]
     turn = _TURNS.get(orientation)
     return planes if turn is None else [plane.transpose(turn) for plane in planes]
 
 
-def _rgb(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
-    """At the wanted size, without transparency (over white)."""
+def _rgb(image: Image.Image, wanted: tuple[int, int], box: Box) -> Image.Image:
+    """What is in the box, at the wanted size, without transparency (over white)."""
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow would clip them to white
         image = image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     elif image.mode == "1":
@@ -138,7 +145,7 @@ def _rgb(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")
-    image = image.resize(wanted, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image = image.resize(wanted, _BEST, box, reducing_gap=2.0)
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", wanted, "white"), image)
     return image.convert("RGB")
@@ -162,43 +169,42 @@ def _orientation(image: Image.Image) -> int:
 # --- fitting --------------------------------------------------------------------------------
 
 
-def _fitted(given: tuple[int, int], frame: tuple[int, int], *, cover: bool) -> tuple[int, int]:
-    """Even width and height with the shape of `given` that just cover the frame, or just fit
-    into it. A cover keeps at most 4 times the frame, for pictures as long as a ribbon."""
+def _scaled(given: tuple[int, int], frame: tuple[int, int], *, cover: bool) -> tuple[int, int]:
+    """Width and height with the shape of `given` that just cover the frame, or just fit into
+    it."""
     scales = (frame[0] / given[0], frame[1] / given[1])
     scale = max(scales) if cover else min(scales)
-    sizes = [max(2, 2 * round(side * scale / 2)) for side in given]
-    if cover:
-        sizes = [min(4 * most, max(most, side)) for side, most in zip(sizes, frame, strict=True)]
-    return sizes[0], sizes[1]
+    return max(2, round(given[0] * scale)), max(2, round(given[1] * scale))
+
+
+def _middle(given: tuple[int, int], frame: tuple[int, int]) -> Box:
+    """The largest box in the middle of `given` that has the frame's shape."""
+    scale = min(given[0] / frame[0], given[1] / frame[1])
+    left = (given[0] - frame[0] * scale) / 2
+    top = (given[1] - frame[1] * scale) / 2
+    return left, top, given[0] - left, given[1] - top
 
 
 def _half(size: tuple[int, int]) -> tuple[int, int]:
-    return size[0] // 2, size[1] // 2
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
 def _compose(planes: list[Image.Image], size: tuple[int, int], fit: Fit) -> Frame:
     """Planes of the right scale become a frame in video range."""
-    # Placed in steps of two pixels, so that light and colour stay together.
-    corner = (size[0] - planes[0].width) // 4, (size[1] - planes[0].height) // 4
     done = []
     for colour, plane in enumerate(planes):
-        area, at = (_half(size), corner) if colour else (size, (2 * corner[0], 2 * corner[1]))
+        area = _half(size) if colour else size
         table = COLOUR_TO_VIDEO if colour else LIGHT_TO_VIDEO
-        done.append(_fill(plane.point(table), area, at, fit, neutral=BLACK[colour]))
+        done.append(_fill(plane.point(table), area, fit, neutral=BLACK[colour]))
     return Frame(*done)
 
 
-def _fill(
-    plane: Image.Image, area: tuple[int, int], at: tuple[int, int], fit: Fit, *, neutral: int
-) -> Image.Image:
+def _fill(plane: Image.Image, area: tuple[int, int], fit: Fit, *, neutral: int) -> Image.Image:
     if plane.size == area:
         return plane
-    if fit == "cover":
-        return plane.crop((-at[0], -at[1], area[0] - at[0], area[1] - at[1]))
     blur = fit == "blur"
     ground = _blurred(plane, area, neutral) if blur else Image.new("L", area, neutral)
-    ground.paste(plane, at)
+    ground.paste(plane, ((area[0] - plane.width) // 2, (area[1] - plane.height) // 2))
     return ground
 
 
