@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ec2_worker.local import LocalRun, Summary
+from ec2_worker.machine import POLL_S, Imds, watch
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
@@ -105,6 +106,8 @@ def _run_daemon(
     from ec2_worker.wiring import aws_ports
 
     rng = random.Random()
+    imds = Imds(conf.imds_url) if conf.imds_url else None
+    instance_id = conf.instance_id or (imds.instance_id() if imds else None)
     worker = Worker(
         aws_ports(conf, threads),
         registry,
@@ -113,7 +116,11 @@ def _run_daemon(
         worker_id=f"w-{rng.getrandbits(32):08x}",
         rng=rng,
         exit_when_idle_s=exit_when_idle_s,
+        instance_id=instance_id or None,
     )
+    if imds is not None and instance_id:
+        watcher = (imds, threading.Event(), worker.drain, POLL_S)
+        threading.Thread(target=watch, args=watcher, name="machine", daemon=True).start()
     signals = 0
 
     def stop(number: int, _frame: FrameType | None) -> None:

@@ -26,6 +26,7 @@ def aws_ports(settings: Settings, threads: int) -> Ports:
         store=aws.store(),
         clock=clock,
         spent=aws.meter.spend,
+        records=aws.fleet_records(),
     )
     ports.tasks.depth()
     ports.responses.depth()

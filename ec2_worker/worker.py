@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from ec2_worker.attempt import Attempt
 from ec2_worker.batchwatch import BatchWatch
@@ -19,11 +20,12 @@ from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.holding import Holding
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
+from ec2_worker.presence import Presence
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, FleetRecords, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 
@@ -51,6 +53,8 @@ class Ports:
     clock: Clock
     spent: Callable[[], Spend] = Spend
     """The running total of the process's AWS calls."""
+    records: FleetRecords | None = None
+    """Where the worker tells of itself; None for one that nobody provisions."""
 
 
 class Worker:
@@ -67,6 +71,7 @@ class Worker:
         worker_id: str,
         rng: random.Random,
         exit_when_idle_s: float | None = None,
+        instance_id: str | None = None,
     ) -> None:
         self._settings = settings
         self._clock = ports.clock
@@ -111,6 +116,21 @@ class Worker:
             settle=self._settle_soon,
             on_empty=self._leave_if_idle,
         )
+        self._presence = None
+        if ports.records is not None:
+            self._presence = Presence(
+                ports.records,
+                self._workload,
+                self._intake,
+                ports.clock,
+                worker_id=worker_id,
+                instance_id=instance_id,
+                slots=threads,
+                kinds=[name for name in registry.names if name not in unavailable],
+                limits=limits,
+                beat_s=settings.beat_s,
+                leave=self.drain,
+            )
         self._heartbeat = Heartbeat(
             self._workload,
             self._attempt,
@@ -133,11 +153,19 @@ class Worker:
         intake = self._start("intake", lambda: self._intake.run(self._drain_asked))
         self._start("heartbeat", lambda: self._heartbeat.run(self._ended))
         outbox = self._start("outbox", self._outbox.run)
+        presence, telling = self._presence, None
+        if presence is not None:
+            telling = self._start("presence", partial(presence.run, self._ended))
         self._drain_asked.wait()
+        if presence is not None:
+            presence.leaving()
         self._finish_or_release(intake)
         self._outbox.close()
         outbox.join(GRACE_S)
         self._ended.set()
+        if presence is not None and telling is not None:
+            telling.join(GRACE_S)
+            presence.sign_off()
         self._pool.shutdown(wait=False, cancel_futures=True)
         _log.info(
             "worker ends",

@@ -60,6 +60,7 @@ class Workload:
     _incoming: int = 0
     _starting: bool = True
     _message_slots: float = 1.0
+    _claimed: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -195,6 +196,7 @@ class Workload:
         left to run, so that the caller must settle it."""
         with self._lock:
             self._incoming -= 1
+            self._claimed += 1
             self._holdings[holding.bundle.job_id] = holding
             slots = self._slots_of(holding.pending)
             holding.slots_each = slots / max(1, len(holding.pending))
@@ -296,6 +298,16 @@ class Workload:
         """Whether nothing is in hand any more within the time."""
         with self._room:
             return self._room.wait_for(lambda: not self._holdings, timeout_s)
+
+    def census(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """For the worker's record: slots at work and tasks in hand before them, both by kind, and
+        the bundles claimed since the start."""
+        with self._lock:
+            pending: Counter[str] = Counter()
+            for holding in self._holdings.values():
+                pending.update(task.kind for task in holding.pending)
+            running = {kind: count for kind, count in self._running.items() if count}
+            return running, dict(pending), self._claimed
 
     def snapshot(self) -> dict[str, Any]:
         """For the log: bundles in hand, tasks running, tasks waiting."""

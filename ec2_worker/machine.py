@@ -1,0 +1,86 @@
+"""The machine under the worker, as the instance metadata service (IMDSv2) tells of it: its id, and
+the notice that EC2 will take it away. Owns that conversation.
+
+Sources: "Use the Instance Metadata Service", "Spot Instance interruption notices" and "EC2 instance
+rebalance recommendations", Amazon EC2 User Guide.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import requests
+
+from taskfleet.log import fields
+
+_log = logging.getLogger(__name__)
+
+POLL_S = 5.0
+"""As EC2's guide asks for: a spot notice comes two minutes before the end."""
+TIMEOUT_S = 2.0
+TOKEN_TTL_S = 21_600
+NOTICES = {
+    "meta-data/spot/instance-action": "EC2 takes the machine back",
+    "meta-data/events/recommendations/rebalance": "EC2 advises to leave the machine",
+}
+
+
+class Imds:
+    """`url` without a path. Answers None to whatever cannot be had: a worker may well run on no
+    EC2 machine at all."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy is between a machine and itself
+        self._token = ""
+
+    def instance_id(self) -> str | None:
+        return self._get("meta-data/instance-id")
+
+    def notice(self) -> str | None:
+        """In words, when there is one."""
+        for path, words in NOTICES.items():
+            text = self._get(path)
+            if text is not None:
+                return f"{words}: {text:.200}"
+        return None
+
+    def _get(self, path: str) -> str | None:
+        try:
+            answer = self._ask(path)
+            if answer.status_code == 401:  # the token has expired
+                self._token = ""
+                answer = self._ask(path)
+        except requests.RequestException:
+            return None
+        return answer.text.strip() if answer.status_code == 200 else None
+
+    def _ask(self, path: str) -> requests.Response:
+        if not self._token:
+            answer = self._session.put(
+                f"{self._url}/latest/api/token",
+                headers={"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_S)},
+                timeout=TIMEOUT_S,
+            )
+            answer.raise_for_status()
+            self._token = answer.text
+        return self._session.get(
+            f"{self._url}/latest/{path}",
+            headers={"X-aws-ec2-metadata-token": self._token},
+            timeout=TIMEOUT_S,
+        )
+
+
+def watch(imds: Imds, ended: threading.Event, drain: Callable[[], None], poll_s: float) -> None:
+    """Until `ended`, or until a notice comes: then `drain`."""
+    while not ended.wait(poll_s):
+        notice = imds.notice()
+        if notice is not None:
+            _log.warning(
+                "the machine will go, draining", extra=fields("machine_notice", reason=notice)
+            )
+            drain()
+            return

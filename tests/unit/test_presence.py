@@ -1,0 +1,209 @@
+"""The worker tells of itself, and hears when it is to leave; the machine's notices drain it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from support import Faulty
+
+from ec2_worker.machine import Imds, watch
+from ec2_worker.presence import Presence
+from taskfleet.memory import ManualClock, MemoryFleetRecords
+
+
+class Hands:
+    """A worker's workload and intake, as the test sets them."""
+
+    running: dict[str, int]
+    pending: dict[str, int]
+
+    def __init__(self) -> None:
+        self.running, self.pending, self.bundles = {}, {}, 0
+        self.room = True
+        self.last_work_at = 0.0
+
+    def census(self) -> tuple[dict[str, int], dict[str, int], int]:
+        return self.running, self.pending, self.bundles
+
+    def has_room(self) -> bool:
+        return self.room
+
+
+class Teller:
+    def __init__(self, records: Any = None) -> None:
+        self.clock = ManualClock()
+        self.records = MemoryFleetRecords()
+        self.hands: Any = Hands()
+        self.asked = 0
+        self.presence = Presence(
+            records or self.records,
+            self.hands,
+            self.hands,
+            self.clock,
+            worker_id="w-1",
+            instance_id="i-1",
+            slots=16,
+            kinds=["sleep"],
+            limits={"animoto": 2},
+            beat_s=15.0,
+            leave=self.leave,
+        )
+
+    def leave(self) -> None:
+        self.asked += 1
+
+    def beats(self, seconds: float) -> int:
+        """How many beats arrive within the time."""
+        count, seen = 0, None
+        for _ in range(int(seconds)):
+            self.presence.beat_if_due()
+            (worker,) = self.records.workers()
+            count += worker.beat_at != seen
+            seen = worker.beat_at
+            self.clock.sleep(1.0)
+        return count
+
+
+def test_it_beats_at_once_then_every_quarter_of_a_minute() -> None:
+    teller = Teller()
+    teller.hands.last_work_at = teller.clock.now() + 10**6
+    assert teller.beats(60) == 4
+    (worker,) = teller.records.workers()
+    assert (worker.worker_id, worker.instance_id, worker.slots) == ("w-1", "i-1", 16)
+    assert worker.limits == {"animoto": 2}
+
+
+def test_a_change_is_told_soon() -> None:
+    teller = Teller()
+    teller.presence.beat_if_due()
+    teller.clock.sleep(3.0)
+    teller.hands.running, teller.hands.bundles = {"sleep": 3}, 5
+    teller.presence.beat_if_due()
+    (worker,) = teller.records.workers()
+    assert (worker.running, worker.bundles, worker.busy) == ({"sleep": 3}, 5, 3)
+    teller.presence.leaving()
+    teller.clock.sleep(3.0)
+    teller.presence.beat_if_due()
+    assert teller.records.workers()[0].leaving
+
+
+def test_it_is_hungry_when_it_has_room_and_the_queue_brings_nothing() -> None:
+    teller = Teller()
+    teller.hands.last_work_at = teller.clock.now()
+    teller.presence.beat_if_due()
+    assert not teller.records.workers()[0].hungry
+    teller.clock.sleep(4.0)
+    teller.presence.beat_if_due()
+    assert teller.records.workers()[0].hungry
+    teller.hands.room = False
+    teller.clock.sleep(4.0)
+    teller.presence.beat_if_due()
+    assert not teller.records.workers()[0].hungry
+
+
+def test_it_leaves_when_asked_and_signs_off() -> None:
+    teller = Teller()
+    teller.presence.beat_if_due()
+    teller.records.ask_to_leave(["w-1"])
+    teller.clock.sleep(15.0)
+    teller.presence.beat_if_due()
+    assert teller.asked == 1
+    teller.presence.leaving()
+    teller.clock.sleep(15.0)
+    teller.presence.beat_if_due()
+    assert teller.asked == 1
+    teller.presence.sign_off()
+    assert teller.records.workers() == []
+
+
+def test_a_table_that_does_not_answer_stops_no_worker() -> None:
+    down = True
+    teller = Teller(Faulty(MemoryFleetRecords(), lambda name: "before" if down else None))
+    teller.presence.beat_if_due()
+    teller.presence.sign_off()
+    assert teller.asked == 0
+
+
+# --- the machine ---
+
+
+class FakeImds:
+    """IMDSv2 on 127.0.0.1: no answer without a token that it gave."""
+
+    def __init__(self) -> None:
+        self.found = {"meta-data/instance-id": "i-0abc"}
+        self.tokens: set[str] = set()
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                assert self.path == "/latest/api/token"
+                assert int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
+                token = f"token-{len(fake.tokens)}"
+                fake.tokens = {token}
+                self._answer(200, token)
+
+            def do_GET(self) -> None:
+                if self.headers.get("X-aws-ec2-metadata-token") not in fake.tokens:
+                    return self._answer(401, "")
+                text = fake.found.get(self.path.removeprefix("/latest/"))
+                return self._answer(200 if text else 404, text or "")
+
+            def _answer(self, status: int, text: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def fake_imds() -> Iterator[FakeImds]:
+    fake = FakeImds()
+    thread = threading.Thread(target=fake.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield fake
+    fake.server.shutdown()
+    thread.join()
+    fake.server.server_close()
+
+
+def test_a_machine_tells_its_id_and_its_end(fake_imds: FakeImds) -> None:
+    imds = Imds(fake_imds.url)
+    assert imds.instance_id() == "i-0abc"
+    assert imds.notice() is None
+    fake_imds.tokens = {"another"}
+    assert imds.instance_id() == "i-0abc", "an expired token is renewed"
+    fake_imds.found["meta-data/events/recommendations/rebalance"] = '{"noticeTime": "now"}'
+    assert imds.notice() == 'EC2 advises to leave the machine: {"noticeTime": "now"}'
+    fake_imds.found["meta-data/spot/instance-action"] = '{"action": "terminate"}'
+    assert imds.notice() == 'EC2 takes the machine back: {"action": "terminate"}'
+    imds._session.close()
+
+
+def test_a_notice_drains_the_worker_once(fake_imds: FakeImds) -> None:
+    imds, ended, drained = Imds(fake_imds.url), threading.Event(), threading.Event()
+    thread = threading.Thread(target=watch, args=(imds, ended, drained.set, 0.01))
+    thread.start()
+    assert not drained.wait(0.05)
+    fake_imds.found["meta-data/spot/instance-action"] = '{"action": "terminate"}'
+    assert drained.wait(5)
+    thread.join(5)
+    assert not thread.is_alive()
+    imds._session.close()
+
+
+def test_where_no_metadata_service_is_there_is_no_machine() -> None:
+    imds = Imds("http://127.0.0.1:9")
+    assert imds.instance_id() is None
+    assert imds.notice() is None
+    imds._session.close()
