@@ -17,6 +17,7 @@ from chalice_app.services import Services
 from taskfleet import __version__
 from taskfleet.batch import ID_LENGTH, BatchStatus
 from taskfleet.errors import NotFound
+from taskfleet.fleetview import FleetView
 from taskfleet.results import BatchList, BatchView, ResultPage
 
 T = TypeVar("T")
@@ -117,6 +118,11 @@ def add_routes(
     @answer(202)
     def cancel_batch(batch_id: str) -> BatchView:
         return services().results.cancel(_known_form(batch_id), client_id=client_id())
+
+    @route("/fleet")
+    @answer()
+    def read_fleet() -> FleetView:
+        return services().fleet_views.view()
 
     @app.route("/health", content_types=[])
     @answer()

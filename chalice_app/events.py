@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 RESPONSES_A_CALL = 10
 """The most that Lambda hands over without waiting a second for more: clients wait for these."""
+LOOKS_S = 50.0
+"""For how long one tick goes on looking: it must be over when the next one comes."""
 CALLS_AT_A_TIME = 2
 """The least that Lambda takes: collectors of one batch write the same item, and progress may not
 take the account's concurrency from the API."""
@@ -46,9 +48,14 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
 
     @app.schedule("rate(1 minute)")
     def tick(_event: CloudWatchEvent) -> None:
-        """How much waits and runs, as a log line to plot and to alarm on."""
-        depth = services().tasks.depth()
+        """How much waits and runs, as a log line to plot and to alarm on; then the provisioner,
+        for most of a minute while there is something to look after."""
+        known = services()
+        depth = known.tasks.depth()
         _log.info(
             "queue depth",
             extra=fields("queue_depth", backlog=depth.backlog, in_flight=depth.in_flight),
         )
+        if known.provisioner is not None:
+            ends_at = known.clock.now() + LOOKS_S
+            known.provisioner.run(lambda: ends_at - known.clock.now())

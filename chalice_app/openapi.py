@@ -11,6 +11,7 @@ from chalice_app.api import Accepted, Health
 from chalice_app.body import BODY_MAX_BYTES, JSON_TYPE, TEXT_TYPE, SubmitRequest, TextQuery
 from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
 from taskfleet import __version__
+from taskfleet.fleetview import FleetView
 from taskfleet.results import BatchList, BatchView, ResultPage
 from taskfleet.submit import MAX_TASKS
 
@@ -22,7 +23,7 @@ class Error(msgspec.Struct, frozen=True):
     Message: str
 
 
-_STRUCTS = [SubmitRequest, Accepted, BatchList, BatchView, ResultPage, Health, Error]
+_STRUCTS = [SubmitRequest, Accepted, BatchList, BatchView, ResultPage, FleetView, Health, Error]
 _ERRORS = {
     400: "The body cannot be read: malformed, ambiguous or over-deep JSON, or not UTF-8",
     401: "No token",
@@ -91,6 +92,11 @@ def spec() -> Json:
                     errors=(404, 422),
                     query=ResultsQuery,
                 ),
+            },
+            "/fleet": {
+                "get": _operation(
+                    "The machines and workers, the last decisions, and why nothing runs", FleetView
+                )
             },
             "/health": {"get": {**_operation("Liveness", Health, common=(500,)), "security": []}},
             "/openapi.json": {"get": _operation("This document", None)},

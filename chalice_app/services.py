@@ -6,10 +6,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from taskfleet.announce import Announcer
 from taskfleet.bill import Odometer, Spend
-from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.fleetview import FleetViews
+from taskfleet.ports import (
+    Clock,
+    Fleet,
+    FleetRecords,
+    Nudge,
+    ObjectStore,
+    TaskMonitor,
+    TaskQueue,
+)
+from taskfleet.provision import Ports, Provisioner
 from taskfleet.registry import Registry
 from taskfleet.results import Results
+from taskfleet.settings import Settings
 from taskfleet.submit import Submission
 
 
@@ -25,6 +37,9 @@ class Services:
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
+    fleet_views: FleetViews
+    provisioner: Provisioner | None
+    """None where no machine may be launched."""
 
 
 def assemble(
@@ -36,14 +51,32 @@ def assemble(
     clock: Clock,
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
+    records: FleetRecords,
+    fleet: Fleet | None,
+    nudge: Nudge | None,
+    settings: Settings,
     spent: Callable[[], Spend] = Spend,
 ) -> Services:
+    announcer = Announcer(registry, records, nudge)
+    provisioner = None
+    if fleet is not None:
+        provisioner = Provisioner(Ports(tasks, monitor, records, fleet, clock), settings)
     return Services(
-        submission=Submission(registry, tasks, monitor, clock, random_bytes, spent=spent),
+        submission=Submission(
+            registry,
+            tasks,
+            monitor,
+            clock,
+            random_bytes,
+            spent=spent,
+            announce=announcer.announce,
+        ),
         results=Results(registry, monitor, store, clock),
         tasks=tasks,
         monitor=monitor,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
+        fleet_views=FleetViews(tasks, records, clock, settings),
+        provisioner=provisioner,
     )

@@ -35,6 +35,10 @@ def connect() -> Services:
         clock=clock,
         random_bytes=os.urandom,
         token_secret=token_secret,
+        records=aws.fleet_records(),
+        fleet=aws.fleet() if settings.max_capacity else None,
+        nudge=aws.nudge() if settings.nudge else None,
+        settings=settings,
         spent=aws.meter.spend,
     )
 

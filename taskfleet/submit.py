@@ -43,7 +43,8 @@ WHOLE = Part()
 
 class Submission:
     """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`); `slots` tells
-    how many slots the fleet has, roughly; `spent` is the running total of this process."""
+    how many slots the fleet has, roughly; `spent` is the running total of this process; `announce`
+    is called with tasks that are on the queue, and the messages that they are in."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Submission:
         random_bytes: Callable[[int], bytes],
         slots: Callable[[], int] = lambda: DEFAULT_SLOTS,
         spent: Callable[[], Spend] = Spend,
+        announce: Callable[[Sequence[Task], int], None] = lambda _tasks, _messages: None,
     ) -> None:
         self._registry = registry
         self._queue = queue
@@ -62,6 +64,7 @@ class Submission:
         self._random_bytes = random_bytes
         self._slots = slots
         self._spent = spent
+        self._announce = announce
 
     def submit(
         self,
@@ -109,6 +112,7 @@ class Submission:
             if batch.plan != plan:
                 bundles = self._cut(tasks, batch.plan)
             self._enqueue(batch, bundles, first_index=batch.total - len(tasks))
+            self._announce(tasks, len(bundles))
             self._monitor.part_enqueued(batch_id, part.number, self._spent() - spent_before)
         except TaskfleetError:
             if idempotency_key is None:

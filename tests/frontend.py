@@ -17,6 +17,7 @@ from chalice_app.services import Services, assemble
 from localcloud.serve import Server, make_server
 from taskfleet import token
 from taskfleet.registry import Registry
+from taskfleet.settings import Settings
 
 SECRET = "a secret of more than thirty-two characters"
 
@@ -41,6 +42,10 @@ class Frontend:
             clock=self.cloud.clock,
             random_bytes=random.randbytes,
             token_secret=lambda: SECRET,
+            records=Faulty(self.cloud.records, fault),
+            fleet=self.cloud.fleet,
+            nudge=self.cloud.nudges,
+            settings=Settings(bucket="b"),
         )
         self.on_services: Callable[[], None] = lambda: None
         """Called whenever a handler asks for its services."""

@@ -22,7 +22,14 @@ from ec2_worker.workload import Chunk, Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.collect import collect
 from taskfleet.errors import LeaseLost, TransientError
-from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
+from taskfleet.memory import (
+    ManualClock,
+    MemoryFleet,
+    MemoryFleetRecords,
+    MemoryMonitor,
+    MemoryQueue,
+    MemoryStore,
+)
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.results import Results
 from taskfleet.submit import Submission
@@ -70,6 +77,15 @@ class Inline(PoolExecutor):
         return future
 
 
+class Nudges:
+    """A `Nudge` that counts."""
+
+    count = 0
+
+    def nudge(self) -> None:
+        self.count += 1
+
+
 @dataclass
 class Cloud:
     """The shared world: queues, table and store in memory on one clock."""
@@ -82,6 +98,9 @@ class Cloud:
         self.responses = MemoryQueue(self.clock, name="responses")
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore()
+        self.records = MemoryFleetRecords()
+        self.fleet = MemoryFleet(self.clock)
+        self.nudges = Nudges()
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
         submission = Submission(registry, self.tasks, self.monitor, self.clock, random.randbytes)

@@ -230,6 +230,7 @@ class TestWhoMayCall:
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", "/fleet"),
         ("GET", "/openapi.json"),
     )
 

@@ -12,12 +12,13 @@ import pytest
 from chalice.test import Client
 from moto import mock_aws
 
-from chalice_app import wiring
+from chalice_app import events, wiring
 from chalice_app.application import create_app
 from taskfleet import token
 from taskfleet.aws.session import Aws
 from taskfleet.bundle import Response, decode_bundle, encode_response
 from taskfleet.clock import SystemClock
+from taskfleet.fleet import WorkerRecord
 from taskfleet.registry import split
 from taskfleet.settings import load
 from taskfleet.task import TaskResult, TaskStatus
@@ -29,6 +30,7 @@ BUCKET = "taskfleet-test"
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
+    "lambda:Invoke": "lambda:InvokeFunction",
 }
 
 
@@ -47,6 +49,7 @@ class OnAws:
 
         monkeypatch.setattr(wiring, "Aws", Watched)
         monkeypatch.setattr(wiring, "set_up", lambda level: None)
+        monkeypatch.setattr(events, "LOOKS_S", 0.0)  # one look is enough
         self.worker = Aws(load(), SystemClock())
 
     def function(self, name):
@@ -119,6 +122,11 @@ LAMBDAS_OWN = {
     *("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"),
     *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
 }
+# What a launch needs besides the call, and what is called when machines do not beat; see
+# tests/contract/test_contract_fleet.py.
+OF_A_LAUNCH = {
+    *("ec2:RunInstances", "ec2:CreateTags", "ec2:TerminateInstances", "iam:PassRole"),
+}
 
 
 def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
@@ -150,6 +158,8 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
         assert (status, parts["total"]) == (202, number + 1)
     assert call("DELETE", parts["url"])[1]["status"] == "CANCELLED"
 
+    now = SystemClock().now()
+    aws.worker.fleet_records().beat(WorkerRecord("w-1", None, 16, ["sleep"], now, now))
     depth = aws.function("tick")
     tick = depth.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
     depth.lambda_.invoke("tick", tick)
@@ -181,4 +191,4 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
         used, may = aws.permissions(function), allowed(function)
         assert used <= may, function
         assert used, function
-        assert may - used <= LAMBDAS_OWN, function
+        assert may - used <= LAMBDAS_OWN | OF_A_LAUNCH, function

@@ -1,0 +1,111 @@
+"""`GET /fleet`, the tick that provisions, and the nudge, through the API in process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from frontend import Frontend
+from msgspec.structs import replace
+
+from taskfleet.errors import TransientError
+from taskfleet.fleet import Demand, KindDemand, WorkerRecord
+
+
+@pytest.fixture
+def api() -> Frontend:
+    return Frontend()
+
+
+def fleet(api: Frontend) -> dict[str, Any]:
+    answer = api.call("GET", "/fleet")
+    assert answer.status_code == 200, answer.body
+    return dict(answer.json_body)
+
+
+def tick(api: Frontend) -> None:
+    event = api.client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
+    api.client.lambda_.invoke("tick", event)
+
+
+def test_an_empty_fleet_is_told_as_it_is(api: Frontend) -> None:
+    view = fleet(api)
+    assert (view["backlog"], view["running"], view["workers"], view["instances"]) == (0, 0, [], [])
+    assert view["why"] is None
+    assert view["looked_s"] is None
+    assert view["max_capacity"] == 10
+
+
+def test_it_needs_a_token(api: Frontend) -> None:
+    assert api.call("GET", "/fleet", as_client=None).status_code == 401
+
+
+def test_a_batch_that_finds_no_machine_nudges_the_provisioner_and_the_tick_launches_one(
+    api: Frontend,
+) -> None:
+    api.submit(["sleep 1000"] * 300)
+    assert api.cloud.nudges.count == 1
+    assert fleet(api)["why"] is not None
+    assert "the provisioner has never run" in fleet(api)["why"]
+    tick(api)
+    view = fleet(api)
+    assert view["desired"] == 1
+    assert view["instances"][0]["state"] == "booting"
+    assert view["decisions"][-1]["launched"] == 1
+    assert "300 tasks wait" in view["decisions"][-1]["reason"]
+    assert view["usd_per_hour"] == pytest.approx(0.0725)
+    assert view["cost_usd"] > 0
+    assert "1 machines are booting, the first since" in view["why"]
+    assert len(api.cloud.fleet.instances()) == 1
+    api.submit(["sleep 1"])
+    assert api.cloud.nudges.count == 1, "a machine is on its way"
+
+
+def test_a_batch_is_taken_though_the_provisioner_cannot_be_told() -> None:
+    api = Frontend(fault=lambda name: "before" if name == "add_demand" else None)
+    api.submit(["sleep 1"])
+    assert api.cloud.nudges.count == 0
+
+    def out_of_order() -> None:
+        raise TransientError("could not call function taskfleet-dev-tick")
+
+    api = Frontend()
+    api.cloud.nudges.nudge = out_of_order  # type: ignore[method-assign]
+    api.submit(["sleep 1"])
+    assert api.cloud.records.demand().messages == 1
+
+
+def test_demand_tells_how_long_the_tasks_take(api: Frontend) -> None:
+    api.submit(["sleep 1500", "sleep 1500", "sleep 500"])
+    demand = api.cloud.records.demand()
+    assert demand == Demand(1, demand.messages, {"sleep": KindDemand(3, 3, 3.5)})
+
+
+def test_why_nothing_runs(api: Frontend) -> None:
+    """Those that need the provisioner's history are in tests/unit/test_provision.py."""
+    cloud = api.cloud
+    api.submit(["sleep 1000"])
+    tick(api)
+    cloud.clock.sleep(400)
+    assert "the provisioner has not run for" in fleet(api)["why"]
+    now = cloud.clock.now()
+    cloud.records.beat(WorkerRecord("w-1", None, 16, ["animoto"], now, now))
+    assert fleet(api)["why"].startswith(
+        "no worker takes tasks of kind sleep: the workers there are take animoto"
+    )
+    worker = WorkerRecord("w-1", None, 16, ["sleep"], now, now)
+    cloud.records.beat(worker)
+    assert "1 workers are there" in fleet(api)["why"]
+    cloud.records.beat(replace(worker, running={"sleep": 1}))
+    view = fleet(api)
+    assert view["why"] is None
+    assert view["running"] == 1
+    assert view["workers"][0]["worker_id"] == "w-1"
+
+
+def test_a_table_that_does_not_answer_is_an_answer() -> None:
+    broken: set[str] = set()
+    api = Frontend(fault=lambda name: "before" if name in broken else None)
+    api.submit(["sleep 1"])
+    broken |= {"state", "workers"}
+    assert "the records cannot be read" in fleet(api)["why"]
