@@ -159,7 +159,7 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
     assert call("DELETE", parts["url"])[1]["status"] == "CANCELLED"
 
     now = SystemClock().now()
-    aws.worker.fleet_records().beat(WorkerRecord("w-1", None, 16, ["sleep"], now, now))
+    aws.worker.fleet_records().beat(WorkerRecord("w", None, 16, [], now, now, leaving=True))
     depth = aws.function("tick")
     tick = depth.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
     depth.lambda_.invoke("tick", tick)
