@@ -3,10 +3,6 @@ choice of workloads and the table; all else is the client any user has."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,13 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from taskfleet.client import Client, ClientError
 from taskfleet.results import BatchView
 
 THREADS = 16
-START_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 40
+EXAMPLES = str(ROOT / "examples")
+OPTIONS = ("--workers", "1", "--threads", str(THREADS), "--kinds", "my_tasks")
 NOTES = ("the quick brown fox", "jumps over", "the lazy dog")
 
 
@@ -91,47 +88,15 @@ def table(outcomes: list[Outcome]) -> Table:
     return made
 
 
-@contextmanager
-def local_cloud(directory: Path) -> Iterator[dict[str, str]]:
-    """A local cloud on free ports; yields the variables of its env file."""
-    examples = str(ROOT / "examples")
-    environ = {**os.environ, "PYTHONPATH": examples}
-    ports = ("--api-port", "0", "--aws-port", "0", "--ec2-port", "0")
-    command = [sys.executable, "-m", "localcloud", *ports]
-    command += ["--workers", "1", "--threads", str(THREADS), "--dir", str(directory)]
-    command += ["--kinds", "my_tasks"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
-            line = process.stdout.readline()
-            if not line.startswith("ready"):
-                process.wait(START_TIMEOUT_S)
-                _fail("the local cloud did not start; what it said is above")
-            yield _variables(directory / "env")
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _variables(env_file: Path) -> dict[str, str]:
-    lines = env_file.read_text().splitlines()
-    pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
-    return {name: value for name, _, value in pairs}
-
-
 def main() -> None:
     console = Console()
     console.print("Starting a local cloud: queues, table, bucket, API and one worker ...")
     started = time.perf_counter()
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder:
-        with local_cloud(Path(folder)) as env:
+        with launched(Path(folder), *OPTIONS, environ={"PYTHONPATH": EXAMPLES}) as cloud:
             console.print(f"It serves after {time.perf_counter() - started:.1f} s.")
+            env = cloud.variables
             client = Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"])
             for workload in workloads():
                 with _bar(console, workload) as show:
@@ -168,7 +133,7 @@ def _fail(message: str) -> NoReturn:
 if __name__ == "__main__":
     try:
         main()
-    except ClientError as error:
+    except (ClientError, NotStarted) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

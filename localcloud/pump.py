@@ -35,6 +35,7 @@ from localcloud.events import (
     sqs_event,
 )
 from taskfleet import log, settings
+from taskfleet.aws.latency import delay_calls
 from taskfleet.log import fields
 from taskfleet.settings import Settings
 
@@ -242,6 +243,7 @@ def sources(module: ModuleType, conf: Settings) -> Iterator[QueueSource | Schedu
         if isinstance(config, SQSEventConfig):
             queue = config.queue or str(config.queue_arn).rpartition(":")[2]
             sqs = boto3.client("sqs", region_name=conf.region)
+            delay_calls(sqs, conf.aws_latency_ms)
             yield QueueSource(
                 sqs,
                 queue,

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of a worker that cannot ask its machine, as in the local cloud."""
     imds_url: str = "http://169.254.169.254"
     """Where a worker asks its machine; empty: it is on none."""
+    aws_latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    """Put before every AWS call; for benchmarks against an emulator only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

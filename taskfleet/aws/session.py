@@ -16,6 +16,7 @@ from taskfleet.aws.dynamodb import DynamoMonitor
 from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.aws.fleet_records import DynamoFleetRecords
 from taskfleet.aws.lambda_nudge import LambdaNudge
+from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
@@ -70,6 +71,7 @@ class Aws:
             if client is None:
                 client = self._made[service] = self._make(service)
                 self.meter.watch(client)
+                delay_calls(client, self.settings.aws_latency_ms)
             return client
 
     def _make(self, service: str) -> Any:
