@@ -86,8 +86,9 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
 @main.command()
 @click.argument("batch", required=False)
 @click.option("--wait", is_flag=True, help="Wait for the end of the batch.")
+@click.option("--cost", is_flag=True, help="Show AWS calls and dollars too (--json always does).")
 @as_json_option
-def status(batch: str | None, wait: bool, as_json: bool) -> int:
+def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
     """How BATCH stands; without it, your latest batches."""
     if batch is None and wait:
         raise click.UsageError("--wait needs a BATCH.")
@@ -101,7 +102,7 @@ def status(batch: str | None, wait: bool, as_json: bool) -> int:
     if as_json:
         write_json(shown)
     else:
-        write_batches(shown)
+        write_batches(shown, cost=cost)
     return code
 
 

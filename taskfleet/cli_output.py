@@ -48,11 +48,14 @@ def write_json(values: Iterable[msgspec.Struct]) -> None:
 # --- batches ----------------------------------------------------------------------------------
 
 
-def write_batches(batches: Iterable[BatchView]) -> None:
+def write_batches(batches: Iterable[BatchView], *, cost: bool = False) -> None:
+    """With `cost` also the AWS calls made for each and their price."""
     table = Table(box=None, pad_edge=False)
     for title in ("batch", "status"):
         table.add_column(title, no_wrap=True)
     for title in ("tasks", "succeeded", "failed", "cancelled", "seconds", "eta s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("AWS calls", "a task", "$", "$ a million") if cost else ():
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("created", no_wrap=True)
     table.add_column("name", overflow="fold")
@@ -65,10 +68,21 @@ def write_batches(batches: Iterable[BatchView]) -> None:
             *(f"{count:,}" for count in counts),
             "" if seconds is None else f"{seconds:.1f}",
             "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}",
+            *(_cost(batch) if cost else ()),
             batch.created_at[:19].replace("T", " "),
             Text(plain(batch.name or "")),
         )
     _stdout().print(table)
+
+
+def _cost(batch: BatchView) -> tuple[str, ...]:
+    """Calls and dollars, of the batch and by its tasks."""
+    return (
+        f"{batch.aws_calls:,}",
+        f"{batch.aws_calls / batch.total:.4f}",
+        f"{batch.cost_usd:.6f}",
+        f"{batch.cost_usd / batch.total * 1e6:.3f}",
+    )
 
 
 def summary(batch: BatchView) -> str:

@@ -142,6 +142,7 @@ class HandWorker:
         fault: Callable[[str], str | None] = no_fault,
         unavailable: dict[str, str] | None = None,
         limits: dict[str, int] | None = None,
+        spent: Callable[[], Spend] = Spend,
     ) -> None:
         rng = rng or random.Random(0)
         clock = cloud.clock
@@ -157,7 +158,7 @@ class HandWorker:
             clock.now,
         )
         self.executor = Executor(registry, cloud.store, clock, worker_id)
-        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock, Odometer(Spend))
+        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock, Odometer(spent))
         self.watch = BatchWatch(monitor, clock)
         self.attempt = Attempt(
             tasks=tasks,

@@ -229,6 +229,15 @@ def test_status_shows_the_batch(api: StubApi, run: Run) -> None:
     ]
 
 
+def test_status_tells_the_cost_when_asked_to(api: StubApi, run: Run) -> None:
+    api.answers({**DONE, "total": 2000, "aws_calls": 1012, "cost_usd": 0.0005})
+    result = run("status", BATCH_ID, "--cost")
+    header, row = result.stdout.splitlines()
+    assert "AWS calls" in header
+    assert "$ a million" in header
+    assert row.split()[7:11] == ["1,012", "0.5060", "0.000500", "0.250"]
+
+
 @pytest.mark.parametrize(("batch", "code"), [(BATCH, 0), (DONE, 0), (SOME_FAILED, 1)])
 def test_statuss_exit_code_tells_whether_something_failed(
     api: StubApi, run: Run, batch: dict[str, Any], code: int

@@ -1,0 +1,137 @@
+"""What a batch of no-ops costs, counted call by call (moto plays AWS): a change that makes the bill
+grow fails here."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from support import HandWorker
+
+from chalice_app.services import Services, assemble
+from taskfleet.aws.session import Aws
+from taskfleet.bill import event_source_spend
+from taskfleet.clock import SystemClock
+from taskfleet.collect import collect
+from taskfleet.registry import Registry
+from taskfleet.results import BatchView
+from taskfleet.settings import Settings
+
+STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
+NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
+SETTINGS = Settings(bucket="taskfleet-test")
+RESPONSES_A_CALL = 10
+
+
+class Process:
+    """The ports of one process on AWS, as its wiring makes them; every call is on its meter."""
+
+    def __init__(self) -> None:
+        self.clock = SystemClock()
+        aws = Aws(SETTINGS, self.clock, rng=random.Random(0))
+        self.tasks, self.responses = aws.task_queue(), aws.response_queue()
+        self.monitor, self.store = aws.monitor(), aws.store()
+        self.meter = aws.meter
+
+    def services(self, registry: Registry) -> Services:
+        return assemble(
+            registry=registry,
+            tasks=self.tasks,
+            monitor=self.monitor,
+            store=self.store,
+            clock=self.clock,
+            random_bytes=os.urandom,
+            token_secret=str,
+            spent=self.meter.spend,
+        )
+
+
+class System:
+    """API, worker and collector, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self.registry = Registry.load()
+        self.api, self.worker, self.collector = Process(), Process(), Process()
+        # Lambda's poller is no process of ours; what it spends is reckoned, not metered.
+        self.poller = Process()
+        self.polled = 0
+
+    def run(self, tasks: list[Any]) -> BatchView:
+        services = self.api.services(self.registry)
+        batch = services.submission.submit(tasks, client_id="alice")
+        HandWorker(
+            self.worker,  # type: ignore[arg-type]  # the same ports, on AWS
+            self.registry,
+            threads=16,
+            spent=self.worker.meter.spend,
+        ).work()
+        odometer = self.collector.services(self.registry).odometer
+        while messages := self.poller.responses.receive(
+            RESPONSES_A_CALL, wait_s=0, visibility_s=30
+        ):
+            overhead = odometer.take() + event_source_spend(len(messages))
+            bodies = {message.message_id: message.body for message in messages}
+            collect(bodies, self.collector.monitor, self.collector.clock, overhead)
+            self.poller.responses.delete(messages)
+            self.polled += 1
+        return services.results.status(batch.batch_id, client_id="alice")
+
+    def operations(self) -> Counter[str]:
+        """Calls by name, of the three processes."""
+        found: Counter[str] = Counter()
+        for process in (self.api, self.worker, self.collector):
+            for (_, operation), count in process.meter.counts().items():
+                found[operation] += count
+        return found
+
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", SETTINGS.region)
+    with mock_aws():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
+            boto3.client("cloudformation").create_stack(
+                StackName="taskfleet-test",
+                TemplateBody=STACK.read_text(),
+                Parameters=[{"ParameterKey": "BucketName", "ParameterValue": SETTINGS.bucket}],
+            )
+        yield System()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "calls", "usd_a_million"),
+    [
+        (1, 10, 5.0),
+        (1_000, 10, 0.010),
+        (20_000, 60, 0.007),
+    ],
+)
+def test_what_no_ops_cost(system: System, tasks: int, calls: int, usd_a_million: float) -> None:
+    system.run(["sleep 0"])  # finds the queues' URLs, once in a process's life
+    before = system.operations()
+    batch = system.run(["sleep 0"] * tasks)
+    assert batch.succeeded == tasks
+    assert 0 < batch.aws_calls <= calls, system.operations() - before
+    assert 0 < batch.cost_usd / tasks * 1e6 <= usd_a_million
+
+
+def test_nearly_every_call_is_on_the_batchs_bill(system: System) -> None:
+    batch = system.run(["sleep 0"] * 20_000)
+    metered = system.operations()
+    made = metered.total() + event_source_spend(RESPONSES_A_CALL).calls * system.polled
+    # What follows the last answer, its sending included, is left to the next batch; reading the
+    # status is on nobody's bill.
+    assert made - 8 <= batch.aws_calls <= made, metered
