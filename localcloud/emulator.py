@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from localcloud.options import HOST, Options
+from localcloud.options import CREDENTIALS, HOST, Options
 from localcloud.supervisor import Part
 
 PROBE_TIMEOUT_S = 2.0
@@ -19,6 +19,7 @@ def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
     """Its state survives a stop in `options.state` when `options.keep`."""
     state = options.state.resolve()
     settings = {
+        **CREDENTIALS,  # it checks those of presigned URLs
         "BIND_HOST": HOST,  # it would serve every interface
         "GATEWAY_PORT": str(options.aws_port),
         "LOG_LEVEL": "WARNING",

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from localcloud.options import HOST, ROOT, Options
+from localcloud.options import CREDENTIALS, HOST, ROOT, Options
 from taskfleet.settings import Settings
 
 BUCKET = "taskfleet-local"
@@ -39,8 +39,7 @@ def for_processes(
     found = {
         "AWS_ENDPOINT_URL": options.aws_url,
         "AWS_ENDPOINT_URL_EC2": options.ec2_url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        **CREDENTIALS,
         "AWS_DEFAULT_REGION": settings.region,
         "TASKFLEET_REGION": settings.region,
         "TASKFLEET_STAGE": settings.stage,

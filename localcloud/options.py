@@ -14,6 +14,9 @@ HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: it holds `app.py`, `infra/` and `ec2_worker/`, which no package installs."""
 
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+"""Of everybody in the local cloud."""
+
 DEFAULT_KINDS = ("animoto",)
 
 

@@ -28,6 +28,8 @@ WAVES = 2
 """Bundles a slot should get to see of a batch, so that its tail is not held by one of them."""
 QUICKEST_TASK_S = 20e-6
 """What running even an empty task costs."""
+UNKNOWN_TASK_S = 0.25
+"""What a task is taken to cost of which nobody knows; a worker gives back what turns out longer."""
 DEFAULT_SLOTS = 16
 
 
@@ -113,7 +115,7 @@ class Plan(msgspec.Struct, frozen=True):
 def target_s(seconds: Sequence[float | None], slots: int) -> float:
     """How much expected work a bundle should hold, for tasks of these expected durations: about two
     seconds, less when the batch is small for the fleet."""
-    total = sum(max(s, QUICKEST_TASK_S) for s in seconds if s is not None)
+    total = sum(_cost_s(s) for s in seconds)
     return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, total / (slots * WAVES)))
 
 
@@ -128,8 +130,7 @@ def cut(
     """Cut `tasks`, in order, into runs of about `target_s` of expected work, at most `max_tasks`
     tasks and `max_bytes` bytes of JSON each.
 
-    A task whose duration is not known (`None`), or that alone is over a cap, travels alone. The
-    cut depends on the arguments only.
+    A task that alone is over a cap travels alone. The cut depends on the arguments only.
     """
     expected = [expected_s(task) for task in tasks]
     target = target_s(expected, slots) * (1 + 1e-9)  # sums of floats stray by less
@@ -137,7 +138,7 @@ def cut(
     run: list[Task] = []
     run_s = run_bytes = 0.0
     for task, known_s in zip(tasks, expected, strict=True):
-        seconds = target if known_s is None else max(known_s, QUICKEST_TASK_S)
+        seconds = _cost_s(known_s)
         size = len(encode(task)) + 1
         full = len(run) >= max_tasks or run_bytes + size > max_bytes or run_s + seconds > target
         if run and full:
@@ -148,6 +149,10 @@ def cut(
         run_bytes += size
     if run:
         yield run
+
+
+def _cost_s(expected_s: float | None) -> float:
+    return UNKNOWN_TASK_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)
 
 
 # --- the wire -------------------------------------------------------------------------------
