@@ -21,7 +21,7 @@ _STILL = {
     "good": ("veryfast", "8x8dct=1:deblock=0,0:rc-lookahead=0:mbtree=0:qp=14"),
 }
 _MOVING = {
-    "fast": ("superfast", "crf=20"),
+    "fast": ("veryfast", "crf=20"),
     "good": ("medium", "crf=17"),
 }
 

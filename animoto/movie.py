@@ -71,6 +71,8 @@ class Maker:
                     self._encode(group, self._standing(stills), len(planned) * group)
                     # Pictures may have been left out, which only now is known.
                     slots = self._slots(self._shown, fit_s)
+                    # One alone has nothing to fade to, so it is one frame.
+                    group = group if len(slots) > 1 else 1
                     stretched = command.Stretch(group, timing.stretch(slots, group))
             self._finish(sum(slots), stretched, sound.track if sound else None)
         finally:
@@ -110,16 +112,18 @@ class Maker:
 
     def _moving(self, stills: Iterable[Still], slots: Sequence[int], group: int) -> Iterator[Frame]:
         """Every frame of the movie."""
-        shots = (
-            motion.Shot(still.place, still.frame, still.caption, group - 1, slots[still.place])
-            for still in stills
-        )
+        shots = (self._shot(still, slots, group) for still in stills)
         shot = next(shots, None)
         while shot is not None:
-            following = next(shots, None)
             self._note(shot.number, shot.at(0, self.movie.size))
+            following = next(shots, None)
             yield from motion.slot_frames(shot, following, group, self.movie.size)
             shot = following
+
+    def _shot(self, still: Still, slots: Sequence[int], group: int) -> motion.Shot:
+        # Nothing fades into the first one.
+        lead = group - 1 if self._shown else 0
+        return motion.Shot(still.place, still.frame, still.caption, lead, slots[still.place])
 
     def _note(self, place: int, frame: Frame) -> None:
         """That a picture is in the movie; the first one makes the poster."""
