@@ -39,6 +39,7 @@ class Process:
         aws = Aws(SETTINGS, self.clock, rng=random.Random(0))
         self.tasks, self.responses = aws.task_queue(), aws.response_queue()
         self.monitor, self.store = aws.monitor(), aws.store()
+        self.records = aws.fleet_records()
         self.meter = aws.meter
 
     def services(self, registry: Registry) -> Services:
@@ -50,6 +51,10 @@ class Process:
             clock=self.clock,
             random_bytes=os.urandom,
             token_secret=str,
+            records=self.records,
+            fleet=None,
+            nudge=None,
+            settings=SETTINGS,
             spent=self.meter.spend,
         )
 
