@@ -19,6 +19,8 @@ from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 _NEEDS = ("libx264", "aac", "framerate", "setts")
 _GRACE_S = 5
 _TAIL_BYTES = 600
+_ASKED_TO_END = 255
+"""Its exit code after a signal that it catches, such as SIGTERM."""
 
 
 class Stoppable(Protocol):
@@ -84,11 +86,16 @@ def check(exe: str) -> None:
 class Process:
     """A running ffmpeg in a process group of its own."""
 
-    def __init__(self, child: subprocess.Popen[bytes], stderr: Path, context: Stoppable) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], stderr: Path, limits: Limits, context: Stoppable
+    ) -> None:
         self._child = child
         self._stderr = stderr
+        self._limits = limits
         self._context = context
         self._timed_out = False
+        self._cpu_s = 0.0
+        self._reaping = threading.Lock()
 
     def write(self, data: bytes) -> None:
         """To its standard input; when it has ended, raises what `finish` would."""
@@ -107,11 +114,12 @@ class Process:
         with contextlib.suppress(BrokenPipeError):
             self.close_input()
         out = self._child.stdout.read() if self._child.stdout else b""
-        code = self._child.wait()
+        code = self._wait()
         if code != 0:
             self._context.check_stopped()
             said = self._stderr.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
-            raise meaning(code, said, timed_out=self._timed_out)
+            used_up = self._cpu_s >= self._limits.cpu_s
+            raise meaning(code, said, timed_out=self._timed_out, used_up=used_up)
         return out
 
     def close_input(self) -> None:
@@ -123,9 +131,9 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        # A child that was waited for has no group any more, and its number may be another's.
-        if self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+        # A child that was reaped has no group any more, and its number may be another's.
+        with self._reaping, contextlib.suppress(ProcessLookupError):
+            if self._child.returncode is None:
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     def reap(self) -> None:
@@ -134,7 +142,17 @@ class Process:
             self.close_input()
         if self._child.stdout:
             self._child.stdout.close()
-        self._child.wait()
+        self._wait()
+
+    def _wait(self) -> int:
+        """Its exit code, as `Popen` has it; the CPU time it took is noted."""
+        if self._child.returncode is None:
+            os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
+            with self._reaping:
+                _, status, usage = os.wait4(self._child.pid, 0)
+                self._child.returncode = os.waitstatus_to_exitcode(status)
+            self._cpu_s = usage.ru_utime + usage.ru_stime
+        return self._child.returncode
 
 
 @contextlib.contextmanager
@@ -146,7 +164,7 @@ def running(
     stderr = Path(folder, "ffmpeg.log")
     with open(stderr, "wb") as log:
         child = _start(exe, arguments, folder, log)
-    process = Process(child, stderr, context)
+    process = Process(child, stderr, limits, context)
     try:
         _limit(child.pid, limits)
         timer = threading.Timer(limits.wall_s, process.time_out)
@@ -190,17 +208,20 @@ def _limit(pid: int, limits: Limits) -> None:
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 
-def meaning(code: int, said: str, *, timed_out: bool) -> TaskfleetError:
-    """The error for an ffmpeg that ended with `code` (negative: a signal)."""
+def meaning(code: int, said: str, *, timed_out: bool, used_up: bool) -> TaskfleetError:
+    """The error for an ffmpeg that ended with `code` (negative: a signal); `used_up` is its CPU
+    time, which ends it with a signal that it catches."""
     said = said or "without a word"
     if timed_out:
         return TransientError("ffmpeg took too long and was killed")
     if code == -signal.SIGXFSZ or "File too large" in said:
         return PermanentError("the movie grew over the cap of its size")
-    if code == -signal.SIGXCPU or f"received signal {int(signal.SIGXCPU)}" in said:
+    if used_up:
         return PermanentError("ffmpeg used more CPU time than a movie may")
     if code < 0:
         return TransientError(f"ffmpeg was killed by {signal.Signals(-code).name}: {said}")
+    if code == _ASKED_TO_END:
+        return TransientError(f"ffmpeg was told to end by a signal: {said}")
     if "No space left on device" in said or "Cannot allocate memory" in said:
         return TransientError(f"ffmpeg lacked room: {said}")
     return PermanentError(f"ffmpeg failed with exit code {code}: {said}")

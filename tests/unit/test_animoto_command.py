@@ -122,21 +122,23 @@ def test_the_length_of_music_is_what_ffmpeg_reported_last(report: bytes, seconds
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "timed_out", "expected"),
+    ("code", "said", "flags", "expected"),
     [
-        (-signal.SIGKILL, "", True, TransientError),
-        (-signal.SIGKILL, "", False, TransientError),
-        (-signal.SIGSEGV, "", False, TransientError),
-        (-signal.SIGXCPU, "", False, PermanentError),
-        (-signal.SIGXFSZ, "", False, PermanentError),
-        (255, "Exiting normally, received signal 24.", False, PermanentError),
-        (228, "av_interleaved_write_frame(): No space left on device", False, TransientError),
-        (1, "Cannot allocate memory", False, TransientError),
-        (1, "av_interleaved_write_frame(): File too large", False, PermanentError),
-        (1, "Invalid argument", False, PermanentError),
+        (-signal.SIGKILL, "", {"timed_out"}, TransientError),
+        (-signal.SIGKILL, "", set(), TransientError),
+        (-signal.SIGSEGV, "", set(), TransientError),
+        (-signal.SIGKILL, "", {"used_up"}, PermanentError),
+        (255, "Immediate exit requested", {"used_up"}, PermanentError),
+        (255, "Immediate exit requested", set(), TransientError),
+        (-signal.SIGXFSZ, "", set(), PermanentError),
+        (228, "av_interleaved_write_frame(): No space left on device", set(), TransientError),
+        (1, "Cannot allocate memory", set(), TransientError),
+        (1, "av_interleaved_write_frame(): File too large", set(), PermanentError),
+        (1, "Invalid argument", set(), PermanentError),
     ],
 )
 def test_the_end_of_ffmpeg_has_a_meaning(
-    code: int, said: str, timed_out: bool, expected: type[Exception]
+    code: int, said: str, flags: set[str], expected: type[Exception]
 ) -> None:
-    assert type(ffmpeg.meaning(code, said, timed_out=timed_out)) is expected
+    found = ffmpeg.meaning(code, said, timed_out="timed_out" in flags, used_up="used_up" in flags)
+    assert type(found) is expected
