@@ -1,5 +1,5 @@
-"""`chalice deploy` and what it leaves out: partial answers of the queue handler, throttling, the
-record of what was deployed in a place that the next person finds. Owns nothing of the functions'
+"""`chalice deploy` and what it leaves out: partial answers of the queue handler, throttling, an end
+for logs, and the record of what was deployed in a place that the next person finds. Owns nothing of the functions'
 settings, which are in `.chalice/config.json`."""
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ CLI = "from chalice.cli import main; main()"
 """It has no `python -m`, and its script may be of another Python."""
 TIMEOUT_S = 900
 COLLECTOR = "collect_responses"
+LOG_DAYS = 30
 RATE_PER_S = 100
 BURST = 200
 """Calls of the API, all clients together. Long polls are few calls that take long."""
@@ -37,6 +38,7 @@ def deploy(session: Any, stage: Stage, root: Path) -> str:
     run(root, "deploy", stage.name)
     s3.put_object(Bucket=stage.bucket, Key=_record_key(stage), Body=record.read_bytes())
     _answer_in_parts(session.client("lambda"), stage)
+    _end_logs(session.client("logs"), function_names(root, stage))
     resources = {entry["name"]: entry for entry in json.loads(record.read_text())["resources"]}
     api = resources["rest_api"]
     _throttle(session.client("apigateway"), api["rest_api_id"], _gateway_stage(root, stage.name))
@@ -109,6 +111,17 @@ def _answer_in_parts(functions: Any, stage: Stage) -> None:
             functions.update_event_source_mapping(
                 UUID=mapping["UUID"], FunctionResponseTypes=["ReportBatchItemFailures"]
             )
+
+
+def _end_logs(logs: Any, functions: list[str]) -> None:
+    """Chalice's own `log_retention_in_days` takes the API's function for one of another name."""
+    for function in functions:
+        group = f"/aws/lambda/{function}"
+        try:
+            logs.create_log_group(logGroupName=group)
+        except logs.exceptions.ResourceAlreadyExistsException:
+            pass
+        logs.put_retention_policy(logGroupName=group, retentionInDays=LOG_DAYS)
 
 
 def _mappings(functions: Any, stage: Stage) -> list[dict[str, Any]]:

@@ -89,6 +89,7 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
     _say("updating the stack: the machines start with this software")
     stack.bring_up(cloudformation, name, {**parameters, "WorkerSha256": sha256}, **_patience())
 
+    _service_roles(session.client("iam"))
     own = Stage(stage, session.region_name, account, bucket, partition)
     secret = _secret(session.client("ssm"), own.secret_name)
     write(ROOT / ".chalice", own, variables)
@@ -182,6 +183,16 @@ def _upload(s3: Any, bucket: str, key: str, data: bytes) -> None:
         return
     _say(f"uploading {len(data) / 1e6:.0f} MB")
     s3.put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def _service_roles(iam: Any) -> None:
+    """EC2's own roles for fleets and spot machines, one an account: whoever launches the first must
+    be allowed to make them, which the provisioner is not."""
+    for service in ("ec2fleet.amazonaws.com", "spot.amazonaws.com"):
+        try:
+            iam.create_service_linked_role(AWSServiceName=service)
+        except iam.exceptions.InvalidInputException:  # it is there
+            continue
 
 
 def _secret(ssm: Any, name: str) -> str:

@@ -87,9 +87,7 @@ def _exact_arn(text: str, stage: Stage) -> str:
     if found is None:
         return text
     region = stage.region if found["region"] == "*" else found["region"]
-    # Images belong to others.
-    foreign = found["rest"].startswith("image/")
-    account = stage.account if found["account"] == "*" and not foreign else found["account"]
+    account = stage.account if found["account"] == "*" else found["account"]
     rest = found["rest"]
     names = Settings(stage=stage.name)
     for dev, own in (

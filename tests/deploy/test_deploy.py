@@ -40,6 +40,7 @@ class Account:
     endpoint: str
     environ: dict[str, str]
     url: str = ""
+    api_id: str = ""
     token: str = ""
     said: list[str] = field(default_factory=list)
 
@@ -74,6 +75,7 @@ class Account:
             rf"https://(\w+)\.execute-api\.{REGION}\.amazonaws\.com/(\w+)", told["TASKFLEET_URL"]
         )
         assert found is not None, told
+        self.api_id = found[1]
         self.url = f"{self.endpoint}/_aws/execute-api/{found[1]}/{found[2]}"
         self.token = told["TASKFLEET_TOKEN"]
 
@@ -204,6 +206,20 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     deployed_at = time.monotonic()
     mapping = account.client("lambda").list_event_source_mappings()["EventSourceMappings"]
     assert [m["FunctionResponseTypes"] for m in mapping] == [["ReportBatchItemFailures"]]
+
+    logs = account.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/")
+    assert {g["logGroupName"]: g.get("retentionInDays") for g in logs["logGroups"]} == {
+        f"/aws/lambda/{f['FunctionName']}": 30
+        for f in account.client("lambda").list_functions()["Functions"]
+    }
+    concurrency = account.client("lambda").get_function_concurrency(
+        FunctionName="taskfleet-dev-tick"
+    )
+    assert concurrency["ReservedConcurrentExecutions"] == 1
+    (stage,) = account.client("apigateway").get_stages(restApiId=account.api_id)["item"]
+    assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 100
+    (api,) = account.client("apigateway").get_rest_apis()["items"]
+    assert api["endpointConfiguration"]["types"] == ["REGIONAL"]
 
     # Who has no token of ours gets nowhere.
     forged = token.make("of another secret, as long as it takes", "me", 600, time.time())

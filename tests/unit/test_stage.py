@@ -1,0 +1,109 @@
+"""The rewriting of dev's policies and settings for a stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.stage import Stage, exact, write
+
+PROD = Stage("prod", "eu-west-1", "123456789012", "prod-bucket")
+CHALICE = Path(__file__).resolve().parents[2] / ".chalice"
+
+
+@pytest.mark.parametrize(
+    ("dev", "prod"),
+    [
+        (
+            "arn:aws:sqs:*:*:Task_to_process",
+            "arn:aws:sqs:eu-west-1:123456789012:Task_to_process-prod",
+        ),
+        (
+            "arn:aws:sqs:*:*:Task_to_process_dead",
+            "arn:aws:sqs:eu-west-1:123456789012:Task_to_process-prod_dead",
+        ),
+        (
+            "arn:aws:dynamodb:*:*:table/Task_Monitor/index/batches_by_client",
+            "arn:aws:dynamodb:eu-west-1:123456789012:table/Task_Monitor-prod/index/batches_by_client",
+        ),
+        ("arn:aws:s3:::taskfleet-*/spill/*", "arn:aws:s3:::prod-bucket/spill/*"),
+        ("arn:aws:s3:::taskfleet-*", "arn:aws:s3:::prod-bucket"),
+        (
+            "arn:aws:ssm:*:*:parameter/taskfleet/dev/token-secret",
+            "arn:aws:ssm:eu-west-1:123456789012:parameter/taskfleet/prod/token-secret",
+        ),
+        (
+            "arn:aws:logs:*:*:log-group:/aws/lambda/taskfleet-dev:*",
+            "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/taskfleet-prod:*",
+        ),
+        (
+            "arn:aws:iam::*:role/taskfleet-dev-worker",
+            "arn:aws:iam::123456789012:role/taskfleet-prod-worker",
+        ),
+        ("arn:aws:ec2:*::image/*", "arn:aws:ec2:eu-west-1::image/*"),
+        ("*", "*"),
+    ],
+)
+def test_resources_become_exact(dev: str, prod: str) -> None:
+    policy = {"Version": "2012-10-17", "Statement": [{"Sid": "A", "Resource": [dev]}]}
+    assert exact(policy, PROD)["Statement"][0]["Resource"] == [prod]
+
+
+def test_conditions_name_the_stage() -> None:
+    condition = {
+        "StringEquals": {"aws:ResourceTag/taskfleet:stage": "dev", "x": ["dev", "developer"]},
+        "ArnLike": {"y": "arn:aws:sqs:*:*:Processed_Task"},
+    }
+    policy = {"Statement": [{"Resource": "*", "Condition": condition}]}
+    assert exact(policy, PROD)["Statement"][0]["Condition"] == {
+        "StringEquals": {"aws:ResourceTag/taskfleet:stage": "prod", "x": ["prod", "developer"]},
+        "ArnLike": {"y": "arn:aws:sqs:eu-west-1:123456789012:Processed_Task-prod"},
+    }
+
+
+def test_no_policy_of_a_stage_speaks_of_dev_or_of_any_account() -> None:
+    for path in CHALICE.glob("policy-*.json"):
+        text = json.dumps(exact(json.loads(path.read_text()), PROD))
+        assert "dev" not in text, path.name
+        assert ":*:*:" not in text, path.name
+
+
+@pytest.fixture
+def chalice_dir(tmp_path: Path) -> Path:
+    for path in [CHALICE / "config.json", *CHALICE.glob("policy-*.json")]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_a_new_stage_gets_an_entry_and_policies_of_its_own(chalice_dir: Path) -> None:
+    before = json.loads((chalice_dir / "config.json").read_text())
+    write(chalice_dir, PROD, {"TASKFLEET_LOG_LEVEL": "debug"})
+    config = json.loads((chalice_dir / "config.json").read_text())
+    assert config["stages"]["dev"] == before["stages"]["dev"]
+    entry = config["stages"]["prod"]
+    assert entry["environment_variables"]["TASKFLEET_BUCKET"] == "prod-bucket"
+    assert entry["environment_variables"]["TASKFLEET_STAGE"] == "prod"
+    assert entry["environment_variables"]["TASKFLEET_LOG_LEVEL"] == "debug"
+    for function in entry["lambda_functions"].values():
+        assert (chalice_dir / function["iam_policy_file"]).is_file()
+
+
+def test_what_a_person_set_stays(chalice_dir: Path) -> None:
+    write(chalice_dir, PROD, {"TASKFLEET_LOG_LEVEL": "debug"})
+    path = chalice_dir / "config.json"
+    config = json.loads(path.read_text())
+    config["stages"]["prod"]["lambda_functions"]["api_handler"]["lambda_memory_size"] = 3008
+    path.write_text(json.dumps(config))
+    write(chalice_dir, PROD, {})
+    entry = json.loads(path.read_text())["stages"]["prod"]
+    assert entry["lambda_functions"]["api_handler"]["lambda_memory_size"] == 3008
+    assert entry["environment_variables"]["TASKFLEET_LOG_LEVEL"] == "debug"
+
+
+def test_writing_twice_changes_nothing(chalice_dir: Path) -> None:
+    write(chalice_dir, PROD, {})
+    first = {path: path.read_bytes() for path in chalice_dir.rglob("*.json")}
+    write(chalice_dir, PROD, {})
+    assert {path: path.read_bytes() for path in chalice_dir.rglob("*.json")} == first
