@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help dev test check demo up bench machine deploy destroy clean
+.PHONY: help dev test check demo up bench machine deploy ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -47,6 +47,9 @@ machine: $(STAMP) ## Boot a worker's machine in a container (needs root, deboots
 STAGE ?= dev
 deploy: $(STAMP) ## Bring STAGE=dev to AWS, or up to date (ARGS="--set AlarmEmail=you@example.com")
 	@$(BIN)/python -m infra.deploy up --stage $(STAGE) $(ARGS)
+
+ami: $(STAMP) ## Bake a machine image for STAGE=dev, for faster boots
+	@$(BIN)/python -m infra.deploy ami --stage $(STAGE)
 
 destroy: $(STAMP) ## Delete STAGE=dev from AWS with all its data, after asking
 	@$(BIN)/python -m infra.deploy destroy --stage $(STAGE) $(ARGS)

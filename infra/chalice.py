@@ -1,9 +1,10 @@
 """`chalice deploy` and what it leaves out: partial answers of the queue handler, throttling, an end
-for logs, and the record of what was deployed in a place that the next person finds. Owns nothing of the functions'
-settings, which are in `.chalice/config.json`."""
+for logs, and the record of what was deployed in a place that the next person finds. Owns nothing of
+the functions' settings, which are in `.chalice/config.json`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -117,10 +118,8 @@ def _end_logs(logs: Any, functions: list[str]) -> None:
     """Chalice's own `log_retention_in_days` takes the API's function for one of another name."""
     for function in functions:
         group = f"/aws/lambda/{function}"
-        try:
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=group)
-        except logs.exceptions.ResourceAlreadyExistsException:
-            pass
         logs.put_retention_policy(logGroupName=group, retentionInDays=LOG_DAYS)
 
 

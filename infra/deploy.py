@@ -9,6 +9,7 @@ Owns the order of the steps; what each makes is in the other modules here and in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -20,9 +21,9 @@ from typing import Any, NoReturn
 
 import boto3
 import click
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra import chalice, software, stack, teardown
+from infra import chalice, image, software, stack, teardown
 from infra.stage import Stage, write
 from taskfleet import settings, token
 from taskfleet.errors import SettingsError
@@ -31,6 +32,13 @@ ROOT = software.ROOT
 STACK_DEADLINE_S = 1200.0
 STACK_POLL_S = 2.0
 TOKEN_TTL_S = 30 * 86_400
+FAILURES = (
+    stack.StackFailed,
+    software.BuildFailed,
+    chalice.ChaliceFailed,
+    image.BakeFailed,
+    WaiterError,
+)
 SETTINGS_OF_FUNCTIONS = "TASKFLEET_"
 
 stage_option = click.option(
@@ -103,6 +111,25 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
         'curl -H "Authorization: Bearer $TASKFLEET_TOKEN" -H "Content-Type: text/plain" '
         '--data "sleep 1000" "$TASKFLEET_URL/batches"'
     )
+
+
+@main.command()
+@stage_option
+def ami(stage: str) -> None:
+    """Bake a machine image in which the worker is installed, for faster boots."""
+    _checked(stage)
+    session = _session()
+    account, partition = _identity(session)
+    cloudformation = session.client("cloudformation")
+    standing = stack.find(cloudformation, stack.name_of(stage))
+    if standing is None or not (sha256 := _parameter(standing, "WorkerSha256")):
+        _fail(f"stage {stage} is not deployed; make deploy STAGE={stage} does that")
+    bucket = stack.outputs(standing)["BucketName"]
+    own = Stage(stage, session.region_name, account, bucket, partition)
+    image_id = image.bake(session.client("ec2"), own, sha256, _say)
+    _say("updating the stack: the machines start from it")
+    stack.bring_up(cloudformation, stack.name_of(stage), {"ImageId": image_id}, **_patience())
+    click.echo(image_id)
 
 
 @main.command()
@@ -189,10 +216,10 @@ def _service_roles(iam: Any) -> None:
     """EC2's own roles for fleets and spot machines, one an account: whoever launches the first must
     be allowed to make them, which the provisioner is not."""
     for service in ("ec2fleet.amazonaws.com", "spot.amazonaws.com"):
-        try:
+        # Either says that the role is there.
+        there = (iam.exceptions.InvalidInputException, iam.exceptions.EntityAlreadyExistsException)
+        with contextlib.suppress(*there):
             iam.create_service_linked_role(AWSServiceName=service)
-        except iam.exceptions.InvalidInputException:  # it is there
-            continue
 
 
 def _secret(ssm: Any, name: str) -> str:
@@ -219,7 +246,7 @@ def run() -> NoReturn:
     """Exit 0, or 1 when AWS would not, 2 for bad usage."""
     try:
         main(prog_name="python -m infra.deploy")
-    except (stack.StackFailed, software.BuildFailed, chalice.ChaliceFailed) as error:
+    except FAILURES as error:
         click.echo(f"deploy: {error}", err=True)
     except (BotoCoreError, ClientError) as error:
         click.echo(f"deploy: AWS: {error}", err=True)

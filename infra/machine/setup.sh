@@ -27,7 +27,10 @@ mkdir -p /etc/taskfleet
 install -m 644 "$software"/infra/machine/aws-config /etc/taskfleet/aws-config
 install -m 644 "$software"/infra/machine/*.service /etc/systemd/system/
 systemctl daemon-reload
-[ "${1:-}" = --install ] && exit
+if [ "${1:-}" = --install ]; then
+    truncate --size 0 /etc/machine-id # each machine of the image makes its own
+    exit
+fi
 
 # Debian's packages hold no agent for logs: they stay in the journal there, unless the image has it.
 agent=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl

@@ -101,7 +101,11 @@ class Account:
             "queues": self.client("sqs").list_queues().get("QueueUrls", []),
             "tables": self.client("dynamodb").list_tables()["TableNames"],
             "buckets": self.client("s3").list_buckets()["Buckets"],
-            "roles": self.client("iam").list_roles()["Roles"],
+            "roles": [
+                role
+                for role in self.client("iam").list_roles()["Roles"]
+                if not role["Path"].startswith("/aws-service-role/")  # one an account
+            ],
             "profiles": self.client("iam").list_instance_profiles()["InstanceProfiles"],
             "templates": self.client("ec2").describe_launch_templates()["LaunchTemplates"],
             "logs": self.client("logs").describe_log_groups()["logGroups"],

@@ -127,7 +127,7 @@ def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
         registry,
         conf,
         threads=4,
-        worker_id="w-recorded",
+        worker_id=f"w-{time.monotonic_ns()}",
         rng=random.Random(0),
     )
     thread = threading.Thread(target=worker.run)

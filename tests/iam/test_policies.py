@@ -36,8 +36,22 @@ def stored(key: str, bucket: str = STAGE.bucket) -> str:
     return f"arn:aws:s3:::{bucket}/{key}"
 
 
+def ec2(name: str) -> str:
+    return ARN.format(service="ec2", name=name)
+
+
+STAGE_TAG = "taskfleet:stage"
+OWN = ((f"aws:ResourceTag/{STAGE_TAG}", "prod"),)
+FOREIGN = ((f"aws:ResourceTag/{STAGE_TAG}", "dev"),)
+TAGGED = ((f"aws:RequestTag/{STAGE_TAG}", "prod"),)
+C7G = (("ec2:InstanceType", "c7g.large"),)
+MACHINE, FLEET, TEMPLATE = ec2("instance/i-0123"), ec2("fleet/fleet-1"), ec2("launch-template/lt-1")
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-worker"
+TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
+
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
 RESPONSES = sqs("Processed_Task-prod")
+FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {
@@ -49,6 +63,7 @@ ALLOWED = {
         Request("dynamodb:Query", INDEX),
         Request("s3:GetObject", stored("spill/x")),
         Request("s3:GetObject", stored("movies/b/0.mp4")),
+        Request("lambda:InvokeFunction", FUNCTION + "-tick"),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
     ],
     "authorize": [
@@ -63,6 +78,17 @@ ALLOWED = {
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
+        Request("ec2:DescribeInstances", "*"),
+        Request("ec2:CreateFleet", FLEET, TAGGED),
+        Request("ec2:RunInstances", MACHINE, TAGGED + C7G),
+        Request("ec2:RunInstances", TEMPLATE, OWN),
+        Request("ec2:RunInstances", "arn:aws:ec2:eu-west-1::image/ami-1"),
+        Request("ec2:RunInstances", ec2("subnet/subnet-1")),
+        Request("ec2:RunInstances", ec2("volume/vol-1")),
+        Request("ec2:CreateTags", MACHINE, (*TAGGED, ("ec2:CreateAction", "CreateFleet"))),
+        Request("ec2:CreateTags", MACHINE, (*OWN, ("aws:TagKeys", "taskfleet:marked-at"))),
+        Request("ec2:TerminateInstances", MACHINE, OWN),
+        Request("iam:PassRole", ROLE, TO_EC2),
     ],
     "worker": [
         Request("sqs:ReceiveMessage", TASKS),
@@ -94,7 +120,8 @@ EVERYWHERE_DENIED = [
     Request("ssm:PutParameter", parameter("/taskfleet/prod/token-secret")),
     Request("logs:PutLogEvents", log("/aws/lambda/payroll")),
     Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin", (("iam:PassedToService", "x"),)),
-    Request("lambda:UpdateFunctionCode", ARN.format(service="lambda", name="function:taskfleet")),
+    Request("lambda:UpdateFunctionCode", FUNCTION),
+    Request("lambda:InvokeFunction", FUNCTION + "-authorize"),
 ]
 
 DENIED = {
@@ -103,6 +130,7 @@ DENIED = {
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", RESPONSES),
         Request("s3:PutObject", stored("movies/b/0.mp4")),
+        Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
     "authorize": [
         Request("dynamodb:GetItem", table()),
@@ -117,6 +145,22 @@ DENIED = {
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", TASKS),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+        Request("ec2:RunInstances", MACHINE, C7G),  # not tagged
+        Request("ec2:RunInstances", MACHINE, ((f"aws:RequestTag/{STAGE_TAG}", "dev"), *C7G)),
+        Request("ec2:RunInstances", MACHINE, (*TAGGED, ("ec2:InstanceType", "p5.48xlarge"))),
+        Request("ec2:RunInstances", MACHINE, (*TAGGED, ("ec2:InstanceType", "c7g.metal"))),
+        Request("ec2:RunInstances", TEMPLATE, FOREIGN),
+        Request("ec2:RunInstances", TEMPLATE),
+        Request("ec2:CreateFleet", FLEET),
+        Request("ec2:CreateFleet", MACHINE, C7G),
+        Request("ec2:TerminateInstances", MACHINE),
+        Request("ec2:TerminateInstances", MACHINE, FOREIGN),
+        Request("ec2:StopInstances", MACHINE, OWN),
+        Request("ec2:CreateTags", MACHINE, (("aws:TagKeys", "taskfleet:marked-at"),)),
+        Request("ec2:CreateTags", MACHINE, (*OWN, ("aws:TagKeys", STAGE_TAG))),
+        Request("ec2:CreateTags", MACHINE, (*FOREIGN, ("aws:TagKeys", STAGE_TAG))),
+        Request("iam:PassRole", ROLE, (("iam:PassedToService", "lambda.amazonaws.com"),)),
+        Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/taskfleet-dev-worker", TO_EC2),
     ],
     "worker": [
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
