@@ -41,8 +41,14 @@ PORT = click.IntRange(0, 65_535)
     "--max-capacity",
     type=click.IntRange(0),
     metavar="N",
-    help="Most instances the provisioner may run (TASKFLEET_MAX_CAPACITY). "
-    "There is no provisioner yet: it changes nothing so far.",
+    help="Most instances the provisioner may run.  [default: 3 without static workers, else 0]",
+)
+@click.option(
+    "--boot-s",
+    type=click.FloatRange(0),
+    default=2.0,
+    show_default=True,
+    help="Seconds until an instance's worker starts.",
 )
 @click.option(
     "--threads",
@@ -61,9 +67,11 @@ PORT = click.IntRange(0, 65_535)
 )
 @click.option(
     "--no-provisioner",
+    "provisioner",
     is_flag=True,
-    expose_value=False,
-    help="Run static workers only. There is no provisioner yet: it changes nothing so far.",
+    flag_value=False,
+    default=True,
+    help="Static workers only.",
 )
 @click.option("--keep", is_flag=True, help="Keep queues, table and bucket over a stop and a start.")
 @click.option(

@@ -25,6 +25,9 @@ TOKEN_TTL_S = 90 * 86_400
 DEFAULTS = {
     "TASKFLEET_DRAIN_TIMEOUT_S": "10",
     "TASKFLEET_RECEIVE_WAIT_S": "1",
+    "TASKFLEET_LOOK_S": "5",
+    "TASKFLEET_BEAT_S": "3",
+    "TASKFLEET_IDLE_S": "15",
 }
 """Unless set: whoever presses Ctrl-C is waiting, and ministack ends only when the last long poll
 of a client that has gone is over."""
@@ -43,7 +46,8 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
     """Serve until a signal. `environ` is what the parts inherit; `say` gets the lines for the
     person who started it. Raises OptionFault or SettingsError before anything is started,
     PartFailed or StackFailed after."""
-    environ = {**DEFAULTS, **environ}
+    # A worker's process takes about two seconds to start, as a machine does half a minute.
+    environ = {**DEFAULTS, "TASKFLEET_BOOT_S": str(asked.boot_s + 2.0), **environ}
     conf = settings.load(environ)
     kind_modules = kinds(asked.kinds, conf.kinds)
     with _owned(asked.directory):
@@ -87,6 +91,8 @@ def _start(
     )
     parameters = {"Stage": conf.stage, "BucketName": environment.BUCKET}
     stack.bring_up(cloudformation, stack.name_of(conf.stage), parameters)
+    if options.machines:  # the provisioner looks at once
+        supervisor.wait_ready([moto])
     programs = [*_programs(options, conf, {**inherited, **cloud})]
     for part in programs:
         supervisor.start(part)
@@ -105,12 +111,27 @@ def _programs(options: Options, conf: Settings, environ: Mapping[str, str]) -> I
     )
     yield Part(
         "pump",
-        ("-m", "localcloud.pump"),
+        ("-m", "localcloud.pump", "--invoke-port", str(options.lambda_port)),
         environ,
         Tier.PUMP,
-        _logged(options.logs / "pump.log", "pump_started"),
+        # With the provisioner's first look its clients are made, and the next one is quick.
+        _logged(
+            options.logs / "pump.log",
+            "provisioner_looked" if options.machines else "pump_started",
+        ),
         restarts=True,
     )
+    if options.machines:
+        fleet = ("-m", "localcloud.fleet", "--threads", str(options.threads))
+        yield Part(
+            "fleet",
+            (*fleet, "--boot-s", str(options.boot_s), "--logs", str(options.logs)),
+            environ,
+            Tier.WORKER,
+            _logged(options.logs / "fleet.log", "fleet_started"),
+            stop_timeout_s=conf.drain_timeout_s + 8.0,
+            restarts=True,
+        )
     for number in range(1, options.workers + 1):
         name = f"worker-{number}"
         yield Part(

@@ -14,6 +14,8 @@ from localcloud.options import CREDENTIALS, HOST, ROOT, Options
 from taskfleet.settings import Settings
 
 BUCKET = "taskfleet-local"
+IMAGE = "ami-12c6146b"
+"""Any will do: its worker is started by `localcloud.fleet`."""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -47,10 +49,17 @@ def for_processes(
         "TASKFLEET_TOKEN_SECRET": secret,
         "TASKFLEET_ALLOW_PRIVATE_URLS": "1",
     }
+    found |= {
+        "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
+        "TASKFLEET_MAX_CAPACITY": str(options.machines),
+        "TASKFLEET_SLOTS": str(options.threads),
+        "TASKFLEET_NUDGE": "1" if options.machines else "0",
+        "TASKFLEET_AMI_ID": IMAGE,
+        "TASKFLEET_INSTANCE_TYPES": "c7g.large",
+        "TASKFLEET_IMDS_URL": "",
+    }
     if kinds:
         found["TASKFLEET_KINDS"] = ",".join(kinds)
-    if options.max_capacity is not None:
-        found["TASKFLEET_MAX_CAPACITY"] = str(options.max_capacity)
     return found
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 """Of everybody in the local cloud."""
 
+DEFAULT_MACHINES = 3
 DEFAULT_KINDS = ("animoto",)
 
 
@@ -33,6 +34,9 @@ class Options:
     ec2_port: int | None = None
     workers: int = 1
     max_capacity: int | None = None
+    boot_s: float = 2.0
+    provisioner: bool = True
+    lambda_port: int = 0
     threads: int = 16
     directory: Path = Path(".local")
     keep: bool = False
@@ -49,6 +53,20 @@ class Options:
     @property
     def ec2_url(self) -> str:
         return f"http://{HOST}:{self.ec2_port}"
+
+    @property
+    def lambda_url(self) -> str:
+        return f"http://{HOST}:{self.lambda_port}"
+
+    @property
+    def machines(self) -> int:
+        """Most instances that the provisioner may run. Beside static workers there are none,
+        unless asked for: whoever measures them wants no others."""
+        if not self.provisioner:
+            return 0
+        if self.max_capacity is None:
+            return 0 if self.workers else DEFAULT_MACHINES
+        return self.max_capacity
 
     @property
     def env_file(self) -> Path:
@@ -71,10 +89,14 @@ def with_ports(options: Options) -> Options:
         "--api-port": options.api_port,
         "--aws-port": options.aws_port,
         "--ec2-port": ec2_port,
+        "(that of Lambda)": options.lambda_port,
     }
     with ExitStack() as held:  # all at once, so that no two free ports are the same
-        api, aws, ec2 = (_bind(held, option, port) for option, port in wanted.items())
-    return replace(options, api_port=api, aws_port=aws, ec2_port=ec2)
+        # Given ones first: a free one may not take theirs.
+        order = sorted(wanted.items(), key=lambda item: item[1] == 0)
+        found = {option: _bind(held, option, port) for option, port in order}
+    api, aws, ec2, invoke = (found[option] for option in wanted)
+    return replace(options, api_port=api, aws_port=aws, ec2_port=ec2, lambda_port=invoke)
 
 
 def _bind(held: ExitStack, option: str, port: int) -> int:

@@ -9,6 +9,7 @@ Owns the calling and what becomes of a message after it; the form of events and 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import math
@@ -34,6 +35,7 @@ from localcloud.events import (
     schedule_event,
     sqs_event,
 )
+from localcloud.invoke import Invocations
 from taskfleet import log, settings
 from taskfleet.aws.latency import delay_calls
 from taskfleet.log import fields
@@ -215,6 +217,9 @@ class ScheduleSource:
     handler: Handler
     region: str
     account: str = "000000000000"
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """The function's reserved concurrency of one: an event waits for the call before it."""
+    queued: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -225,11 +230,22 @@ class ScheduleSource:
     def call(self, at: float) -> None:
         event = schedule_event(self.name, str(uuid.uuid4()), self.region, self.account, at)
         try:
-            self.handler(event, Context(self.name))
+            with self.turn:
+                self.handler(event, Context(self.name))
         except Exception:  # noqa: BLE001 - as Lambda does, whatever it is
             _log.exception(
                 "a scheduled handler failed", extra=fields("handler_failed", function=self.name)
             )
+
+    def invoke(self) -> None:
+        """An event out of turn; one that waits already does for all."""
+        if self.queued.acquire(blocking=False):
+            try:
+                with self.turn:
+                    pass
+            finally:
+                self.queued.release()
+            self.call(time.time())
 
     def finish(self) -> None:
         return
@@ -264,6 +280,9 @@ def sources(module: ModuleType, conf: Settings) -> Iterator[QueueSource | Schedu
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m localcloud.pump", description=__doc__)
+    parser.add_argument("--invoke-port", type=int, default=0, help="of Lambda's Invoke (any free)")
+    options = parser.parse_args()
     conf = settings.load()
     log.set_up(conf.log_level)
     end, signalled = os.pipe()
@@ -273,6 +292,13 @@ def main() -> None:
     running = list(sources(importlib.import_module("app"), conf))
     for source in running:
         threading.Thread(target=source.run, args=(stop,), name=source.name, daemon=True).start()
+    functions = {
+        f"taskfleet-{conf.stage}-{source.name}": source.invoke
+        for source in running
+        if isinstance(source, ScheduleSource)
+    }
+    invocations = Invocations(options.invoke_port, functions)
+    threading.Thread(target=invocations.serve, name="invocations", daemon=True).start()
     names = [source.name for source in running]
     _log.info("feeding the handlers", extra=fields("pump_started", functions=names))
     os.read(end, 1)

@@ -135,6 +135,7 @@ class Provisioner:
 
     def _see(self) -> Sight:
         ports = self._ports
+        depth = ports.tasks.depth()  # first: what it counts is then in the demand, too, mostly
         demand = ports.records.demand()
         unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
         paces = ports.monitor.paces(unknown) if unknown else {}
@@ -142,7 +143,7 @@ class Provisioner:
         instances = ports.fleet.instances()
         return Sight(
             ports.clock.now(),
-            ports.tasks.depth(),
+            depth,
             demand,
             workers,
             instances,
