@@ -1,6 +1,6 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|redrive`. Owns the commands,
-their exit codes and the form of their errors; not their looks (`taskfleet.cli_output`) nor what
-they do (`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|redrive|fleet`. Owns the
+commands, their exit codes and the form of their errors; not their looks (`taskfleet.cli_output`,
+`taskfleet.cli_fleet`) nor what they do (`taskfleet.client`).
 
 Exit codes: 0 all succeeded, 1 some failed or were cancelled, 2 wrong usage or input or no API,
 130 interrupted, 141 whoever read the output closed it.
@@ -19,6 +19,7 @@ import click
 
 from taskfleet import __version__, endpoint, settings, token
 from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors
+from taskfleet.cli_fleet import write_fleet
 from taskfleet.cli_input import TaskFile, duration_s
 from taskfleet.cli_output import (
     progress_bar,
@@ -133,6 +134,19 @@ def cancel(batch: str) -> int:
     with _client() as client:
         view = client.cancel(batch)
     say(f"{'finished before' if view.finished_at else 'cancelled'}: {summary(view)}")
+    return 0
+
+
+@main.command()
+@as_json_option
+def fleet(as_json: bool) -> int:
+    """The machines and workers, the last decisions, and why nothing runs when nothing does."""
+    with _client() as client:
+        view = client.fleet()
+    if as_json:
+        write_json([view])
+    else:
+        write_fleet(view)
     return 0
 
 

@@ -24,6 +24,7 @@ import msgspec
 from taskfleet.batch import BatchStatus
 from taskfleet.clock import SystemClock
 from taskfleet.endpoint import find
+from taskfleet.fleetview import FleetView
 from taskfleet.parts import PartBody, cut
 from taskfleet.ports import Clock
 from taskfleet.results import (
@@ -214,6 +215,10 @@ class Client:
     def cancel(self, batch_id: str) -> BatchView:
         """Let the tasks not yet started become CANCELLED."""
         return self._http.call("DELETE", _path(batch_id), BatchView)
+
+    def fleet(self) -> FleetView:
+        """Machines, workers, the last decisions, and why nothing runs when nothing does."""
+        return self._http.call("GET", "/fleet", FleetView)
 
     def health(self) -> dict[str, Any]:
         """`{"status": "ok", "version": ...}`; needs no token."""
