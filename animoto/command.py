@@ -25,6 +25,9 @@ _MOVING = {
     "good": ("medium", "crf=17"),
 }
 
+# All three, in the stream itself: browsers that miss one take the colours for BT.709's.
+_COLOURS = "colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
+
 Quality = Literal["fast", "good"]
 
 
@@ -56,9 +59,8 @@ def encode(stream: Stream, out: str) -> list[str]:
         *("-framerate", rate, "-i", "pipe:0"),
         *(["-vf", blend] if fades else []),
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", preset, "-threads", "1"),
-        *("-x264-params", options),
+        *("-x264-params", f"{options}:{_COLOURS}"),
         *("-color_range", "tv", "-colorspace", "smpte170m"),
-        *("-color_primaries", "bt709", "-color_trc", "iec61966-2-1"),
         *_SAME_BYTES,
         *("-f", "mp4", out),
     ]

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -109,6 +110,15 @@ def plain(colour: str | tuple[int, int, int], size: tuple[int, int] = (320, 180)
 Page = bytes | Callable[[BaseHTTPRequestHandler], None]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients here break off on purpose; what else goes wrong is printed as usual."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Web:
     """Serves `pages` by path; a page that is a function writes its own answer. `asked` counts the
     requests by path, `connections` the sockets accepted."""
@@ -141,8 +151,7 @@ class Web:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
         self._thread.start()

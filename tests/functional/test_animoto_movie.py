@@ -118,6 +118,7 @@ def test_the_file_plays_anywhere(make, photos, preset, size, transition):
     assert found["pix_fmt"] == "yuv420p"
     assert found["color_range"] == "tv"
     assert found["color_space"] == "smpte170m"
+    assert found["color_primaries"] == found["color_transfer"] == "bt709"
     assert float(found["start_time"]) == 0
     assert len(probe(path)["streams"]) == 1
     assert boxes(path).index("moov") < boxes(path).index("mdat")
