@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help dev test check demo up bench machine deploy ami destroy clean
+.PHONY: help dev test check demo up bench audit machine deploy ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -40,6 +40,9 @@ up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="
 
 bench: $(STAMP) ## Measure (nothing to measure with yet)
 	@echo "make: there are no benchmarks yet" >&2; exit 2
+
+audit: $(STAMP) ## Look for known holes in what Lambda gets (asks PyPI's advisories)
+	$(BIN)/pip-audit --strict --requirement requirements.txt
 
 machine: $(STAMP) ## Boot a worker's machine in a container (needs root, debootstrap, systemd-nspawn)
 	$(BIN)/pytest -m machine $(ARGS)

@@ -40,6 +40,17 @@ FAILURES = (
     WaiterError,
 )
 SETTINGS_OF_FUNCTIONS = "TASKFLEET_"
+WRITTEN_HERE = {
+    *("Stage", "WorkerSha256"),
+    *("TASKFLEET_STAGE", "TASKFLEET_BUCKET", "TASKFLEET_TOKEN_SECRET_SSM"),
+    "TASKFLEET_TOKEN_SECRET",  # it would lie in the functions' settings for all to read
+}
+OF_BOTH = {
+    "TASKFLEET_KINDS": "Kinds",
+    "TASKFLEET_SLOTS": "Threads",
+    "TASKFLEET_IDLE_S": "IdleSeconds",
+}
+"""What functions and workers must agree on: the stack's parameter follows the variable."""
 
 stage_option = click.option(
     "--stage", default="dev", show_default=True, help="Its name is part of every name but dev's."
@@ -165,12 +176,15 @@ def _split(given: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             _fail(f"--set {pair}: NAME=VALUE is wanted")
+        if name in WRITTEN_HERE:
+            _fail(f"--set {pair}: {name} is set by the deployment itself")
         (variables if name.startswith(SETTINGS_OF_FUNCTIONS) else parameters)[name] = value
     try:
         settings.load(variables)
     except SettingsError as error:
         _fail(str(error))
-    return parameters, variables
+    of_both = {OF_BOTH[name]: value for name, value in variables.items() if name in OF_BOTH}
+    return {**of_both, **parameters}, variables
 
 
 def _session() -> boto3.session.Session:

@@ -28,8 +28,11 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_worker", "infra")
+CHALICE = "from chalice.cli import main; main()"
 FILES = ("app.py", "requirements.txt", "pyproject.toml")
 REGION = "us-east-1"
+STAGE = "prod"
+"""Not dev, whose entry in `.chalice/config.json` is there from the start."""
 
 
 @dataclass
@@ -55,9 +58,13 @@ class Account:
         )
 
     def infra(self, *arguments: str) -> str:
-        """What a command prints; its notes are kept in `said`."""
+        """What a command of `infra.deploy` prints."""
+        return self.run("-m", "infra.deploy", *arguments)
+
+    def run(self, *arguments: str) -> str:
+        """What Python prints; its notes are kept in `said`."""
         done = subprocess.run(
-            [sys.executable, "-m", "infra.deploy", *arguments],
+            [sys.executable, *arguments],
             cwd=self.project,
             env=self.environ,
             capture_output=True,
@@ -70,7 +77,11 @@ class Account:
         return done.stdout
 
     def up(self, *arguments: str) -> None:
-        told = dict(re.findall(r"^export (\w+)=(\S+)$", self.infra("up", *arguments), re.M))
+        told = dict(
+            re.findall(
+                r"^export (\w+)=(\S+)$", self.infra("up", "--stage", STAGE, *arguments), re.M
+            )
+        )
         found = re.fullmatch(
             rf"https://(\w+)\.execute-api\.{REGION}\.amazonaws\.com/(\w+)", told["TASKFLEET_URL"]
         )
@@ -82,6 +93,10 @@ class Account:
     def call(self, method: str, path: str, bearer: str | None = None, **more: Any) -> Any:
         headers = {"Authorization": f"Bearer {bearer or self.token}"}
         return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
+
+    def response_types(self) -> list[list[str]]:
+        found = self.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        return [mapping["FunctionResponseTypes"] for mapping in found]
 
     def logged(self, function: str, pattern: str) -> bool:
         logs = self.client("logs")
@@ -186,7 +201,12 @@ def start_worker(account: Account) -> Iterator[Callable[[], None]]:
 
     def start() -> None:
         bucket = account.client("s3").list_buckets()["Buckets"][0]["Name"]
-        environ = {**account.environ, "TASKFLEET_BUCKET": bucket, "TASKFLEET_RECEIVE_WAIT_S": "1"}
+        environ = {
+            **account.environ,
+            "TASKFLEET_STAGE": STAGE,
+            "TASKFLEET_BUCKET": bucket,
+            "TASKFLEET_RECEIVE_WAIT_S": "1",
+        }
         started.append(
             subprocess.Popen(
                 [sys.executable, "ec2_worker/run.py", "--threads", "4"],
@@ -208,8 +228,7 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     before = account.left()
     account.up("--set", "Architecture=x86_64")  # the one whose image ministack knows
     deployed_at = time.monotonic()
-    mapping = account.client("lambda").list_event_source_mappings()["EventSourceMappings"]
-    assert [m["FunctionResponseTypes"] for m in mapping] == [["ReportBatchItemFailures"]]
+    assert account.response_types() == [["ReportBatchItemFailures"]]
 
     logs = account.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/")
     assert {g["logGroupName"]: g.get("retentionInDays") for g in logs["logGroups"]} == {
@@ -217,7 +236,7 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
         for f in account.client("lambda").list_functions()["Functions"]
     }
     concurrency = account.client("lambda").get_function_concurrency(
-        FunctionName="taskfleet-dev-tick"
+        FunctionName="taskfleet-prod-tick"
     )
     assert concurrency["ReservedConcurrentExecutions"] == 1
     (stage,) = account.client("apigateway").get_stages(restApiId=account.api_id)["item"]
@@ -248,14 +267,21 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     assert [row["task"] for row in results] == tasks
     assert {row["status"] for row in results} == {"SUCCEEDED"}
 
-    # Deployed again, with other code and a setting: the same API, the same tokens.
+    # Changed code by Chalice alone: the same API, the same tokens, partial answers still.
     source = account.project / "taskfleet" / "__init__.py"
     source.write_text(re.sub(r'__version__ = ".*"', '__version__ = "9.9.9"', source.read_text()))
+    account.run("-c", CHALICE, "deploy", "--stage", STAGE)
+    assert requests.get(f"{account.url}/health", timeout=30).json()["version"] == "9.9.9"
+    assert account.call("GET", f"/batches/{batch_id}").json()["status"] == "DONE"
+    assert account.response_types() == [["ReportBatchItemFailures"]]
+
+    # The whole again, with a setting, from a checkout that knows nothing of the first time.
+    shutil.rmtree(account.project / ".chalice" / "deployed")
     url, bearer = account.url, account.token
     account.up("--set", "TASKFLEET_LOG_LEVEL=debug")
     assert account.url == url
-    assert requests.get(f"{url}/health", timeout=30).json()["version"] == "9.9.9"
     assert account.call("GET", f"/batches/{batch_id}", bearer).json()["status"] == "DONE"
+    assert account.response_types() == [["ReportBatchItemFailures"]]
     functions = account.client("lambda").list_functions()["Functions"]
     levels = {f["Environment"]["Variables"]["TASKFLEET_LOG_LEVEL"] for f in functions}
     assert levels == {"debug"}
@@ -263,16 +289,16 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     # The schedule has fired by itself, and logs are kept.
     left_s = 75 - (time.monotonic() - deployed_at)
     wait_for(
-        lambda: account.logged("taskfleet-dev-tick", "queue_depth"), max(5.0, left_s), "a tick"
+        lambda: account.logged("taskfleet-prod-tick", "queue_depth"), max(5.0, left_s), "a tick"
     )
 
-    account.infra("destroy", "--yes")
+    account.infra("destroy", "--stage", STAGE, "--yes")
     assert account.left() == before
 
 
 def expired_token(account: Account) -> str:
     parameter = account.client("ssm").get_parameter(
-        Name="/taskfleet/dev/token-secret", WithDecryption=True
+        Name="/taskfleet/prod/token-secret", WithDecryption=True
     )["Parameter"]
     assert parameter["Type"] == "SecureString"
     return token.make(parameter["Value"], "me", 60, time.time() - 3600)

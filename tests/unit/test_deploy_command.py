@@ -1,0 +1,65 @@
+"""What `infra.deploy` refuses before it calls AWS: one line, exit code 2."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from infra import deploy
+
+
+@pytest.fixture(autouse=True)
+def no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise AssertionError("AWS was called")
+
+    monkeypatch.setattr(deploy, "_session", refuse)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["up", "--stage", "Prod!"], "TASKFLEET_STAGE"),
+        (["up", "--set", "AlarmEmail"], "NAME=VALUE"),
+        (["up", "--set", "TASKFLEET_LOG_LEVEL=loud"], "TASKFLEET_LOG_LEVEL"),
+        (["up", "--set", "WorkerSha256=00"], "WorkerSha256"),
+        (["up", "--set", "TASKFLEET_TOKEN_SECRET=" + "x" * 40], "TASKFLEET_TOKEN_SECRET"),
+        (["destroy", "--stage", "../dev"], "TASKFLEET_STAGE"),
+        (["ami", "--stage", ""], "TASKFLEET_STAGE"),
+    ],
+)
+def test_bad_usage_is_one_line(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(deploy.main, arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_what_functions_and_workers_share_is_set_once() -> None:
+    parameters, variables = deploy._split(
+        ("TASKFLEET_KINDS=animoto,mine", "TASKFLEET_SLOTS=8", "AlarmEmail=a@example.com")
+    )
+    assert variables == {"TASKFLEET_KINDS": "animoto,mine", "TASKFLEET_SLOTS": "8"}
+    assert parameters == {
+        "Kinds": "animoto,mine",
+        "Threads": "8",
+        "AlarmEmail": "a@example.com",
+    }
+
+
+def test_destroy_asks_and_takes_no_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        region_name = "us-east-1"
+
+    monkeypatch.setattr(deploy, "_session", Session)
+    monkeypatch.setattr(deploy, "_identity", lambda _: ("123456789012", "aws"))
+    destroyed: list[str] = []
+    monkeypatch.setattr(
+        deploy.teardown, "destroy", lambda _session, stage, *_: destroyed.append(stage)
+    )
+    for answer in ("\n", "no\n", "prod\n"):
+        assert CliRunner().invoke(deploy.main, ["destroy"], input=answer).exit_code == 2
+    assert destroyed == []
+    assert CliRunner().invoke(deploy.main, ["destroy"], input="dev\n").exit_code == 0
+    assert destroyed == ["dev"]
