@@ -24,7 +24,7 @@ from botocore.config import Config
 
 from taskfleet import token
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_worker", "infra")
