@@ -91,16 +91,16 @@ class Executor:
         Returns those not started: when the worker is to stop, and when the tasks turn out longer
         than expected, so that idle slots share the rest."""
         holding, kind = chunk.holding, self._registry[chunk.kind]
-        now = self._clock.now
-        give_back_at = now() + 2 * CHUNK_S
+        started_at = self._clock.now()
+        give_back_at = started_at + 2 * CHUNK_S
         for position, task in enumerate(chunk.tasks):
-            started_at = now()
             if position and (started_at > give_back_at or holding.stopped.is_set()):
                 return chunk.tasks[position:]
-            self._run_one(holding, kind, task, started_at)
+            started_at = self._run_one(holding, kind, task, started_at)
         return []
 
-    def _run_one(self, holding: Holding, kind: TaskKind, task: Task, started_at: float) -> None:
+    def _run_one(self, holding: Holding, kind: TaskKind, task: Task, started_at: float) -> float:
+        """Returns when it ended."""
         context = SlotContext(holding, task, self._store, self._clock, started_at)
         status, result, text = TaskStatus.SUCCEEDED, None, None
         try:
@@ -110,13 +110,14 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - whatever a task raises is its result
             decision = kind.retry.decide(error, context.attempt)
             if decision is RetryDecision.GIVE_BACK:
-                return
+                return self._clock.now()
             result, text = None, describe(error)
             retry = decision is RetryDecision.RETRY
             status = TaskStatus.QUEUED if retry else TaskStatus.FAILED
             if decision is RetryDecision.EXHAUSTED:
                 holding.poison = f"task {task.index}: out of attempts ({context.attempt}): {text}"
             self._log_failure(context, kind, error, decision, text)
+        ended_at = self._clock.now()
         holding.results[task.index] = TaskResult(
             task.index,
             status,
@@ -124,11 +125,12 @@ class Executor:
             text,
             context.attempt,
             round(started_at, 3),
-            round(max(self._clock.now() - started_at, 0.0), 6),
+            round(max(ended_at - started_at, 0.0), 6),
             self._worker_id,
         )
         if holding.running:
             holding.running.pop(task.index, None)
+        return ended_at
 
     def _log_failure(
         self,

@@ -112,11 +112,10 @@ class Plan(msgspec.Struct, frozen=True):
     slots: int = DEFAULT_SLOTS
 
 
-def target_s(seconds: Sequence[float | None], slots: int) -> float:
-    """How much expected work a bundle should hold, for tasks of these expected durations: about two
+def target_s(costs_s: Sequence[float], slots: int) -> float:
+    """How much expected work a bundle should hold, for tasks that cost so much each: about two
     seconds, less when the batch is small for the fleet."""
-    total = sum(_cost_s(s) for s in seconds)
-    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, total / (slots * WAVES)))
+    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / (slots * WAVES)))
 
 
 def cut(
@@ -132,13 +131,12 @@ def cut(
 
     A task that alone is over a cap travels alone. The cut depends on the arguments only.
     """
-    expected = [expected_s(task) for task in tasks]
-    target = target_s(expected, slots) * (1 + 1e-9)  # sums of floats stray by less
+    costs_s = [_cost_s(expected_s(task)) for task in tasks]
+    target = target_s(costs_s, slots) * (1 + 1e-9)  # sums of floats stray by less
     encode = msgspec.json.Encoder().encode
     run: list[Task] = []
     run_s = run_bytes = 0.0
-    for task, known_s in zip(tasks, expected, strict=True):
-        seconds = _cost_s(known_s)
+    for task, seconds in zip(tasks, costs_s, strict=True):
         size = len(encode(task)) + 1
         full = len(run) >= max_tasks or run_bytes + size > max_bytes or run_s + seconds > target
         if run and full:

@@ -188,12 +188,13 @@ class Registry:
     def _canonical(self, task: Task) -> Task:
         parse = self[task.kind].parse
         try:
-            return Task(task.index, task.kind, parse(task.params))
+            params = parse(task.params)
         except InvalidTask:
             raise
         except Exception as error:  # one task's params must not end a worker, whoever wrote parse
             reason = f"{type(error).__name__}: {error!s:.100}"
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
+        return task if params is task.params else Task(task.index, task.kind, params)
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """The expected seconds of a task: what its kind says, else the estimate for its kind."""
@@ -231,6 +232,8 @@ SLEEP_MAX_MS = 24 * 3600 * 1000
 
 def _parse_sleep(raw: Any) -> int | float:
     """Milliseconds, from a number or its decimal text."""
+    if type(raw) is int and 0 <= raw <= SLEEP_MAX_MS:
+        return raw  # canonical already, as on the queue
     value: float | None = None
     is_text = isinstance(raw, str) and len(raw) <= 20 and raw.isascii() and "_" not in raw
     if is_text or (isinstance(raw, int | float) and not isinstance(raw, bool)):
