@@ -38,8 +38,8 @@ demo: $(STAMP) ## Run the workloads of 2014 on a local cloud of their own, then 
 up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="--workers 4")
 	@$(BIN)/python -m localcloud --workers 2 $(if $(KEEP),--keep) $(ARGS)
 
-bench: $(STAMP) ## Measure (nothing to measure with yet)
-	@echo "make: there are no benchmarks yet" >&2; exit 2
+bench: $(STAMP) ## Measure all and write docs/performance.md (BENCH=quick for a short try)
+	@$(BIN)/python -m bench $(if $(filter quick,$(BENCH)),--quick)
 
 audit: $(STAMP) ## Look for known holes in what Lambda gets (asks PyPI's advisories)
 	$(BIN)/pip-audit --strict --requirement requirements.txt

@@ -104,9 +104,9 @@ class CpuWatch:
         now = self._read()
         used = {name: now[name] - before for name, before in self._before.items()}
         own = _own_s(psutil.Process()) - self._own_before
-        elapsed = time.perf_counter() - self._started
+        elapsed_s = time.perf_counter() - self._started
         others = _busy_s() - self._machine_before - sum(used.values()) - own
-        return used, own, max(0.0, others / elapsed)
+        return used, own, max(0.0, others / elapsed_s)
 
 
 def _busy_s() -> float:

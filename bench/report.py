@@ -38,20 +38,35 @@ class Options:
         return quick if self.quick else full
 
 
-def options(name: str, description: str | None) -> Options:
-    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to try it out")
-    parser.add_argument(
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog=f"python -m bench.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--quick", action="store_true", help="small sizes, to try it out")
+    made.add_argument(
         "--repeats", type=int, metavar="N", help=f"runs of which the median counts ({REPEATS})"
     )
-    parser.add_argument(
-        "--latency-ms", type=float, default=0.0, help="put before every AWS call (0)"
-    )
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for CSV and PNG (docs/bench)")
+    made.add_argument("--latency-ms", type=float, default=0.0, help="put before every AWS call (0)")
+    made.add_argument("--out", type=Path, default=OUT, help="folder for CSV and PNG (docs/bench)")
+    return made
+
+
+def parsed(parser: argparse.ArgumentParser) -> tuple[Options, argparse.Namespace]:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     repeats = given.repeats or (1 if given.quick else REPEATS)
-    return Options(given.quick, repeats, given.latency_ms, given.out)
+    return Options(given.quick, repeats, given.latency_ms, given.out), given
+
+
+def options(name: str, description: str | None) -> Options:
+    return parsed(parser(name, description))[0]
+
+
+def named(name: str, options: Options) -> str:
+    """Of the files: figures with latency stand beside those without."""
+    return f"{name}-{options.latency_ms:g}ms" if options.latency_ms else name
 
 
 def text(value: Any) -> str:

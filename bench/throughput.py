@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from bench import report
@@ -28,7 +30,7 @@ def main() -> None:
             row(measured(bench, count, tasks, options.repeats), count, options)
             for count, tasks in points
         ]
-    name = f"throughput{suffix(options)}"
+    name = report.named("throughput", options)
     report.show("`sleep 0` by remote workers of 16 threads, submission to last result", rows)
     report.write_csv(options.out / f"{name}.csv", rows)
     report.plot(
@@ -43,7 +45,7 @@ def measured(bench: Bench, workers: int, tasks: int, repeats: int) -> Run:
         return repeated(repeats, lambda: bench.measure(batch))
 
 
-def row(run: Run, workers: int, options: report.Options) -> dict[str, object]:
+def row(run: Run, workers: int, options: report.Options) -> dict[str, Any]:
     return {
         "tasks": run.tasks,
         "workers": workers,
@@ -55,11 +57,7 @@ def row(run: Run, workers: int, options: report.Options) -> dict[str, object]:
     }
 
 
-def suffix(options: report.Options) -> str:
-    return f"-{options.latency_ms:g}ms" if options.latency_ms else ""
-
-
-def draw(axes: Axes, rows: list[dict[str, object]]) -> None:
+def draw(axes: Axes, rows: list[dict[str, Any]]) -> None:
     curve, (single,) = rows[:-1], rows[-1:]
     counts = [int(str(row["workers"])) for row in curve]
     axes.plot(counts, [row["tasks/s"] for row in curve], "o-", label=f"{curve[0]['tasks']:,} tasks")

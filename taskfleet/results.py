@@ -4,6 +4,7 @@ see what and the shapes that the HTTP API answers with; not HTTP."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -227,6 +228,7 @@ def _read_cursor(cursor: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+@functools.lru_cache(4096)  # many short tasks begin in the same millisecond
 def _iso(moment: float | None) -> str | None:
     if moment is None:
         return None

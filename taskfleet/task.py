@@ -24,7 +24,10 @@ class TaskStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (TaskStatus.QUEUED, TaskStatus.RUNNING)
+        return self not in _ON_THEIR_WAY
+
+
+_ON_THEIR_WAY = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):

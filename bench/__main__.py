@@ -1,0 +1,53 @@
+"""All benchmarks, and the page of what they measured: `python -m bench [--quick]`, `make bench`.
+
+In full it takes about forty minutes and writes `docs/bench/` and `docs/performance.md`; with
+--quick, a few minutes and `build/bench/`, where nothing is overwritten that counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import performance, report
+from localcloud.options import ROOT
+
+LATENCY = ("--latency-ms", "10")
+STEPS: tuple[tuple[str, ...], ...] = (
+    ("throughput",),
+    ("throughput", *LATENCY),
+    ("local",),
+    ("mixed",),
+    ("mixed", *LATENCY),
+    ("efficiency",),
+    ("efficiency", *LATENCY),
+    ("profile",),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, into build/bench")
+    quick = parser.parse_args().quick
+    out = ROOT / "build" / "bench" if quick else report.OUT
+    failed = [step for step in STEPS if not _run(step, quick, out)]
+    page = out / "performance.md" if quick else ROOT / "docs" / "performance.md"
+    performance.write(page, out)
+    print(f"written: {page}")
+    for step in failed:
+        print(f"failed: python -m bench.{' '.join(step)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(step: tuple[str, ...], quick: bool, out: Path) -> bool:
+    name, *given = step
+    command = [sys.executable, "-m", f"bench.{name}", *given, "--out", str(out)]
+    command += ["--quick"] if quick else []
+    print(f"# python -m bench.{' '.join(step)}", flush=True)
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
