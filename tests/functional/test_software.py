@@ -1,0 +1,82 @@
+"""The worker's software as it is uploaded: built for real, for the other architecture than most
+machines that run this have."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from infra import software
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def own_kind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("own") / "own_kind.py"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(own_kind: Path) -> bytes:
+    return software.build("arm64", include=[own_kind])
+
+
+@pytest.fixture(scope="module")
+def entries(archive: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        return {entry.name: entry for entry in packed.getmembers()}
+
+
+def test_it_holds_code_libraries_ffmpeg_and_what_the_machine_needs(
+    entries: dict[str, tarfile.TarInfo],
+) -> None:
+    assert {
+        "ec2_worker/run.py",
+        "animoto/kind.py",
+        "taskfleet/aws/session.py",
+        "own_kind.py",
+        "site/boto3/__init__.py",
+        "site/PIL/Image.py",
+        "infra/machine/setup.sh",
+        "infra/machine/taskfleet-worker.service",
+    } <= set(entries)
+    assert any(name.startswith("site/imageio_ffmpeg/binaries/ffmpeg") for name in entries)
+    assert entries["infra/machine/setup.sh"].mode == 0o755
+
+
+def test_it_holds_nothing_else(entries: dict[str, tarfile.TarInfo]) -> None:
+    tops = {name.split("/")[0] for name in entries}
+    assert tops == {"animoto", "ec2_worker", "infra", "own_kind.py", "site", "taskfleet"}
+    assert not [name for name in entries if name.endswith(".pyc") or "__pycache__" in name]
+    machine = {path.name for path in (software.ROOT / "infra/machine").iterdir()}
+    assert {name for name in entries if name.startswith("infra/")} == {
+        "infra/machine",
+        *(f"infra/machine/{name}" for name in machine - {"__pycache__"}),
+    }
+
+
+def test_binaries_are_of_the_machines_architecture(archive: bytes) -> None:
+    machines = set()
+    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        for entry in packed:
+            file = packed.extractfile(entry) if entry.isfile() else None
+            head = file.read(20) if file else b""
+            if head.startswith(b"\x7fELF"):
+                machines.add(int.from_bytes(head[18:20], "little"))
+    assert machines == {0xB7}  # EM_AARCH64
+
+
+def test_the_same_sources_make_the_same_bytes(archive: bytes, own_kind: Path) -> None:
+    again = software.build("arm64", include=[own_kind])
+    assert software.sha256(again) == software.sha256(archive)
+
+
+def test_a_module_of_ones_own_cannot_hide_one_of_the_worker(tmp_path: Path) -> None:
+    (tmp_path / "taskfleet").mkdir()
+    with pytest.raises(software.BuildFailed, match="--include"):
+        software.build("arm64", include=[tmp_path / "taskfleet"])
