@@ -114,7 +114,7 @@ def _save(figure: plt.Figure, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.provisioning", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="runs averaged (3; 1 for the million)")
+    parser.add_argument("--seeds", type=int, default=5, help="runs averaged (5; 1 for the million)")
     parser.add_argument("--quick", action="store_true", help="without the million tasks")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder for CSV and PNG (docs/)")
     options = parser.parse_args()
