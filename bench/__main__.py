@@ -24,6 +24,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("efficiency",),
     ("efficiency", *LATENCY),
     ("profile",),
+    ("animoto_makespan",),
 )
 
 

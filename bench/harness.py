@@ -115,12 +115,12 @@ def _busy_s() -> float:
 
 
 def _own_s(process: psutil.Process) -> float:
-    """0 for one that has ended."""
+    """With those of its children that ended, such as ffmpeg; 0 for one that has ended itself."""
     try:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system)
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def machine_line() -> str:
