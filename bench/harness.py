@@ -127,9 +127,11 @@ def machine_line() -> str:
     """Where the figures come from."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     memory = psutil.virtual_memory().total / 2**30
+    # Before other programs or after them, which matters where there are others.
+    niceness = f", niceness {nice}" if (nice := os.nice(0)) else ""
     return (
         f"{_cpu_model()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}; load average {load}"
+        f"{platform.release()}, Python {platform.python_version()}; load average {load}{niceness}"
     )
 
 

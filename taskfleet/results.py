@@ -228,9 +228,14 @@ def _read_cursor(cursor: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-@functools.lru_cache(4096)  # many short tasks begin in the same millisecond
 def _iso(moment: float | None) -> str | None:
     if moment is None:
         return None
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    second, ms = divmod(round(moment * 1000), 1000)
+    return f"{_iso_second(second)}.{ms:03d}Z"
+
+
+@functools.lru_cache(4096)
+def _iso_second(second: int) -> str:
+    """Kept, since a page of results has thousands of times within a few seconds."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
