@@ -10,4 +10,5 @@ app = create_app(services)
 
 authorize = app.handler_map["authorize"]
 collect_responses = app.handler_map["collect_responses"]
+expand_upload = app.handler_map["expand_upload"]
 tick = app.handler_map["tick"]

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import msgspec
 from chalice.app import Chalice, ChaliceAuthorizer, Request
 
-from chalice_app.body import JSON_TYPE, TEXT_TYPE, read_submission
+from chalice_app.body import JSON_TYPE, TEXT_TYPE, FromUpload, check_empty, read_submission
 from chalice_app.errors import Unprocessable, answer
-from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery, read_query
+from chalice_app.query import BatchesQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
 from taskfleet import __version__
 from taskfleet.batch import ID_LENGTH, BatchStatus
 from taskfleet.errors import NotFound
 from taskfleet.fleetview import FleetView
 from taskfleet.results import BatchList, BatchView, ResultPage
+from taskfleet.upload import UploadForm
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The batch as it was taken in; `url` is where it answers."""
+    """The batch as it was taken in; `url` is where it answers. `total` grows while an upload is
+    read."""
 
     batch_id: str
     status: BatchStatus
@@ -71,15 +73,24 @@ def add_routes(
     def submit() -> Accepted:
         sent = request()
         wanted = read_submission(_raw(sent), sent.headers, query())
-        batch = services().submission.submit(
-            wanted.tasks,
-            client_id=client_id(),
-            name=wanted.name,
-            idempotency_key=wanted.idempotency_key,
-            part=wanted.which_part,
-        )
+        called: dict[str, Any] = {
+            "client_id": client_id(),
+            "name": wanted.name,
+            "idempotency_key": wanted.idempotency_key,
+        }
+        if isinstance(wanted, FromUpload):
+            batch = services().uploads.submit(wanted.upload_id, **called)
+        else:
+            batch = services().submission.submit(wanted.tasks, **called)
         url = f"{_base_url(sent.headers, sent.context)}/{batch.batch_id}"
-        return Accepted(batch.batch_id, batch.status, batch.total, url)
+        return Accepted(batch.batch_id, batch.status, batch.expected_total, url)
+
+    @route("/uploads", "POST")
+    @answer(201)
+    def make_upload() -> UploadForm:
+        check_empty(_raw(request()))
+        read_query(query(), NoQuery)
+        return services().uploads.form(client_id())
 
     @route("/batches")
     @answer()

@@ -1,8 +1,8 @@
 """From the bytes of a `POST /batches` to what is submitted. Owns the media types, the cap, and the
 shape of the two bodies; not what a task means (`taskfleet.registry`).
 
-JSON: `{"tasks": [...], "name"?, "idempotency_key"?, "part"?}`. Text: one task a line, as in a task
-file (`taskfleet.taskfile`); name and key are query parameters then.
+JSON: `{"tasks": [...], "name"?, "idempotency_key"?}`, or `upload_id` in place of `tasks`. Text: one
+task a line, as in a task file (`taskfleet.taskfile`); name and key are query parameters then.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
-from chalice_app.query import read_query
+from chalice_app.query import NoQuery, read_query
 from taskfleet import strictjson
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.submit import KEY_MAX_CHARS, NAME_MAX_CHARS, WHOLE, Part
+from taskfleet.submit import KEY_MAX_CHARS, NAME_MAX_CHARS
 from taskfleet.taskfile import read_tasks
 
 BODY_MAX_BYTES = 5 * 1024 * 1024
@@ -28,24 +28,20 @@ Name = Annotated[str, Meta(max_length=NAME_MAX_CHARS)]
 Key = Annotated[str, Meta(min_length=1, max_length=KEY_MAX_CHARS)]
 
 
-class PartFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which part of its batch this is, from 0, and whether it is the last."""
-
-    number: Annotated[int, Meta(ge=0)]
-    last: bool
-
-
 class SubmitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch, or one part of it; a part needs the idempotency key that all its parts share."""
+    """A batch of these tasks."""
 
     tasks: list[Any]
     name: Name | None = None
     idempotency_key: Key | None = None
-    part: PartFields | None = None
 
-    @property
-    def which_part(self) -> Part:
-        return WHOLE if self.part is None else Part(self.part.number, self.part.last)
+
+class FromUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of the tasks in a file that was uploaded before. Without a key the upload is one."""
+
+    upload_id: str
+    name: Name | None = None
+    idempotency_key: Key | None = None
 
 
 class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,27 +51,28 @@ class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: Key | None = None
 
 
-class _NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """With JSON the same words belong into the body; a key that was overlooked would cost the
-    client its safety."""
-
-
 def read_submission(
     body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
-) -> SubmitRequest:
+) -> SubmitRequest | FromUpload:
     """Unreadable, UnsupportedMedia, TooLarge, Unprocessable or InvalidTask say what is wrong.
     `headers` finds its keys in lower case."""
     media = _media_type(headers)
     if len(body) > BODY_MAX_BYTES:
         raise TooLarge(
             f"the body of {len(body)} bytes is over the cap of {BODY_MAX_BYTES} bytes (5 MiB) of "
-            "one POST; send it in parts, or as a file through POST /uploads"
+            "one POST; send it as a file through POST /uploads"
         )
     if media == TEXT_TYPE:
         named = read_query(query, TextQuery)
         return SubmitRequest(_tasks_of_text(body), named.name, named.idempotency_key)
-    read_query(query, _NoQuery)
+    read_query(query, NoQuery)
     return _request_of_json(body)
+
+
+def check_empty(body: bytes) -> None:
+    """For a POST that takes nothing."""
+    if body.strip() not in (b"", b"{}"):
+        raise Unprocessable("the body: leave it empty; the file goes to the url of the answer")
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
@@ -94,20 +91,20 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return media
 
 
-def _request_of_json(body: bytes) -> SubmitRequest:
+def _request_of_json(body: bytes) -> SubmitRequest | FromUpload:
     try:
         value = strictjson.loads(body)
     except ValueError as error:
         raise Unreadable(f"the body: {error}") from None
     if not isinstance(value, dict):
         raise Unreadable('the body must be a JSON object like {"tasks": ["sleep 1000"]}')
+    if "tasks" in value and "upload_id" in value:
+        raise Unprocessable("the body: a batch has either tasks or an upload_id, not both")
+    form: type[SubmitRequest | FromUpload] = FromUpload if "upload_id" in value else SubmitRequest
     try:
-        request = msgspec.convert(value, SubmitRequest)
+        return msgspec.convert(value, form)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"the body: {error}") from None
-    if request.part is not None and request.idempotency_key is None:
-        raise Unprocessable("the body: part needs the idempotency_key that its parts share")
-    return request
 
 
 def _tasks_of_text(body: bytes) -> list[Any]:

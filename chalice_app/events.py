@@ -1,5 +1,6 @@
-"""The handlers that no client calls: responses on `Processed_Task`, and the minute's tick. Owns
-their envelopes; what a response counts for is `taskfleet.collect`'s."""
+"""The handlers that no client calls: responses on `Processed_Task`, uploads on `Upload_to_expand`,
+and the minute's tick. Owns their envelopes; what a response counts for is `taskfleet.collect`'s,
+what becomes of an upload `taskfleet.expand`'s."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
 from taskfleet.collect import collect
 from taskfleet.log import fields
-from taskfleet.settings import load
+from taskfleet.settings import Settings, load
+from taskfleet.upload import read_expand
 
 _log = logging.getLogger(__name__)
 
@@ -25,19 +27,25 @@ LOOKS_S = 50.0
 CALLS_AT_A_TIME = 2
 """The least that Lambda takes: collectors of one batch write the same item, and progress may not
 take the account's concurrency from the API."""
+UPLOADS_AT_A_TIME = 5
+"""So that one client's large file does not hold up the next client's."""
 
 
-def response_queue(environ: Mapping[str, str] | None = None) -> str:
-    """The queue's name, which the decorator must know at import. `chalice` puts the stage's
-    `environment_variables` into the environment before it imports the app, to package it, to
-    deploy it and to run it; so does Lambda. Without them it is the name of 2014."""
+def stage_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings by which queues are called, which the decorators must know at import. `chalice`
+    puts the stage's `environment_variables` into the environment before it imports the app, to
+    package it, to deploy it and to run it; so does Lambda. Without them names are those of 2014."""
     environ = os.environ if environ is None else environ
-    return load({k: v for k, v in environ.items() if k == "TASKFLEET_STAGE"}).response_queue
+    return load({k: v for k, v in environ.items() if k == "TASKFLEET_STAGE"})
 
 
 def add_events(app: Chalice, services: Callable[[], Services]) -> None:
+    names = stage_settings()
+
     @app.on_sqs_message(
-        queue=response_queue(), batch_size=RESPONSES_A_CALL, maximum_concurrency=CALLS_AT_A_TIME
+        queue=names.response_queue,
+        batch_size=RESPONSES_A_CALL,
+        maximum_concurrency=CALLS_AT_A_TIME,
     )
     def collect_responses(event: SQSEvent) -> dict[str, Any]:
         """The answer is Lambda's partial batch response: ids that stay on the queue."""
@@ -45,6 +53,17 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         spent = services().odometer.take() + event_source_spend(len(bodies))
         stay = collect(bodies, services().monitor, services().clock, spent)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
+
+    @app.on_sqs_message(
+        queue=names.upload_queue, batch_size=1, maximum_concurrency=UPLOADS_AT_A_TIME
+    )
+    def expand_upload(event: SQSEvent) -> None:
+        """What cannot be read comes again until the queue's redrive makes it a dead letter."""
+        context: Any = event.context
+        for record in event:
+            services().expansion.expand(
+                read_expand(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+            )
 
     @app.schedule("rate(1 minute)")
     def tick(_event: CloudWatchEvent) -> None:

@@ -8,12 +8,20 @@ from typing import Any
 import msgspec
 
 from chalice_app.api import Accepted, Health
-from chalice_app.body import BODY_MAX_BYTES, JSON_TYPE, TEXT_TYPE, SubmitRequest, TextQuery
+from chalice_app.body import (
+    BODY_MAX_BYTES,
+    JSON_TYPE,
+    TEXT_TYPE,
+    FromUpload,
+    SubmitRequest,
+    TextQuery,
+)
 from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
 from taskfleet import __version__
 from taskfleet.fleetview import FleetView
 from taskfleet.results import BatchList, BatchView, ResultPage
 from taskfleet.submit import MAX_TASKS
+from taskfleet.upload import UploadForm
 
 Json = dict[str, Any]
 
@@ -23,13 +31,24 @@ class Error(msgspec.Struct, frozen=True):
     Message: str
 
 
-_STRUCTS = [SubmitRequest, Accepted, BatchList, BatchView, ResultPage, FleetView, Health, Error]
+_STRUCTS = [
+    SubmitRequest,
+    FromUpload,
+    Accepted,
+    UploadForm,
+    BatchList,
+    BatchView,
+    ResultPage,
+    FleetView,
+    Health,
+    Error,
+]
 _ERRORS = {
     400: "The body cannot be read: malformed, ambiguous or over-deep JSON, or not UTF-8",
     401: "No token",
     403: "A token that is not valid, or no longer",
-    404: "No such batch, or another client's",
-    409: "The idempotency key stands for another payload, or the part does not come next",
+    404: "No such batch or upload, or another client's",
+    409: "The idempotency key stands for another payload",
     413: f"A body over {BODY_MAX_BYTES} bytes",
     415: f"A content type other than {JSON_TYPE} and {TEXT_TYPE}",
     422: "It can be read and cannot be done; the message names the task by its index",
@@ -56,11 +75,12 @@ def spec() -> Json:
         "paths": {
             "/batches": {
                 "post": _operation(
-                    f"Hand in up to {MAX_TASKS} tasks; sending the same again under the same "
-                    "idempotency key is one batch",
+                    f"Hand in up to {MAX_TASKS} tasks, or the file of an upload, which is read "
+                    "after the answer; sending the same again under the same idempotency key is "
+                    "one batch",
                     Accepted,
                     status=202,
-                    errors=(400, 409, 413, 415, 422),
+                    errors=(400, 404, 409, 413, 415, 422),
                     query=TextQuery,
                     body=_bodies(),
                 ),
@@ -70,6 +90,17 @@ def spec() -> Json:
                     errors=(422,),
                     query=BatchesQuery,
                 ),
+            },
+            "/uploads": {
+                "post": _operation(
+                    "A form to send a task file of any size with: POST it to `url` as "
+                    "multipart/form-data, `fields` first and then the file as `file`. It has one "
+                    "task a line, as a text body of POST /batches; what is wrong with it shows as "
+                    "the `error` of its batch, by line",
+                    UploadForm,
+                    status=201,
+                    errors=(422,),
+                )
             },
             "/batches/{batch_id}": {
                 "parameters": [batch_id],
@@ -152,7 +183,7 @@ def _bodies() -> Json:
     return {
         "required": True,
         "content": {
-            JSON_TYPE: {"schema": _reference(SubmitRequest)},
+            JSON_TYPE: {"schema": {"oneOf": [_reference(SubmitRequest), _reference(FromUpload)]}},
             TEXT_TYPE: {"schema": lines},
         },
     }

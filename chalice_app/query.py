@@ -15,6 +15,11 @@ from taskfleet.results import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX
 Cursor = Annotated[str, Meta(max_length=2_000)]
 
 
+class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where what a query could say belongs into the body: a key that was overlooked would cost the
+    client its safety."""
+
+
 class BatchesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=BATCHES_PAGE_MAX)] = BATCHES_PAGE_MAX
     cursor: Cursor | None = None

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from taskfleet.announce import Announcer
 from taskfleet.bill import Odometer, Spend
+from taskfleet.expand import Expansion
 from taskfleet.fleetview import FleetViews
+from taskfleet.part import Parts
 from taskfleet.ports import (
     Clock,
     Fleet,
@@ -23,6 +25,7 @@ from taskfleet.registry import Registry
 from taskfleet.results import Results
 from taskfleet.settings import Settings
 from taskfleet.submit import Submission
+from taskfleet.upload import Uploads
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Services:
     authorizer may read the secret."""
 
     submission: Submission
+    uploads: Uploads
+    expansion: Expansion
     results: Results
     tasks: TaskQueue
     monitor: TaskMonitor
@@ -46,6 +51,7 @@ def assemble(
     *,
     registry: Registry,
     tasks: TaskQueue,
+    expand: TaskQueue,
     monitor: TaskMonitor,
     store: ObjectStore,
     clock: Clock,
@@ -61,16 +67,20 @@ def assemble(
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(Ports(tasks, monitor, records, fleet, clock), settings)
+    parts = Parts(registry, tasks, monitor, spent=spent, announce=announcer.announce)
     return Services(
-        submission=Submission(
-            registry,
-            tasks,
+        submission=Submission(parts, monitor, clock, random_bytes),
+        uploads=Uploads(
+            parts,
+            store,
+            expand,
             monitor,
             clock,
             random_bytes,
-            spent=spent,
-            announce=announcer.announce,
+            max_bytes=settings.upload_max_bytes,
+            expires_s=settings.upload_url_s,
         ),
+        expansion=Expansion(parts, store, expand, monitor, clock),
         results=Results(registry, monitor, store, clock),
         tasks=tasks,
         monitor=monitor,

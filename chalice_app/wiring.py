@@ -30,6 +30,7 @@ def connect() -> Services:
     return assemble(
         registry=Registry.load(settings.kinds),
         tasks=aws.task_queue(),
+        expand=aws.upload_queue(),
         monitor=aws.monitor(),
         store=aws.store(),
         clock=clock,

@@ -8,7 +8,6 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import msgspec
 from ec2_worker.worker import Ports, Worker
 from taskfleet.collect import collect
 from taskfleet.errors import InvalidTask
+from taskfleet.part import Parts
 from taskfleet.registry import Registry
 from taskfleet.results import PAGE_MAX, BatchView, Results, ResultView
 from taskfleet.settings import Settings
-from taskfleet.submit import MAX_TASKS, Part, Submission
+from taskfleet.submit import Submission
 from taskfleet.taskfile import read_tasks
 
 CLIENT_ID = "local"
@@ -97,29 +97,17 @@ class LocalRun:
                 return
 
     def _submit(self, numbered: list[tuple[int, Any]]) -> None:
-        submission = Submission(
-            self._registry, self._ports.tasks, self._ports.monitor, self._ports.clock, os.urandom
-        )
-        rest = iter(numbered)
-        part = list(islice(rest, MAX_TASKS))
-        number = 0
-        while True:
-            following = list(islice(rest, MAX_TASKS))
-            try:
-                batch = submission.submit(
-                    [raw for _, raw in part],
-                    client_id=CLIENT_ID,
-                    idempotency_key="local",
-                    part=Part(number, last=not following),
-                )
-            except InvalidTask as error:
-                if error.index is None:
-                    raise
-                raise InvalidTask(f"line {part[error.index][0]}: {error.reason}") from None
-            self._batch_id = batch.batch_id
-            if not following:
-                return
-            part, number = following, number + 1
+        parts = Parts(self._registry, self._ports.tasks, self._ports.monitor)
+        submission = Submission(parts, self._ports.monitor, self._ports.clock, os.urandom)
+        try:
+            batch = submission.submit(
+                [raw for _, raw in numbered], client_id=CLIENT_ID, max_tasks=len(numbered)
+            )
+        except InvalidTask as error:
+            if error.index is None:
+                raise
+            raise InvalidTask(f"line {numbered[error.index][0]}: {error.reason}") from None
+        self._batch_id = batch.batch_id
 
     def _follow(self, on_progress: Callable[[BatchView], None]) -> BatchView:
         """Count the responses as they come, until all are in."""

@@ -93,6 +93,7 @@ def _exact_arn(text: str, stage: Stage) -> str:
     for dev, own in (
         (DEV.task_queue, names.task_queue),
         (DEV.response_queue, names.response_queue),
+        (DEV.upload_queue, names.upload_queue),
         (DEV.monitor_table, names.monitor_table),
     ):
         rest = re.sub(rf"(?<![\w-]){dev}(?=$|[/*_])", own, rest)

@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LAMBDA_TIMEOUT_S = 60.0
+LAMBDA_TIMEOUT_S = 30.0
 CALL_MAX = 10
 """SQS's limit of messages for one call; a larger batch takes several."""
-VISIBILITY_S = 30
+VISIBILITY_S = int(LAMBDA_TIMEOUT_S)
 """How long a message stays hidden when the pump dies with it; Lambda takes the queue's own
 time-out, which here would only be a longer wait."""
 ERROR_PAUSE_S = 1.0

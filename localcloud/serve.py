@@ -144,8 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(text) > 18 or int(text) > BODY_MAX_BYTES:
             return 413, (
                 f"Request Too Long: a body of {text[:18]} bytes is over API Gateway's cap of "
-                f"{BODY_MAX_BYTES} bytes (10 MiB); send it in parts, or as a file through "
-                "POST /uploads"
+                f"{BODY_MAX_BYTES} bytes (10 MiB); send it as a file through POST /uploads"
             )
         return None
 

@@ -24,14 +24,26 @@ class BatchStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class Upload(msgspec.Struct, frozen=True):
+    """The file that a batch comes from, and how far it was checked: so many of its lines, with so
+    many tasks on them; `checked` once that is all of it."""
+
+    key: str
+    etag: str
+    lines: int = 0
+    tasks: int = 0
+    checked: bool = False
+
+
 class BatchRecord(msgspec.Struct, frozen=True):
     """What `Task_Monitor` holds of a batch.
 
-    A batch arrives in one part, or in several that are handed in one after the other. A part is
-    *recorded* (counted in `total`, `bundles` and `part_hashes`) before it is *enqueued* (counted
-    in `parts_enqueued`), so that a submission cut short between the two can be sent again.
-    `plan` is what the bundles were cut by, `spend` what was spent on the batch in AWS calls. Times
-    are epoch seconds, UTC.
+    A batch is handed in whole, or, when it comes from an upload, in parts one after the other, of
+    which the last closes it. A part is *recorded* (counted in `total` and `bundles`) before it is
+    *enqueued* (its tasks counted in `enqueued`), so that what was cut short between the two can be
+    done again. `payload_hash` tells one payload from another under the same key. `plan` is what
+    the bundles were cut by, `spend` what was spent on the batch in AWS calls. `error` is why it
+    was cancelled, when no client did. Times are epoch seconds, UTC.
     """
 
     batch_id: str
@@ -40,15 +52,24 @@ class BatchRecord(msgspec.Struct, frozen=True):
     created_at: float
     total: int
     bundles: int
-    part_hashes: list[str]
+    payload_hash: str
     closed: bool
-    parts_enqueued: int = 0
+    enqueued: int = 0
+    upload: Upload | None = None
     plan: Plan = Plan()
     tally: Tally = Tally()
     spend: Spend = NOTHING
     started_at: float | None = None
     progressed_at: float | None = None
     cancelled_at: float | None = None
+    error: str | None = None
+
+    @property
+    def expected_total(self) -> int:
+        """How many tasks it will have: more than `total` while an upload is being handed in."""
+        if self.upload is None or self.closed or self.cancelled_at is not None:
+            return self.total
+        return self.upload.tasks if self.upload.checked else self.total
 
     @property
     def finished(self) -> bool:
@@ -69,8 +90,10 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def finished_at(self) -> float | None:
-        """When the last result was counted."""
-        return self.progressed_at if self.finished else None
+        """When the last result was counted; when it was cancelled, if nothing was left by then."""
+        if not self.finished:
+            return None
+        return max((at for at in (self.progressed_at, self.cancelled_at) if at), default=None)
 
     def eta_s(self, now: float) -> float | None:
         """Seconds until the end at the pace so far; None while there is no pace, 0 at the end."""
@@ -79,7 +102,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
         if self.started_at is None or not self.tally.total or self.cancelled_at is not None:
             return None
         elapsed = max(now - self.started_at, 0.0)
-        return elapsed * (self.total - self.tally.total) / self.tally.total
+        return elapsed * (self.expected_total - self.tally.total) / self.tally.total
 
 
 def keyed_batch_id(client_id: str, idempotency_key: str) -> str:

@@ -24,6 +24,7 @@ from taskfleet.cli_input import TaskFile, duration_s
 from taskfleet.cli_output import (
     progress_bar,
     say,
+    sending_bar,
     summary,
     write_batches,
     write_json,
@@ -68,17 +69,21 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
     finished, the results.
     """
     with _client() as client:
-        accepted = _hand_in(client, TaskFile(file), name, key)
+        tasks = TaskFile(file)
+        accepted = _hand_in(client, tasks, name, key)
         if not wait:
             if as_json:
                 write_json([accepted])
             else:
                 click.echo(accepted.batch_id)
-            say(f"{accepted.total:,} tasks handed in; taskfleet status {accepted.batch_id} --wait")
+            what = f"{accepted.total:,} tasks" if accepted.total else "the file was"
+            say(f"{what} handed in; taskfleet status {accepted.batch_id} --wait")
             return 0
         if not as_json:
             click.echo(accepted.batch_id)
         batch = _follow(client, accepted.batch_id)
+        if batch.error is not None:
+            raise tasks.refusal(batch.error)
         if as_json:
             write_json(client.results(batch.batch_id))
         return _exit_code(batch)
@@ -104,6 +109,8 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
         write_json(shown)
     else:
         write_batches(shown, cost=cost)
+    if batch is not None and shown[0].error is not None:
+        say(f"batch {batch} was cancelled: {shown[0].error}")
     return code
 
 
@@ -183,7 +190,10 @@ def _client() -> Client:
 def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
     key = str(uuid.uuid4()) if key is None else key
     try:
-        return client.submit(tasks, name=name, idempotency_key=key)
+        with sending_bar() as show:
+            if tasks.large is not None:
+                return client.submit_file(tasks.large, name=name, idempotency_key=key, on_sent=show)
+            return client.submit(tasks, name=name, idempotency_key=key, on_sent=show)
     except KeyboardInterrupt:
         say("interrupted while handing in; taskfleet status shows what of it arrived")
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -218,10 +228,11 @@ def _follow(client: Client, batch_id: str) -> BatchView:
         raise TaskfleetError(
             f"{error}; the batch goes on: taskfleet status {batch_id} --wait"
         ) from error
-    hint = f"; taskfleet results {batch_id} --failed" if batch.failed else ""
-    say(summary(batch) + hint)
+    if batch.error is None:
+        hint = f"; taskfleet results {batch_id} --failed" if batch.failed else ""
+        say(summary(batch) + hint)
     return batch
 
 
 def _exit_code(batch: BatchView) -> int:
-    return SOME_FAILED if batch.failed or batch.cancelled else 0
+    return SOME_FAILED if batch.failed or batch.cancelled or batch.error else 0

@@ -3,15 +3,18 @@ where they are wrong; not what a line means (`taskfleet.taskfile`)."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from array import array
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import click
 
 from taskfleet.client import ApiError
 from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.outgoing import BODY_MAX_BYTES
 from taskfleet.taskfile import read_tasks
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -25,6 +28,17 @@ class TaskFile:
         name = str(getattr(file, "name", "<stdin>"))
         self._name = "standard input" if name == "<stdin>" else name
         self._lines = array("L")
+
+    @property
+    def large(self) -> IO[bytes] | None:
+        """The file itself when it is too large for one request, whatever its tasks."""
+        try:
+            found = os.fstat(self._file.fileno())
+            if stat.S_ISREG(found.st_mode) and found.st_size > BODY_MAX_BYTES:
+                return self._file.buffer
+        except (OSError, ValueError):  # no file behind it
+            pass
+        return None
 
     def __iter__(self) -> Iterator[Any]:
         for number, task in read_tasks(self._file):
@@ -40,6 +54,14 @@ class TaskFile:
         if error.index is None:  # it names the line itself
             return TaskfleetError(f"{self._name}, {error}")
         return TaskfleetError(f"{self._name}, line {self._lines[error.index]}: {error.reason}")
+
+    def refusal(self, error: str) -> TaskfleetError:
+        """What is wrong with the file, as its batch tells it: lines are those of the file when it
+        was sent as it is, else there was one for each task."""
+        found = re.fullmatch(r"line (\d+): (.*)", error, re.DOTALL)
+        if found and self._lines:
+            error = f"line {self._lines[int(found[1]) - 1]}: {found[2]}"
+        return TaskfleetError(f"{self._name}, {error}")
 
 
 def duration_s(_ctx: click.Context, _option: click.Parameter, value: str) -> float:

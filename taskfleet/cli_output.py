@@ -15,11 +15,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
     TextColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -125,13 +127,25 @@ def progress_bar() -> Iterator[Callable[[BatchView], None]]:
             progress.update(
                 bar,
                 description=plain(batch.name or batch.batch_id),
-                total=batch.total,
+                total=batch.total or None,  # of a file that is being checked nobody knows yet
                 completed=batch.succeeded + batch.failed + batch.cancelled,
                 failed=batch.failed,
                 eta="" if batch.eta_s is None else f"{timedelta(seconds=round(batch.eta_s))} left",
             )
 
         yield show
+
+
+@contextmanager
+def sending_bar() -> Iterator[Callable[[int, int], None]]:
+    """Yields what shows bytes sent and their total, once there are any."""
+    console = Console(stderr=True)
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bar = progress.add_task("", total=None, visible=False)
+        yield lambda sent, total: progress.update(bar, completed=sent, total=total, visible=True)
 
 
 class _Rate(ProgressColumn):

@@ -11,13 +11,12 @@ they are paced; not HTTP itself (`taskfleet.transport`), the shapes of the answe
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ from taskfleet.batch import BatchStatus
 from taskfleet.clock import SystemClock
 from taskfleet.endpoint import find
 from taskfleet.fleetview import FleetView
-from taskfleet.parts import PartBody, cut
+from taskfleet.outgoing import pack
 from taskfleet.ports import Clock
 from taskfleet.results import (
     BATCHES_PAGE_MAX,
@@ -43,6 +42,7 @@ from taskfleet.transport import (
     Transport,
     Unreachable,
 )
+from taskfleet.upload import UploadForm
 
 __all__ = [
     "Accepted",
@@ -74,7 +74,8 @@ class NotFinished(ClientError):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A batch as the API took it in; `total` counts the tasks that it has so far."""
+    """A batch as the API took it in; `total` is 0 when it comes from a file, which is read after
+    that."""
 
     batch_id: str
     status: BatchStatus
@@ -121,37 +122,39 @@ class Client:
         *,
         name: str | None = None,
         idempotency_key: str | None = None,
-        on_part: Callable[[Accepted], None] | None = None,
+        on_sent: Callable[[int, int], None] | None = None,
     ) -> Accepted:
-        """Hand a batch in, in as many POSTs as its size takes, reading `tasks` as it goes.
+        """Hand a batch in, of any size; what is too much for one POST goes as a file with one task
+        a line (see `submit_file`), by way of a temporary one. Calling again with the same key,
+        after any error, is the same batch.
 
-        ApiError or InvalidTask names the task at fault by its place in `tasks`. A batch that does
-        not get in as a whole is cancelled as well as can be, unless the way there failed and you
-        gave the key: then the same call goes on where this one stopped.
+        ApiError or InvalidTask names the task at fault by its place in `tasks`.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(f"tasks must be several tasks, not one {type(tasks).__name__}")
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-        unfinished: str | None = None
-        try:
-            for part in cut(tasks, name=name, idempotency_key=key):
-                accepted = self._hand_in(part)
-                unfinished = None if part.last else accepted.batch_id
-                if on_part is not None:
-                    on_part(accepted)
-        except BaseException as error:
-            passing = isinstance(error, ClientError) and error.passing
-            if unfinished is not None and not (passing and idempotency_key is not None):
-                with contextlib.suppress(ClientError):
-                    self.cancel(unfinished)
-            raise
-        return accepted
+        packed = pack(tasks, name=name, idempotency_key=key)
+        if isinstance(packed, bytes):
+            return self._http.call("POST", "/batches", Accepted, body=packed)
+        with packed:
+            return self.submit_file(packed, name=name, idempotency_key=key, on_sent=on_sent)
 
-    def _hand_in(self, part: PartBody) -> Accepted:
-        try:
-            return self._http.call("POST", "/batches", Accepted, body=part.body)
-        except ApiError as error:
-            raise error.moved(part.first_index) from None
+    def submit_file(
+        self,
+        file: IO[bytes],
+        *,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+        on_sent: Callable[[int, int], None] | None = None,
+    ) -> Accepted:
+        """Hand in a task file of any size, which can be sought in, as it is; `on_sent` sees bytes
+        sent and their total. It is read after the answer: a line with a fault cancels the batch,
+        nothing of it runs, and the batch's `error` names the line."""
+        form = self._http.call("POST", "/uploads", UploadForm)
+        self._http.send_form(form.url, form.fields, file, on_sent or (lambda _sent, _total: None))
+        words = {"upload_id": form.upload_id, "name": name, "idempotency_key": idempotency_key}
+        body = msgspec.json.encode({k: v for k, v in words.items() if v is not None})
+        return self._http.call("POST", "/batches", Accepted, body=body)
 
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
         """The batch now; with `wait_s` (at most 25) as soon as something changes, or then."""

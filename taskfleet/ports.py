@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import BatchRecord, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Tally
 from taskfleet.fleet import Demand, FleetState, Instance, Launch, WorkerRecord
@@ -181,17 +181,20 @@ class TaskMonitor(Protocol):
         ...
 
     def add_part(
-        self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool
+        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
-        """Record part number `part` of an open batch all of whose earlier parts are enqueued;
-        None, with nothing changed, when that is not so or the batch was cancelled. Recording the
-        same part again before it is enqueued changes nothing (a retried write whose first reply
-        was lost)."""
+        """Record a part of an open batch, which has `first` tasks so far, all enqueued; None, with
+        nothing changed, when that is not so or the batch was cancelled. Recording the same part
+        again before it is enqueued changes nothing (a retried write whose first reply was lost)."""
         ...
 
-    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
-        """Record that every bundle of the part is on the queue, and what that cost; doing so again
-        changes nothing."""
+    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
+        """Record that the bundles of the batch's first `tasks` tasks are all on the queue, and what
+        that cost; doing so again, or with fewer, changes nothing."""
+        ...
+
+    def record_upload(self, batch_id: str, upload: Upload) -> None:
+        """Record how far the batch's file was checked; nothing when it is known to be further."""
         ...
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
@@ -199,8 +202,11 @@ class TaskMonitor(Protocol):
         batch."""
         ...
 
-    def cancel_batch(self, batch_id: str, at: float) -> BatchRecord | None:
-        """Mark the batch cancelled, unless it is finished or marked already, and return it."""
+    def cancel_batch(
+        self, batch_id: str, at: float, error: str | None = None
+    ) -> BatchRecord | None:
+        """Mark the batch cancelled, for `error` when that is why, unless it is finished or marked
+        already, and return it."""
         ...
 
     def record_progress(
@@ -238,13 +244,15 @@ class ObjectStore(Protocol):
         """NotFound when there is no such object."""
         ...
 
-    def lines(self, key: str) -> Iterator[bytes]:
+    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
         """The object's lines without their ends, streamed in constant memory. NotFound when there
-        is no such object, TooLarge at a line of over `LINE_MAX_BYTES`."""
+        is no such object, or none with that etag any more; TooLarge at a line of over
+        `LINE_MAX_BYTES`."""
         ...
 
-    def size_bytes(self, key: str) -> int | None:
-        """None when there is no such object."""
+    def etag(self, key: str) -> str | None:
+        """Stands for the object's content: the same for the same content when uploaded by a form.
+        None when there is no such object."""
         ...
 
     def url(self, key: str, *, expires_s: int) -> str:

@@ -36,7 +36,8 @@ _WAIT_POLL_GROWTH = 1.2
 class BatchView(msgspec.Struct, frozen=True):
     """A batch as a client sees it; times are ISO 8601, UTC. `aws_calls` and `cost_usd` are the
     calls to SQS, DynamoDB and S3 made for it so far and their public price; those of reading
-    status and results are not in them."""
+    status and results are not in them. `error` is why a batch was cancelled that no client
+    cancelled: what is wrong with its file."""
 
     batch_id: str
     name: str | None
@@ -50,6 +51,7 @@ class BatchView(msgspec.Struct, frozen=True):
     eta_s: float | None
     aws_calls: int = 0
     cost_usd: float = 0.0
+    error: str | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         batch_id=batch.batch_id,
         name=batch.name,
         status=batch.status,
-        total=batch.total,
+        total=batch.expected_total,
         succeeded=batch.tally.succeeded,
         failed=batch.tally.failed,
         cancelled=batch.tally.cancelled,
@@ -99,6 +101,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         eta_s=None if eta_s is None else round(eta_s, 1),
         aws_calls=round(batch.spend.calls),
         cost_usd=round(batch.spend.usd, 9),
+        error=batch.error,
     )
 
 
@@ -215,7 +218,7 @@ class Results:
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:
-    return batch.status, batch.total, batch.tally
+    return batch.status, batch.expected_total, batch.tally
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int]:

@@ -40,6 +40,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     result_url_s: Annotated[int, Meta(ge=60, le=604_800)] = 3600
     """How long a presigned URL in a result works."""
+    upload_max_bytes: Annotated[int, Meta(ge=1, le=5_000_000_000)] = 1_000_000_000
+    """Of a task file; S3 takes 5 GB in one POST."""
+    upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
+    """How long a file may be sent to the form of `POST /uploads`."""
     # --- provisioning; sizes and prices are of one machine ---
     max_capacity: Annotated[int, Meta(ge=0, le=5_000)] = 10
     """Most instances at a time; 0: none are launched."""
@@ -87,6 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def response_queue(self) -> str:
         return f"Processed_Task{self._suffix}"
+
+    @property
+    def upload_queue(self) -> str:
+        return f"Upload_to_expand{self._suffix}"
 
     @property
     def monitor_table(self) -> str:

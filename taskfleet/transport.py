@@ -3,9 +3,10 @@ those errors; not which calls there are (`taskfleet.client`)."""
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +17,7 @@ from urllib3.util.retry import Retry
 
 from taskfleet import __version__
 from taskfleet.errors import TaskfleetError
+from taskfleet.outgoing import FormBody
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 35.0
@@ -54,12 +56,6 @@ class ApiError(ClientError):
         self.index = int(found[1]) if found else None
         self.reason = found[2] if found else message
 
-    def moved(self, first_index: int) -> ApiError:
-        """The same about a task of the whole, when it was about one of a part."""
-        if self.index is None or not first_index:
-            return self
-        return ApiError(self.status, f"task {self.index + first_index}: {self.reason}")
-
     @property
     def passing(self) -> bool:
         return self.status == 429 or self.status >= 500
@@ -93,11 +89,15 @@ class Transport:
         if not re.fullmatch(r"[!-~]+", token):
             raise ValueError("the token is empty, or has characters that no token has")
         self._read_timeout_s = read_timeout_s
-        self._session = requests.Session()
-        # A proxy's loopback is not this machine's.
-        self._session.trust_env = urlsplit(self.url).hostname not in _LOOPBACK
+        self._backoff_s = backoff_s
+        self._session = self._make_session(self.url)
         self._session.auth = _Bearer(token)
-        self._session.headers["User-Agent"] = f"taskfleet/{__version__}"
+
+    def _make_session(self, url: str) -> requests.Session:
+        session = requests.Session()
+        # A proxy's loopback is not this machine's.
+        session.trust_env = urlsplit(url).hostname not in _LOOPBACK
+        session.headers["User-Agent"] = f"taskfleet/{__version__}"
         retry = _Retry(
             total=None,
             connect=CONNECT_RETRIES,
@@ -107,12 +107,13 @@ class Transport:
             status_forcelist=RETRIED_STATUS,
             # Every call may come twice: a POST carries its idempotency key.
             allowed_methods=None,
-            backoff_factor=backoff_s,
-            backoff_jitter=backoff_s / 2,
+            backoff_factor=self._backoff_s,
+            backoff_jitter=self._backoff_s / 2,
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        return session
 
     def close(self) -> None:
         self._session.close()
@@ -127,26 +128,14 @@ class Transport:
         body: bytes | None = None,
     ) -> T:
         """The answer's body as an `answer`; ApiError or Unreachable when there is none."""
-        try:
-            response = self._session.request(
-                method,
-                self.url + path,
-                params=params,
-                data=body,
-                headers={"Content-Type": "application/json"} if body is not None else None,
-                timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
-                allow_redirects=False,
-            )
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            raise Unreachable(
-                f"cannot reach {self.url}: {_root(error)}; is it running, and the URL right?"
-            ) from error
-        except requests.RequestException as error:
-            raise ClientError(f"cannot call {self.url}: {error}") from error
+        response = self._request(
+            self._session,
+            method,
+            self.url + path,
+            params=params,
+            data=body,
+            headers={"Content-Type": "application/json"} if body is not None else None,
+        )
         if not 200 <= response.status_code < 300:
             raise _refusal(response)
         try:
@@ -156,6 +145,54 @@ class Transport:
                 response.status_code,
                 f"{self.url} does not answer as Taskfleet does: {error}; is that URL the API's?",
             ) from None
+
+    def send_form(
+        self,
+        url: str,
+        fields: Mapping[str, str],
+        file: IO[bytes],
+        on_sent: Callable[[int, int], None],
+    ) -> None:
+        """POST a file in a form that the API made; ApiError or Unreachable when it was not taken.
+        The form is its own permission: no token goes there."""
+        form = FormBody(fields, file, on_sent)
+        with self._make_session(url) as session:
+            session.auth = _no_auth
+            response = self._request(
+                session, "POST", url, data=form, headers={"Content-Type": form.content_type}
+            )
+        if not 200 <= response.status_code < 300:
+            found = re.search(r"<Message>(.*?)</Message>", response.text, re.DOTALL)
+            said = html.unescape(found[1]) if found else response.reason
+            raise ApiError(response.status_code, f"the file was not taken: {said}")
+
+    def _request(
+        self, session: requests.Session, method: str, url: str, **options: Any
+    ) -> requests.Response:
+        try:
+            return session.request(
+                method,
+                url,
+                timeout=(CONNECT_TIMEOUT_S, self._read_timeout_s),
+                allow_redirects=False,
+                **options,
+            )
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
+            where = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+            raise Unreachable(
+                f"cannot reach {where}: {_root(error)}; is it running, and the URL right?"
+            ) from error
+        except requests.RequestException as error:
+            raise ClientError(f"cannot call {url}: {error}") from error
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Nor a password of `~/.netrc`."""
+    return request
 
 
 class _Bearer(AuthBase):

@@ -16,6 +16,7 @@ from chalice_app.application import create_app
 from chalice_app.services import Services, assemble
 from localcloud.serve import Server, make_server
 from taskfleet import token
+from taskfleet.memory import MemoryQueue
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 
@@ -31,12 +32,14 @@ class Frontend:
         cloud: Cloud | None = None,
         registry: Registry | None = None,
         fault: Callable[[str], str | None] = no_fault,
+        settings: Settings | None = None,
     ) -> None:
         self.cloud = cloud or Cloud()
         self.registry = registry or Registry.load()
         services = assemble(
             registry=self.registry,
             tasks=Faulty(self.cloud.tasks, fault),
+            expand=Faulty(self.cloud.uploads, fault),
             monitor=Faulty(self.cloud.monitor, fault),
             store=self.cloud.store,
             clock=self.cloud.clock,
@@ -45,7 +48,7 @@ class Frontend:
             records=Faulty(self.cloud.records, fault),
             fleet=self.cloud.fleet,
             nudge=self.cloud.nudges,
-            settings=Settings(bucket="b"),
+            settings=settings or Settings(bucket="b"),
         )
         self.on_services: Callable[[], None] = lambda: None
         """Called whenever a handler asks for its services."""
@@ -83,16 +86,28 @@ class Frontend:
         assert response.status_code == 202, response.body
         return str(response.json_body["batch_id"])
 
+    def upload(self, data: bytes, as_client: str = "alice") -> str:
+        """An upload with a file in it."""
+        form = self.call("POST", "/uploads", as_client=as_client)
+        assert form.status_code == 201, form.body
+        key = form.json_body["fields"]["key"]
+        self.cloud.store.put(key, data, content_type="text/plain")
+        return str(form.json_body["upload_id"])
+
     def run(self) -> None:
-        """Execute all that waits on the queue, and count it as the queue handler does."""
+        """Execute all that waits on the queues, and count it as the queue handler does."""
+        self.feed(self.cloud.uploads, "expand_upload", 1)
         HandWorker(self.cloud, self.registry).work()
-        while messages := self.cloud.responses.receive(10, wait_s=0, visibility_s=30):
+        self.feed(self.cloud.responses, "collect_responses", 10)
+
+    def feed(self, queue: MemoryQueue, function: str, size: int) -> None:
+        while messages := queue.receive(size, wait_s=0, visibility_s=30):
             records = [
                 {"messageId": m.message_id, "receiptHandle": m.receipt_handle, "body": m.body}
                 for m in messages
             ]
-            self.client.lambda_.invoke("collect_responses", {"Records": records})
-            self.cloud.responses.delete(messages)
+            self.client.lambda_.invoke(function, {"Records": records})
+            queue.delete(messages)
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Server]:

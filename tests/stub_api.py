@@ -26,6 +26,7 @@ BATCH = {
     "eta_s": None,
     "aws_calls": 0,
     "cost_usd": 0.0,
+    "error": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

@@ -30,6 +30,7 @@ from taskfleet.memory import (
     MemoryQueue,
     MemoryStore,
 )
+from taskfleet.part import Parts
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.results import Results
 from taskfleet.submit import Submission
@@ -96,6 +97,7 @@ class Cloud:
         self.dead = MemoryQueue(self.clock, name="dead tasks")
         self.tasks = MemoryQueue(self.clock, name="tasks", dead=self.dead)
         self.responses = MemoryQueue(self.clock, name="responses")
+        self.uploads = MemoryQueue(self.clock, name="uploads")
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore()
         self.records = MemoryFleetRecords()
@@ -103,7 +105,9 @@ class Cloud:
         self.nudges = Nudges()
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
-        submission = Submission(registry, self.tasks, self.monitor, self.clock, random.randbytes)
+        submission = Submission(
+            Parts(registry, self.tasks, self.monitor), self.monitor, self.clock, random.randbytes
+        )
         return submission.submit(tasks, client_id="alice", **options).batch_id
 
     def collect(self) -> int:

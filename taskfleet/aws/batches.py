@@ -16,7 +16,7 @@ import msgspec
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
 from taskfleet.aws.table import Item, Table, Update, number, read_number, text
-from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan, Tally
 from taskfleet.errors import PermanentError, TransientError
@@ -43,7 +43,7 @@ _CANCELLABLE = (
 )
 _GROWS = (
     "attribute_not_exists(#cancelled_at) AND #closed = :false"
-    " AND #parts_enqueued = :part AND size(#part_hashes) = :part"
+    " AND #enqueued = :first AND #total = :first"
 )
 
 
@@ -74,22 +74,20 @@ class BatchItems:
         return Page(records, page_cursor(*found[-1]) if more else None)
 
     def add_part(
-        self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool
+        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
         try:
             return _record(
                 self._table.update(
-                    f"record part {part} of batch {batch_id} in",
+                    f"record a part of batch {batch_id} in",
                     Update(
                         batch_id,
-                        "SET #total = #total + :tasks, #bundles = #bundles + :bundles,"
-                        " #part_hashes = list_append(#part_hashes, :hashes), #closed = :closed,"
-                        " #ttl = :ttl",
+                        "SET #total = :total, #bundles = #bundles + :bundles,"
+                        " #closed = :closed, #ttl = :ttl",
                         _GROWS,
                         {
-                            ":part": number(part),
-                            ":hashes": {"L": [text(part_hash)]},
-                            ":tasks": number(tasks),
+                            ":first": number(first),
+                            ":total": number(first + tasks),
                             ":bundles": number(bundles),
                             ":closed": {"BOOL": closed},
                             ":false": {"BOOL": False},
@@ -103,21 +101,38 @@ class BatchItems:
             if (
                 batch is not None
                 and batch.cancelled_at is None
-                and batch.parts_enqueued == part
-                and batch.part_hashes[part:] == [part_hash]
+                and batch.enqueued == first
+                and batch.total == first + tasks
                 and batch.closed == closed
             ):
                 return batch
             return None
 
-    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
+    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
         self._update_if(
-            f"record part {part} of batch {batch_id} as enqueued in",
+            f"record {tasks} tasks of batch {batch_id} as enqueued in",
             Update(
                 batch_id,
-                "SET #parts_enqueued = :count, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
-                "attribute_exists(#Job_ID) AND #parts_enqueued < :count",
-                {":count": number(part + 1), **_spent(spend)},
+                "SET #enqueued = :tasks, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
+                "attribute_exists(#Job_ID) AND #enqueued < :tasks",
+                {":tasks": number(tasks), **_spent(spend)},
+            ),
+        )
+
+    def record_upload(self, batch_id: str, upload: Upload) -> None:
+        self._update_if(
+            f"record the upload of batch {batch_id} in",
+            Update(
+                batch_id,
+                "SET #upload_lines = :lines, #upload_tasks = :tasks, #upload_checked = :checked,"
+                " #ttl = :ttl",
+                "#upload_checked = :false AND #upload_lines <= :lines",
+                {
+                    ":lines": number(upload.lines),
+                    ":tasks": number(upload.tasks),
+                    ":checked": {"BOOL": upload.checked},
+                    ":false": {"BOOL": False},
+                },
             ),
         )
 
@@ -132,14 +147,19 @@ class BatchItems:
             ),
         )
 
-    def cancel_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+    def cancel_batch(
+        self, batch_id: str, at: float, error: str | None = None
+    ) -> BatchRecord | None:
+        values = {":at": number(at), ":false": {"BOOL": False}}
+        if error is not None:
+            values[":error"] = text(error)
         return self._update_if(
             f"cancel batch {batch_id} in",
             Update(
                 batch_id,
-                "SET #cancelled_at = :at, #ttl = :ttl",
+                "SET #cancelled_at = :at, #ttl = :ttl" + (", #error = :error" if error else ""),
                 _CANCELLABLE,
-                {":at": number(at), ":false": {"BOOL": False}},
+                values,
             ),
         )
 
@@ -261,6 +281,7 @@ def _spent(spend: Spend) -> dict[str, Any]:
 
 _CALL_PARTS = 10**3
 _USD_PARTS = 10**12
+_TEXTS = ("name", "error")
 _TIMES = ("started_at", "progressed_at", "cancelled_at")
 
 
@@ -271,9 +292,9 @@ def _item(batch: BatchRecord) -> Item:
         "created_at": number(batch.created_at),
         "total": number(batch.total),
         "bundles": number(batch.bundles),
-        "part_hashes": {"L": [text(part_hash) for part_hash in batch.part_hashes]},
+        "payload_hash": text(batch.payload_hash),
         "closed": {"BOOL": batch.closed},
-        "parts_enqueued": number(batch.parts_enqueued),
+        "enqueued": number(batch.enqueued),
         "plan": text(msgspec.json.encode(batch.plan).decode()),
         "succeeded": number(batch.tally.succeeded),
         "failed": number(batch.tally.failed),
@@ -282,8 +303,16 @@ def _item(batch: BatchRecord) -> Item:
         "milli_calls": number(round(batch.spend.calls * _CALL_PARTS)),
         "pico_usd": number(round(batch.spend.usd * _USD_PARTS)),
     }
-    if batch.name is not None:
-        item["name"] = text(batch.name)
+    for name in _TEXTS:
+        value = getattr(batch, name)
+        if value is not None:
+            item[name] = text(value)
+    if batch.upload is not None:
+        item["upload_key"] = text(batch.upload.key)
+        item["upload_etag"] = text(batch.upload.etag)
+        item["upload_lines"] = number(batch.upload.lines)
+        item["upload_tasks"] = number(batch.upload.tasks)
+        item["upload_checked"] = {"BOOL": batch.upload.checked}
     for name in _TIMES:
         moment = getattr(batch, name)
         if moment is not None:
@@ -293,19 +322,21 @@ def _item(batch: BatchRecord) -> Item:
 
 def _record(item: Item | None) -> BatchRecord | None:
     """None for no item, and for one that is not a batch."""
-    if item is None or "part_hashes" not in item:
+    if item is None or "payload_hash" not in item:
         return None
-    times = {name: read_number(item, name) for name in _TIMES if name in item}
+    optional: dict[str, Any] = {"name": None}
+    optional |= {name: item[name]["S"] for name in _TEXTS if name in item}
+    optional |= {name: read_number(item, name) for name in _TIMES if name in item}
     return BatchRecord(
         batch_id=item["Job_ID"]["S"],
         client_id=item["client_id"]["S"],
-        name=item["name"]["S"] if "name" in item else None,
         created_at=read_number(item, "created_at"),
         total=int(item["total"]["N"]),
         bundles=int(item["bundles"]["N"]),
-        part_hashes=[part_hash["S"] for part_hash in item["part_hashes"]["L"]],
+        payload_hash=item["payload_hash"]["S"],
         closed=item["closed"]["BOOL"],
-        parts_enqueued=int(item["parts_enqueued"]["N"]),
+        enqueued=int(item["enqueued"]["N"]),
+        upload=_upload(item),
         plan=msgspec.json.decode(item["plan"]["S"], type=Plan),
         tally=Tally(
             int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
@@ -314,5 +345,17 @@ def _record(item: Item | None) -> BatchRecord | None:
             read_number(item, "milli_calls") / _CALL_PARTS,
             read_number(item, "pico_usd") / _USD_PARTS,
         ),
-        **times,
+        **optional,
+    )
+
+
+def _upload(item: Item) -> Upload | None:
+    if "upload_key" not in item:
+        return None
+    return Upload(
+        key=item["upload_key"]["S"],
+        etag=item["upload_etag"]["S"],
+        lines=int(item["upload_lines"]["N"]),
+        tasks=int(item["upload_tasks"]["N"]),
+        checked=item["upload_checked"]["BOOL"],
     )

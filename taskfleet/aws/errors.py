@@ -80,7 +80,7 @@ SHORTAGE_CODES = {
 }
 """Codes by which EC2 says that it has no machine to give."""
 
-MISSING_OBJECT_CODES = frozenset({"NoSuchKey", "404", "ParameterNotFound"})
+MISSING_OBJECT_CODES = frozenset({"NoSuchKey", "404", "PreconditionFailed", "ParameterNotFound"})
 
 DENIED_CODES = frozenset(
     {

@@ -40,9 +40,10 @@ class S3Store:
         with translated("read", self._name(key)):
             return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
 
-    def lines(self, key: str) -> Iterator[bytes]:
+    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
+        only: Any = {} if etag is None else {"IfMatch": etag}
         with translated("read", self._name(key)):
-            body: Any = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
+            body: Any = self._client.get_object(Bucket=self._bucket, Key=key, **only)["Body"]
         with body:
             stream = io.BufferedReader(body, _STREAM_CHUNK_BYTES)
             while True:
@@ -55,10 +56,10 @@ class S3Store:
                     raise TooLarge(f"{self._name(key)} has a line of over {LINE_MAX_BYTES} bytes")
                 yield content
 
-    def size_bytes(self, key: str) -> int | None:
+    def etag(self, key: str) -> str | None:
         try:
             with translated("look at", self._name(key)):
-                return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+                return self._client.head_object(Bucket=self._bucket, Key=key)["ETag"]
         except NotFound:
             return None
 

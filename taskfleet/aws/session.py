@@ -81,7 +81,9 @@ class Aws:
             read_timeout=LONG_POLL_TIMEOUT_S if service == "sqs" else READ_TIMEOUT_S,
             max_pool_connections=self._threads,
             tcp_keepalive=True,
-            signature_version="s3v4" if service == "s3" else None,  # of presigned URLs
+            # Of presigned URLs and forms: the region's own host, since a redirect loses a POST.
+            signature_version="s3v4" if service == "s3" else None,
+            s3={"addressing_style": "virtual"} if service == "s3" else None,
         )
         return self._session.client(service, config=config)
 
@@ -90,6 +92,9 @@ class Aws:
 
     def response_queue(self) -> SqsQueue:
         return self._queue(self.settings.response_queue)
+
+    def upload_queue(self) -> SqsQueue:
+        return self._queue(self.settings.upload_queue)
 
     def _queue(self, name: str) -> SqsQueue:
         client: SQSClient = self.client("sqs")

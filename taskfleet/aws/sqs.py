@@ -9,11 +9,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.errors import is_transient, translated
-from taskfleet.errors import PermanentError, TooLarge, TransientError
+from taskfleet.errors import PermanentError, TaskfleetError, TooLarge, TransientError
 from taskfleet.ports import (
     MESSAGE_MAX_BYTES,
     Message,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 CALL_MAX_ENTRIES = 10
 CALL_MAX_BYTES = 1_048_576
+MANY_CALLS = 20
+SEND_THREADS = 8
+"""Tasks that travel singly make thousands of calls, each of which mostly waits for its answer."""
 VISIBILITY_MAX_S = 43_200
 REASON_MAX_CHARS = 1_000
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
@@ -43,12 +47,25 @@ class SqsQueue:
         self._backoff = backoff
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        for entries in _calls(messages):
-            self._each(
-                "send to",
-                lambda batch: self._client.send_message_batch(QueueUrl=self._url, Entries=batch),
-                entries,
-            )
+        calls = _calls(messages)
+        if len(calls) < MANY_CALLS:
+            for entries in calls:
+                self._send(entries)
+            return
+        with ThreadPoolExecutor(SEND_THREADS, thread_name_prefix="send") as pool:
+            try:
+                for _ in pool.map(self._send, calls):
+                    pass
+            except TaskfleetError:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _send(self, entries: Sequence[Entry]) -> None:
+        self._each(
+            "send to",
+            lambda batch: self._client.send_message_batch(QueueUrl=self._url, Entries=batch),
+            entries,
+        )
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
         with self._translated("receive from"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
@@ -147,32 +147,34 @@ class MemoryMonitor:
         return Page(found, page_cursor(*places[start]) if 0 < start < end else None)
 
     def add_part(
-        self, batch_id: str, *, part: int, part_hash: str, tasks: int, bundles: int, closed: bool
+        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
-            if batch is None or batch.cancelled_at is not None or batch.parts_enqueued != part:
+            if batch is None or batch.cancelled_at is not None or batch.enqueued != first:
                 return None
-            if batch.part_hashes[part:] == [part_hash] and batch.closed == closed:
+            if batch.total == first + tasks and batch.closed == closed:
                 return batch
-            if batch.closed or len(batch.part_hashes) != part:
+            if batch.closed or batch.total != first:
                 return None
             batch = self._batches[batch_id] = replace(
-                batch,
-                total=batch.total + tasks,
-                bundles=batch.bundles + bundles,
-                part_hashes=[*batch.part_hashes, part_hash],
-                closed=closed,
+                batch, total=first + tasks, bundles=batch.bundles + bundles, closed=closed
             )
             return batch
 
-    def part_enqueued(self, batch_id: str, part: int, spend: Spend = NOTHING) -> None:
+    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
         with self._lock:
             batch = self._batches.get(batch_id)
-            if batch is not None and batch.parts_enqueued <= part:
-                self._batches[batch_id] = replace(
-                    batch, parts_enqueued=part + 1, spend=batch.spend + spend
-                )
+            if batch is not None and batch.enqueued < tasks:
+                self._batches[batch_id] = replace(batch, enqueued=tasks, spend=batch.spend + spend)
+
+    def record_upload(self, batch_id: str, upload: Upload) -> None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None or batch.upload is None:
+                return
+            if not batch.upload.checked and batch.upload.lines <= upload.lines:
+                self._batches[batch_id] = replace(batch, upload=upload)
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
         with self._lock:
@@ -181,11 +183,13 @@ class MemoryMonitor:
                 batch = self._batches[batch_id] = replace(batch, started_at=at)
             return batch
 
-    def cancel_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+    def cancel_batch(
+        self, batch_id: str, at: float, error: str | None = None
+    ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is not None and batch.cancelled_at is None and not batch.finished:
-                batch = self._batches[batch_id] = replace(batch, cancelled_at=at)
+                batch = self._batches[batch_id] = replace(batch, cancelled_at=at, error=error)
             return batch
 
     def record_progress(

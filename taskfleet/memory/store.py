@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,9 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"no object {key!r}") from None
 
-    def lines(self, key: str) -> Iterator[bytes]:
+    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
+        if etag is not None and etag != self.etag(key):
+            raise NotFound(f"no object {key!r} with etag {etag}")
         stream = io.BytesIO(self.get(key))
         while line := stream.readline(LINE_MAX_BYTES + 2):
             content = line.removesuffix(b"\n").removesuffix(b"\r")
@@ -37,9 +40,9 @@ class MemoryStore:
                 raise TooLarge(f"object {key!r} has a line of over {LINE_MAX_BYTES} bytes")
             yield content
 
-    def size_bytes(self, key: str) -> int | None:
+    def etag(self, key: str) -> str | None:
         data = self._objects.get(key)
-        return None if data is None else len(data)
+        return None if data is None else hashlib.sha256(data).hexdigest()
 
     def url(self, key: str, *, expires_s: int) -> str:  # noqa: ARG002
         return f"memory://{key}"

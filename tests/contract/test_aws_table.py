@@ -40,7 +40,7 @@ def item(aws: Aws, key: str) -> dict:
 
 
 def new_batch(**changes) -> BatchRecord:
-    fields = {"total": 9, "bundles": 3, "part_hashes": ["0"], "closed": False, "parts_enqueued": 1}
+    fields = {"total": 9, "bundles": 3, "payload_hash": "0", "closed": False, "enqueued": 9}
     return BatchRecord("b", "client", None, 1_700_000_000.0, **(fields | changes))
 
 
@@ -86,7 +86,7 @@ class TestSentTwice:
     def test_part_is_added_once(self, world, resend):
         world.monitor.create_batch(new_batch())
         sent = resend()
-        grown = world.monitor.add_part("b", part=1, part_hash="1", tasks=5, bundles=2, closed=True)
+        grown = world.monitor.add_part("b", first=9, tasks=5, bundles=2, closed=True)
         assert sent
         assert (grown.total, grown.bundles, grown.closed) == (14, 5, True)
 
@@ -215,11 +215,13 @@ class TestStack:
         assert outputs["TaskDeadLettersName"] == settings.task_queue + "_dead"
         assert outputs["ResponseQueueName"] == settings.response_queue
         assert outputs["ResponseDeadLettersName"] == settings.response_queue + "_dead"
+        assert outputs["UploadQueueName"] == settings.upload_queue
+        assert outputs["UploadDeadLettersName"] == settings.upload_queue + "_dead"
         assert outputs["MonitorTableName"] == settings.monitor_table
         assert outputs["BucketName"] == f"taskfleet-names-{stage}"
         assert all(outputs[name].startswith("arn:aws:") for name in outputs if name.endswith("Arn"))
 
-    @pytest.mark.parametrize("name", ["task_queue", "response_queue"])
+    @pytest.mark.parametrize("name", ["task_queue", "response_queue", "upload_queue"])
     def test_redrive_is_but_a_backstop_and_dead_letters_outlive_their_queue(self, aws_stack, name):
         sqs = aws_stack.client("sqs")
         queue = getattr(aws_stack.settings, name)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import BatchRecord, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan, Tally
 
@@ -23,7 +23,7 @@ def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
         created_at=1_700_000_000.123456,
         total=10,
         bundles=4,
-        part_hashes=["hash 0"],
+        payload_hash="hash",
         closed=True,
         plan=Plan({"movie": 12.5}, 64),
         spend=Spend(2.5, 0.00000125),
@@ -32,20 +32,27 @@ def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
 
 
 def open_batch(world, **changes) -> BatchRecord:
-    """Recorded, with one part, enqueued, and more to come."""
-    batch = new_batch(closed=False, parts_enqueued=1, **changes)
+    """Of a file, with what is recorded of it enqueued, and more to come."""
+    total = changes.pop("total", 10)
+    upload = Upload("uploads/client/1", "etag")
+    batch = new_batch(closed=False, total=total, enqueued=total, upload=upload, **changes)
     assert world.monitor.create_batch(batch) is None
     return batch
 
 
-PART_1 = {"part": 1, "part_hash": "hash 1", "tasks": 5, "bundles": 2, "closed": False}
+PART = {"first": 10, "tasks": 5, "bundles": 2, "closed": False}
 
 
 class TestCreate:
     @pytest.mark.parametrize(
         "batch",
-        [new_batch(), new_batch(name=None, plan=Plan(), closed=False)],
-        ids=["full", "bare"],
+        [
+            new_batch(),
+            new_batch(name=None, plan=Plan(), closed=False),
+            new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
+            new_batch(upload=Upload("u", "e", 12, 10, True), enqueued=10, error="why"),
+        ],
+        ids=["full", "bare", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None
@@ -64,27 +71,27 @@ class TestCreate:
 class TestParts:
     def test_the_next_part_joins(self, world):
         batch = open_batch(world)
-        grown = replace(batch, total=15, bundles=6, part_hashes=["hash 0", "hash 1"])
-        assert world.monitor.add_part(ID, **PART_1) == grown
+        grown = replace(batch, total=15, bundles=6)
+        assert world.monitor.add_part(ID, **PART) == grown
         assert world.monitor.batch(ID) == grown
 
     def test_the_last_part_closes(self, world):
         open_batch(world)
-        assert world.monitor.add_part(ID, **PART_1 | {"closed": True}).closed
-        world.monitor.part_enqueued(ID, 1)
-        assert world.monitor.add_part(ID, **PART_1 | {"part": 2}) is None
+        assert world.monitor.add_part(ID, **PART | {"closed": True}).closed
+        world.monitor.record_enqueued(ID, 15)
+        assert world.monitor.add_part(ID, **PART | {"first": 15}) is None
 
     def test_the_same_part_again_before_it_is_enqueued_changes_nothing(self, world):
         open_batch(world)
-        grown = world.monitor.add_part(ID, **PART_1)
-        assert world.monitor.add_part(ID, **PART_1) == grown
+        grown = world.monitor.add_part(ID, **PART)
+        assert world.monitor.add_part(ID, **PART) == grown
         assert world.monitor.batch(ID) == grown
 
     @pytest.mark.parametrize(
         "part",
         [
-            pytest.param(PART_1 | {"part": 0}, id="a part that is enqueued"),
-            pytest.param(PART_1 | {"part": 2}, id="a part too far"),
+            pytest.param(PART | {"first": 5}, id="a part that is enqueued"),
+            pytest.param(PART | {"first": 15}, id="a part too far"),
         ],
     )
     def test_no_other_part_joins(self, world, part):
@@ -94,32 +101,54 @@ class TestParts:
 
     def test_none_joins_while_the_one_before_is_not_enqueued(self, world):
         open_batch(world)
-        grown = world.monitor.add_part(ID, **PART_1)
-        assert world.monitor.add_part(ID, **PART_1 | {"part": 2, "part_hash": "hash 2"}) is None
-        assert world.monitor.add_part(ID, **PART_1 | {"part_hash": "another"}) is None
-        assert world.monitor.add_part(ID, **PART_1 | {"closed": True}) is None
+        grown = world.monitor.add_part(ID, **PART)
+        assert world.monitor.add_part(ID, **PART | {"first": 15}) is None
+        assert world.monitor.add_part(ID, **PART | {"tasks": 4}) is None
+        assert world.monitor.add_part(ID, **PART | {"closed": True}) is None
         assert world.monitor.batch(ID) == grown
 
     def test_none_joins_a_cancelled_batch(self, world):
         open_batch(world)
         cancelled = world.monitor.cancel_batch(ID, 1_700_000_001.0)
-        assert world.monitor.add_part(ID, **PART_1) is None
+        assert world.monitor.add_part(ID, **PART) is None
         assert world.monitor.batch(ID) == cancelled
 
     def test_none_joins_a_batch_that_is_not_there(self, world):
-        assert world.monitor.add_part(ID, **PART_1) is None
+        assert world.monitor.add_part(ID, **PART) is None
         assert world.monitor.batch(ID) is None
 
     def test_enqueued_is_kept_however_often_and_late_it_is_said(self, world):
         open_batch(world)
-        world.monitor.add_part(ID, **PART_1)
-        for part in (1, 1, 0):
-            world.monitor.part_enqueued(ID, part)
-            assert world.monitor.batch(ID).parts_enqueued == 2
+        world.monitor.add_part(ID, **PART)
+        for tasks in (15, 15, 10):
+            world.monitor.record_enqueued(ID, tasks)
+            assert world.monitor.batch(ID).enqueued == 15
 
     def test_enqueued_makes_no_batch(self, world):
-        world.monitor.part_enqueued(ID, 0)
+        world.monitor.record_enqueued(ID, 1)
         assert world.monitor.batch(ID) is None
+
+
+class TestUploads:
+    def test_how_far_a_file_was_checked_is_kept_and_only_grows(self, world):
+        begun = open_batch(world).upload
+        for told, stands in [
+            (replace(begun, lines=7, tasks=5), (7, 5, False)),
+            (replace(begun, lines=3, tasks=2), (7, 5, False)),
+            (replace(begun, lines=9, tasks=6, checked=True), (9, 6, True)),
+            (replace(begun, lines=9, tasks=6), (9, 6, True)),
+        ]:
+            world.monitor.record_upload(ID, told)
+            upload = world.monitor.batch(ID).upload
+            assert (upload.lines, upload.tasks, upload.checked) == stands
+            assert (upload.key, upload.etag) == (begun.key, begun.etag)
+
+    @pytest.mark.parametrize("batch", [None, new_batch()])
+    def test_what_is_no_upload_does_not_become_one(self, world, batch):
+        if batch is not None:
+            world.monitor.create_batch(batch)
+        world.monitor.record_upload(ID, Upload("uploads/client/1", "etag", 1, 1, True))
+        assert world.monitor.batch(ID) == batch
 
 
 class TestMarks:
@@ -136,6 +165,13 @@ class TestMarks:
         cancelled = replace(batch, cancelled_at=1_700_000_005.0)
         assert world.monitor.cancel_batch(ID, 1_700_000_005.0) == cancelled
         assert world.monitor.cancel_batch(ID, 1_700_000_009.0) == cancelled
+
+    def test_the_reason_of_the_first_cancellation_stands(self, world):
+        open_batch(world)
+        cancelled = world.monitor.cancel_batch(ID, 1_700_000_005.0, "line 3: ü")
+        assert cancelled.error == "line 3: ü"
+        assert world.monitor.cancel_batch(ID, 1_700_000_009.0, "another") == cancelled
+        assert world.monitor.batch(ID) == cancelled
 
     def test_a_finished_batch_is_not_cancelled(self, world):
         world.monitor.create_batch(new_batch(total=3))
@@ -208,8 +244,8 @@ class TestProgress:
 
     def test_adds_up_what_was_spent(self, world):
         world.monitor.create_batch(new_batch(spend=Spend()))
-        world.monitor.part_enqueued(ID, 0, Spend(3, 0.0000012))
-        world.monitor.part_enqueued(ID, 0, Spend(3, 0.0000012))  # again
+        world.monitor.record_enqueued(ID, 10, Spend(3, 0.0000012))
+        world.monitor.record_enqueued(ID, 10, Spend(3, 0.0000012))  # again
         world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0, Spend(2.5, 0.0000008))
         world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0, Spend(9, 1.0))  # again
         spend = world.monitor.batch(ID).spend

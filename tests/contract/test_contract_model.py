@@ -10,7 +10,7 @@ from conftest import World, aws_world, memory_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import BatchRecord, Upload
 from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import Lease
@@ -19,7 +19,10 @@ from taskfleet.task import Task, TaskResult, TaskStatus
 JOBS = st.sampled_from(["b0:0", "b0:1"])
 BATCHES = st.sampled_from(["b0", "b1"])
 OWNERS = st.sampled_from(["ann", "bob", "cy"])
-PARTS = st.integers(0, 2)
+COUNTS = st.sampled_from([0, 2, 4, 6, 8])
+UPLOADS = st.builds(
+    Upload, st.just("uploads/x"), st.just("e"), st.integers(0, 3), st.integers(0, 3), st.booleans()
+)
 MOMENTS = st.integers(0, 9).map(lambda n: 1_700_000_000.0 + n / 4)
 TALLIES = st.dictionaries(
     st.sampled_from([0, 1, 2, 499, 500, 1_001]),
@@ -30,10 +33,12 @@ STEPS = st.one_of(
     st.tuples(st.just("sleep"), st.sampled_from([0.5, 6.0, 11.0])),
     st.tuples(st.just("claim"), JOBS, OWNERS),
     st.tuples(st.sampled_from(["renew", "commit", "release"]), JOBS, st.integers(0, 3)),
-    st.tuples(st.just("create"), BATCHES, st.booleans()),
-    st.tuples(st.just("add_part"), BATCHES, PARTS, st.booleans()),
-    st.tuples(st.just("part_enqueued"), BATCHES, PARTS),
+    st.tuples(st.just("create"), BATCHES, st.booleans(), st.none() | UPLOADS),
+    st.tuples(st.just("add_part"), BATCHES, COUNTS, st.booleans()),
+    st.tuples(st.just("record_enqueued"), BATCHES, COUNTS),
+    st.tuples(st.just("record_upload"), BATCHES, UPLOADS),
     st.tuples(st.sampled_from(["start_batch", "cancel_batch"]), BATCHES, MOMENTS),
+    st.tuples(st.just("cancel_batch"), BATCHES, MOMENTS, st.just("line 3: why")),
     st.tuples(st.just("record_progress"), BATCHES, TALLIES, MOMENTS),
 )
 
@@ -62,16 +67,17 @@ class Player:
         if name in ("renew", "commit", "release"):
             return self.end(name, *arguments)
         if name == "create":
-            batch_id, closed = arguments
+            batch_id, closed, upload = arguments
+            total, bundles = (0, 0) if upload else (6, 3)
             created_at = 1_700_000_000.0 + self.turn
             return monitor.create_batch(
-                BatchRecord(batch_id, "client", None, created_at, 6, 3, ["0"], closed)
+                BatchRecord(
+                    batch_id, "client", None, created_at, total, bundles, "0", closed, upload=upload
+                )
             )
         if name == "add_part":
-            batch_id, part, closed = arguments
-            return monitor.add_part(
-                batch_id, part=part, part_hash=str(part), tasks=2, bundles=1, closed=closed
-            )
+            batch_id, first, closed = arguments
+            return monitor.add_part(batch_id, first=first, tasks=2, bundles=1, closed=closed)
         return getattr(monitor, name)(*arguments)
 
     def end(self, name: str, job_id: str, age: int) -> Any:
@@ -111,9 +117,7 @@ def test_memory_and_dynamodb_answer_every_history_alike(aws_stack, steps):
 
 def _end_of(history: list[tuple[int, Tally]], order: list[int], cuts: list[int]) -> Any:
     world = memory_world()
-    world.monitor.create_batch(
-        BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 1, ["0"], True)
-    )
+    world.monitor.create_batch(BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 1, "0", True))
     told = [history[place] for place in order]
     for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True):
         world.monitor.record_progress("b0", dict(told[start:end]), 1_700_000_001.0)

@@ -18,7 +18,6 @@ def test_what_is_put_is_got_and_put_again_replaced(world):
     put(world, b"first")
     put(world, b"\x00second\xff")
     assert world.store.get(KEY) == b"\x00second\xff"
-    assert world.store.size_bytes(KEY) == 8
 
 
 def test_a_file_is_stored_whole(world, tmp_path):
@@ -39,14 +38,14 @@ def test_what_is_not_there_is_not_found(world):
         world.store.get(missing)
     with pytest.raises(NotFound, match=missing):
         next(world.store.lines(missing))
-    assert world.store.size_bytes(missing) is None
+    assert world.store.etag(missing) is None
 
 
 def test_what_is_deleted_is_gone_and_may_be_deleted_again(world):
     put(world, b"x")
     world.store.delete(KEY)
     world.store.delete(KEY)
-    assert world.store.size_bytes(KEY) is None
+    assert world.store.etag(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -91,3 +90,15 @@ def test_a_line_without_end_is_refused_after_those_before_it(world, extra):
     assert next(lines) == b"a"
     with pytest.raises(TooLarge, match=str(LINE_MAX_BYTES)):
         next(lines)
+
+
+def test_an_etag_stands_for_the_content(world):
+    put(world, b"one")
+    etag = world.store.etag(KEY)
+    put(world, b"two")
+    assert world.store.etag(KEY) != etag
+    with pytest.raises(NotFound):
+        next(world.store.lines(KEY, etag=etag))
+    put(world, b"one")
+    assert world.store.etag(KEY) == etag
+    assert list(world.store.lines(KEY, etag=etag)) == [b"one"]

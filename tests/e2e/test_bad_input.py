@@ -49,6 +49,10 @@ def with_fields(**fields):
     return json.dumps({"tasks": ["sleep 1"], **fields}).encode()
 
 
+def from_upload(upload_id, **fields):
+    return json.dumps({"upload_id": upload_id, **fields}).encode()
+
+
 # id: (content type, body, status, what the message tells)
 BODIES = {
     "empty": (JSON, b"", 400, "malformed JSON"),
@@ -101,20 +105,11 @@ BODIES = {
     "key not text": (JSON, with_fields(idempotency_key=["k"]), 422, "$.idempotency_key"),
     "key empty": (JSON, with_fields(idempotency_key=""), 422, "$.idempotency_key"),
     "key too long": (JSON, with_fields(idempotency_key="x" * 201), 422, "200"),
-    "part without key": (JSON, with_fields(part={"number": 0, "last": True}), 422, "needs"),
-    "part negative": (
-        JSON,
-        with_fields(idempotency_key="p", part={"number": -1, "last": True}),
-        422,
-        "$.part.number",
-    ),
-    "part incomplete": (JSON, with_fields(idempotency_key="p", part={"number": 0}), 422, "last"),
-    "part out of order": (
-        JSON,
-        with_fields(idempotency_key="p", part={"number": 3, "last": False}),
-        409,
-        "part 0",
-    ),
+    "tasks and upload": (JSON, with_fields(upload_id="0" * 26), 422, "not both"),
+    "upload that is none": (JSON, from_upload("0" * 26), 404, "POST /uploads"),
+    "upload that cannot be one": (JSON, from_upload("../x"), 404, "POST /uploads"),
+    "upload not text": (JSON, from_upload(1), 422, "$.upload_id"),
+    "upload with an unknown field": (JSON, from_upload("0" * 26, part=1), 422, "part"),
     "unknown kind": (JSON, tasks("sleep 1", "dance 1"), 422, "task 1: unknown kind 'dance'"),
     "unknown kind in text": (TEXT, b"sleep 1\n\ndance 1", 422, "task 1: unknown kind 'dance'"),
     "negative sleep": (JSON, tasks("sleep 1", "sleep 2", "sleep -1"), 422, "task 2: sleep -1"),
@@ -200,6 +195,12 @@ def test_a_bad_query_of_a_submission(session, url, query, body, content_type):
     assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.parametrize(("query", "body"), [("", b"sleep 1"), ("", b'{"a":1}'), ("?name=x", b"")])
+def test_an_upload_takes_nothing_but_a_file(session, url, query, body):
+    answer = session.post(f"{url}/uploads{query}", data=body)
+    assert answer.status_code == 422, answer.text
+
+
 class TestTokens:
     @pytest.mark.parametrize("path", ["/batches", "/openapi.json", f"/batches/{'0' * 26}"])
     def test_none_is_401(self, url, path):
@@ -218,6 +219,12 @@ class TestTokens:
         batch_id = api.submit(["sleep 1"])
         headers = {"Authorization": f"Bearer {api.token('bob')}"}
         answer = requests.get(f"{url}/batches/{batch_id}", headers=headers)
+        assert (answer.status_code, answer.json()["Code"]) == (404, "NotFoundError")
+
+    def test_another_clients_upload_is_404(self, api, url):
+        upload_id = api.upload(b"sleep 1")
+        headers = {"Authorization": f"Bearer {api.token('bob')}"}
+        answer = requests.post(f"{url}/batches", headers=headers, json={"upload_id": upload_id})
         assert (answer.status_code, answer.json()["Code"]) == (404, "NotFoundError")
 
     def test_a_token_is_asked_for_before_a_body_is_read(self, url):

@@ -9,7 +9,7 @@ from frontend import SECRET, Frontend
 from support import failing_kind
 
 from taskfleet import token
-from taskfleet.errors import InvalidTask, PermanentError
+from taskfleet.errors import InvalidTask, PermanentError, Undecodable
 from taskfleet.registry import Registry, TaskKind, sleep
 
 
@@ -83,20 +83,6 @@ class TestSubmitting:
         theirs = api.call("POST", "/batches", body, as_client="bob")
         assert mine.json_body["batch_id"] != theirs.json_body["batch_id"]
 
-    def test_parts_grow_one_batch(self, api):
-        def send(number, last, tasks):
-            part = {"number": number, "last": last}
-            body = {"tasks": tasks, "idempotency_key": "k", "part": part}
-            return api.call("POST", "/batches", body)
-
-        assert send(0, False, ["sleep 1"] * 2).json_body["total"] == 2
-        answer = send(1, True, ["sleep 1"] * 3)
-        assert answer.status_code == 202
-        assert answer.json_body["total"] == 5
-        assert send(2, True, ["sleep 1"]).status_code == 409
-        api.run()
-        assert api.call("GET", answer.json_body["url"]).json_body["status"] == "DONE"
-
     @pytest.mark.parametrize(
         ("headers", "base"),
         [
@@ -141,6 +127,100 @@ class TestSubmitting:
         assert (status["succeeded"], status["total"]) == (4, 4)
 
 
+class TestUploading:
+    def test_an_upload_becomes_a_batch_that_is_read_after_the_answer(self, api):
+        upload_id = api.upload(b"# workload\nsleep 1\n\nsleep 2\n")
+        answer = api.call("POST", "/batches", {"upload_id": upload_id, "name": "file"})
+        batch_id = answer.json_body["batch_id"]
+        assert answer.status_code == 202
+        assert answer.json_body == {
+            "batch_id": batch_id,
+            "status": "QUEUED",
+            "total": 0,
+            "url": f"/batches/{batch_id}",
+        }
+        api.run()
+        batch = api.call("GET", answer.json_body["url"]).json_body
+        assert (batch["name"], batch["status"], batch["total"]) == ("file", "DONE", 2)
+        assert (batch["succeeded"], batch["error"]) == (2, None)
+        rows = api.call("GET", f"/batches/{batch_id}/results").json_body["results"]
+        assert [row["task"] for row in rows] == ["sleep 1", "sleep 2"]
+
+    def test_the_form_is_for_a_file_of_the_callers_own_and_of_limited_size(self, api):
+        asked = []
+        store = api.cloud.store
+        make = store.upload_form
+        store.upload_form = lambda key, **limits: asked.append((key, limits)) or make(key, **limits)
+        answer = api.call("POST", "/uploads", {}, as_client="bob")
+        assert answer.status_code == 201
+        assert set(answer.json_body) == {"upload_id", "url", "fields"}
+        limits = {"max_bytes": 1_000_000_000, "expires_s": 3600}
+        assert asked == [(f"uploads/bob/{answer.json_body['upload_id']}", limits)]
+
+    def test_a_bad_line_is_told_by_its_number_and_nothing_runs(self, api):
+        upload_id = api.upload(b"sleep 1\n# why\nsleep -1\nsleep 2\n")
+        answer = api.call("POST", "/batches", {"upload_id": upload_id})
+        api.run()
+        batch = api.call("GET", answer.json_body["url"]).json_body
+        assert (batch["status"], batch["total"]) == ("CANCELLED", 0)
+        assert batch["error"] == "line 3: sleep -1 is negative"
+        assert batch["finished_at"] is not None
+        assert api.cloud.tasks.depth().backlog == 0
+
+    def test_handing_an_upload_in_again_is_the_same_batch(self, api):
+        upload_id = api.upload(b"sleep 1\n")
+        first = api.call("POST", "/batches", {"upload_id": upload_id}).json_body
+        assert api.call("POST", "/batches", {"upload_id": upload_id}).json_body == first
+        api.run()
+        again = api.call("POST", "/batches", {"upload_id": upload_id}).json_body
+        assert (again["batch_id"], again["status"]) == (first["batch_id"], "DONE")
+        assert api.cloud.uploads.depth().backlog == 0
+
+    def test_the_same_file_under_the_same_key_is_one_batch_and_another_file_a_conflict(self, api):
+        def send(data):
+            body = {"upload_id": api.upload(data), "idempotency_key": "k"}
+            return api.call("POST", "/batches", body)
+
+        first = send(b"sleep 1\n")
+        assert send(b"sleep 1\n").json_body["batch_id"] == first.json_body["batch_id"]
+        assert send(b"sleep 2\n").status_code == 409
+        body = {"tasks": ["sleep 1"], "idempotency_key": "k"}
+        assert api.call("POST", "/batches", body).status_code == 409
+
+    def test_a_batch_outlives_its_file(self, api):
+        upload_id = api.upload(b"sleep 1\n")
+        first = api.call("POST", "/batches", {"upload_id": upload_id}).json_body
+        api.cloud.store.delete(f"uploads/alice/{upload_id}")
+        again = api.call("POST", "/batches", {"upload_id": upload_id})
+        assert (again.status_code, again.json_body["batch_id"]) == (202, first["batch_id"])
+        api.run()
+        batch = api.call("GET", first["url"]).json_body
+        assert (batch["status"], "gone" in batch["error"]) == ("CANCELLED", True)
+
+    def test_cut_short_it_is_handed_in_by_sending_it_again(self):
+        broken = ["send"]
+        api = Frontend(fault=lambda name: "before" if name in broken else None)
+        body = {"upload_id": api.upload(b"sleep 1\n")}
+        assert api.call("POST", "/batches", body).status_code == 503
+        broken.clear()
+        answer = api.call("POST", "/batches", body)
+        assert answer.status_code == 202
+        api.run()
+        assert api.call("GET", answer.json_body["url"]).json_body["status"] == "DONE"
+
+    def test_a_message_that_is_none_fails_so_that_it_becomes_a_dead_letter(self, api):
+        record = {"messageId": "m", "receiptHandle": "r"}
+        for body in ("x", "{}", '{"v": 2, "batch_id": "b"}'):
+            with pytest.raises(Undecodable):
+                api.client.lambda_.invoke("expand_upload", {"Records": [record | {"body": body}]})
+
+    def test_one_of_a_batch_that_is_gone_is_left_alone(self, api):
+        body = '{"v": 1, "batch_id": "b"}'
+        record = {"messageId": "m", "receiptHandle": "r", "body": body}
+        api.client.lambda_.invoke("expand_upload", {"Records": [record]})
+        assert api.cloud.tasks.depth().backlog == 0
+
+
 class TestReading:
     def test_a_batch_tells_its_counts(self):
         kinds = [sleep, failing_kind("bad", lambda: PermanentError("no such picture"))]
@@ -154,7 +234,7 @@ class TestReading:
         body = answer.json_body
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
-            *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd"),
+            *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -226,6 +306,7 @@ class TestReading:
 class TestWhoMayCall:
     ROUTES = (
         ("POST", "/batches"),
+        ("POST", "/uploads"),
         ("GET", "/batches"),
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
@@ -352,6 +433,7 @@ class TestSpec:
         accepted = api.call("POST", "/batches", {"tasks": ["sleep 1"]})
         for answer, name in (
             (accepted, "Accepted"),
+            (api.call("POST", "/uploads"), "UploadForm"),
             (api.call("GET", "/batches"), "BatchList"),
             (api.call("GET", f"/batches/{batch_id}"), "BatchView"),
             (api.call("GET", f"/batches/{batch_id}/results"), "ResultPage"),

@@ -6,7 +6,7 @@ import pytest
 from frontend import Frontend
 from support import HandWorker
 
-from chalice_app.events import response_queue
+from chalice_app.events import stage_settings
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.registry import Registry, TaskKind, sleep
 
@@ -95,9 +95,9 @@ def test_the_tick_logs_what_waits_and_runs(api, caplog):
     ],
 )
 def test_the_response_queue_is_that_of_the_stage(environ, name):
-    assert response_queue(environ) == name
+    assert stage_settings(environ).response_queue == name
 
 
 def test_an_impossible_stage_is_told():
     with pytest.raises(SettingsError, match="TASKFLEET_STAGE"):
-        response_queue({"TASKFLEET_STAGE": "Prod!"})
+        stage_settings({"TASKFLEET_STAGE": "Prod!"})

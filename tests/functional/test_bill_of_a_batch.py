@@ -38,6 +38,7 @@ class Process:
         self.clock = SystemClock()
         aws = Aws(SETTINGS, self.clock, rng=random.Random(0))
         self.tasks, self.responses = aws.task_queue(), aws.response_queue()
+        self.uploads = aws.upload_queue()
         self.monitor, self.store = aws.monitor(), aws.store()
         self.records = aws.fleet_records()
         self.meter = aws.meter
@@ -46,6 +47,7 @@ class Process:
         return assemble(
             registry=registry,
             tasks=self.tasks,
+            expand=self.uploads,
             monitor=self.monitor,
             store=self.store,
             clock=self.clock,

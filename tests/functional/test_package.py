@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,7 +157,8 @@ def test_every_module_of_the_api_and_the_core_imports_from_the_zip(package):
 
 def test_every_handler_resolves(package):
     handlers = {props["Handler"] for props in package.functions().values()}
-    assert handlers == {"app.app", "app.authorize", "app.collect_responses", "app.tick"}
+    names = ("app", "authorize", "collect_responses", "expand_upload", "tick")
+    assert handlers == {f"app.{name}" for name in names}
     found = package.run(
         "import importlib\n"
         f"for handler in {sorted(handlers)!r}:\n"
@@ -196,10 +198,14 @@ def test_a_missing_setting_is_told_by_name(package):
     assert "TASKFLEET_TOKEN_SECRET" in told
 
 
-def test_the_queue_handler_reads_the_response_queue(package):
-    (event,) = package.functions()["collect_responses"]["Events"].values()
+@pytest.mark.parametrize(
+    ("name", "queue"),
+    [("collect_responses", "Processed_Task"), ("expand_upload", "Upload_to_expand")],
+)
+def test_each_queue_handler_reads_its_queue(package, name, queue):
+    (event,) = package.functions()[name]["Events"].values()
     assert event["Type"] == "SQS"
-    assert event["Properties"]["Queue"]["Fn::Sub"].endswith(":Processed_Task")
+    assert event["Properties"]["Queue"]["Fn::Sub"].endswith(f":{queue}")
 
 
 def test_the_tick_comes_every_minute_and_never_twice_at_a_time(package):
@@ -209,10 +215,18 @@ def test_the_tick_comes_every_minute_and_never_twice_at_a_time(package):
     assert tick["ReservedConcurrentExecutions"] == 1
 
 
-def test_no_function_outlasts_api_gateway_but_the_tick_which_looks_for_a_minute(package):
+def test_no_function_outlasts_api_gateway_but_the_tick_and_the_one_that_reads_files(package):
     timeouts = {name: props["Timeout"] for name, props in package.functions().items()}
     assert LOOKS_S + 10 < timeouts.pop("tick") < 120
+    # Lambda refuses a queue whose visibility is shorter than the time-out of its function.
+    assert 60 <= timeouts.pop("expand_upload") < visibility_s("UploadQueue")
+    assert timeouts["collect_responses"] < visibility_s("ResponseQueue")
     assert all(timeout <= 29 for timeout in timeouts.values())
+
+
+def visibility_s(resource):
+    stack = (ROOT / "infra" / "stack.yaml").read_text()
+    return int(re.search(rf"  {resource}:\n.*?VisibilityTimeout: (\d+)", stack, re.DOTALL)[1])
 
 
 def test_the_api_is_regional(package):
@@ -220,7 +234,7 @@ def test_the_api_is_regional(package):
     assert api["Properties"]["EndpointConfiguration"] == "REGIONAL"
 
 
-@pytest.mark.parametrize("name", ["app", "authorize", "collect_responses", "tick"])
+@pytest.mark.parametrize("name", ["app", "authorize", "collect_responses", "expand_upload", "tick"])
 def test_each_function_has_a_role_of_its_own_without_wildcards(package, name):
     roles = [props["Role"]["Fn::GetAtt"][0] for props in package.functions().values()]
     assert len(set(roles)) == len(roles)

@@ -12,6 +12,7 @@ from taskfleet.bundle import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.collect import collect
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
+from taskfleet.part import Parts
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.settings import Settings
 from taskfleet.submit import Submission
@@ -63,7 +64,9 @@ class Fleet:
 
     def submit(self, tasks):
         p = self.ports
-        submission = Submission(self.registry, p.tasks, p.monitor, p.clock, random.randbytes)
+        submission = Submission(
+            Parts(self.registry, p.tasks, p.monitor), p.monitor, p.clock, random.randbytes
+        )
         return submission.submit(tasks, client_id="alice").batch_id
 
     def finished(self, batch_id, within_s=20):

@@ -52,6 +52,7 @@ TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
 RESPONSES = sqs("Processed_Task-prod")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
+UPLOADS = sqs("Upload_to_expand-prod")
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {
@@ -64,6 +65,10 @@ ALLOWED = {
         Request("s3:GetObject", stored("spill/x")),
         Request("s3:GetObject", stored("movies/b/0.mp4")),
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
+        Request("s3:GetObject", stored("uploads/alice/x")),
+        Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
+        Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
+        Request("sqs:SendMessage", UPLOADS),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
     ],
     "authorize": [
@@ -74,6 +79,17 @@ ALLOWED = {
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
         Request("dynamodb:UpdateItem", table()),
+    ],
+    "expand": [
+        Request("sqs:ReceiveMessage", UPLOADS),
+        Request("sqs:DeleteMessage", UPLOADS),
+        Request("sqs:SendMessage", UPLOADS),
+        Request("sqs:SendMessage", TASKS),
+        Request("dynamodb:UpdateItem", table()),
+        Request("s3:GetObject", stored("uploads/alice/x")),
+        Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
+        Request("lambda:InvokeFunction", FUNCTION + "-tick"),
+        Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-expand_upload")),
     ],
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
@@ -139,6 +155,14 @@ DENIED = {
     "collect": [
         Request("sqs:SendMessage", TASKS),
         Request("s3:GetObject", stored("spill/x")),
+        Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
+    ],
+    "expand": [
+        Request("sqs:ReceiveMessage", TASKS),
+        Request("sqs:SendMessage", RESPONSES),
+        Request("s3:PutObject", stored("uploads/alice/x")),
+        Request("s3:GetObject", stored("spill/x")),
+        Request("dynamodb:Query", INDEX),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [

@@ -3,11 +3,13 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from taskfleet.batch import (
     ID_LENGTH,
     BatchRecord,
     BatchStatus,
+    Upload,
     keyed_batch_id,
     page_cursor,
     random_batch_id,
@@ -24,7 +26,7 @@ def batch(**changes):
         "created_at": 1000.0,
         "total": 10,
         "bundles": 1,
-        "part_hashes": ["h"],
+        "payload_hash": "h",
         "closed": True,
     }
     return BatchRecord(**{**values, **changes})
@@ -53,6 +55,32 @@ def test_the_status_follows_from_what_is_recorded(changes, status, finished):
     assert record.status is status
     assert record.finished is finished
     assert record.finished_at == (1005.0 if finished else None)
+
+
+def test_an_open_batch_that_is_cancelled_before_its_first_task_ends_there_and_then():
+    record = batch(total=0, closed=False)
+    assert not record.finished
+    cancelled = replace(record, cancelled_at=1002.0)
+    assert (cancelled.finished, cancelled.finished_at) == (True, 1002.0)
+
+
+def test_an_open_batch_whose_tasks_are_done_ends_when_it_is_cancelled():
+    record = batch(closed=False, tally=ALL, progressed_at=1005.0, cancelled_at=1009.0)
+    assert record.finished_at == 1009.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({"closed": True}, 10),
+        ({"upload": Upload("u", "e", 500, 400)}, 10),
+        ({"upload": Upload("u", "e", 1000, 900, True)}, 900),
+        ({"upload": Upload("u", "e", 1000, 900, True), "cancelled_at": 1002.0}, 10),
+        ({"upload": Upload("u", "e", 1000, 900, True), "total": 900, "closed": True}, 900),
+    ],
+)
+def test_the_tasks_of_a_file_are_expected_once_it_is_checked(changes, total):
+    assert batch(**{"closed": False, **changes}).expected_total == total
 
 
 @pytest.mark.parametrize(

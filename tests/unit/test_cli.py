@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 import taskfleet
-from taskfleet import client, parts, token
+from taskfleet import client, outgoing, token
 from taskfleet.cli import main
 
 ROOT = Path(taskfleet.__file__).parent.parent
@@ -148,7 +148,6 @@ def test_without_a_key_each_run_gets_one_of_its_own(api: StubApi, run: Run, task
         ('sleep 1\n# x\n{"kind": \n', "tasks.txt, line 3: malformed JSON"),
         ('{"kind": "x", "params": NaN}\n', "tasks.txt, line 1: NaN is not JSON"),
         ('{"kind": "x", "kind": "y"}\n', "tasks.txt, line 1: the key 'kind' stands twice"),
-        ("x" * parts.PART_MAX_BYTES, "tasks.txt, line 1: its 5242882 bytes of JSON do not fit"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_before_anything_is_sent(
@@ -169,15 +168,60 @@ def test_a_task_that_the_api_refuses_is_named_by_its_line(
     assert result.stderr == "taskfleet: tasks.txt, line 5: unknown kind 'nap'\n"
 
 
-def test_the_line_is_right_in_a_later_part_too(
-    api: StubApi, run: Run, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+def refused(error: str) -> dict[str, Any]:
+    return {**DONE, "status": "CANCELLED", "total": 0, "succeeded": 0, "error": error}
+
+
+def upload(api: StubApi) -> list[Answer]:
+    form = {"upload_id": "u1", "url": f"{api.url}/store", "fields": {}}
+    return [Answer(201, form), Answer(204, b""), Answer(202, accepted(0))]
+
+
+def test_a_large_file_is_sent_as_it_is(api: StubApi, run: Run, tasks: Tasks) -> None:
+    text = "# comment\r\n" + "sleep 1\n" * 700_000
+    api.answers(*upload(api), DONE)
+    result = run("submit", tasks(text), "--name", "n", "--key", "k")
+    assert result.exit_code == 0
+    assert text.encode() in api.asked[1].body
+    assert api.asked[2].json == {"upload_id": "u1", "name": "n", "idempotency_key": "k"}
+
+
+def test_a_fault_in_a_large_file_is_named_by_its_line(api: StubApi, run: Run, tasks: Tasks) -> None:
+    api.answers(*upload(api), refused("line 7: unknown kind 'nap'"))
+    result = run("submit", tasks("# \n" + "sleep 1\n" * 700_000))
+    assert result.exit_code == 2
+    assert result.stderr == "taskfleet: tasks.txt, line 7: unknown kind 'nap'\n"
+
+
+@pytest.mark.parametrize("source", ["tasks.txt", "-"])
+def test_so_it_is_in_a_file_of_very_many_tasks(
+    api: StubApi, run: Run, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setitem(parts.cut.__kwdefaults__, "max_tasks", 2)
-    refusal = Answer(422, {"Code": "x", "Message": "task 1: unknown kind 'nap'"})
-    api.answers(Answer(202, accepted(2)), refusal, Answer(202, BATCH))
-    result = run("submit", tasks("sleep 1\nsleep 1\n# x\nsleep 1\nnap 1\n"))
-    assert result.stderr == "taskfleet: tasks.txt, line 5: unknown kind 'nap'\n"
-    assert api.lines[-1] == f"DELETE /batches/{BATCH_ID}"
+    monkeypatch.setitem(outgoing.pack.__kwdefaults__, "max_tasks", 2)
+    api.answers(*upload(api), refused("line 4: unknown kind 'nap'"))
+    text = "sleep 1\nsleep 1\n# x\nsleep 1\nnap 1\n"
+    tasks(text)
+    result = run("submit", source, stdin=text)
+    name = "standard input" if source == "-" else source
+    assert result.exit_code == 2
+    assert result.stderr == f"taskfleet: {name}, line 5: unknown kind 'nap'\n"
+    assert b"sleep 1\nsleep 1\nsleep 1\nnap 1\n" in api.asked[1].body
+
+
+def test_why_a_file_was_refused_shows_in_its_status(api: StubApi, run: Run) -> None:
+    api.answers(refused("line 7: unknown kind 'nap'"))
+    result = run("status", BATCH_ID)
+    assert result.exit_code == 1
+    assert f"batch {BATCH_ID} was cancelled: line 7: unknown kind 'nap'" in result.stderr
+
+
+def test_without_waiting_a_file_is_handed_in_with_no_count(
+    api: StubApi, run: Run, tasks: Tasks
+) -> None:
+    api.answers(*upload(api))
+    result = run("submit", "--no-wait", tasks("sleep 1\n" * 700_000))
+    assert (result.exit_code, result.stdout) == (0, f"{BATCH_ID}\n")
+    assert result.stderr.startswith("taskfleet: the file was handed in; ")
 
 
 def test_a_file_without_tasks_is_refused_in_the_apis_words(

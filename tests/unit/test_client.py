@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import io
 import socket
 import types
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
-from taskfleet import parts, transport
+from taskfleet import outgoing, transport
 from taskfleet.batch import BatchStatus
 from taskfleet.client import (
     Accepted,
@@ -52,10 +54,9 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of two tasks."""
-    defaults = {**(parts.cut.__kwdefaults__ or {}), "max_tasks": 2}
-    monkeypatch.setattr(parts.cut, "__kwdefaults__", defaults)
+def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies of two tasks."""
+    monkeypatch.setitem(outgoing.pack.__kwdefaults__, "max_tasks", 2)
 
 
 def closed_port() -> int:
@@ -292,91 +293,108 @@ def test_one_text_is_not_taken_for_a_batch_of_letters(api: StubApi, client: Clie
     assert api.asked == []
 
 
-# --- parts ------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("small_parts")
-class TestParts:
-    def test_they_go_in_order_under_one_key(self, api: StubApi, client: Client) -> None:
-        totals: list[int] = []
-        api.answers(*[Answer(202, accepted(n)) for n in (2, 4, 5)])
+def form(api: StubApi) -> Answer:
+    return Answer(
+        201, {"upload_id": "u1", "url": f"{api.url}/store", "fields": {"key": "k", "policy": "p"}}
+    )
+
+
+STORED = Answer(204, b"")
+
+
+def sent_file(api: StubApi, place: int = 1) -> bytes:
+    """The file in a form that was sent."""
+    asked = api.asked[place]
+    boundary = asked.headers["content-type"].partition("boundary=")[2]
+    *_, last = asked.body.split(f"--{boundary}\r\n".encode())
+    return last.partition(b"\r\n\r\n")[2].removesuffix(f"\r\n--{boundary}--\r\n".encode())
+
+
+@pytest.mark.usefixtures("small_bodies")
+class TestFiles:
+    def test_what_is_too_much_for_one_post_goes_as_a_file(
+        self, api: StubApi, client: Client
+    ) -> None:
+        api.answers(form(api), STORED, Answer(202, accepted(0)))
+        seen: list[tuple[int, int]] = []
         answer = client.submit(
-            (f"sleep {n}" for n in range(5)), on_part=lambda a: totals.append(a.total)
+            (f"sleep {n}" for n in range(5)),
+            name="n",
+            idempotency_key="k",
+            on_sent=lambda sent, total: seen.append((sent, total)),
         )
-        bodies = [asked.json for asked in api.asked]
-        assert [body["part"] for body in bodies] == [
-            {"number": 0, "last": False},
-            {"number": 1, "last": False},
-            {"number": 2, "last": True},
-        ]
-        assert [body["tasks"] for body in bodies][2] == ["sleep 4"]
-        assert len({body["idempotency_key"] for body in bodies}) == 1
-        assert totals == [2, 4, 5]
-        assert answer.total == 5
+        assert api.lines == ["POST /uploads", "POST /store", "POST /batches"]
+        assert sent_file(api) == b"sleep 0\nsleep 1\nsleep 2\nsleep 3\nsleep 4\n"
+        assert api.asked[2].json == {"upload_id": "u1", "name": "n", "idempotency_key": "k"}
+        assert answer.total == 0
+        assert seen[-1] == (len(api.asked[1].body), len(api.asked[1].body))
 
-    def test_a_fault_in_a_later_part_is_named_by_its_place_in_the_whole(
+    def test_a_form_is_sent_as_any_browser_would_and_without_the_token(
         self, api: StubApi, client: Client
     ) -> None:
-        refusal = Answer(422, {"Code": "x", "Message": "task 1: unknown kind 'nap'"})
-        api.answers(Answer(202, accepted(2)), refusal, Answer(202, BATCH))
-        with pytest.raises(ApiError, match="task 3: unknown kind 'nap'") as caught:
-            client.submit(["sleep 1"] * 3 + ["nap 1", "sleep 1"])
-        assert (caught.value.index, caught.value.reason) == (3, "unknown kind 'nap'")
-        assert api.lines[-1] == f"DELETE /batches/{BATCH_ID}"
+        api.answers(form(api), STORED, Answer(202, accepted(0)))
+        client.submit_file(io.BytesIO(b"sleep 1"))
+        sent = api.asked[1]
+        assert "authorization" not in sent.headers
+        assert int(sent.headers["content-length"]) == len(sent.body)
+        message = email.message_from_bytes(
+            b"Content-Type: " + sent.headers["content-type"].encode() + b"\r\n\r\n" + sent.body
+        )
+        parts = {
+            part.get_param("name", header="content-disposition"): part.get_payload()
+            for part in message.get_payload()  # type: ignore[union-attr]
+        }
+        assert parts == {"key": "k", "policy": "p", "file": "sleep 1"}
+        assert list(parts)[-1] == "file"
 
-    def test_the_refusal_is_told_even_when_the_cancelling_fails(
+    def test_a_file_is_sent_as_it_is(self, api: StubApi, client: Client) -> None:
+        data = b"# \xff\r\n" + b"sleep 1\n" * 300_000
+        api.answers(form(api), STORED, Answer(202, accepted(0)))
+        client.submit_file(io.BytesIO(data))
+        assert sent_file(api) == data
+        assert api.asked[2].json == {"upload_id": "u1"}
+
+    def test_a_file_is_sent_again_from_its_start_when_the_way_is_lost(
         self, api: StubApi, client: Client
     ) -> None:
-        refusal = Answer(422, {"Message": "task 0: no"})
-        api.answers(Answer(202, accepted(2)), refusal, Answer(500, {"Message": "oh"}))
-        with pytest.raises(ApiError, match="task 2: no"):
+        api.answers(form(api), CUT, Answer(503, b"<x/>"), STORED, Answer(202, accepted(0)))
+        client.submit(["sleep 1"] * 3)
+        assert api.lines == ["POST /uploads", *["POST /store"] * 3, "POST /batches"]
+        assert sent_file(api, 1) == sent_file(api, 3) == b"sleep 1\n" * 3
+
+    def test_a_file_that_the_store_refuses_is_told_in_its_words(
+        self, api: StubApi, client: Client
+    ) -> None:
+        told = b"<Error><Code>EntityTooLarge</Code><Message>It &gt; the cap.</Message></Error>"
+        api.answers(form(api), Answer(400, told))
+        with pytest.raises(ApiError, match="the file was not taken: It > the cap") as caught:
+            client.submit(["sleep 1"] * 3)
+        assert caught.value.status == 400
+        assert api.lines == ["POST /uploads", "POST /store"]
+
+    def test_a_store_that_cannot_be_reached_is_named(self, api: StubApi, client: Client) -> None:
+        url = f"http://127.0.0.1:{closed_port()}/store"
+        api.answers(Answer(201, {"upload_id": "u1", "url": url, "fields": {}}))
+        with pytest.raises(Unreachable, match=url.removesuffix("/store")):
             client.submit(["sleep 1"] * 3)
 
     @pytest.mark.parametrize("fault", [InvalidTask("line 9: bad"), KeyboardInterrupt(), OSError()])
-    def test_when_the_source_breaks_off_what_was_sent_is_cancelled(
+    def test_when_the_source_breaks_off_nothing_is_sent(
         self, api: StubApi, client: Client, fault: BaseException
     ) -> None:
         def source() -> Iterator[str]:
             yield from ["sleep 1"] * 3
             raise fault
 
-        api.answers(Answer(202, accepted(2)), Answer(202, BATCH))
         with pytest.raises(type(fault)):
             client.submit(source(), idempotency_key="mine")
-        assert api.lines == ["POST /batches", f"DELETE /batches/{BATCH_ID}"]
-
-    def test_under_a_key_of_ones_own_a_lost_way_leaves_it_to_be_resumed(
-        self, api: StubApi, client: Client
-    ) -> None:
-        lost = [CUT] * (transport.CONNECT_RETRIES + 1)
-        api.answers(Answer(202, accepted(2)), *lost)
-        with pytest.raises(Unreachable):
-            client.submit(["sleep 1"] * 3, idempotency_key="mine")
-        assert set(api.lines) == {"POST /batches"}
-
-    def test_under_a_key_that_nobody_knows_a_lost_way_ends_it(
-        self, api: StubApi, client: Client
-    ) -> None:
-        lost = [CUT] * (transport.CONNECT_RETRIES + 1)
-        api.answers(Answer(202, accepted(2)), *lost, Answer(202, BATCH))
-        with pytest.raises(Unreachable):
-            client.submit(["sleep 1"] * 3)
-        assert api.lines[-1] == f"DELETE /batches/{BATCH_ID}"
-
-    def test_a_batch_that_is_in_as_a_whole_is_never_cancelled(
-        self, api: StubApi, client: Client
-    ) -> None:
-        def fail(answer: Accepted) -> None:
-            if answer.total == 3:
-                raise BrokenPipeError
-
-        api.answers(Answer(202, accepted(2)), Answer(202, accepted(3)))
-        with pytest.raises(BrokenPipeError):
-            client.submit(["sleep 1"] * 3, on_part=fail)
-        assert api.lines == ["POST /batches"] * 2
+        assert api.asked == []
 
 
-def test_nothing_is_cancelled_when_the_first_part_is_refused(api: StubApi, client: Client) -> None:
+def test_what_is_refused_is_told(api: StubApi, client: Client) -> None:
     api.answers(Answer(422, {"Message": "task 0: no"}))
     with pytest.raises(ApiError, match="task 0: no"):
         client.submit(["nap"])

@@ -25,7 +25,7 @@ def monitor_of(clock, **totals):
     monitor = MemoryMonitor(clock)
     for batch_id, total in totals.items():
         monitor.create_batch(
-            BatchRecord(batch_id, "alice", None, clock.now(), total, total, ["h"], closed=True)
+            BatchRecord(batch_id, "alice", None, clock.now(), total, total, "h", closed=True)
         )
     return monitor
 

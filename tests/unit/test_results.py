@@ -63,7 +63,7 @@ class World:
                 created_at=fields.pop("created_at", self.clock.now()),
                 total=total,
                 bundles=bundles,
-                part_hashes=["h"],
+                payload_hash="h",
                 closed=True,
                 **fields,
             )

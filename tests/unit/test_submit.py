@@ -6,14 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from outage import OneByOne, Outage
 
 from taskfleet.batch import BatchStatus, keyed_batch_id
 from taskfleet.bundle import Plan, Tally, decode_bundle
 from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
+from taskfleet.part import Parts
 from taskfleet.registry import Registry, TaskKind, sleep, split
-from taskfleet.submit import MAX_TASKS, Part, Submission
+from taskfleet.submit import MAX_TASKS, Submission
 
 
 def run_nothing(_params, _context):
@@ -24,50 +26,6 @@ NOTE = TaskKind(name="note", run=run_nothing)  # of unknown duration: one task a
 REGISTRY = Registry([sleep, NOTE])
 
 
-class Outage:
-    """Wraps ports. `at` maps the number of a call, from 1 over all of them, to whether it took
-    effect before it raised TransientError, as when a reply is lost, or not."""
-
-    def __init__(self, at=None):
-        self.calls = 0
-        self.at = at or {}
-
-    def wrap(self, port):
-        return _Flaky(port, self)
-
-    def around(self, call, *args, **kwargs):
-        self.calls += 1
-        took_effect = self.at.get(self.calls)
-        if took_effect is False:
-            raise TransientError("no answer")
-        answer = call(*args, **kwargs)
-        if took_effect:
-            raise TransientError("the answer was lost")
-        return answer
-
-
-class _Flaky:
-    def __init__(self, port, outage):
-        self._port, self._outage = port, outage
-
-    def __getattr__(self, name):
-        method = getattr(self._port, name)
-        if name == "paces":  # asked before anything is done, and not worth a number
-            return method
-        return lambda *args, **kwargs: self._outage.around(method, *args, **kwargs)
-
-
-class OneByOne:
-    """A queue whose sending may be cut short between two messages, as calls of ten are."""
-
-    def __init__(self, queue, outage):
-        self._queue, self._outage = queue, outage
-
-    def send(self, messages):
-        for message in messages:
-            self._outage.around(self._queue.send, [message])
-
-
 class World:
     def __init__(self, outage=None):
         outage = outage or Outage()
@@ -76,8 +34,7 @@ class World:
         self.monitor = MemoryMonitor(self.clock)
         draws = iter(range(1000))
         self.submission = Submission(
-            REGISTRY,
-            OneByOne(self.queue, outage),
+            Parts(REGISTRY, OneByOne(self.queue, outage), outage.wrap(self.monitor)),
             outage.wrap(self.monitor),
             self.clock,
             lambda count: next(draws).to_bytes(count),
@@ -111,7 +68,7 @@ def test_a_batch_is_recorded_then_put_on_the_queue_as_bundles():
     assert (batch.name, batch.client_id, batch.total, batch.bundles) == ("mine", "alice", 6, 6)
     assert (batch.status, batch.closed) == (BatchStatus.QUEUED, True)
     assert batch.created_at == world.clock.now()
-    assert world.monitor.batch(batch.batch_id).parts_enqueued == 1
+    assert world.monitor.batch(batch.batch_id).enqueued == 6
     bundles = world.bundles()
     assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(6)]
     assert {bundle.client_id for bundle in bundles} == {"alice"}
@@ -183,7 +140,6 @@ def test_the_same_payload_under_the_same_key_is_the_same_batch(again):
         {"tasks": ["sleep 2"]},
         {"tasks": ["sleep 1", "sleep 1"]},
         {"tasks": ["sleep 1"], "name": "named"},
-        {"tasks": ["sleep 1"], "part": Part(0, last=False)},
     ],
 )
 def test_another_payload_under_the_same_key_is_a_conflict(other):
@@ -203,140 +159,54 @@ def test_a_key_belongs_to_its_client():
     assert [len(world.batches(c)) for c in "ab"] == [1, 1]
 
 
-# --- parts ----------------------------------------------------------------------------------
-
-
-def test_parts_grow_one_batch_with_running_indexes_and_job_ids():
-    world = World()
-    for number, size in enumerate([3, 2, 4]):
-        batch = world.submit(
-            ["note"] * size, idempotency_key="k", part=Part(number, last=number == 2)
-        )
-    assert (batch.total, batch.bundles, batch.closed) == (9, 9, True)
-    bundles = world.bundles()
-    assert indexes(bundles) == list(range(9))
-    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(9)]
-
-
-def send_parts(world, *parts):
-    for number, last in parts:
-        world.submit([f"note {number}"], idempotency_key="k", part=Part(number, last))
-
-
-@pytest.mark.parametrize(
-    ("before", "part", "reason"),
-    [
-        ([], (1, True), "send part 0 before it"),
-        ([(0, False)], (2, True), "send part 1 before part 2"),
-        ([(0, True)], (1, True), "closed with part 0"),
-        ([(0, False), (1, True)], (2, False), "closed with part 1"),
-        ([(0, False), (1, True)], (1, False), "another payload"),
-    ],
-)
-def test_a_part_out_of_turn_is_a_conflict_and_changes_nothing(before, part, reason):
-    world = World()
-    send_parts(world, *before)
-    batches = world.batches()
-    with pytest.raises(Conflict, match=reason):
-        send_parts(world, part)
-    assert world.batches() == batches
-    assert len(world.bundles()) == len(before)
-
-
-def test_a_part_waits_for_an_earlier_one_that_never_reached_the_queue():
-    world = World(Outage({2: False}))  # the recording passes, the sending does not
-    with pytest.raises(TransientError):
-        send_parts(world, (0, False))
-    with pytest.raises(Conflict, match="send part 0 before part 1"):
-        send_parts(world, (1, True))
-    send_parts(world, (0, False), (1, True))
-    assert indexes(world.bundles()) == [0, 1]
-
-
-def test_an_earlier_part_sent_again_does_nothing():
-    world = World()
-    send_parts(world, (0, False), (1, False))
-    assert len(world.bundles()) == 2
-    send_parts(world, (0, False), (1, False), (2, True))
-    assert indexes(world.bundles()) == [2]
-    assert world.batches()[0].total == 3
-
-
-def test_no_part_joins_a_cancelled_batch():
-    world = World()
-    send_parts(world, (0, False))
-    world.monitor.cancel_batch(keyed_batch_id("alice", "k"), world.clock.now())
-    with pytest.raises(Conflict, match="was cancelled"):
-        send_parts(world, (1, True))
-    assert world.batches()[0].total == 1
-
-
-@pytest.mark.parametrize("part", [Part(0, last=False), Part(1, last=True)])
-def test_parts_need_a_key_to_share(part):
-    with pytest.raises(Conflict, match="needs an idempotency_key"):
-        World().submit(["sleep 1"], part=part)
-
-
-def test_parts_are_cut_by_the_estimates_their_batch_began_with():
-    world = World()
-    parts = [["note a"] * 5, ["note b"] * 5]
-    world.submit(parts[0], idempotency_key="k", part=Part(0, last=False))
-    begun = world.monitor.batch(keyed_batch_id("alice", "k"))
-    # The same batch as a submitter that had learned more would have begun it, cut short.
-    world = World()
-    world.monitor.create_batch(
-        replace(begun, bundles=2, plan=Plan({"note": 0.0625}), parts_enqueued=0)
-    )
-    world.submit(parts[0], idempotency_key="k", part=Part(0, last=False))
-    batch = world.submit(parts[1], idempotency_key="k", part=Part(1, last=True))
-    bundles = world.bundles()
-    assert [len(bundle.tasks) for bundle in bundles] == [4, 1, 4, 1]
-    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(4)]
-    assert indexes(bundles) == list(range(10))
-    assert batch.bundles == 4
-
-
 # --- cut short anywhere ---------------------------------------------------------------------
 
 
 TASKS = st.lists(st.sampled_from(["note x", "sleep 0", "sleep 900"]), min_size=1, max_size=8)
 
 
-@given(
-    st.lists(TASKS, min_size=1, max_size=4),
-    st.dictionaries(st.integers(1, 60), st.booleans(), max_size=12),
-)
-def test_cut_short_at_any_call_and_sent_again_until_it_passes_a_batch_is_whole(parts, at):
+@given(TASKS, st.dictionaries(st.integers(1, 30), st.booleans(), max_size=12))
+def test_cut_short_at_any_call_and_sent_again_until_it_passes_a_batch_is_whole(tasks, at):
     world = World(Outage(at))
-    ids = set()
-    for number, tasks in enumerate(parts):
-        part = Part(number, last=number == len(parts) - 1)
-        for _ in range(len(at) + 1):
-            try:
-                batch = world.submit(tasks, idempotency_key="k", part=part)
-                break
-            except TransientError:
-                continue
-        else:
-            pytest.fail("each outage may cost one try only")
-        ids.add(batch.batch_id)
+    for _ in range(len(at) + 1):
+        try:
+            batch = world.submit(tasks, idempotency_key="k")
+            break
+        except TransientError:
+            continue
+    else:
+        pytest.fail("each outage may cost one try only")
 
-    expected = [split(task) for tasks in parts for task in tasks]
+    expected = [split(task) for task in tasks]
     (recorded,) = world.batches()
-    assert ids == {recorded.batch_id}
-    assert recorded.total == len(expected)
+    assert batch.batch_id == recorded.batch_id
+    assert recorded.total == recorded.enqueued == len(expected)
     assert recorded.closed
     assert recorded.cancelled_at is None
-    assert recorded.parts_enqueued == len(recorded.part_hashes) == len(parts)
 
     by_job = {}
     for bundle in world.bundles():
         assert by_job.setdefault(bundle.job_id, bundle) == bundle
     assert set(by_job) == {f"{recorded.batch_id}:{n}" for n in range(recorded.bundles)}
-    tasks = sorted((t for b in by_job.values() for t in b.tasks), key=lambda task: task.index)
-    assert [task.index for task in tasks] == list(range(len(expected)))
-    for task, (kind, params) in zip(tasks, expected, strict=True):
+    found = sorted((t for b in by_job.values() for t in b.tasks), key=lambda task: task.index)
+    assert [task.index for task in found] == list(range(len(expected)))
+    for task, (kind, params) in zip(found, expected, strict=True):
         assert (task.kind, str(task.params)) == (kind, params)
+
+
+def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
+    world = World(Outage({2: False}))
+    with pytest.raises(TransientError):
+        world.submit(["note a"] * 5, idempotency_key="k")
+    begun = world.monitor.batch(keyed_batch_id("alice", "k"))
+    # The same batch as a submitter that had learned more would have recorded it.
+    world = World()
+    world.monitor.create_batch(replace(begun, bundles=2, plan=Plan({"note": 0.0625})))
+    batch = world.submit(["note a"] * 5, idempotency_key="k")
+    bundles = world.bundles()
+    assert [len(bundle.tasks) for bundle in bundles] == [4, 1]
+    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(2)]
+    assert indexes(bundles) == list(range(5))
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -397,7 +267,9 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
     hinted = TaskKind(name="hinted", run=run_nothing, hint_s=0.05)
     registry = Registry([sleep, NOTE, hinted])
     world = World()
-    submission = Submission(registry, world.queue, world.monitor, world.clock, random.randbytes)
+    submission = Submission(
+        Parts(registry, world.queue, world.monitor), world.monitor, world.clock, random.randbytes
+    )
 
     def plan(*tasks):
         return submission.submit(list(tasks), client_id="alice").plan

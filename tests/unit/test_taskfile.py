@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask
-from taskfleet.taskfile import read_tasks
+from taskfleet.taskfile import holds_task, read_line, read_tasks
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,15 @@ def test_a_faulty_line_is_named_by_its_number(line, reason):
 def test_every_line_that_is_a_task_is_read_once_under_its_own_number(lines):
     numbers = [n for n, line in enumerate(lines, start=1) if line[:1] in ("s", "{")]
     assert [number for number, _ in read_tasks(lines)] == numbers
+
+
+@given(
+    st.text(st.sampled_from(" \t\x0b\x1c\x85\xa0\u2003\ufeff#{a!~\x7f\xfc"), max_size=5),
+    st.sampled_from([1, 2]),
+)
+def test_whether_a_line_holds_a_task_is_told_without_reading_it(line, number):
+    try:
+        task = read_line(line, number)
+    except InvalidTask:
+        task = "a fault"
+    assert holds_task(line.encode(), number) == (task is not None)
