@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +17,10 @@ import pytest
 from botocore.config import Config
 
 pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+NOMINAL_START_S = 0.6
+"""Of `run.py --help`, on the machine that the five seconds are promised for."""
 
 
 def ec2_of(cloud: Any) -> Any:
@@ -44,6 +51,15 @@ def until(holds: Callable[[], Any], within_s: float) -> Any:
         assert time.monotonic() < deadline, f"still not so after {within_s:g} s"
         time.sleep(0.2)
     return found
+
+
+def slowness() -> float:
+    """How much longer a worker's program takes to start here and now than on two cores that have
+    nothing else to do; 1 there."""
+    started = time.monotonic()
+    script = str(ROOT / "ec2_worker" / "run.py")
+    subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True)
+    return max(1.0, (time.monotonic() - started) / NOMINAL_START_S)
 
 
 def seconds(text: str) -> float:
@@ -92,11 +108,12 @@ def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud
         return bool(status(cloud, batch)["status"] == "DONE")
 
     until(done, 60)
+    slow = slowness()
     assert 2 <= most <= 3
     assert status(cloud, batch)["succeeded"] == 300
     page = cloud.api("GET", f"/batches/{batch['batch_id']}/results?limit=1000").json()
     first = min(seconds(row["started_at"]) for row in page["results"])
-    assert first - seconds(status(cloud, batch)["created_at"]) <= 5.0
+    assert first - seconds(status(cloud, batch)["created_at"]) <= 5.0 * slow
     until(lambda: all_gone(cloud, ec2), 30)
     assert machines(ec2, "terminated"), "they were there, and were ended"
     fleet = until(lambda: (f := cloud.api("GET", "/fleet").json())["instances"] == [] and f, 70)
