@@ -21,6 +21,9 @@ PRICE_USD_H = 0.0725
 """c7g.large, on demand, us-east-1."""
 BILLED_MIN_S = 60.0
 """EC2 bills by the second, a minute at least."""
+AFTERMATH_S = 600.0
+"""For how long after the last task machines are still billed, so that policies which keep some for
+good are not charged for the length of the simulation."""
 BEAT_S = 15.0
 """How old a worker's record may be."""
 
@@ -213,7 +216,8 @@ class Simulation:
     # --- the run --------------------------------------------------------------------------------
 
     def run(self, horizon_s: float = 4 * 3600.0) -> Outcome:
-        """To the last task and the last machine's end, or `horizon_s` after the last arrival."""
+        """To the last machine's end, at most `AFTERMATH_S` after that of the last task and
+        `horizon_s` after the last arrival."""
         self._plan_arrivals()
         if self.controller.every_s is not None:
             self._push(self.rng.uniform(0, self.controller.every_s), "look", None)
@@ -224,6 +228,8 @@ class Simulation:
                 break
             self.now = now
             getattr(self, "_on_" + what)(subject, extra)
+            if self.done == total:
+                stop_at = min(stop_at, now + AFTERMATH_S)
         self.now = max(self.now, self.trace.end)
         for node in list(self.nodes.values()):
             node.ended_at = self.now

@@ -45,6 +45,7 @@ BACKOFF_S = {
 PEEK_S = 3.0
 """Between two looks demand alone is read so often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
+FORGOTTEN_S = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,12 @@ class Provisioner:
         demand = ports.records.demand()
         unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
         paces = ports.monitor.paces(unknown) if unknown else {}
-        workers = ports.records.workers()
+        now = ports.clock.now()
+        # Dead workers stay listed for a day; their machines, if any, have had their strikes.
+        workers = [w for w in ports.records.workers() if now - w.beat_at < FORGOTTEN_S]
         instances = ports.fleet.instances()
         return Sight(
-            ports.clock.now(),
+            now,
             depth,
             demand,
             workers,
