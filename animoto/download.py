@@ -8,6 +8,7 @@ No proxy, cookie, netrc or decompression; redirects are followed by hand and che
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import urljoin
@@ -16,8 +17,8 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from animoto.connect import Resolve, Transfer, Unfetchable, pool_manager, resolve
-from animoto.spec import url_fault, without_query
-from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from animoto.spec import UPLOAD, url_fault, without_query
+from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
 
 _HEADERS = {"User-Agent": "taskfleet-animoto", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -50,6 +51,7 @@ class Downloader:
 
     allow_private: admits private addresses, for the local cloud.
     connections: how many are kept open to one server.
+    uploaded: upload id -> the file's bytes, at most so many; NotFound or TooLarge.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class Downloader:
         connections: int,
         limits: Limits | None = None,
         resolver: Resolve = resolve,
+        uploaded: Callable[[str, int], bytes],
     ) -> None:
         self._limits = limits or Limits()
         self._allow_private = allow_private
         self._resolver = resolver
+        self._uploaded = uploaded
         self._http = pool_manager(connections)
         self._lock = threading.Lock()
         self._room = self._limits.job_bytes
@@ -70,9 +74,11 @@ class Downloader:
         self._stopped = threading.Event()
 
     def fetch(self, url: str, path: str) -> int:
-        """Store what `url` answers at `path`; returns the number of bytes. Unfetchable when the
-        file cannot be had whoever tries again, TransientError when it might later,
-        PermanentError when the job as a whole is too large, TaskStopped after `stop`."""
+        """Store what `url` answers, or an uploaded file, at `path`; returns the number of bytes.
+        Unfetchable when the file cannot be had whoever tries again, TransientError when it might
+        later, PermanentError when the job as a whole is too large, TaskStopped after `stop`."""
+        if url.startswith(UPLOAD):
+            return self._copy(url.removeprefix(UPLOAD), path)
         pause_s = self._limits.pause_s
         tries_left = self._limits.tries
         while True:
@@ -86,6 +92,16 @@ class Downloader:
             pause_s *= 2
             if self._stopped.wait(min(wait_s, self._limits.silence_s)):
                 raise TaskStopped("the download was stopped")
+
+    def _copy(self, upload_id: str, path: str) -> int:
+        try:
+            data = self._uploaded(upload_id, self._limits.file_bytes)
+        except (NotFound, TooLarge) as error:
+            raise Unfetchable(str(error)) from error
+        self._take_room(len(data))
+        with _new_file(path) as file:
+            _write(file, data)
+        return len(data)
 
     def stop(self) -> None:
         """End every transfer, now and to come, at once; callable from any thread."""

@@ -9,9 +9,11 @@ from typing import Any
 
 from animoto import spec
 from taskfleet import settings
+from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
+from taskfleet.upload import upload_key
 
 RETRY = RetryPolicy(max_attempts=4)
 _STILL_S = 0.12
@@ -65,7 +67,11 @@ def run(params: Any, context: TaskContext) -> dict[str, Any]:
 
     wanted = spec.movie(params)
     allow_private = settings.load().allow_private_urls
-    downloader = Downloader(allow_private=allow_private, connections=CONNECTIONS)
+    downloader = Downloader(
+        allow_private=allow_private,
+        connections=CONNECTIONS,
+        uploaded=lambda upload_id, max_bytes: _uploaded(context, upload_id, max_bytes),
+    )
     video_key = key(context.batch_id, context.index, "mp4")
     poster_key = key(context.batch_id, context.index, "jpg")
     try:
@@ -94,6 +100,16 @@ def run(params: Any, context: TaskContext) -> dict[str, Any]:
         "pictures": made.pictures,
         "skipped": made.skipped,
     }
+
+
+def _uploaded(context: TaskContext, upload_id: str, max_bytes: int) -> bytes:
+    """A file of the task's own client: another's has another key."""
+    try:
+        return context.store.get(upload_key(context.client_id, upload_id), max_bytes=max_bytes)
+    except NotFound:
+        raise NotFound(f"there is no upload {upload_id}, or it has expired") from None
+    except TooLarge:
+        raise TooLarge(f"upload {upload_id} is over the cap of {max_bytes} bytes a file") from None
 
 
 def present(result: Any, store: ObjectStore) -> Any:

@@ -7,6 +7,7 @@ Pictures are named by their place from 0, as in `images[3]`.
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from taskfleet.errors import InvalidTask
 
+UPLOAD = "upload:"
+"""Before the id of a file that the client uploaded (`POST /uploads`), in the place of a URL."""
 PICTURES_MAX = 500
 URL_MAX_CHARS = 4096
 CAPTION_MAX_CHARS = 200
@@ -30,6 +33,8 @@ PRESETS = {
     "story": (1080, 1920),
 }
 """Width and height in pixels."""
+
+_UPLOAD_ID = re.compile(r"[0-9a-z]{1,64}")
 
 SlotSeconds = Annotated[float, Meta(ge=SLOT_MIN_S, le=SLOT_MAX_S)]
 Transition = Literal["crossfade", "cut"]
@@ -142,7 +147,11 @@ def _check_finite(seconds: float, what: str) -> None:
 
 
 def _check_url(url: str, where: str) -> None:
-    fault = url_fault(url)
+    if url.startswith(UPLOAD):
+        known = _UPLOAD_ID.fullmatch(url, len(UPLOAD))
+        fault = None if known else f"{url!r:.60} is no id of an upload"
+    else:
+        fault = url_fault(url)
     if fault:
         raise InvalidTask(f"animoto: {where}: {fault}")
 

@@ -150,11 +150,17 @@ class Client:
         """Hand in a task file of any size, which can be sought in, as it is; `on_sent` sees bytes
         sent and their total. It is read after the answer: a line with a fault cancels the batch,
         nothing of it runs, and the batch's `error` names the line."""
-        form = self._http.call("POST", "/uploads", UploadForm)
-        self._http.send_form(form.url, form.fields, file, on_sent or (lambda _sent, _total: None))
-        words = {"upload_id": form.upload_id, "name": name, "idempotency_key": idempotency_key}
+        upload_id = self.upload(file, on_sent)
+        words = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
         body = msgspec.json.encode({k: v for k, v in words.items() if v is not None})
         return self._http.call("POST", "/batches", Accepted, body=body)
+
+    def upload(self, file: IO[bytes], on_sent: Callable[[int, int], None] | None = None) -> str:
+        """Hand in a file of any kind, which can be sought in; returns the upload's id, for a batch
+        or a task to name it by. It is kept for some days, and only your tasks may read it."""
+        form = self._http.call("POST", "/uploads", UploadForm)
+        self._http.send_form(form.url, form.fields, file, on_sent or (lambda _sent, _total: None))
+        return form.upload_id
 
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
         """The batch now; with `wait_s` (at most 25) as soon as something changes, or then."""

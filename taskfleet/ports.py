@@ -240,8 +240,9 @@ class ObjectStore(Protocol):
 
     def put_file(self, key: str, path: str, *, content_type: str) -> None: ...
 
-    def get(self, key: str) -> bytes:
-        """NotFound when there is no such object."""
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
+        """NotFound when there is no such object; TooLarge, with nothing read, when it has more
+        than `max_bytes`."""
         ...
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:

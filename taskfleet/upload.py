@@ -56,7 +56,7 @@ class Uploads:
         """For one file of the client's."""
         upload_id = random_batch_id(self._random_bytes(32))
         url, fields = self._store.upload_form(
-            _key(client_id, upload_id), max_bytes=self._max_bytes, expires_s=self._expires_s
+            upload_key(client_id, upload_id), max_bytes=self._max_bytes, expires_s=self._expires_s
         )
         return UploadForm(upload_id, url, fields)
 
@@ -108,7 +108,7 @@ class Uploads:
     def _found(self, upload_id: str, client_id: str) -> Upload | None:
         if not _UPLOAD_ID.fullmatch(upload_id):
             return None
-        key = _key(client_id, upload_id)
+        key = upload_key(client_id, upload_id)
         etag = self._store.etag(key)
         return None if etag is None else Upload(key, etag)
 
@@ -119,7 +119,8 @@ def _begun(batch: BatchRecord) -> bool:
     return read or batch.total > 0 or batch.cancelled_at is not None
 
 
-def _key(client_id: str, upload_id: str) -> str:
+def upload_key(client_id: str, upload_id: str) -> str:
+    """Where the file lies in the store: no client can name another's."""
     return f"uploads/{client_id}/{upload_id}"
 
 

@@ -36,9 +36,14 @@ class S3Store:
                 Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
             )
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         with translated("read", self._name(key)):
-            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            found = self._client.get_object(Bucket=self._bucket, Key=key)
+            with found["Body"] as body:
+                size = found["ContentLength"]
+                if max_bytes is not None and size > max_bytes:
+                    raise TooLarge(f"{self._name(key)} has {size} bytes, over {max_bytes}")
+                return body.read()
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
         only: Any = {} if etag is None else {"IfMatch": etag}

@@ -24,11 +24,14 @@ class MemoryStore:
     def put_file(self, key: str, path: str, *, content_type: str) -> None:
         self.put(key, Path(path).read_bytes(), content_type=content_type)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         try:
-            return self._objects[key]
+            data = self._objects[key]
         except KeyError:
             raise NotFound(f"no object {key!r}") from None
+        if max_bytes is not None and len(data) > max_bytes:
+            raise TooLarge(f"object {key!r} has {len(data)} bytes, over {max_bytes}")
+        return data
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
         if etag is not None and etag != self.etag(key):

@@ -102,3 +102,10 @@ def test_an_etag_stands_for_the_content(world):
     put(world, b"one")
     assert world.store.etag(KEY) == etag
     assert list(world.store.lines(KEY, etag=etag)) == [b"one"]
+
+
+def test_no_more_is_read_than_allowed(world):
+    world.store.put("sized", b"12345", content_type="text/plain")
+    assert world.store.get("sized", max_bytes=5) == b"12345"
+    with pytest.raises(TooLarge, match="over 4"):
+        world.store.get("sized", max_bytes=4)

@@ -10,7 +10,7 @@ from animoto_kit import answer, redirect, web_server
 
 from animoto.connect import Unfetchable
 from animoto.download import Downloader, Limits
-from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
 
 QUICK = Limits(
     file_bytes=100_000,
@@ -29,6 +29,10 @@ def web():
         yield server
 
 
+def no_uploads(upload_id, max_bytes):
+    raise NotFound(f"there is no upload {upload_id}")
+
+
 @pytest.fixture
 def fetch(tmp_path):
     """Fetch a URL; returns what was stored. Private addresses are allowed unless told."""
@@ -36,7 +40,10 @@ def fetch(tmp_path):
 
     def fetch(url, *, allow_private=True, limits=QUICK, **options):
         downloader = Downloader(
-            allow_private=allow_private, connections=4, limits=limits, **options
+            allow_private=allow_private,
+            connections=4,
+            limits=limits,
+            **{"uploaded": no_uploads, **options},
         )
         opened.append(downloader)
         path = tmp_path / "file"
@@ -63,7 +70,7 @@ def test_compressed_answers_are_not_unpacked(web, fetch):
 
 def test_files_of_one_server_share_a_connection(web, tmp_path):
     web.add("/a", b"x" * 1000)
-    downloader = Downloader(allow_private=True, connections=4, limits=QUICK)
+    downloader = Downloader(allow_private=True, connections=4, limits=QUICK, uploaded=no_uploads)
     for n in range(5):
         downloader.fetch(web.url("/a"), str(tmp_path / str(n)))
     downloader.close()
@@ -268,7 +275,7 @@ def test_a_file_that_does_not_say_so_is_cut_off(web, fetch):
 
 def test_all_files_of_a_job_share_a_cap(web, tmp_path):
     web.add("/a", b"x" * 90_000)
-    downloader = Downloader(allow_private=True, connections=4, limits=QUICK)
+    downloader = Downloader(allow_private=True, connections=4, limits=QUICK, uploaded=no_uploads)
     downloader.fetch(web.url("/a"), str(tmp_path / "1"))
     downloader.fetch(web.url("/a"), str(tmp_path / "2"))
     with pytest.raises(PermanentError, match="over the cap of 250000"):
@@ -309,7 +316,7 @@ def test_silence_ends_sooner(web, fetch):
 @pytest.mark.parametrize("part", ["body", "headers"])
 def test_stopping_ends_a_download_at_once(web, tmp_path, part):
     limits = Limits(total_s=30, silence_s=30)
-    downloader = Downloader(allow_private=True, connections=4, limits=limits)
+    downloader = Downloader(allow_private=True, connections=4, limits=limits, uploaded=no_uploads)
     threading.Timer(0.2, downloader.stop).start()
     begun = time.monotonic()
     with pytest.raises(TaskStopped):
@@ -322,10 +329,35 @@ def test_stopping_ends_a_download_at_once(web, tmp_path, part):
 
 def test_a_disk_that_cannot_be_written_is_transient_and_not_tried_again(web, tmp_path):
     web.add("/a", b"x")
-    downloader = Downloader(allow_private=True, connections=4, limits=QUICK)
+    downloader = Downloader(allow_private=True, connections=4, limits=QUICK, uploaded=no_uploads)
     with pytest.raises(TransientError, match="cannot write"):
         downloader.fetch(web.url("/a"), str(tmp_path / "missing" / "a"))
     with pytest.raises(TransientError, match="No space left"):
         downloader.fetch(web.url("/a"), "/dev/full")
     downloader.close()
     assert web.asked["/a"] == 2
+
+
+# --- files that the client uploaded ---------------------------------------------------------
+
+
+def test_an_uploaded_file_is_copied_under_the_same_caps(fetch):
+    files = {"1": b"picture", "2": b"x" * 200_000}
+
+    def uploaded(upload_id, max_bytes):
+        if upload_id not in files:
+            raise NotFound(f"there is no upload {upload_id}")
+        if len(files[upload_id]) > max_bytes:
+            raise TooLarge("over the cap")
+        return files[upload_id]
+
+    assert fetch("upload:1", uploaded=uploaded) == b"picture"
+    for missing in ("upload:2", "upload:3"):
+        with pytest.raises(Unfetchable):
+            fetch(missing, uploaded=uploaded)
+
+
+def test_nobody_is_redirected_to_an_upload(web, fetch):
+    web.add("/a", redirect("upload:1"))
+    with pytest.raises(Unfetchable, match="redirected to a bad place"):
+        fetch(web.url("/a"), uploaded=lambda upload_id, max_bytes: b"secret")

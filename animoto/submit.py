@@ -1,0 +1,258 @@
+"""The movie maker's command line.
+
+python animoto/submit.py images.txt                        hand in, follow, print the movies' URLs
+python animoto/submit.py images.txt --out movies --repeat 3   make each three times, download them
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # Started as a file, Python looks for modules beside it; they are one folder up.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, get_args
+
+import click
+import requests
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from animoto import spec
+from animoto.listing import Entry, read
+from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.client import Client, ResultView
+from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.task import TaskStatus
+
+PROGRAM = "submit.py"
+POLL_S = 1.0
+DOWNLOAD_TIMEOUT_S = 60
+_IMAGE = re.compile(r"images\[(\d+)\]")
+
+
+def _choice(values: Any) -> click.Choice[str]:
+    return click.Choice([str(value) for value in values])
+
+
+@click.command(
+    PROGRAM,
+    cls=OneLineErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("images", type=click.File(encoding="utf-8"))
+@click.option("--preset", type=_choice(spec.PRESETS), help="Size of the movie.  [default: 720p]")
+@click.option("--fps", type=_choice((25, 30)), help="Frames a second.  [default: 25]")
+@click.option(
+    "--duration", type=float, help="Seconds a picture, its fade included.  [default: 2.4]"
+)
+@click.option("--transition", type=_choice(get_args(spec.Transition)), help="[default: crossfade]")
+@click.option(
+    "--fit",
+    type=_choice(get_args(spec.Fit)),
+    help="How a picture fills the frame.  [default: blur]",
+)
+@click.option("--motion", type=_choice(get_args(spec.Motion)), help="[default: none]")
+@click.option("--quality", type=_choice(get_args(spec.Quality)), help="[default: fast]")
+@click.option(
+    "--on-error",
+    type=_choice(("skip", "fail", "placeholder")),
+    help="What becomes of a picture that cannot be had.  [default: skip]",
+)
+@click.option("--music", help="URL or file of the music.")
+@click.option("--fade-out", type=float, help="Seconds over which the music ends.  [default: 3]")
+@click.option(
+    "--fit-to-music", is_flag=True, help="As long as the music, whatever --duration says."
+)
+@click.option(
+    "--repeat", type=click.IntRange(1, 10_000), default=1, help="Make each so many times."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Download the movies to here."
+)
+@click.option("--name", help="What to call the batch.")
+def main(
+    images: TextIO,
+    music: str | None,
+    fade_out: float | None,
+    fit_to_music: bool,
+    repeat: int,
+    out: Path | None,
+    name: str | None,
+    **options: Any,
+) -> int:
+    """Make movies of the pictures that the list IMAGES names, one URL or file a line.
+
+    A line `---` begins the next movie; behind a picture, separated by tabs, may stand duration=4
+    and caption=TEXT. The URL of each movie is printed last, one a line.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    if "fps" in given:
+        given["fps"] = int(given["fps"])
+    if music is None and (fade_out is not None or fit_to_music):
+        raise click.UsageError("--fade-out and --fit-to-music need --music")
+    movies = _movies(images)
+    sound = _sound(music, fade_out, fit_to_music)
+    tasks = [_params(movie, given, sound, {}) for movie in movies]  # checks all before it sends any
+    try:
+        with Client.from_env() as client:
+            uploaded = _upload(client, movies, music)
+            if uploaded:
+                tasks = [_params(movie, given, sound, uploaded) for movie in movies]
+            wanted = [{"kind": "animoto", "params": params} for params in tasks] * repeat
+            accepted = client.submit(wanted, name=name)
+            rows = _follow(client, accepted.batch_id, len(wanted), out)
+    except ValueError as error:
+        raise TaskfleetError(str(error)) from error
+    for row in rows:
+        if row.status is TaskStatus.SUCCEEDED:
+            click.echo(row.result["url"])
+    return SOME_FAILED if any(row.status is not TaskStatus.SUCCEEDED for row in rows) else 0
+
+
+# --- the list ---------------------------------------------------------------------------------
+
+
+def _movies(images: TextIO) -> list[list[Entry]]:
+    folder = Path(images.name).parent if images.name != "<stdin>" else Path()
+    try:
+        return read(images, folder)
+    except InvalidTask as error:
+        raise TaskfleetError(f"{images.name}, {error}") from error
+    except UnicodeDecodeError as error:
+        raise TaskfleetError(f"{images.name} is not UTF-8: {error}") from error
+
+
+def _sound(music: str | None, fade_out: float | None, fit: bool) -> dict[str, Any] | None:
+    if music is None:
+        return None
+    if "://" not in music and not Path(music).is_file():
+        raise click.UsageError(f"--music {music!r}: no such file, and it is no URL")
+    fade = {} if fade_out is None else {"fade_out": fade_out}
+    return {"url": music, "fit_to_music": fit, **fade}
+
+
+def _params(
+    movie: list[Entry],
+    options: dict[str, Any],
+    sound: dict[str, Any] | None,
+    uploaded: dict[Path, str],
+) -> dict[str, Any]:
+    """The params of the task, checked as the API would; files that were not uploaded yet count as
+    uploaded under a name of no meaning."""
+
+    def found(path: Path | None, source: str) -> str:
+        return source if path is None else uploaded.get(path, f"{spec.UPLOAD}0")
+
+    params = {"images": [e.image(found(e.path, e.source)) for e in movie], **options}
+    if sound is not None:
+        source = sound["url"]
+        path = None if "://" in source else Path(source)
+        params["music"] = {**sound, "url": found(path, source)}
+    try:
+        return spec.parse(params)
+    except InvalidTask as error:
+        place = _IMAGE.search(error.reason)
+        where = f"line {movie[int(place[1])].line}: " if place else ""
+        raise TaskfleetError(f"{where}{error.reason}") from error
+
+
+def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dict[Path, str]:
+    """Each file once; file -> what stands for it in the params."""
+    paths = dict.fromkeys(entry.path for movie in movies for entry in movie if entry.path)
+    if music is not None and "://" not in music:
+        paths[Path(music)] = None
+    uploaded: dict[Path, str] = {}
+    with _progress() as progress:
+        bar = progress.add_task("uploading", total=len(paths), visible=bool(paths))
+        for path in paths:
+            with path.open("rb") as file:
+                uploaded[path] = spec.UPLOAD + client.upload(file)
+            progress.advance(bar)
+    return uploaded
+
+
+# --- following --------------------------------------------------------------------------------
+
+
+def _follow(client: Client, batch_id: str, movies: int, out: Path | None) -> list[ResultView]:
+    """The movies' rows at their end, in order; bars on the way, files as they come."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    ended: dict[int, ResultView] = {}
+    bars: dict[int, TaskID] = {}
+    try:
+        with _progress() as progress:
+            overall = progress.add_task("movies", total=movies)
+            while len(ended) < movies:
+                client.status(batch_id, wait_s=POLL_S)
+                for row in client.results(batch_id):
+                    if row.index in ended:
+                        continue
+                    if row.status.final:
+                        ended[row.index] = row
+                        if row.index in bars:
+                            progress.remove_task(bars.pop(row.index))
+                        progress.advance(overall)
+                        _tell(progress.console, row)
+                        if out is not None and row.status is TaskStatus.SUCCEEDED:
+                            _download(row.result["url"], out / f"movie-{row.index + 1:03}.mp4")
+                    elif row.progress is not None:
+                        done, total = row.progress
+                        if row.index not in bars:
+                            bars[row.index] = progress.add_task(f"movie {row.index + 1}")
+                        progress.update(bars[row.index], completed=done, total=total)
+    except KeyboardInterrupt:
+        complain(PROGRAM, f"no longer waiting, but the batch goes on: taskfleet status {batch_id}")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    return [ended[index] for index in sorted(ended)]
+
+
+def _tell(console: Console, row: ResultView) -> None:
+    title = f"movie {row.index + 1}"
+    if row.status is not TaskStatus.SUCCEEDED:
+        complain(PROGRAM, f"{title}: {row.status.lower()}: {row.error}")
+        return
+    made = row.result
+    left_out = [skipped["index"] + 1 for skipped in made["skipped"]]
+    without = f", without pictures {left_out}" if left_out else ""
+    console.print(
+        f"{title}: {made['pictures']} pictures, {made['duration_s']:.1f} s, "
+        f"{made['bytes'] / 1e6:.1f} MB, made in {row.duration_s:.1f} s{without}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _download(url: str, path: Path) -> None:
+    """Whole or not at all."""
+    draft = path.with_suffix(".part")
+    try:
+        with requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+            answer.raise_for_status()
+            with draft.open("wb") as file:
+                for chunk in answer.iter_content(1 << 20):
+                    file.write(chunk)
+        draft.replace(path)
+    except (requests.RequestException, OSError) as error:
+        draft.unlink(missing_ok=True)
+        raise TaskfleetError(f"{path} could not be downloaded: {type(error).__name__}") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        yield p
+
+
+if __name__ == "__main__":
+    sys.path.append(os.getcwd())
+    main(prog_name=PROGRAM)
