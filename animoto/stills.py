@@ -64,6 +64,9 @@ class Stills:
     progress: Callable[[int, int], None]
     skipped: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._pictures = self.movie.pictures
+
     def __enter__(self) -> Stills:
         self._fetchers = ThreadPoolExecutor(CONNECTIONS, "animoto-fetch")
         self._decoders = ThreadPoolExecutor(_DECODERS, "animoto-decode")
@@ -77,7 +80,7 @@ class Stills:
     def __iter__(self) -> Iterator[Still]:
         """Every picture that can be used, or its placeholder. Raises PermanentError or
         TransientError for one without which there is no movie."""
-        pictures = self.movie.pictures
+        pictures = self._pictures
         files = _ahead(
             lambda item: (item[0], self._fetchers.submit(self._fetch, *item)),
             enumerate(pictures),
@@ -124,13 +127,12 @@ class Stills:
         return motion.oversized(self.movie.size) if moving else self.movie.size
 
     def _still(self, place: int, frame: Frame) -> Still:
-        return Still(
-            place, frame, caption.render(self.movie.pictures[place].caption, self.movie.size)
-        )
+        text = self._pictures[place].caption
+        return Still(place, frame, caption.render(text, self.movie.size))
 
     def _give_up(self, fault: _Unusable) -> None:
         """Note that a picture cannot be used, or raise."""
-        url = without_query(self.movie.pictures[fault.place].url)
+        url = without_query(self._pictures[fault.place].url)
         message = f"images[{fault.place}] ({url}): {fault}"
         may_pass = self.movie.on_error != "fail"
         if isinstance(fault.error, TransientError) and not (may_pass and self.last_attempt):

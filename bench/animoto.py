@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -133,46 +134,47 @@ X264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
 def sequence(photos: Sequence[Path], out: Path) -> list[str]:
     """As in 2014: numbered files, read as an image sequence; scaled, which 2014 did not."""
     folder = out.parent / "sequence"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     for number, photo in enumerate(photos):
-        link = folder / f"{number:03d}.jpg"
-        link.unlink(missing_ok=True)
-        link.symlink_to(photo)
+        (folder / f"{number:03d}.jpg").symlink_to(photo.resolve())
     source = ["-framerate", f"1/{SLOT_S}", "-i", str(folder / "%03d.jpg")]
     return [ffmpeg_exe(), "-v", "error", "-y", *source, "-vf", FITTED, "-r", "25", *X264, str(out)]
 
 
 def xfade(photos: Sequence[Path], out: Path) -> list[str]:
-    """One looped input a picture and a chain of crossfades."""
+    """One input a picture, held by the loop filter (`-loop 1` would decode it for every frame),
+    and a chain of crossfades."""
     inputs: list[str] = []
     chain = []
+    held = f"loop=loop={round((SLOT_S + FADE_S) * FPS) - 1}:size=1,setpts=N/({FPS}*TB)"
     for number, photo in enumerate(photos):
-        inputs += ["-loop", "1", "-framerate", "25", "-t", str(SLOT_S + FADE_S), "-i", str(photo)]
-        chain.append(f"[{number}:v]{FITTED},format=yuv420p[p{number}]")
+        inputs += ["-framerate", str(FPS), "-i", str(photo)]
+        chain.append(f"[{number}:v]{FITTED},format=yuv420p,{held}[p{number}]")
     last = "p0"
     for number in range(1, len(photos)):
-        offset = number * SLOT_S - FADE_S / 2
-        fade = f"xfade=transition=fade:duration={FADE_S}:offset={offset:.3f}"
+        fade = f"xfade=transition=fade:duration={FADE_S}:offset={number * SLOT_S:.3f}"
         chain.append(f"[{last}][p{number}]{fade}[x{number}]")
         last = f"x{number}"
     graph = ["-filter_complex", ";".join(chain), "-map", f"[{last}]"]
-    return [ffmpeg_exe(), "-v", "error", "-y", *inputs, *graph, *X264, str(out)]
+    length = ["-t", f"{len(photos) * SLOT_S:.3f}"]
+    return [ffmpeg_exe(), "-v", "error", "-y", *inputs, *graph, *length, *X264, str(out)]
 
 
+# As its documentation has it: each picture resized by moviepy, laid over black, faded in. Without
+# EXIF, which moviepy does not know.
 MOVIEPY = """
 import json, sys
-import numpy as np
-from PIL import Image, ImageOps
 from moviepy import CompositeVideoClip, ImageClip, vfx
 photos, out, size, slot, fade = json.loads(sys.argv[1])
 clips = []
 for number, path in enumerate(photos):
-    with Image.open(path) as image:
-        frame = np.asarray(ImageOps.pad(ImageOps.exif_transpose(image).convert("RGB"), size))
-    clip = ImageClip(frame, duration=slot + (fade / 2 if number in (0, len(photos) - 1) else fade))
-    clip = clip.with_start(max(0, number * slot - fade / 2))
+    clip = ImageClip(path, duration=slot + fade)
+    clip = clip.resized(min(size[0] / clip.w, size[1] / clip.h)).with_position("center")
+    clip = clip.with_start(number * slot)
     clips.append(clip.with_effects([vfx.CrossFadeIn(fade)]) if number else clip)
-CompositeVideoClip(clips, size=size).write_videofile(out, fps=25, audio=False, logger=None)
+movie = CompositeVideoClip(clips, size=size).with_duration(len(photos) * slot)
+movie.write_videofile(out, fps=25, audio=False, logger=None)
 """
 
 
@@ -247,18 +249,17 @@ class Figures:
 
 
 def tree_bytes(root: int) -> int:
-    """Proportional memory of a process and all below it, from /proc."""
+    """Resident memory of a process and all below it."""
     total, waiting = 0, [root]
     while waiting:
         pid = waiting.pop()
         try:
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += next(int(s.split()[1]) for s in rollup.splitlines() if s.startswith("Pss:"))
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             for task in Path(f"/proc/{pid}/task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
-        except (OSError, StopIteration):
+        except OSError:
             continue
-    return total * 1024
+    return total * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(command: Sequence[str], figures: Figures) -> None:
@@ -294,6 +295,8 @@ def similarity(photos: Sequence[Path], movie: Path) -> float:
     found = []
     for number in range(0, len(photos), max(1, len(photos) // 5)):
         seek = ["-ss", f"{(number + 0.4) * SLOT_S:.3f}", "-i", str(movie), "-frames:v", "1"]
+        # An image sequence keeps the full range of JPEG.
+        seek += ["-vf", "scale=out_range=tv"]
         raw = subprocess.run(
             [ffmpeg_exe(), "-v", "error", *seek, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"],
             check=True,
