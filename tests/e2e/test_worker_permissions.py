@@ -111,7 +111,13 @@ def cloud(
     (tmp_path / "everywhere.py").write_text(KINDS)
     monkeypatch.syspath_prepend(tmp_path)
     cloud = start_cloud(
-        tmp_path / "cloud", "--workers", "0", "--kinds", "everywhere", PYTHONPATH=str(tmp_path)
+        tmp_path / "cloud",
+        "--workers",
+        "0",
+        "--no-provisioner",
+        "--kinds",
+        "everywhere",
+        PYTHONPATH=str(tmp_path),
     )
     for name, value in cloud.environ.items():
         monkeypatch.setenv(name, value)
