@@ -119,7 +119,9 @@ def main(folder: Path, imds: Imds) -> None:
             why = None if drained else notice(imds)
             if why is not None:
                 print(f"draining the worker: {why}", flush=True)
-                subprocess.run(["systemctl", "stop", "--no-block", WORKER], check=True)
+                # Whatever the worker makes of it, the machine ends.
+                subprocess.run(["systemctl", "stop", WORKER], check=False)
+                subprocess.run(["systemctl", "poweroff"], check=True)
                 drained = True
         except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
             print(f"metadata: {error}", flush=True)
