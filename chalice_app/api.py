@@ -15,26 +15,16 @@ from chalice_app.errors import Unprocessable, answer
 from chalice_app.query import BatchesQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
 from taskfleet import __version__
-from taskfleet.batch import ID_LENGTH, BatchStatus
+from taskfleet.batch import ID_LENGTH
 from taskfleet.errors import NotFound
 from taskfleet.fleetview import FleetView
-from taskfleet.results import BatchList, BatchView, ResultPage
+from taskfleet.results import Accepted, BatchList, BatchView, ResultPage
 from taskfleet.upload import UploadForm
 
 T = TypeVar("T")
 
 _BATCH_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The batch as it was taken in; `url` is where it answers. `total` grows while an upload is
-    read."""
-
-    batch_id: str
-    status: BatchStatus
-    total: int
-    url: str
 
 
 class Health(msgspec.Struct, frozen=True):

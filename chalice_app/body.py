@@ -17,10 +17,10 @@ from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet import strictjson
 from taskfleet.errors import InvalidTask, TooLarge
+from taskfleet.part import BODY_MAX_BYTES
 from taskfleet.submit import KEY_MAX_CHARS, NAME_MAX_CHARS
 from taskfleet.taskfile import read_tasks
 
-BODY_MAX_BYTES = 5 * 1024 * 1024
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain"
 

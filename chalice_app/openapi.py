@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 
-from chalice_app.api import Accepted, Health
+from chalice_app.api import Health
 from chalice_app.body import (
-    BODY_MAX_BYTES,
     JSON_TYPE,
     TEXT_TYPE,
     FromUpload,
@@ -19,7 +18,8 @@ from chalice_app.body import (
 from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
 from taskfleet import __version__
 from taskfleet.fleetview import FleetView
-from taskfleet.results import BatchList, BatchView, ResultPage
+from taskfleet.part import BODY_MAX_BYTES
+from taskfleet.results import Accepted, BatchList, BatchView, ResultPage
 from taskfleet.submit import MAX_TASKS
 from taskfleet.upload import UploadForm
 

@@ -20,7 +20,6 @@ from typing import IO, Any
 
 import msgspec
 
-from taskfleet.batch import BatchStatus
 from taskfleet.clock import SystemClock
 from taskfleet.endpoint import find
 from taskfleet.fleetview import FleetView
@@ -29,6 +28,7 @@ from taskfleet.ports import Clock
 from taskfleet.results import (
     BATCHES_PAGE_MAX,
     PAGE_MAX,
+    Accepted,
     BatchList,
     BatchView,
     ResultPage,
@@ -71,16 +71,6 @@ class NotFinished(ClientError):
     def __init__(self, batch: BatchView, timeout_s: float) -> None:
         super().__init__(f"batch {batch.batch_id} was not finished after {timeout_s:g} s")
         self.batch = batch
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """A batch as the API took it in; `total` is 0 when it comes from a file, which is read after
-    that."""
-
-    batch_id: str
-    status: BatchStatus
-    total: int
-    url: str
 
 
 class Client:

@@ -16,12 +16,11 @@ from typing import IO, Any
 import msgspec
 
 from taskfleet.errors import InvalidTask
+from taskfleet.part import BODY_MAX_BYTES
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.registry import split
 from taskfleet.submit import MAX_TASKS
 
-BODY_MAX_BYTES = 5 * 1024 * 1024
-"""What the API takes."""
 _READ_BYTES = 256 * 1024
 
 

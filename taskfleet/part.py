@@ -21,6 +21,8 @@ from taskfleet.ports import OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 
+BODY_MAX_BYTES = 5 * 1024 * 1024
+"""Of one request: more comes as an upload."""
 TASK_MAX_BYTES = 250_000
 """Of one task's JSON: a message of SQS holds a mebibyte, a result row shows its task again."""
 

@@ -33,6 +33,16 @@ _WAIT_POLL_GROWTH = 1.2
 """A change is seen at most about a sixth of the time later than it took to come."""
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """A batch as it was taken in; `url` is where it answers. `total` is 0 when it comes from an
+    upload, which is read after that."""
+
+    batch_id: str
+    status: BatchStatus
+    total: int
+    url: str
+
+
 class BatchView(msgspec.Struct, frozen=True):
     """A batch as a client sees it; times are ISO 8601, UTC. `aws_calls` and `cost_usd` are the
     calls to SQS, DynamoDB and S3 made for it so far and their public price; those of reading

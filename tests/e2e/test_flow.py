@@ -108,7 +108,7 @@ def test_a_message_of_2014_is_answered_on_processed_task(cloud):
 
     def answer() -> Any:
         found = sqs.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0, WaitTimeSeconds=2
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=5, WaitTimeSeconds=2
         )
         for message in found.get("Messages", []):
             body = json.loads(message["Body"])

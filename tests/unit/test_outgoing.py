@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask
-from taskfleet.outgoing import BODY_MAX_BYTES, pack
+from taskfleet.outgoing import pack
+from taskfleet.part import BODY_MAX_BYTES
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.registry import split
 from taskfleet.submit import MAX_TASKS
