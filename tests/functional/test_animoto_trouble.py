@@ -12,7 +12,7 @@ import pytest
 from animoto_kit import Context, answer, jpeg, photograph, plain, web_server
 
 from animoto import animoto, command, ffmpeg, workspace
-from taskfleet.errors import NotFound, PermanentError, TaskStopped, TransientError
+from taskfleet.errors import PermanentError, TaskStopped, TransientError
 
 
 @pytest.fixture
