@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 
 from ec2_worker.attempt import Attempt
 from ec2_worker.holding import Holding
@@ -26,7 +26,8 @@ REFUSED_S = (0.5, 1.5)
 
 class Intake:
     """`poll` is one round; `run` polls until `ended`, and calls `on_empty` between polls when one
-    brought nothing. Claims run on `pool`, in parallel, so that ten of them cost one round trip."""
+    brought nothing and no claim is under way. Claims run on `pool`, in parallel, so that ten of
+    them cost one round trip, and the next round is fetched meanwhile."""
 
     def __init__(
         self,
@@ -56,43 +57,45 @@ class Intake:
         """When a poll last brought something."""
 
     def run(self, ended: threading.Event) -> None:
+        claims: list[Future[bool]] = []
         while not ended.is_set():
+            before = claims
             try:
-                taken = self.poll(ended)
+                claims = self.poll(ended)
             except TaskfleetError as error:
+                claims = []
                 factor = 10 if isinstance(error, PermanentError) else 1
                 _log.warning(
                     "cannot receive, trying again",
                     extra=fields("receive_failed", reason=str(error)),
                 )
                 ended.wait(factor * self._rng.uniform(*TROUBLE_S))
-                continue
-            if taken is None:
-                self._on_empty()
-            elif not taken:
+            # Not before the next messages are here and being claimed too: a slot may wait for them.
+            if wait(before).done and not any(claim.result() for claim in before):
                 ended.wait(self._rng.uniform(*REFUSED_S))
+            elif not claims:
+                self._on_empty()
+        wait(claims)
 
-    def poll(self, ended: threading.Event) -> bool | None:
-        """Receive once, when there is room, and claim what came. False when something came and
-        none of it could be taken, None when nothing came."""
+    def poll(self, ended: threading.Event) -> list[Future[bool]]:
+        """Receive once, when there is room, and begin to claim what came: a future for each
+        message, True once it was taken."""
         room = self._workload.wait_for_room(1.0)
         if not room:
-            return None
+            return []
         messages: list[Message] = []
         try:
             messages = self._tasks.receive(room, wait_s=self._wait_s, visibility_s=self._lease_s)
         finally:
             self._workload.give_up_room(room - len(messages))
         if not messages:
-            return None
+            return []
         self.last_work_at = self._clock.now()
         if ended.is_set():
             self._workload.give_up_room(len(messages))
             self._tasks.change_visibility([(message, 0.0) for message in messages])
-            return None
-        claims: list[Future[bool]] = [self._pool.submit(self.take_in, m) for m in messages]
-        taken = [claim.result() for claim in claims]
-        return any(taken)
+            return []
+        return [self._pool.submit(self.take_in, message) for message in messages]
 
     def take_in(self, message: Message) -> bool:
         """Claim the message's bundle and put it before the slots, unless it is not ours to run.

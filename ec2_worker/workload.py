@@ -202,6 +202,7 @@ class Workload:
             holding.slots_each = slots / max(1, len(holding.pending))
             self._message_slots += 0.2 * (max(slots, 0.01) - self._message_slots)
             self._work.notify_all()
+            self._room.notify_all()  # it may hold less than a message was thought to
             return self._ready(holding)
 
     def adopt(self, job_id: str, message: Message) -> bool:

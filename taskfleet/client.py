@@ -60,7 +60,7 @@ OUTAGE_S = 60.0
 """How long `wait` bears an API that cannot be reached, once it was."""
 _FASTEST_POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
-_POLLS_A_WAIT = 20
+_POLLS_A_WAIT = 50
 """A batch that changes all the time is looked at so often over the time that it takes."""
 _BATCH_ID = re.compile(r"[0-9A-Za-z_-]+")
 

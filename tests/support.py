@@ -202,7 +202,8 @@ class HandWorker:
         """Receive and claim what there is room for."""
         if not self.workload.has_room():
             return None
-        return self.intake.poll(self.ended)
+        claims = self.intake.poll(self.ended)
+        return any(claim.result() for claim in claims) if claims else None
 
     def take(self) -> Chunk | None:
         """A chunk for a slot, when there is one."""
