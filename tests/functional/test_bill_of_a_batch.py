@@ -123,7 +123,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     [
         (1, 10, 5.0),
         (1_000, 10, 0.010),
-        (20_000, 60, 0.007),
+        (20_000, 60, 0.009),
     ],
 )
 def test_what_no_ops_cost(system: System, tasks: int, calls: int, usd_a_million: float) -> None:
