@@ -16,7 +16,9 @@ import threading
 import time
 from pathlib import Path
 
-from localcloud.demo import local_cloud
+import psutil
+
+from localcloud.launch import Launched, launched
 from taskfleet.aws.session import Aws
 from taskfleet.client import Client
 from taskfleet.clock import SystemClock
@@ -34,15 +36,17 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="taskfleet-bench-") as folder,
-        local_cloud(Path(folder)) as env,
+        launched(Path(folder), "--workers", "1", "--threads", "16") as cloud,
     ):
-        os.environ.update(env)
-        measure(env, options.tasks, options.distinct)
+        os.environ.update(cloud.variables)
+        measure(cloud, options.tasks, options.distinct)
 
 
-def measure(env: dict[str, str], count: int, distinct: bool) -> None:
+def measure(cloud: Launched, count: int, distinct: bool) -> None:
+    env = cloud.variables
     data = lines(count, distinct)
-    pump = process("localcloud.pump", env["AWS_ENDPOINT_URL"])
+    family = psutil.Process(cloud.process.pid).children(recursive=True)
+    (pump,) = (child.pid for child in family if "localcloud.pump" in child.cmdline())
     before_mb = memory_mb(pump, "VmRSS")
     monitor = Aws(load(env), SystemClock()).monitor()
     with Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"]) as client:
@@ -104,18 +108,6 @@ def lines(count: int, distinct: bool) -> bytes:
     if not distinct:
         return b"sleep 0\n" * count
     return b"".join(b'{"kind": "sleep", "params": %.7f}\n' % (n / 1e7) for n in range(count))
-
-
-def process(module: str, endpoint: str) -> int:
-    """The id of the process that runs a module for the cloud with this endpoint."""
-    for folder in Path("/proc").iterdir():
-        try:
-            runs = module.encode() in (folder / "cmdline").read_bytes().split(b"\0")
-            if runs and endpoint.encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-        except OSError:  # not a process, or one that has gone
-            continue
-    raise SystemExit(f"no process runs {module}")
 
 
 def memory_mb(pid: int, field: str = "VmHWM") -> float:

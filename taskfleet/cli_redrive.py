@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from taskfleet import endpoint, settings
 from taskfleet.cli_output import say
-from taskfleet.ports import Message, TaskQueue
+from taskfleet.ports import Message
 from taskfleet.redrive import look
 from taskfleet.redrive import redrive as move
+
+if TYPE_CHECKING:
+    from taskfleet.aws.session import Aws
 
 SHOWN_CHARS = 100
 
@@ -23,18 +27,27 @@ SHOWN_CHARS = 100
     is_flag=True,
     help="Those of Processed_Task: responses that were not counted.",
 )
+@click.option(
+    "--uploads", is_flag=True, help="Those of Upload_to_expand: files that were not read."
+)
 @click.option("--list", "only_list", is_flag=True, help="Show them with the reasons, move nothing.")
 @click.option(
     "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
 )
-def redrive(responses: bool, only_list: bool, limit: int) -> int:
+def redrive(responses: bool, uploads: bool, only_list: bool, limit: int) -> int:
     """Move dead letters back to their queue, once the reason is mended.
 
     Needs AWS credentials that may read and write the queues, and TASKFLEET_STAGE when the stage is
     not dev. Without TASKFLEET_URL the local cloud of this directory is used. A task that has its
     result does not run again: hand its batch in anew for that.
     """
-    queue = _queue(responses)
+    if responses and uploads:
+        raise click.UsageError("--responses or --uploads, not both.")
+    aws = _aws()
+    if responses:
+        queue = aws.response_queue()
+    else:
+        queue = aws.upload_queue() if uploads else aws.task_queue()
     count = 0
     for message in look(queue, limit) if only_list else move(queue, limit):
         count += 1
@@ -50,7 +63,7 @@ def _line(message: Message) -> str:
     return f"{message.message_id}\t{reason}\t{shown}"
 
 
-def _queue(responses: bool) -> TaskQueue:
+def _aws() -> Aws:
     # Here, since no other command should pay for loading the AWS SDK.
     from taskfleet.aws.session import Aws
     from taskfleet.clock import SystemClock
@@ -61,5 +74,4 @@ def _queue(responses: bool) -> TaskQueue:
             for name in [name for name in os.environ if name.startswith("AWS_")]:
                 del os.environ[name]
             os.environ.update(local)
-    aws = Aws(settings.load(), SystemClock())
-    return aws.response_queue() if responses else aws.task_queue()
+    return Aws(settings.load(), SystemClock())

@@ -21,7 +21,8 @@ def loads(text: str | bytes) -> Any:
             raise ValueError(f"not UTF-8: byte {error.start} cannot be read") from None
     try:
         value = _decoder.decode(text)
-        _check_depth(value)
+        if text.count("[") + text.count("{") > MAX_DEPTH:  # else it cannot be that deep
+            _check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
