@@ -37,9 +37,7 @@ def expected_s(params: Any) -> float:
 
 def cores() -> int:
     """Encoding keeps a core busy, so more movies at a time would only be slower each."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return settings.load().usable_cores
 
 
 def check() -> None:

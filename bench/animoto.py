@@ -36,7 +36,7 @@ FADE_S = 0.64
 FPS = 25
 SIZE = (1280, 720)
 DISTINCT = 60
-WAYS = ("animoto", "sequence", "xfade", "moviepy")
+WAYS = ("animoto", "sequence", "xfade", "moviepy", "moviepy-black")
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 
 
@@ -161,26 +161,36 @@ def xfade(photos: Sequence[Path], out: Path) -> list[str]:
     return [ffmpeg_exe(), "-v", "error", "-y", *inputs, *graph, *length, *X264, str(out)]
 
 
-# As its documentation has it: each picture resized by moviepy, laid over black, faded in. Without
-# EXIF, which moviepy does not know.
+# As its documentation has it; EXIF, which moviepy does not know, is left out. Over black each
+# picture is resized and faded in; otherwise it lies on a blurred one that fills the frame, too.
 MOVIEPY = """
 import json, sys
+import numpy as np
 from moviepy import CompositeVideoClip, ImageClip, vfx
-photos, out, size, slot, fade = json.loads(sys.argv[1])
+from PIL import Image, ImageFilter
+photos, out, size, slot, fade, black = json.loads(sys.argv[1])
+def blurred(pixels):
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(20)))
+def scene(path):
+    picture = ImageClip(path, duration=slot + fade)
+    shares = size[0] / picture.w, size[1] / picture.h
+    front = picture.resized(min(shares)).with_position("center")
+    if black:
+        return front
+    back = picture.resized(max(shares)).image_transform(blurred).with_position("center")
+    return CompositeVideoClip([back, front], size=size)
 clips = []
 for number, path in enumerate(photos):
-    clip = ImageClip(path, duration=slot + fade)
-    clip = clip.resized(min(size[0] / clip.w, size[1] / clip.h)).with_position("center")
-    clip = clip.with_start(number * slot)
+    clip = scene(path).with_start(number * slot)
     clips.append(clip.with_effects([vfx.CrossFadeIn(fade)]) if number else clip)
 movie = CompositeVideoClip(clips, size=size).with_duration(len(photos) * slot)
 movie.write_videofile(out, fps=25, audio=False, logger=None)
 """
 
 
-def moviepy(photos: Sequence[Path], out: Path, python: str) -> list[str]:
-    arguments = json.dumps([[str(photo) for photo in photos], str(out), SIZE, SLOT_S, FADE_S])
-    return [python, "-c", MOVIEPY, arguments]
+def moviepy(photos: Sequence[Path], out: Path, python: str, *, black: bool) -> list[str]:
+    paths = [str(photo) for photo in photos]
+    return [python, "-c", MOVIEPY, json.dumps([paths, str(out), SIZE, SLOT_S, FADE_S, black])]
 
 
 def ours(urls: Sequence[str], out: Path, params: dict[str, Any]) -> list[str]:
@@ -370,7 +380,8 @@ def main() -> None:
             "animoto": lambda out: ours([f"{near.url}/{p.name}" for p in chosen], out, args.params),
             "sequence": lambda out: sequence(chosen, out),
             "xfade": lambda out: xfade(chosen, out),
-            "moviepy": lambda out: moviepy(chosen, out, args.moviepy_python),
+            "moviepy": lambda out: moviepy(chosen, out, args.moviepy_python, black=False),
+            "moviepy-black": lambda out: moviepy(chosen, out, args.moviepy_python, black=True),
         }
         ways = {w: make for w, make in ways.items() if w in (args.only or WAYS)}
         ways = {w: make for w, make in ways.items() if w not in args.skip}

@@ -53,6 +53,8 @@ def for_processes(
         "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
         "TASKFLEET_MAX_CAPACITY": str(options.machines),
         "TASKFLEET_SLOTS": str(options.threads),
+        # Workers of one computer share its cores; machines would each have their own.
+        "TASKFLEET_CORES": str(max(1, settings.usable_cores // max(1, options.workers))),
         "TASKFLEET_NUDGE": "1" if options.machines else "0",
         "TASKFLEET_AMI_ID": IMAGE,
         "TASKFLEET_INSTANCE_TYPES": "c7g.large",

@@ -99,7 +99,7 @@ class TaskKind:
     hint_s: a guess at the same, used until the first runs have taught better.
     retry: which errors are tried again, and how often.
     max_concurrent: () -> how many tasks of the kind one worker runs at a time, or None for as many
-        as it has slots; for work that keeps a core busy.
+        as it has slots; for work that keeps a core busy: `Settings.usable_cores`.
     check: raises PermanentError on a worker that cannot run the kind, saying what is missing;
         that worker then takes none of its tasks.
     present: (result, store) -> the result as a client sees it, made anew at each reading, for

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool = True
     """Spot first, on demand when it has no capacity."""
     slots: Annotated[int, Meta(ge=1, le=512)] = 16
+    cores: Annotated[int, Meta(ge=0, le=1_024)] = 0
+    """That a worker's CPU-bound tasks may keep busy; 0: all that it may run on."""
     idle_s: Seconds = 45.0
     """After which an idle worker ends its machine."""
     boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
@@ -83,6 +85,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _suffix(self) -> str:
         return "" if self.stage == "dev" else f"-{self.stage}"
+
+    @property
+    def usable_cores(self) -> int:
+        if self.cores:
+            return self.cores
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     @property
     def task_queue(self) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from animoto_kit import photograph, video
 
@@ -96,7 +101,8 @@ def test_repeated_movies_share_two_workers_without_crowding_them(
 ):
     cloud = start_cloud(tmp_path / "cloud", "--workers", "2")
     (pictures / "images.txt").write_text("1.jpg\n2.jpg\n3.jpg\n")
-    ended = run(cloud, "images.txt", "--repeat", "8", "--out", "movies", cwd=pictures)
+    with watched(cloud) as most:
+        ended = run(cloud, "images.txt", "--repeat", "8", "--out", "movies", cwd=pictures)
     assert ended.returncode == 0, ended.stderr
     made = sorted((pictures / "movies").glob("*.mp4"))
     assert len(made) == 8
@@ -106,8 +112,46 @@ def test_repeated_movies_share_two_workers_without_crowding_them(
     assert {row["attempts"] for row in rows} == {1}
     begun = [(row["worker_id"], row["started_at"]) for row in rows]
     assert len({worker for worker, _ in begun}) <= 2
+    each = max(1, cores() // 2)
     for worker in {worker for worker, _ in begun}:
-        assert most_at_a_time([r for r in rows if r["worker_id"] == worker]) <= cores()
+        assert most_at_a_time([r for r in rows if r["worker_id"] == worker]) <= each
+    assert 1 <= most.encoders <= 2 * each
+    assert 0 < most.worker_bytes < 150_000_000 + each * 120_000_000  # itself, and a movie
+
+
+@dataclass
+class Most:
+    """At any moment: encoders that ran, and memory of a worker with its encoders."""
+
+    encoders: int = 0
+    worker_bytes: int = 0
+
+
+@contextmanager
+def watched(cloud: Any) -> Iterator[Most]:
+    most, over = Most(), threading.Event()
+
+    def look() -> None:
+        workers = [pid for pid, line in cloud.processes().items() if "run.py" in line]
+        while not over.wait(0.05):
+            encoders = 0
+            for pid in workers:
+                with suppress(psutil.Error):
+                    worker = psutil.Process(pid)
+                    children = worker.children(recursive=True)
+                    encoders += sum("ffmpeg" in child.name() for child in children)
+                    tree = [worker, *children]
+                    held = sum(process.memory_info().rss for process in tree)
+                    most.worker_bytes = max(most.worker_bytes, held)
+            most.encoders = max(most.encoders, encoders)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        thread.join()
 
 
 def most_at_a_time(rows: list[dict[str, Any]]) -> int:

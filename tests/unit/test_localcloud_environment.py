@@ -48,6 +48,15 @@ def test_modules_are_found_in_the_checkout_and_where_the_caller_stands(
     assert search == [str(ROOT), str(Path.cwd()), "/mine"]
 
 
+@pytest.mark.parametrize(
+    ("cores", "workers", "each"), [(8, 2, 4), (2, 2, 1), (2, 3, 1), (2, 0, 2), (3, 1, 3)]
+)
+def test_workers_share_the_cores_of_their_computer(cores: int, workers: int, each: int) -> None:
+    options = Options(api_port=8000, aws_port=4566, ec2_port=4567, workers=workers)
+    found = environment.for_processes(options, Settings(cores=cores), (), SECRET)
+    assert load(found).usable_cores == each
+
+
 def test_the_settings_read_back_are_those_of_the_cloud() -> None:
     settings = load({"TASKFLEET_STAGE": "beta", "TASKFLEET_REGION": "eu-west-1"})
     found = environment.for_processes(OPTIONS, settings, ("animoto", "my_tasks"), SECRET)
