@@ -46,12 +46,13 @@ class Trace:
 @dataclass(frozen=True)
 class World:
     """What goes wrong. `stale_s`: how old a count of the queue may be. `spot_per_h`: interruptions
-    of a machine in an hour, with a notice of `notice_s`."""
+    of a machine in an hour (many: most types see less than that in a day), with a notice of
+    `notice_s`."""
 
     boot_s: tuple[float, float] = (25.0, 55.0)
     boot_failure: float = 0.02
     stale_s: float = 30.0
-    spot_per_h: float = 0.0
+    spot_per_h: float = 0.05
     notice_s: float = 120.0
     idle_s: float = 45.0
     seed: int = 1

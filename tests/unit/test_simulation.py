@@ -70,7 +70,8 @@ def test_the_bill_is_every_machines_life_a_minute_at_least() -> None:
 
 @pytest.mark.parametrize("make", [traces.bursts, traces.heavy_tail, traces.constant_low])
 def test_nobody_beats_the_clairvoyant_and_we_beat_the_others(make: Any) -> None:
-    trace, world = make(2), World(seed=2)
+    # Of one run chance decides, if a machine may be taken away.
+    trace, world = make(2), World(seed=2, spot_per_h=0.0)
     found = {who.name: Simulation(trace, world, who).run() for who in contenders(world)}
     least = bound(trace, world).cost_x_wait
     mine = found.pop("taskfleet").cost_x_wait
