@@ -1,5 +1,5 @@
-"""Batches in the table. Owns their items, the parts of a submission, and that each bundle counts
-once.
+"""Batches in the table. Owns the parts of a submission, and that each bundle counts once; what an
+item looks like is `batch_item`'s.
 
 A batch is the item `<batch_id>`. Which of its bundles have been counted stands in pages,
 `<batch_id>/<page>`, each with a set of numbers: a page and the batch's counts change in one
@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from taskfleet.aws.backoff import Backoff
+from taskfleet.aws.batch_item import spent, to_item, to_record
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.aws.table import Item, Table, Update, number, read_number, text
+from taskfleet.aws.table import Table, Update, number, text
 from taskfleet.batch import BatchRecord, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Plan, Tally
+from taskfleet.bundle import Tally
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import Page
 
@@ -56,13 +55,13 @@ class BatchItems:
 
     def create_batch(self, batch: BatchRecord) -> BatchRecord | None:
         try:
-            self._table.create(f"record batch {batch.batch_id} in", _item(batch))
+            self._table.create(f"record batch {batch.batch_id} in", to_item(batch))
         except ConditionFailed as failure:
-            return _record(failure.item)
+            return to_record(failure.item)
         return None
 
     def batch(self, batch_id: str) -> BatchRecord | None:
-        return _record(self._table.read(f"read batch {batch_id} from", batch_id))
+        return to_record(self._table.read(f"read batch {batch_id} from", batch_id))
 
     def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
         before = None if cursor is None else read_page_cursor(cursor)
@@ -70,14 +69,14 @@ class BatchItems:
         places = self._table.newest(operation, client_id, limit=limit + 1, before=before)
         found, more = places[:limit], places[limit:]
         items = self._table.read_many(operation, [batch_id for _, batch_id in found])
-        records = [record for _, batch_id in found if (record := _record(items.get(batch_id)))]
+        records = [record for _, batch_id in found if (record := to_record(items.get(batch_id)))]
         return Page(records, page_cursor(*found[-1]) if more else None)
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
         try:
-            return _record(
+            return to_record(
                 self._table.update(
                     f"record a part of batch {batch_id} in",
                     Update(
@@ -97,7 +96,7 @@ class BatchItems:
                 )
             )
         except ConditionFailed as failure:
-            batch = _record(failure.item)
+            batch = to_record(failure.item)
             if (
                 batch is not None
                 and batch.cancelled_at is None
@@ -115,7 +114,7 @@ class BatchItems:
                 batch_id,
                 "SET #enqueued = :tasks, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
                 "attribute_exists(#Job_ID) AND #enqueued < :tasks",
-                {":tasks": number(tasks), **_spent(spend)},
+                {":tasks": number(tasks), **spent(spend)},
             ),
         )
 
@@ -166,9 +165,9 @@ class BatchItems:
     def _update_if(self, operation: str, write: Update) -> BatchRecord | None:
         """The batch, changed if the condition let it; None when there is none."""
         try:
-            return _record(self._table.update(operation, write, read_back=True))
+            return to_record(self._table.update(operation, write, read_back=True))
         except ConditionFailed as failure:
-            return _record(failure.item)
+            return to_record(failure.item)
 
     # --- progress ---
 
@@ -260,102 +259,10 @@ def _counts_update(
         ":failed": number(tally.failed),
         ":cancelled": number(tally.cancelled),
         ":ended": number(tally.total),
-        **_spent(spend),
+        **spent(spend),
     }
     if newest:
         update += ", #progressed_at = :at"
         condition += " AND (attribute_not_exists(#progressed_at) OR #progressed_at <= :at)"
         values[":at"] = number(at)
     return Update(batch_id, update, condition, values)
-
-
-def _spent(spend: Spend) -> dict[str, Any]:
-    """In whole thousandths of a call and trillionths of a dollar: integers add up everywhere."""
-    return {
-        ":calls": number(round(spend.calls * _CALL_PARTS)),
-        ":usd": number(round(spend.usd * _USD_PARTS)),
-    }
-
-
-# --- the item -------------------------------------------------------------------------------
-
-_CALL_PARTS = 10**3
-_USD_PARTS = 10**12
-_TEXTS = ("name", "error")
-_TIMES = ("started_at", "progressed_at", "cancelled_at")
-
-
-def _item(batch: BatchRecord) -> Item:
-    item: dict[str, Any] = {
-        "Job_ID": text(batch.batch_id),
-        "client_id": text(batch.client_id),
-        "created_at": number(batch.created_at),
-        "total": number(batch.total),
-        "bundles": number(batch.bundles),
-        "payload_hash": text(batch.payload_hash),
-        "closed": {"BOOL": batch.closed},
-        "enqueued": number(batch.enqueued),
-        "plan": text(msgspec.json.encode(batch.plan).decode()),
-        "succeeded": number(batch.tally.succeeded),
-        "failed": number(batch.tally.failed),
-        "cancelled": number(batch.tally.cancelled),
-        "ended": number(batch.tally.total),
-        "milli_calls": number(round(batch.spend.calls * _CALL_PARTS)),
-        "pico_usd": number(round(batch.spend.usd * _USD_PARTS)),
-    }
-    for name in _TEXTS:
-        value = getattr(batch, name)
-        if value is not None:
-            item[name] = text(value)
-    if batch.upload is not None:
-        item["upload_key"] = text(batch.upload.key)
-        item["upload_etag"] = text(batch.upload.etag)
-        item["upload_lines"] = number(batch.upload.lines)
-        item["upload_tasks"] = number(batch.upload.tasks)
-        item["upload_checked"] = {"BOOL": batch.upload.checked}
-    for name in _TIMES:
-        moment = getattr(batch, name)
-        if moment is not None:
-            item[name] = number(moment)
-    return item
-
-
-def _record(item: Item | None) -> BatchRecord | None:
-    """None for no item, and for one that is not a batch."""
-    if item is None or "payload_hash" not in item:
-        return None
-    optional: dict[str, Any] = {"name": None}
-    optional |= {name: item[name]["S"] for name in _TEXTS if name in item}
-    optional |= {name: read_number(item, name) for name in _TIMES if name in item}
-    return BatchRecord(
-        batch_id=item["Job_ID"]["S"],
-        client_id=item["client_id"]["S"],
-        created_at=read_number(item, "created_at"),
-        total=int(item["total"]["N"]),
-        bundles=int(item["bundles"]["N"]),
-        payload_hash=item["payload_hash"]["S"],
-        closed=item["closed"]["BOOL"],
-        enqueued=int(item["enqueued"]["N"]),
-        upload=_upload(item),
-        plan=msgspec.json.decode(item["plan"]["S"], type=Plan),
-        tally=Tally(
-            int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
-        ),
-        spend=Spend(
-            read_number(item, "milli_calls") / _CALL_PARTS,
-            read_number(item, "pico_usd") / _USD_PARTS,
-        ),
-        **optional,
-    )
-
-
-def _upload(item: Item) -> Upload | None:
-    if "upload_key" not in item:
-        return None
-    return Upload(
-        key=item["upload_key"]["S"],
-        etag=item["upload_etag"]["S"],
-        lines=int(item["upload_lines"]["N"]),
-        tasks=int(item["upload_tasks"]["N"]),
-        checked=item["upload_checked"]["BOOL"],
-    )
