@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from taskfleet.announce import Announcer
 from taskfleet.bill import Odometer, Spend
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.expand import Expansion
 from taskfleet.fleetview import FleetViews
 from taskfleet.part import Parts
@@ -67,7 +68,14 @@ def assemble(
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(Ports(tasks, monitor, records, fleet, clock), settings)
-    parts = Parts(registry, tasks, monitor, spent=spent, announce=announcer.announce)
+
+    def slots() -> int:
+        # A machine that is launched for a batch gets a minute's work of it for each slot, which
+        # bundles of two seconds share out well: those that are there already are what counts.
+        seen = records.slots() if provisioner is not None else None
+        return max(DEFAULT_SLOTS, settings.slots, seen or 0)
+
+    parts = Parts(registry, tasks, monitor, slots, spent, announcer.announce)
     return Services(
         submission=Submission(parts, monitor, clock, random_bytes),
         uploads=Uploads(

@@ -118,6 +118,11 @@ def target_s(costs_s: Sequence[float], slots: int) -> float:
     return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / (slots * WAVES)))
 
 
+def depends_on_slots(total_s: float) -> bool:
+    """Whether so much expected work is cut otherwise for a fleet of more than `DEFAULT_SLOTS`."""
+    return total_s > BUNDLE_MIN_S * WAVES * DEFAULT_SLOTS
+
+
 def cut(
     tasks: Sequence[Task],
     expected_s: Callable[[Task], float | None],

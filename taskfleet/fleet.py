@@ -183,6 +183,8 @@ class FleetState(msgspec.Struct, frozen=True):
     desired: int = 0
     wanted: int = 0
     groups: dict[str, Group] = {}
+    static_slots: int = 0
+    """Of workers that are no machine of the fleet."""
     unbeaten: int = 0
     """Machines that have run for long without a sign of their worker."""
     over_budget: bool = False

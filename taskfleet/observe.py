@@ -74,6 +74,7 @@ def observe(sight: Sight, before: FleetState, conf: Settings) -> tuple[Observati
     loads = _loads(sight, history, alive, conf)
     own = {instance.instance_id for instance in sight.instances}
     static = [w for w in alive if not w.leaving and w.instance_id not in own]
+    static_slots = sum(w.slots for w in static)
     rate, arriving = _arriving(history, loads, now)
     observation = Observation(
         loads=loads,
@@ -86,7 +87,7 @@ def observe(sight: Sight, before: FleetState, conf: Settings) -> tuple[Observati
         boot_s=boot_s,
         idle_s=conf.idle_s,
         surplus_s=0.0 if before.surplus_since is None else now - before.surplus_since,
-        static_slots=sum(w.slots for w in static),
+        static_slots=static_slots,
     )
     since_s = max(0.0, now - before.looked_at) if before.looked_at else 0.0
     dollars_an_hour = len(machines) * conf.instance_usd_per_hour
@@ -95,6 +96,7 @@ def observe(sight: Sight, before: FleetState, conf: Settings) -> tuple[Observati
         before,
         looked_at=now,
         groups=groups(machines, now),
+        static_slots=static_slots,
         unbeaten=sum(m.state is MachineState.BOOTING and m.age_s >= STRIKE_S for m in machines),
         boot_s=boot_s,
         booted=booted,

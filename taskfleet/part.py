@@ -8,6 +8,7 @@ the same job: so doing a part again never runs a task twice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,16 @@ import msgspec
 
 from taskfleet.batch import BatchRecord
 from taskfleet.bill import Spend
-from taskfleet.bundle import DEFAULT_SLOTS, Bundle, Plan, cut, encode_bundle, job_id
+from taskfleet.bundle import (
+    DEFAULT_SLOTS,
+    UNKNOWN_TASK_S,
+    Bundle,
+    Plan,
+    cut,
+    depends_on_slots,
+    encode_bundle,
+    job_id,
+)
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
@@ -30,9 +40,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Parts:
-    """Takes parts in. `slots` tells how many slots the fleet has, roughly; `spent` is the running
-    total of this process; `announce` is called with tasks that are on the queue, and the number of
-    messages that they are in."""
+    """Takes parts in. `slots` tells how many slots the fleet has, roughly, and is asked only when a
+    batch is cut by it; `spent` is the running total of this process; `announce` is called with
+    tasks that are on the queue, and the number of messages that they are in."""
 
     def __init__(
         self,
@@ -65,13 +75,22 @@ class Parts:
     def plan(self, tasks: Iterable[Task]) -> Plan:
         """For a batch of these tasks, which are all known."""
         expected_s = self._registry.expected_s({})
-        return self._plan({task.kind for task in tasks if expected_s(task) is None})
+        total_s, unknown = 0.0, Counter[str]()
+        for task in tasks:
+            seconds = expected_s(task)
+            if seconds is None:
+                unknown[task.kind] += 1
+            else:
+                total_s += seconds
+        estimates = self._estimates(unknown)
+        total_s += sum(n * estimates.get(kind, UNKNOWN_TASK_S) for kind, n in unknown.items())
+        return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
 
     def plan_of_any(self) -> Plan:
         """For a batch whose tasks are not known yet."""
-        return self._plan(self._registry.names)
+        return Plan(self._estimates(self._registry.names), self._slots())
 
-    def _plan(self, kinds: Collection[str]) -> Plan:
+    def _estimates(self, kinds: Collection[str]) -> dict[str, float]:
         """How long tasks take whose kind does not say: as learned, else as the kind's hint."""
         learned = self._monitor.paces(sorted(kinds)) if kinds else {}
         estimates = {}
@@ -81,7 +100,7 @@ class Parts:
                 estimates[kind] = pace.cautious_s
             elif hint_s is not None:
                 estimates[kind] = hint_s
-        return Plan(estimates, self._slots())
+        return estimates
 
     def cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
         return list(cut(tasks, self._registry.expected_s(plan.estimates), slots=plan.slots))

@@ -305,8 +305,13 @@ class FleetRecords(Protocol):
 
     def demand(self) -> Demand: ...
 
-    def note_machines(self, count: int) -> None:
-        """What `add_demand` returns from now on."""
+    def note_machines(self, count: int, slots: int) -> None:
+        """What `add_demand` and `slots` return from now on."""
+        ...
+
+    def slots(self) -> int | None:
+        """Those that the provisioner last saw, on machines and static workers that are there to
+        stay or on their way; None when it never looked."""
         ...
 
     def beat(self, worker: WorkerRecord) -> bool:

@@ -120,8 +120,9 @@ class Provisioner:
         done = self._act(state, decision, intent)
         if done is not state and self._ports.records.save_state(done):
             done = replace(done, revision=done.revision + 1)
-        if before.machines != done.machines or not before.looked_at:
-            self._ports.records.note_machines(done.machines)
+        noted = done.machines, self._slots(done)
+        if noted != (before.machines, self._slots(before)) or not before.looked_at:
+            self._ports.records.note_machines(*noted)
         _log.info(
             "looked",
             extra=fields(
@@ -133,6 +134,12 @@ class Provisioner:
             ),
         )
         return done
+
+    def _slots(self, state: FleetState) -> int:
+        """Those that are there to stay, or on their way."""
+        staying = (MachineState.BOOTING, MachineState.LIVE)
+        machines = sum(state.groups[name].count for name in staying if name in state.groups)
+        return state.static_slots + machines * self._conf.slots
 
     def _see(self) -> Sight:
         ports = self._ports

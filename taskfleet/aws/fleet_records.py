@@ -65,16 +65,20 @@ class DynamoFleetRecords:
             },
         )
 
-    def note_machines(self, count: int) -> None:
+    def note_machines(self, count: int, slots: int) -> None:
         self._table.update(
             "note machines in",
             Update(
                 DEMAND,
-                "SET #machines = :count, #ttl = :ttl",
+                "SET #machines = :count, #slots = :slots, #ttl = :ttl",
                 "attribute_not_exists(#machines) OR #machines <> :never",
-                {":count": number(count), ":never": number(-1)},
+                {":count": number(count), ":slots": number(slots), ":never": number(-1)},
             ),
         )
+
+    def slots(self) -> int | None:
+        item = self._table.read("read slots from", DEMAND) or {}
+        return _count(item, "slots") if "slots" in item else None
 
     # --- workers ---
 

@@ -90,6 +90,7 @@ class MemoryFleetRecords:
         self._lock = threading.Lock()
         self._demand = Demand()
         self._machines: int | None = None
+        self._slots: int | None = None
         self._workers: dict[str, WorkerRecord] = {}
         self._asked: set[str] = set()
         self._state = FleetState()
@@ -102,8 +103,11 @@ class MemoryFleetRecords:
     def demand(self) -> Demand:
         return self._demand
 
-    def note_machines(self, count: int) -> None:
-        self._machines = count
+    def note_machines(self, count: int, slots: int) -> None:
+        self._machines, self._slots = count, slots
+
+    def slots(self) -> int | None:
+        return self._slots
 
     def beat(self, worker: WorkerRecord) -> bool:
         with self._lock:

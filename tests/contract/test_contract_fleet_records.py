@@ -18,12 +18,15 @@ def test_demand_adds_up_and_tells_of_the_machines(world: Any) -> None:
     records = world.records
     assert records.demand() == Demand()
     assert records.add_demand(Demand(1, 2, {"sleep": KindDemand(3, 3, 4.5)})) is None
-    records.note_machines(4)
+    assert records.slots() is None
+    records.note_machines(4, 80)
     more = Demand(1, 1, {"sleep": KindDemand(1, 0, 0.0), "a.b-c/d": KindDemand(9, 0, 0.0)})
     assert records.add_demand(more) == 4
-    records.note_machines(0)
-    records.note_machines(0)
+    assert records.slots() == 80
+    records.note_machines(0, 16)
+    records.note_machines(0, 16)
     assert records.add_demand(Demand(1, 1, {})) == 0
+    assert records.slots() == 16
     kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
     assert records.demand() == Demand(3, 4, kinds)
     assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})

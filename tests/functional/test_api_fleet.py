@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import TransientError
 from taskfleet.fleet import Demand, KindDemand, WorkerRecord
+from taskfleet.settings import Settings
 
 
 @pytest.fixture
@@ -79,6 +80,29 @@ def test_demand_tells_how_long_the_tasks_take(api: Frontend) -> None:
     api.submit(["sleep 1500", "sleep 1500", "sleep 500"])
     demand = api.cloud.records.demand()
     assert demand == Demand(1, demand.messages, {"sleep": KindDemand(3, 3, 3.5)})
+
+
+def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
+    api = Frontend(settings=Settings(bucket="b", max_capacity=9, slots=20))
+    cloud = api.cloud
+
+    def cut_for(tasks: list[str]) -> int:
+        batch = cloud.monitor.batch(api.submit(tasks))
+        assert batch is not None
+        return batch.plan.slots
+
+    assert cut_for(["sleep 1000"] * 80) == 20, "nothing is there: a machine will be"
+    now = cloud.clock.now()
+    cloud.records.beat(WorkerRecord("w-static", None, 16, ["sleep"], now, now))
+    cloud.fleet.launch(3, token="three")
+    tick(api)
+    assert cut_for(["sleep 1000"] * 80) == 16 + 3 * 20
+    assert cut_for(["sleep 0"] * 80) == 16, "it makes no difference, and is not asked"
+    upload = api.upload(b"sleep 1000\n" * 80)
+    made = api.call("POST", "/batches", {"upload_id": upload}).json_body["batch_id"]
+    known = cloud.monitor.batch(made)
+    assert known is not None
+    assert known.plan.slots == 76
 
 
 def test_why_nothing_runs(api: Frontend) -> None:

@@ -130,6 +130,30 @@ def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
     assert "nothing waits" in view.decisions[0].reason
 
 
+def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
+    world = World()
+    static = WorkerRecord("w-static", None, 8, ["sleep"], world.clock.now(), world.clock.now())
+    world.provisioner.look()
+    assert world.records.slots() == 0
+    world.records.beat(static)
+    world.provisioner.look()
+    assert world.records.slots() == 8
+    world.submit(2_000)
+    world.provisioner.look()
+    booting = world.live()
+    assert booting >= 2
+    assert world.records.slots() == 8 + 16 * booting, "they will be there when it is taken"
+    world.run(30)
+    name = world.fleet.instances()[0].instance_id
+    (worker,) = (w for w in world.records.workers() if w.instance_id == name)
+    before = world.records.slots()
+    world.records.beat(replace(worker, leaving=True, running={}))
+    world.provisioner.look()
+    assert world.records.slots() == (before or 0) - 16
+    world.run(900)
+    assert world.records.slots() == 0
+
+
 def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() -> None:
     world = World()
     stale = Faulty(world.queue, lambda name: None)

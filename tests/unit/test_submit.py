@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from outage import OneByOne, Outage
 
 from taskfleet.batch import BatchStatus, keyed_batch_id
-from taskfleet.bundle import Plan, Tally, decode_bundle
+from taskfleet.bundle import DEFAULT_SLOTS, Plan, Tally, decode_bundle
 from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
@@ -27,14 +27,14 @@ REGISTRY = Registry([sleep, NOTE])
 
 
 class World:
-    def __init__(self, outage=None):
+    def __init__(self, outage=None, slots=lambda: DEFAULT_SLOTS):
         outage = outage or Outage()
         self.clock = ManualClock()
         self.queue = MemoryQueue(self.clock)
         self.monitor = MemoryMonitor(self.clock)
         draws = iter(range(1000))
         self.submission = Submission(
-            Parts(REGISTRY, OneByOne(self.queue, outage), outage.wrap(self.monitor)),
+            Parts(REGISTRY, OneByOne(self.queue, outage), outage.wrap(self.monitor), slots),
             outage.wrap(self.monitor),
             self.clock,
             lambda count: next(draws).to_bytes(count),
@@ -209,6 +209,21 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
     assert indexes(bundles) == list(range(5))
 
 
+def test_sent_again_it_is_cut_for_the_fleet_it_was_recorded_with():
+    slots, outage = [160], Outage({2: False})
+    world = World(outage, lambda: slots[0])
+    with pytest.raises(TransientError):
+        world.submit(["sleep 100"] * 400, idempotency_key="k")
+    slots[0] = 16
+    batch = world.submit(["sleep 100"] * 400, idempotency_key="k")
+    bundles = world.bundles()
+    assert batch.plan.slots == 160
+    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(200)]
+    assert indexes(bundles) == list(range(400))
+    other = world.submit(["sleep 100"] * 400, idempotency_key="another")
+    assert (other.plan.slots, other.bundles) == (16, 34)
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("call", range(1, 6))
 def test_a_submission_that_nobody_can_send_again_is_cancelled(call, after):
@@ -277,3 +292,32 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
     assert plan("note", "hinted", "sleep 1") == Plan({"hinted": 0.05})
     world.monitor.learn({"note": Sample(4, 2.0, 1.0), "hinted": Sample(1, 3.0, 9.0)})
     assert plan("note", "hinted") == Plan({"note": 0.5, "hinted": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "slots", "bundles"),
+    [
+        (["sleep 0"] * 2_000, None, 2),
+        (["sleep 1000"] * 8, None, 8),
+        (["note"] * 32, None, 32),
+        (["sleep 1000"] * 320, 16, 160),
+        (["sleep 1000"] * 320, 160, 320),
+        (["sleep 100"] * 3_200, 16, 160),
+        (["sleep 100"] * 3_200, 64, 160),  # enough for all of them already
+        (["sleep 100"] * 3_200, 100, 200),
+        (["sleep 100"] * 3_200, 160, 320),
+        (["note"] * 400, 16, 50),
+        (["note"] * 400, 160, 400),
+        (["sleep 100"] * 3_200, 100_000, 1_600),  # never less than a quarter of a second
+    ],
+)
+def test_every_slot_of_the_fleet_gets_its_share_and_nobody_asks_when_it_changes_nothing(
+    tasks, slots, bundles
+):
+    """`slots` None: it is not asked for."""
+
+    def told():
+        assert slots is not None
+        return slots
+
+    assert World(slots=told).submit(tasks).bundles == bundles
