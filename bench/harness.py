@@ -31,6 +31,8 @@ RUN_PY = ROOT / "ec2_worker" / "run.py"
 EXAMPLES = ROOT / "examples"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+OWN_PARTS = {"localcloud.serve", "localcloud.pump"}
+"""Of a local cloud; what else it runs plays AWS."""
 LONG_POLL_S = 1
 """Of the workers. A message that comes while the last long poll of a worker that has gone is still
 open goes to nobody, for the length of a lease: the next measurement must not begin before."""
@@ -228,7 +230,7 @@ class Bench:
         """The cloud's processes: Taskfleet's own, and what plays AWS."""
         found: dict[str, list[psutil.Process]] = {"taskfleet": [], "emulator": []}
         for process in psutil.Process(self.cloud.process.pid).children(recursive=True):
-            own = any(word.startswith("localcloud.") for word in process.cmdline()[3:])
+            own = not OWN_PARTS.isdisjoint(process.cmdline())
             found["taskfleet" if own else "emulator"].append(process)
         return found
 

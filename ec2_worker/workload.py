@@ -27,6 +27,9 @@ PREFETCH_S = 0.25
 """How far ahead the intake looks, so that no slot waits for a round trip: a slot that will be free
 within this time counts as free, in part, and a waiting task that is shorter fills a slot in part.
 """
+ROUND_TRIP_S = 0.08
+"""For a message to come and be claimed: a slot that will be free within this time counts as free.
+"""
 MAX_HOLDINGS = 32
 """Bundles in hand at most, whatever their size: the rest is for other workers."""
 OVERSTAY_S = 2 * BUNDLE_MAX_S
@@ -170,7 +173,7 @@ class Workload:
 
     def _running_slots(self) -> float:
         now = self.now()
-        return sum(_share(None if c.ends_at is None else c.ends_at - now) for c in self._chunks)
+        return sum(_share_left(None if c.ends_at is None else c.ends_at - now) for c in self._chunks)
 
     def _next_free_s(self) -> float:
         """Until the first running chunk comes within the intake's sight, if it is not yet there."""
@@ -322,7 +325,15 @@ class Workload:
 
 def _share(seconds: float | None) -> float:
     """Of a slot: what work of so many seconds keeps of it from work that arrives within the
-    intake's sight. Work of which nobody knows keeps all of it, overdue work too."""
-    if seconds is None or seconds >= PREFETCH_S or seconds < 0:
+    intake's sight. Work of which nobody knows keeps all of it."""
+    if seconds is None or seconds >= PREFETCH_S:
         return 1.0
     return max(seconds, QUICKEST_TASK_S) / PREFETCH_S
+
+
+def _share_left(seconds: float | None) -> float:
+    """The same for work that runs and has so many seconds left; overdue work keeps all of its
+    slot, since nobody knows any more."""
+    if seconds is None or seconds < 0:
+        return 1.0
+    return min(1.0, max(0.0, seconds - ROUND_TRIP_S) / (PREFETCH_S - ROUND_TRIP_S))

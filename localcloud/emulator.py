@@ -35,7 +35,7 @@ def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
     }
     return Part(
         "ministack",
-        ("-m", "ministack"),
+        ("-m", "localcloud.ministack"),
         {**environ, **settings},
         tier,
         answers(f"{options.aws_url}/_ministack/ready"),

@@ -30,6 +30,7 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
 _WAIT_SLOWEST_POLL_S = 1.0
 _WAIT_POLL_GROWTH = 1.05
+_WAIT_SETTLE_S = 0.1
 """A change is seen at most about a twentieth of the time later than it took to come; a look is one
 read, of a dollar eight millions."""
 
@@ -130,17 +131,22 @@ class Results:
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """One read; with `wait_s` (at most 25) the answer is held until something changes or the
-        time is up."""
+        time is up. A change is often the first of several, and the last of them is what a client
+        waits for: it is held for a moment longer."""
         batch = self._own(batch_id, client_id)
         now = self._clock.now()
         deadline = now + min(wait_s, WAIT_MAX_S)
         before = _visible_state(batch)
         poll_s = _WAIT_FIRST_POLL_S
-        while now < deadline and not batch.finished and _visible_state(batch) == before:
+        changed = False
+        while now < deadline and not batch.finished:
             self._clock.sleep(min(poll_s, deadline - now))
             poll_s = min(poll_s * _WAIT_POLL_GROWTH, _WAIT_SLOWEST_POLL_S)
             batch = self._own(batch_id, client_id)
             now = self._clock.now()
+            if not changed and _visible_state(batch) != before:
+                changed, poll_s = True, _WAIT_FIRST_POLL_S
+                deadline = min(deadline, now + _WAIT_SETTLE_S)
         return view(batch, now)
 
     def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
