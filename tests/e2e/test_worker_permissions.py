@@ -3,7 +3,6 @@ every request to AWS written down, through everything that can become of a task.
 
 from __future__ import annotations
 
-import fnmatch
 import random
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from iam_kit import Request, denied
+from recorder import LOCAL_ACCOUNT, Recorder, never_used
 
 from ec2_worker import wiring
 from ec2_worker.worker import Worker
@@ -22,11 +22,10 @@ from taskfleet.settings import load
 
 pytestmark = pytest.mark.e2e
 
-ACCOUNT = "000000000000"
 KINDS = '''
 """Kinds that take a worker everywhere it can get."""
 import os
-from taskfleet.errors import TransientError
+from taskfleet.errors import NotFound, TransientError
 from taskfleet.registry import task_kind
 
 @task_kind("big")
@@ -40,68 +39,30 @@ def flaky(params, context):
 
 @task_kind("movie")
 def movie(params, context):
-    context.store.put(f"movies/{context.batch_id}/0.mp4", b"...", content_type="video/mp4")
+    key = f"movies/{context.batch_id}/0.mp4"
+    context.store.put(key, b"...", content_type="video/mp4")
+    context.store.url(key, expires_s=60)
+
+@task_kind("of_a_file")
+def of_a_file(params, context):
+    try:
+        return context.store.get(f"uploads/{context.client_id}/{params}").decode()
+    except NotFound:
+        return "gone"
 '''
 BY_OTHER_PROGRAMS = {
     ("Software", "s3:GetObject"),  # the user data, at boot
     ("Logs", "logs:CreateLogStream"),  # the CloudWatch agent
     ("Logs", "logs:PutLogEvents"),
 }
-BATCHED = {
-    "sqs:SendMessageBatch": "sqs:SendMessage",
-    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
-    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
-}
-
-
-class Recorder:
-    """Every request as IAM sees it."""
-
-    def __init__(self) -> None:
-        self.requests: set[Request] = set()
-
-    def watch(self, client: Any) -> None:
-        client.meta.events.register("provide-client-params", self._on_call)
-
-    def _on_call(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        service = model.service_model.service_name
-        action = f"{service}:{model.name}"
-        for resource in self._resources(service, params):
-            if action == "dynamodb:TransactWriteItems":
-                for item in params["TransactItems"]:
-                    (operation,) = item
-                    self.requests.add(Request(f"dynamodb:{operation}Item", resource))
-            else:
-                self.requests.add(Request(BATCHED.get(action, action), resource))
-
-    def _resources(self, service: str, params: dict[str, Any]) -> list[str]:
-        prefix = f"arn:aws:{service}:us-east-1:{ACCOUNT}:"
-        if service == "sqs":
-            return [prefix + params.get("QueueName", params.get("QueueUrl", "")).split("/")[-1]]
-        if service == "s3":
-            return [f"arn:aws:s3:::{params['Bucket']}/{params['Key']}"]
-        assert service == "dynamodb", service
-        if "TransactItems" in params:
-            tables = [table for item in params["TransactItems"] for table in item.values()]
-            return [f"{prefix}table/{table['TableName']}" for table in tables]
-        if "RequestItems" in params:
-            return [f"{prefix}table/{table}" for table in params["RequestItems"]]
-        index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
-        return [f"{prefix}table/{params['TableName']}{index}"]
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    make = Aws._make
-
-    def watched(self: Aws, service: str) -> Any:
-        client = make(self, service)
-        recorder.watch(client)
-        return client
-
-    monkeypatch.setattr(Aws, "_make", watched)
-    return recorder
+def made(monkeypatch: pytest.MonkeyPatch) -> set[Request]:
+    """Every request of this process."""
+    made: set[Request] = set()
+    monkeypatch.setattr(Aws, "_make", Recorder(made.add).patched())
+    return made
 
 
 @pytest.fixture
@@ -148,9 +109,12 @@ def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
         thread.join(30)
 
 
-def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, recorder: Recorder) -> None:
+def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Request]) -> None:
     tasks: list[Any] = ["sleep 5000", "sleep 0"]
     tasks += [{"kind": kind, "params": 1} for kind in ("big", "flaky", "movie")]
+    tasks += [{"kind": "of_a_file", "params": name} for name in ("there", "expired")]
+    bucket = cloud.environ["TASKFLEET_BUCKET"]
+    cloud.client("s3").put_object(Bucket=bucket, Key="uploads/local/there", Body=b"a picture")
     batch = cloud.api("POST", "/batches", json={"tasks": tasks}).json()
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
@@ -164,33 +128,16 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, recorder: Recor
     run_worker(cloud, lambda: empty(sqs, url))
     rows = cloud.api("GET", f"{path}/results").json()["results"]
     assert {row["status"] for row in rows} == {"SUCCEEDED"}
+    assert [row["result"] for row in rows[-2:]] == ["a picture", "gone"]
 
     role = cloud.client("iam").get_role_policy(RoleName="taskfleet-dev-worker", PolicyName="worker")
     policy = role["PolicyDocument"]
-    asked = sorted(recorder.requests)
-    assert len(asked) > 10
-    assert denied(policy, asked, ACCOUNT) == []
-    granted = {
-        (statement["Sid"], action)
-        for statement in policy["Statement"]
-        for action in listed(statement["Action"])
-    }
-    used = {
-        (statement["Sid"], request.action)
-        for statement in policy["Statement"]
-        for request in asked
-        for resource in listed(statement["Resource"])
-        if fnmatch.fnmatchcase(request.resource, resource)
-        and request.action in listed(statement["Action"])
-    }
-    assert granted - used == BY_OTHER_PROGRAMS
+    assert len(made) > 10
+    assert denied(policy, sorted(made), LOCAL_ACCOUNT) == []
+    assert never_used(policy, made) == BY_OTHER_PROGRAMS
 
 
 def empty(sqs: Any, url: str) -> bool:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return all(found[name] == "0" for name in names)
-
-
-def listed(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]

@@ -116,6 +116,8 @@ ALLOWED = {
         Request("s3:PutObject", stored("movies/b/0.mp4")),
         Request("s3:PutObject", stored("spill/x")),
         Request("s3:GetObject", stored("worker/0123.tar.gz")),
+        Request("s3:GetObject", stored("uploads/alice/picture")),  # what movies are made of
+        Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
         Request("logs:PutLogEvents", log("/taskfleet/prod/worker")),
     ],
 }
@@ -190,7 +192,8 @@ DENIED = {
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:SendMessage", TASKS),
         Request("sqs:ReceiveMessage", RESPONSES),
-        Request("s3:GetObject", stored("uploads/of-somebody")),
+        Request("s3:PutObject", stored("uploads/alice/picture")),
+        Request("s3:ListBucket", "arn:aws:s3:::taskfleet-dev-bucket"),
         Request("dynamodb:Query", INDEX),
         Request("logs:CreateLogGroup", ARN.format(service="logs", name="log-group:/other")),
     ],
