@@ -12,14 +12,14 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from moto import mock_aws
 from msgspec.structs import replace
 
 from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
 from taskfleet.fleet import Demand, KindDemand, WorkerRecord
-from taskfleet.fleetview import FleetViews
+from taskfleet.fleetview import FleetView, FleetViews
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
 from taskfleet.provision import Ports, Provisioner
@@ -57,15 +57,62 @@ class OnAws:
     def live(self) -> list[str]:
         return [machine.instance_id for machine in self.aws.fleet().instances()]
 
-    def why(self) -> str:
-        views = FleetViews(self.queue, self.records, self.clock, self.conf)
-        return views.view().why or ""
+    def view(self) -> FleetView:
+        return FleetViews(self.queue, self.records, self.clock, self.conf).view()
 
-    def beat(self, instance_id: str) -> None:
+    def why(self) -> str:
+        return self.view().why or ""
+
+    def beat(self, instance_id: str, *, hungry: bool = False) -> None:
         now = self.clock.now()
-        self.records.beat(
-            WorkerRecord(f"w-{instance_id}", instance_id, 16, ["sleep"], now, now, {"sleep": 16})
+        running = {} if hungry else {"sleep": 16}
+        worker = WorkerRecord(
+            f"w-{instance_id}", instance_id, 16, ["sleep"], now, now, running, hungry=hungry
         )
+        self.records.beat(worker)
+
+    def count(self, backlog: int) -> None:
+        """From now on the queue counts so many messages, whatever there is."""
+
+        def lie(parsed: dict[str, Any], **_kwargs: Any) -> None:
+            parsed["Attributes"]["ApproximateNumberOfMessages"] = str(backlog)
+
+        sqs = self.aws.client("sqs")
+        sqs.meta.events.register_last("after-call.sqs.GetQueueAttributes", lie, unique_id="count")
+
+    def hide_instances(self) -> None:
+        """EC2 lists none, as in the first seconds after a launch."""
+        self.ec2.meta.events.register(
+            "after-call.ec2.DescribeInstances",
+            lambda parsed, **_kwargs: parsed.update(Reservations=[]),
+            unique_id="hide",
+        )
+
+    def list_instances(self) -> None:
+        self.ec2.meta.events.unregister("after-call.ec2.DescribeInstances", unique_id="hide")
+
+    def lose_replies(self, times: int) -> list[str]:
+        """Launches happen, once a token, as on EC2 and not in moto; the replies to the next ones
+        are lost. Returns the tokens of the launches that happened, as they do."""
+        happened: dict[str, Any] = {}
+        tokens: list[str] = []
+        left = [times]
+
+        def known(params: dict[str, Any], context: dict[str, Any], **_kwargs: Any) -> Any:
+            context["token"] = params["body"]["ClientToken"]
+            return happened.get(context["token"])
+
+        def lose(http_response: Any, parsed: Any, context: dict[str, Any], **_kwargs: Any) -> None:
+            if context["token"] not in happened:
+                tokens.append(context["token"])
+            happened[context["token"]] = http_response, parsed
+            if left[0] > 0:
+                left[0] -= 1
+                raise ReadTimeoutError(endpoint_url="https://ec2")
+
+        self.ec2.meta.events.register("before-call.ec2.RunInstances", known)
+        self.ec2.meta.events.register("after-call.ec2.RunInstances", lose)
+        return tokens
 
     def fail(self, operation: str, code: str, times: int = 1_000) -> None:
         """Let the client's next calls of an operation fail, before they are sent."""
@@ -131,6 +178,8 @@ def test_an_instance_that_is_ended_by_hand_is_replaced(make: Any) -> None:
         aws.provisioner().look()
     assert len(aws.live()) == 4
     assert victim not in aws.live()
+    replaced = [d for d in aws.view().decisions if d.launched == 1]
+    assert [d.reason for d in replaced if "wanted" in d.reason and "there are 3" in d.reason]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +216,10 @@ def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> N
     aws.submit(10_000)
     aws.provisioner().look()
     assert len(aws.live()) == 1
+    newest = aws.view().decisions[0]
+    assert newest.launched == 1
+    assert "no capacity: could not launch image" in newest.reason
+    assert "1 machines are booting" in aws.why()
     aws.clock.sleep(20)
     aws.provisioner().look()
     assert len(aws.live()) == 4
@@ -207,7 +260,16 @@ def test_surplus_machines_are_asked_to_leave_and_not_ended(make: Any) -> None:
     assert aws.live() == before
 
 
-def test_while_the_table_is_throttled_nothing_is_launched(make: Any) -> None:
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ("before-call.dynamodb.UpdateItem", "the provisioner has never run"),
+        ("before-call.dynamodb", "the records cannot be read, so the provisioner"),
+    ],
+)
+def test_while_the_table_does_not_answer_nothing_is_launched(
+    make: Any, calls: str, words: str
+) -> None:
     aws = make()
     aws.submit(10_000)
     dynamodb = aws.aws.client("dynamodb")
@@ -216,10 +278,106 @@ def test_while_the_table_is_throttled_nothing_is_launched(make: Any) -> None:
         error = {"Code": "ProvisionedThroughputExceededException", "Message": "slow down"}
         raise ClientError({"Error": error}, "UpdateItem")
 
-    dynamodb.meta.events.register("before-call.dynamodb.UpdateItem", throttle)
+    dynamodb.meta.events.register(calls, throttle)
     with pytest.raises(TransientError):
         aws.provisioner().look()
     assert aws.live() == []
-    dynamodb.meta.events.unregister("before-call.dynamodb.UpdateItem", throttle)
+    assert words in aws.why()
+    dynamodb.meta.events.unregister(calls, throttle)
     aws.provisioner().look()
     assert len(aws.live()) == 4
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_launch_whose_reply_is_lost_happens_once(make: Any, listed: bool) -> None:
+    aws = make()
+    tokens = aws.lose_replies(2)
+    if not listed:
+        aws.hide_instances()
+    aws.submit(10_000)
+    aws.provisioner().look()
+    assert "EC2 does not answer" in aws.why()
+    assert "no answer" in aws.view().decisions[0].reason
+    for _ in range(4):
+        aws.clock.sleep(15)
+        aws.provisioner().look()
+    aws.list_instances()
+    aws.clock.sleep(15)
+    aws.provisioner().look()
+    assert len(tokens) == 1
+    assert len(aws.live()) == 4
+    assert "4 machines are booting" in aws.why()
+
+
+def test_of_two_ticks_at_once_one_does_nothing(make: Any) -> None:
+    aws, other = make(), make()
+    aws.submit(10_000)
+    faster: list[Any] = []
+
+    def meanwhile(**_kwargs: Any) -> None:
+        if not faster:
+            faster.append(other.provisioner().look())
+
+    aws.ec2.meta.events.register("before-call.ec2.DescribeInstances", meanwhile)
+    assert aws.provisioner().look() is None
+    assert faster[0] is not None
+    assert len(aws.live()) == 4
+    assert [d.launched for d in aws.view().decisions] == [4]
+
+
+def test_with_each_fifth_boot_failing_all_places_are_working_in_the_end(make: Any) -> None:
+    aws = make(max_capacity=10)
+    aws.submit(10_000)
+    launched: list[str] = []
+    broken: set[str] = set()
+    for _ in range(60):
+        aws.provisioner().look()
+        live = aws.live()
+        assert len(live) <= 10
+        for name in live:
+            if name not in launched:
+                launched.append(name)
+                if len(launched) % 5 == 0:
+                    broken.add(name)
+            if name not in broken:
+                aws.beat(name)
+        aws.clock.sleep(15)
+    assert len(broken) >= 2
+    assert not broken & set(aws.live())
+    assert len(aws.live()) == 10
+    decisions = aws.view().decisions
+    assert sum(d.ended for d in decisions) == len(broken)
+    assert any("never started hold places within the limit" in d.reason for d in decisions)
+
+
+def test_counts_that_are_stale_neither_hide_a_batch_nor_launch_for_what_is_gone(make: Any) -> None:
+    aws = make()
+    aws.provisioner().look()
+    aws.count(0)
+    aws.clock.sleep(30)
+    aws.submit(10)
+    aws.provisioner().look()
+    (machine,) = aws.live()
+    assert "10 tasks wait" in aws.view().decisions[0].reason
+    for _ in range(6):
+        aws.clock.sleep(15)
+        aws.beat(machine)
+    aws.count(5_000)
+    aws.beat(machine, hungry=True)
+    aws.provisioner().look()
+    assert aws.live() == [machine]
+    assert "nothing waits and nothing runs" in aws.view().decisions[0].reason
+
+
+def test_250_machines_over_pages_are_all_counted(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 100)
+    aws = make(max_capacity=250)
+    for _ in range(5):  # from the second minute on only their listing tells of them
+        aws.submit(100_000)
+        aws.provisioner().look()
+        assert len(aws.live()) == 250
+        aws.clock.sleep(35)
+    assert "the limit is 250" in aws.view().decisions[0].reason
+    assert "250 machines are booting" in aws.why()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from fake_imds import FakeImds
 from support import Faulty
 
 from ec2_worker.machine import Imds, watch
@@ -131,56 +131,17 @@ def test_a_table_that_does_not_answer_stops_no_worker() -> None:
 # --- the machine ---
 
 
-class FakeImds:
-    """IMDSv2 on 127.0.0.1: no answer without a token that it gave."""
-
-    def __init__(self) -> None:
-        self.found = {"meta-data/instance-id": "i-0abc"}
-        self.tokens: set[str] = set()
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                assert self.path == "/latest/api/token"
-                assert int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
-                token = f"token-{len(fake.tokens)}"
-                fake.tokens = {token}
-                self._answer(200, token)
-
-            def do_GET(self) -> None:
-                if self.headers.get("X-aws-ec2-metadata-token") not in fake.tokens:
-                    return self._answer(401, "")
-                text = fake.found.get(self.path.removeprefix("/latest/"))
-                return self._answer(200 if text else 404, text or "")
-
-            def _answer(self, status: int, text: str) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
 @pytest.fixture
 def fake_imds() -> Iterator[FakeImds]:
-    fake = FakeImds()
-    thread = threading.Thread(target=fake.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield fake
-    fake.server.shutdown()
-    thread.join()
-    fake.server.server_close()
+    with FakeImds().served() as fake:
+        yield fake
 
 
 def test_a_machine_tells_its_id_and_its_end(fake_imds: FakeImds) -> None:
     imds = Imds(fake_imds.url)
     assert imds.instance_id() == "i-0abc"
     assert imds.notice() is None
+    assert fake_imds.refused == []
     fake_imds.tokens = {"another"}
     assert imds.instance_id() == "i-0abc", "an expired token is renewed"
     fake_imds.found["meta-data/events/recommendations/rebalance"] = '{"noticeTime": "now"}'
