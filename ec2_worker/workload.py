@@ -173,7 +173,9 @@ class Workload:
 
     def _running_slots(self) -> float:
         now = self.now()
-        return sum(_share_left(None if c.ends_at is None else c.ends_at - now) for c in self._chunks)
+        return sum(
+            _share_left(None if c.ends_at is None else c.ends_at - now) for c in self._chunks
+        )
 
     def _next_free_s(self) -> float:
         """Until the first running chunk comes within the intake's sight, if it is not yet there."""
