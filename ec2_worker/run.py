@@ -19,6 +19,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -119,7 +120,7 @@ def _run_daemon(
         instance_id=instance_id or None,
     )
     if imds is not None and instance_id:
-        watcher = (imds, threading.Event(), worker.drain, POLL_S)
+        watcher = (imds, threading.Event(), partial(worker.drain, patiently=True), POLL_S)
         threading.Thread(target=watch, args=watcher, name="machine", daemon=True).start()
     signals = 0
 

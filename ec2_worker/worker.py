@@ -38,8 +38,8 @@ GRACE_S = 5.0
 
 
 INTAKE_S = 1.0
-"""For claims under way. An empty long poll is not waited for: what it might yet bring becomes
-visible to others again by itself."""
+"""For claims under way. An empty long poll is waited for only when the worker leaves patiently;
+else what it might yet bring is hidden from others until its visibility ends."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Worker:
         self._threads = threads
         self.worker_id = worker_id
         self._drain_asked = threading.Event()
+        self._patient = False
         self._ended = threading.Event()
         self._crashed = False
         limits, unavailable = _abilities(registry)
@@ -104,6 +105,7 @@ class Worker:
             lease_s=settings.lease_s,
             worker_id=worker_id,
         )
+        self._wait_s = min(settings.receive_wait_s, exit_when_idle_s or settings.receive_wait_s)
         self._intake = Intake(
             self._workload,
             self._attempt,
@@ -112,7 +114,7 @@ class Worker:
             rng,
             self._pool,
             lease_s=settings.lease_s,
-            wait_s=min(settings.receive_wait_s, exit_when_idle_s or settings.receive_wait_s),
+            wait_s=self._wait_s,
             settle=self._settle_soon,
             on_empty=self._leave_if_idle,
         )
@@ -129,7 +131,7 @@ class Worker:
                 kinds=[name for name in registry.names if name not in unavailable],
                 limits=limits,
                 beat_s=settings.beat_s,
-                leave=self.drain,
+                leave=partial(self.drain, patiently=True),
             )
         self._heartbeat = Heartbeat(
             self._workload,
@@ -157,11 +159,14 @@ class Worker:
         if presence is not None:
             telling = self._start("presence", partial(presence.run, self._ended))
         self._drain_asked.wait()
+        poll_ends = time.monotonic() + self._wait_s + INTAKE_S
         if presence is not None:
             presence.leaving()
         self._finish_or_release(intake)
         self._outbox.close()
         outbox.join(GRACE_S)
+        if self._patient:
+            intake.join(max(0.0, poll_ends - time.monotonic()))
         self._ended.set()
         if presence is not None and telling is not None:
             telling.join(GRACE_S)
@@ -173,8 +178,11 @@ class Worker:
         )
         return not self._crashed
 
-    def drain(self) -> None:
-        """Ask `run` to receive no more, finish or give back what is in hand, and return."""
+    def drain(self, *, patiently: bool = False) -> None:
+        """Ask `run` to receive no more, finish or give back what is in hand, and return.
+        `patiently`: not before a poll under way has ended, which takes up to `receive_wait_s`; what
+        it brings is given back at once."""
+        self._patient = self._patient or patiently
         self._drain_asked.set()
 
     def stop_tasks(self) -> None:

@@ -11,8 +11,9 @@ from ec2_worker.worker import Ports, Worker
 from taskfleet.bundle import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.collect import collect
-from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
+from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.part import Parts
+from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.settings import Settings
 from taskfleet.submit import Submission
@@ -27,6 +28,7 @@ class Fleet:
             monitor=MemoryMonitor(clock),
             store=MemoryStore(),
             clock=clock,
+            records=MemoryFleetRecords(),
         )
         self.registry = Registry([sleep, *kinds])
         self.threads = []
@@ -38,7 +40,8 @@ class Fleet:
             lease_s=options.pop("lease_s", 30.0),
             heartbeat_s=options.pop("heartbeat_s", 10.0),
             drain_timeout_s=options.pop("drain_timeout_s", 10.0),
-            receive_wait_s=0.2,
+            receive_wait_s=options.pop("receive_wait_s", 0.2),
+            beat_s=1.0,
         )
         worker = Worker(
             self.ports,
@@ -201,6 +204,30 @@ def test_an_idle_worker_leaves_by_itself(fleet):
     assert one.finished(batch_id).tally == Tally(succeeded=1)
     one.threads[0].join(10)
     assert one.ends == [True]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_one_that_is_asked_to_leave_hands_back_what_its_poll_yet_brings(fleet, monkeypatch, asked):
+    """One that gets a signal does not wait for its poll: somebody may wait for the worker."""
+    monkeypatch.setattr("ec2_worker.worker.INTAKE_S", 0.1)
+    one = fleet()
+    worker = one.start(receive_wait_s=8.0)
+    records = one.ports.records
+    wait_until(records.workers)
+    if asked:
+        records.ask_to_leave([worker.worker_id])
+        wait_until(lambda: any(known.leaving for known in records.workers()))
+    else:
+        worker.drain()
+    one.threads[0].join(1.0)
+    assert one.threads[0].is_alive() is asked
+    if asked:
+        begun = time.monotonic()
+        one.submit(["sleep 0"])
+        one.threads[0].join(10)
+        assert time.monotonic() - begun < 2.0, "not for longer than the poll"
+        assert one.ends == [True]
+        assert one.ports.tasks.depth() == QueueDepth(1, 0)
 
 
 @pytest.mark.usefixtures("hand_back_soon")
