@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 BATCH = 10
 LINGER_S = 0.02
 """How long a response waits for company: an answer in company costs a tenth."""
+LINGERS = 10
+"""So often it waits again while its worker has more in hand: company will come, and whoever waits
+for the last of a batch waits for that anyway."""
 RETRY_S = 1.0
 
 
@@ -35,15 +39,22 @@ class Letter:
 
 
 class Outbox:
-    """Letters wait here for `flush`; `run` flushes them from a thread of its own."""
+    """Letters wait here for `flush`; `run` flushes them from a thread of its own. `busy` says
+    whether more of them may come soon."""
 
     def __init__(
-        self, tasks: TaskQueue, responses: TaskQueue, clock: Clock, odometer: Odometer
+        self,
+        tasks: TaskQueue,
+        responses: TaskQueue,
+        clock: Clock,
+        odometer: Odometer,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tasks = tasks
         self._responses = responses
         self._clock = clock
         self._odometer = odometer
+        self._busy = busy
         self._letters: deque[Letter] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -66,12 +77,14 @@ class Outbox:
                 self._changed.wait_for(lambda: self._letters or self._closed)
                 if not self._letters:
                     return
-                if len(self._letters) < BATCH and not self._closed:
-                    self._changed.wait_for(
-                        lambda: len(self._letters) >= BATCH or self._closed, LINGER_S
-                    )
+                for _ in range(LINGERS):
+                    if self._changed.wait_for(self._must_go, LINGER_S) or not self._busy():
+                        break
             if not self.flush():
                 self._clock.sleep(RETRY_S)
+
+    def _must_go(self) -> bool:
+        return len(self._letters) >= BATCH or self._closed
 
     def flush(self) -> bool:
         """Send up to a batch of letters; on an error they stay and False is returned. What was

@@ -91,7 +91,13 @@ class Worker:
             ports.clock.now,
         )
         self._executor = Executor(registry, ports.store, ports.clock, worker_id)
-        self._outbox = Outbox(ports.tasks, ports.responses, ports.clock, Odometer(ports.spent))
+        self._outbox = Outbox(
+            ports.tasks,
+            ports.responses,
+            ports.clock,
+            Odometer(ports.spent),
+            busy=lambda: self._workload.idle_since() is None,
+        )
         watch = BatchWatch(ports.monitor, ports.clock)
         self._attempt = Attempt(
             tasks=ports.tasks,

@@ -30,9 +30,10 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
 _WAIT_SLOWEST_POLL_S = 1.0
 _WAIT_POLL_GROWTH = 1.05
-_WAIT_SETTLE_S = 0.1
 """A change is seen at most about a twentieth of the time later than it took to come; a look is one
 read, of a dollar eight millions."""
+_WAIT_SETTLE_S = 0.1
+_CALL_MAX_BUNDLES = 100
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -180,7 +181,9 @@ class Results:
         limit = min(limit, PAGE_MAX)
         rows: list[ResultView] = []
         room = PAGE_MAX_BYTES
-        for record_number, record in self._bundles(batch_id, number, last):
+        # So many bundles have a page's rows, on average.
+        at_once = min(_CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
+        for record_number, record in self._bundles(batch_id, range(number, last), at_once):
             for row in self._rows(batch_id, record, index):
                 size = len(msgspec.json.encode(row))
                 if rows and (len(rows) >= limit or size > room):
@@ -195,15 +198,14 @@ class Results:
             raise NotFound(f"no batch {batch_id!r}")
         return batch
 
-    def _bundles(self, batch_id: str, first: int, last: int) -> Iterator[tuple[int, BundleRecord]]:
-        """The recorded bundles of the range, in chunks that double: a page rarely needs many."""
-        size = 8
-        while first < last:
-            numbers = {job_id(batch_id, n): n for n in range(first, min(first + size, last))}
+    def _bundles(
+        self, batch_id: str, wanted: range, at_once: int
+    ) -> Iterator[tuple[int, BundleRecord]]:
+        """Those of the bundles that are recorded."""
+        for start in range(0, len(wanted), at_once):
+            numbers = {job_id(batch_id, n): n for n in wanted[start : start + at_once]}
             for record in self._monitor.bundles(list(numbers)):
                 yield numbers[record.job_id], record
-            first += size
-            size = min(size * 2, 100)
 
     def _rows(self, batch_id: str, record: BundleRecord, first: int) -> Iterator[ResultView]:
         """Those from index `first` on. While a worker has the bundle in hand, rows come in any

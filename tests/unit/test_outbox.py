@@ -1,0 +1,98 @@
+"""When answers are sent: alone, in company, and with the last of the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ec2_worker.outbox import BATCH, LINGERS, Letter, Outbox
+from taskfleet.bill import Odometer, Spend
+from taskfleet.bundle import Response
+from taskfleet.memory import ManualClock, MemoryQueue
+from taskfleet.ports import Message, OutgoingMessage
+
+
+class Responses(MemoryQueue):
+    """Notes how many went in each call."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.calls: list[int] = []
+
+    def send(self, messages: list[OutgoingMessage]) -> None:  # type: ignore[override]
+        self.calls.append(len(messages))
+        super().send(messages)
+
+
+class Post:
+    """An outbox whose tasks were received; `busy` is asked while a letter waits."""
+
+    def __init__(self, busy: Callable[[Post], bool] = lambda _: False) -> None:
+        clock = ManualClock(1_700_000_000.0)
+        self.tasks, self.responses = MemoryQueue(clock), Responses(clock)
+        self.asked = 0
+        self.sent = 0
+
+        def ask() -> bool:
+            self.asked += 1
+            return busy(self)
+
+        self.outbox = Outbox(self.tasks, self.responses, clock, Odometer(Spend), ask)
+
+    def put(self) -> None:
+        self.tasks.send([OutgoingMessage("x")])
+        (message,) = self.tasks.receive(1, wait_s=0, visibility_s=30)
+        assert isinstance(message, Message)
+        response = Response(f"b:{self.sent}", "alice", "b", [])
+        self.outbox.put(Letter(response, message, None))
+        self.sent += 1
+
+    def run(self) -> list[int]:
+        """Letters a call, until the outbox had nothing left."""
+        flush = self.outbox.flush
+
+        def flush_and_close() -> bool:
+            done = flush()
+            if not self.outbox.pending():
+                self.outbox.close()
+            return done
+
+        self.outbox.flush = flush_and_close  # type: ignore[method-assign]
+        self.outbox.run()
+        return self.responses.calls
+
+
+def test_an_answer_with_nothing_else_in_hand_goes_at_once() -> None:
+    post = Post()
+    post.put()
+    assert post.run() == [1]
+    assert post.asked == 1
+
+
+def test_while_the_worker_is_busy_an_answer_waits_for_company_and_goes_with_the_last() -> None:
+    def busy(post: Post) -> bool:
+        if post.sent < 4:
+            post.put()
+        return post.sent < 4
+
+    post = Post(busy)
+    post.put()
+    assert post.run() == [4]
+
+
+def test_it_does_not_wait_for_ever() -> None:
+    post = Post(lambda _: True)
+    post.put()
+    assert post.run() == [1]
+    assert post.asked == LINGERS
+
+
+@pytest.mark.parametrize(("letters", "calls"), [(BATCH, [10]), (2 * BATCH + 3, [10, 10, 3])])
+def test_a_full_call_goes_without_waiting(letters: int, calls: list[int]) -> None:
+    post = Post()
+    for _ in range(letters):
+        post.put()
+    assert post.run() == calls
+    assert post.asked == bool(letters % BATCH)
+    assert post.tasks.receive(10, wait_s=0, visibility_s=30) == []
