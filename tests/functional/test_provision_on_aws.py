@@ -78,7 +78,7 @@ class OnAws:
             parsed["Attributes"]["ApproximateNumberOfMessages"] = str(backlog)
 
         sqs = self.aws.client("sqs")
-        sqs.meta.events.register_last("after-call.sqs.GetQueueAttributes", lie, unique_id="count")
+        sqs.meta.events.register_last("after-call.sqs.GetQueueAttributes", lie)
 
     def hide_instances(self) -> None:
         """EC2 lists none, as in the first seconds after a launch."""
@@ -366,7 +366,9 @@ def test_counts_that_are_stale_neither_hide_a_batch_nor_launch_for_what_is_gone(
     aws.beat(machine, hungry=True)
     aws.provisioner().look()
     assert aws.live() == [machine]
+    assert aws.view().backlog == 5_000
     assert "nothing waits and nothing runs" in aws.view().decisions[0].reason
+    assert "1 workers are there" in aws.why()
 
 
 def test_250_machines_over_pages_are_all_counted(
