@@ -24,8 +24,10 @@ BUNDLE_MAX_TASKS = 1_000
 BUNDLE_MAX_S = 2.0
 BUNDLE_MIN_S = 0.25
 """Of expected work: less is not worth a message of its own."""
-WAVES = 2
-"""Bundles a slot should get to see of a batch, so that its tail is not held by one of them."""
+FEWEST = 32
+"""Bundles that a batch is cut into, when it has work enough, so that its tail is not held by one of
+them; as many as the fleet has slots, when those are more. A worker spreads each over its slots, so
+more would cost calls and save no time."""
 QUICKEST_TASK_S = 20e-6
 """What running even an empty task costs."""
 UNKNOWN_TASK_S = 0.25
@@ -115,12 +117,12 @@ class Plan(msgspec.Struct, frozen=True):
 def target_s(costs_s: Sequence[float], slots: int) -> float:
     """How much expected work a bundle should hold, for tasks that cost so much each: about two
     seconds, less when the batch is small for the fleet."""
-    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / (slots * WAVES)))
+    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / max(FEWEST, slots)))
 
 
 def depends_on_slots(total_s: float) -> bool:
-    """Whether so much expected work is cut otherwise for a fleet of more than `DEFAULT_SLOTS`."""
-    return total_s > BUNDLE_MIN_S * WAVES * DEFAULT_SLOTS
+    """Whether so much expected work is cut otherwise for a large fleet than for a small one."""
+    return total_s > BUNDLE_MIN_S * FEWEST
 
 
 def cut(

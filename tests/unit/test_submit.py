@@ -301,13 +301,13 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
         (["sleep 1000"] * 8, None, 8),
         (["note"] * 32, None, 32),
         (["sleep 1000"] * 320, 16, 160),
-        (["sleep 1000"] * 320, 160, 320),
+        (["sleep 1000"] * 320, 320, 320),
         (["sleep 100"] * 3_200, 16, 160),
         (["sleep 100"] * 3_200, 64, 160),  # enough for all of them already
-        (["sleep 100"] * 3_200, 100, 200),
-        (["sleep 100"] * 3_200, 160, 320),
+        (["sleep 100"] * 3_200, 200, 200),
+        (["sleep 100"] * 3_200, 320, 320),
         (["note"] * 400, 16, 50),
-        (["note"] * 400, 160, 400),
+        (["note"] * 400, 160, 200),
         (["sleep 100"] * 3_200, 100_000, 1_600),  # never less than a quarter of a second
     ],
 )
