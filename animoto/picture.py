@@ -124,9 +124,12 @@ def _planes(image: Image.Image, size: tuple[int, int], fit: Fit) -> list[Image.I
         wanted = frame
     box = _middle(image.size, frame) if cover else (0, 0, *image.size)
     if image.mode == "YCbCr":
+        # One after the other: together they take as much memory as the picture itself.
         planes = [
-            plane.resize(_half(wanted) if colour else wanted, _BEST, box, reducing_gap=_GAP)
-            for colour, plane in enumerate(image.split())
+            image.getchannel(place).resize(
+                _half(wanted) if place else wanted, _BEST, box, reducing_gap=_GAP
+            )
+            for place in range(3)
         ]
     else:
         small = _rgb(image, wanted, box).convert("YCbCr")

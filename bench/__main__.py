@@ -1,6 +1,6 @@
 """All benchmarks, and the page of what they measured: `python -m bench [--quick]`, `make bench`.
 
-In full it takes about forty minutes and writes `docs/bench/` and `docs/performance.md`; with
+In full it takes about an hour and writes `docs/bench/` and `docs/performance.md`; with
 --quick, a few minutes and `build/bench/`, where nothing is overwritten that counts.
 """
 
@@ -23,8 +23,12 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("mixed", *LATENCY),
     ("efficiency",),
     ("efficiency", *LATENCY),
+    ("upload",),
     ("profile",),
+    ("dynamic_vs_static",),
     ("animoto_makespan",),
+    ("animoto",),
+    ("provisioning",),
 )
 
 

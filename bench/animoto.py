@@ -1,19 +1,16 @@
-#!/usr/bin/env python3
-"""Animoto against other ways to make the same movie: 60 mixed photographs of 2.4 s each, 1280x720,
-25 frames a second. Ways take turns, so that a noisy machine is noisy for all of them.
+"""Animoto against other ways to make the same movie: `python -m bench.animoto [--quick]`.
 
-    python bench/animoto.py --runs 3
-    python bench/animoto.py --runs 1 --skip moviepy --pictures 300
-    python bench/animoto.py --only animoto --latency-ms 75 --rate-mb 5
+60 mixed photographs of 2.4 s each, 1280x720, 25 frames a second; ways take turns, so that a noisy
+machine is noisy for all of them. Besides, our way with each download 75 ms late, and with 300
+pictures.
 
-The photographs are those that scikit-image ships, cropped, scaled and grained from a fixed seed.
-Needs taskfleet[dev] and ffmpeg; moviepy in this environment or, since it pins an old Pillow, in
-another one: `--moviepy-python ENV/bin/python`.
+Needs ffprobe. moviepy pins an old Pillow, so it lives in another environment (`--moviepy-python
+ENV/bin/python`) and is left out when there is none.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -24,95 +21,101 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench import report
+from bench.harness import BenchFailed
+from bench.photographs import DISTINCT, Server, make_photographs
+from localcloud.options import ROOT
+
+PICTURES = 60
+MANY = 300
 SLOT_S = 2.4
 FADE_S = 0.64
 FPS = 25
 SIZE = (1280, 720)
-DISTINCT = 60
-WAYS = ("animoto", "sequence", "xfade", "moviepy", "moviepy-black")
-NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
+LATENCY_S = 0.075
+WAYS = ("animoto", "animoto from afar", "animoto of 300", "sequence", "xfade", "moviepy")
+Way = Callable[[Path], list[str]]
 
 
-# --- photographs ----------------------------------------------------------------------------
+def main() -> None:
+    parser = report.parser("animoto", __doc__)
+    parser.add_argument("--only", choices=WAYS, action="append", help="repeatable; all of them")
+    parser.add_argument("--moviepy-python", help="of an environment with moviepy")
+    parser.add_argument("--dir", type=Path, help="keep photographs and movies here")
+    options, given = report.parsed(parser)
+    with tempfile.TemporaryDirectory(prefix="bench-animoto-") as temporary:
+        folder = (given.dir or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        photos = make_photographs(folder)
+        near, far = Server(folder, 0, 0), Server(folder, LATENCY_S, 0)
+        try:
+            chosen = photos[: options.pick(PICTURES, 6)]
+            many = [photos[n % DISTINCT] for n in range(options.pick(MANY, 12))]
+            python = given.moviepy_python or (
+                sys.executable if importlib.util.find_spec("moviepy") else None
+            )
+            ways: dict[str, tuple[Sequence[Path], Way]] = {
+                "animoto": (chosen, lambda out: ours(near, chosen, out)),
+                "animoto from afar": (chosen, lambda out: ours(far, chosen, out)),
+                "animoto of 300": (many, lambda out: ours(near, many, out)),
+                "sequence": (chosen, lambda out: sequence(chosen, out)),
+                "xfade": (chosen, lambda out: xfade(chosen, out)),
+            }
+            if python:
+                ways["moviepy"] = (chosen, lambda out: moviepy(chosen, out, python))
+            else:
+                print("without moviepy, which is not installed (--moviepy-python)")
+            ways = {name: way for name, way in ways.items() if name in (given.only or WAYS)}
+            results = compare(ways, folder, options.repeats)
+        finally:
+            near.close()
+            far.close()
+    rows = [row(name, len(ways[name][0]), figures, results) for name, figures in results.items()]
+    report.show("The same movie, made in different ways", rows)
+    report.write_csv(options.out / "animoto.csv", rows)
 
 
-def make_photograph(number: int, path: Path) -> None:
-    """Even ones have 12 megapixels, odd ones about 2; every fifth is turned by EXIF."""
-    import numpy as np
-    import skimage
-    from PIL import Image
-
-    rng = np.random.default_rng(number)
-    name = NAMES[number % len(NAMES)]
-    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
-        image = image.convert("RGB")
-    size = (4000, 3000) if number % 2 == 0 else (1600 + 2 * int(rng.integers(0, 120)), 1200)
-    share = rng.uniform(0.7, 1.0)
-    width, height = image.width * share, image.height * share
-    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-    box = (left, top, left + width, top + height)
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box), np.int16)
-    grain = rng.normal(0, 5, (*pixels.shape[:2], 1)).astype(np.int16)
-    image = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
-    exif = Image.Exif()
-    if number % 5 == 4:
-        image = image.transpose(Image.Transpose.ROTATE_90)
-        exif[0x0112] = 6
-    image.save(path, "JPEG", quality=88, exif=exif)
+def row(name: str, pictures: int, figures: Figures, results: dict[str, Figures]) -> dict[str, Any]:
+    """Medians; "CPU to ours" is the median of the ratios within each round."""
+    mine = results.get("animoto", figures)
+    ratios = [theirs / our for theirs, our in zip(figures.cpu_s, mine.cpu_s, strict=True)]
+    return {
+        "way": name,
+        "pictures": pictures,
+        "CPU s": statistics.median(figures.cpu_s),
+        "CPU to ours": statistics.median(ratios),
+        "wall s": statistics.median(figures.wall_s),
+        "peak MB": max(figures.peak_mb),
+        "MB": figures.megabytes,
+        "SSIM": figures.ssim,
+        "length s": figures.seconds,
+        "runs": len(figures.cpu_s),
+    }
 
 
-def make_photographs(folder: Path) -> list[Path]:
-    paths = [folder / f"{number:03d}.jpg" for number in range(DISTINCT)]
-    missing = [number for number, path in enumerate(paths) if not path.exists()]
-    with ProcessPoolExecutor(2) as pool:
-        list(pool.map(make_photograph, missing, [paths[number] for number in missing]))
-    return paths
-
-
-# --- a server with latency ------------------------------------------------------------------
-
-
-class Server:
-    """Serves the folder on loopback: each answer begins `latency_s` late and flows at most at
-    `rate` bytes a second (0: as fast as it goes)."""
-
-    def __init__(self, folder: Path, latency_s: float, rate: float) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                time.sleep(latency_s)
-                data = (folder / self.path.rpartition("/")[2]).read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                begun = time.monotonic()
-                step = 1 << 16 if rate else len(data)
-                for at in range(0, len(data), step):
-                    if rate:
-                        time.sleep(max(0.0, begun + at / rate - time.monotonic()))
-                    self.wfile.write(data[at : at + step])
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+def compare(
+    ways: dict[str, tuple[Sequence[Path], Way]], folder: Path, rounds: int
+) -> dict[str, Figures]:
+    results = {name: Figures() for name in ways}
+    for number in range(rounds):
+        for name, (photos, make) in ways.items():
+            out = folder / f"{name.replace(' ', '-')}.mp4"
+            figures = results[name]
+            measure(make(out), figures)
+            print(
+                f"round {number + 1}, {name}: {figures.cpu_s[-1]:.1f} CPU s, "
+                f"{figures.wall_s[-1]:.1f} s",
+                flush=True,
+            )
+            if number == 0:
+                figures.megabytes = out.stat().st_size / 1e6
+                figures.ssim = similarity(photos, out)
+                figures.seconds = length_s(out)
+    return results
 
 
 # --- the ways -------------------------------------------------------------------------------
@@ -161,89 +164,39 @@ def xfade(photos: Sequence[Path], out: Path) -> list[str]:
     return [ffmpeg_exe(), "-v", "error", "-y", *inputs, *graph, *length, *X264, str(out)]
 
 
-# As its documentation has it; EXIF, which moviepy does not know, is left out. Over black each
-# picture is resized and faded in; otherwise it lies on a blurred one that fills the frame, too.
+# As its documentation has it; EXIF, which moviepy does not know, is left out.
 MOVIEPY = """
 import json, sys
 import numpy as np
 from moviepy import CompositeVideoClip, ImageClip, vfx
 from PIL import Image, ImageFilter
-photos, out, size, slot, fade, black = json.loads(sys.argv[1])
+photos, out, size, slot, fade = json.loads(sys.argv[1])
 def blurred(pixels):
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(20)))
-def scene(path):
+clips = []
+for number, path in enumerate(photos):
     picture = ImageClip(path, duration=slot + fade)
     shares = size[0] / picture.w, size[1] / picture.h
     front = picture.resized(min(shares)).with_position("center")
-    if black:
-        return front
     back = picture.resized(max(shares)).image_transform(blurred).with_position("center")
-    return CompositeVideoClip([back, front], size=size)
-clips = []
-for number, path in enumerate(photos):
-    clip = scene(path).with_start(number * slot)
+    clip = CompositeVideoClip([back, front], size=size).with_start(number * slot)
     clips.append(clip.with_effects([vfx.CrossFadeIn(fade)]) if number else clip)
 movie = CompositeVideoClip(clips, size=size).with_duration(len(photos) * slot)
 movie.write_videofile(out, fps=25, audio=False, logger=None)
 """
 
 
-def moviepy(photos: Sequence[Path], out: Path, python: str, *, black: bool) -> list[str]:
+def moviepy(photos: Sequence[Path], out: Path, python: str) -> list[str]:
     paths = [str(photo) for photo in photos]
-    return [python, "-c", MOVIEPY, json.dumps([paths, str(out), SIZE, SLOT_S, FADE_S, black])]
+    return [python, "-c", MOVIEPY, json.dumps([paths, str(out), SIZE, SLOT_S, FADE_S])]
 
 
-def ours(urls: Sequence[str], out: Path, params: dict[str, Any]) -> list[str]:
-    whole = json.dumps({**params, "images": list(urls)})
-    return [sys.executable, str(Path(__file__).resolve()), "--child", whole, str(out)]
+def ours(server: Server, photos: Sequence[Path], out: Path) -> list[str]:
+    params = json.dumps({"images": [f"{server.url}/{photo.name}" for photo in photos]})
+    return [sys.executable, "-m", "bench.animoto_child", params, str(out)]
 
 
-class FileStore:
-    """The one movie goes to a path; what else a store does is not needed."""
-
-    def __init__(self, out: str) -> None:
-        self._out = out
-
-    def put_file(self, key: str, path: str, *, content_type: str) -> None:  # noqa: ARG002
-        if key.endswith(".mp4"):
-            os.replace(path, self._out)
-
-
-@dataclass
-class Context:
-    """A task's context for a movie that nobody stops."""
-
-    store: Any
-    batch_id: str = "bench"
-    index: int = 0
-    attempt: int = 1
-    client_id: str = "bench"
-    stopped: bool = False
-
-    def check_stopped(self) -> None: ...
-
-    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
-        return lambda: None
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def progress(self, done: int, total: int) -> None: ...
-
-
-def child(params: str, out: str) -> None:
-    """Make one movie as a worker would."""
-    sys.path[:1] = [str(ROOT)]
-    os.environ["TASKFLEET_ALLOW_PRIVATE_URLS"] = "1"
-    tempfile.tempdir = str(Path(out).parent)
-    from animoto import animoto
-
-    result = animoto.run(animoto.parse(json.loads(params)), Context(FileStore(out)))
-    if result["skipped"]:
-        raise SystemExit(f"skipped: {result['skipped']}")
-
-
-# --- measuring ------------------------------------------------------------------------------
+# --- measuring ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -274,7 +227,7 @@ def tree_bytes(root: int) -> int:
 
 def measure(command: Sequence[str], figures: Figures) -> None:
     begun = time.monotonic()
-    running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=ROOT)
     peak, done = 0, threading.Event()
 
     def watch() -> None:
@@ -289,7 +242,7 @@ def measure(command: Sequence[str], figures: Figures) -> None:
     done.set()
     watcher.join()
     if running.returncode:
-        raise SystemExit(f"{command[0]} ended with {running.returncode}")
+        raise BenchFailed(f"{command[0]} ended with {running.returncode}")
     figures.wall_s.append(time.monotonic() - begun)
     figures.cpu_s.append(usage.ru_utime + usage.ru_stime)
     figures.peak_mb.append(peak / 1e6)
@@ -328,96 +281,6 @@ def length_s(movie: Path) -> float:
     shown = ["-show_entries", "format=duration", "-of", "csv=p=0", str(movie)]
     done = subprocess.run(["ffprobe", "-v", "error", *shown], check=True, capture_output=True)
     return float(done.stdout)
-
-
-def table(results: dict[str, Figures]) -> str:
-    lines = [
-        "| way | CPU s | wall s | peak MB | MB | SSIM | length s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for way, figures in results.items():
-        middle = [
-            statistics.median(values) for values in (figures.cpu_s, figures.wall_s, figures.peak_mb)
-        ]
-        lines.append(
-            f"| {way} | {middle[0]:.1f} | {middle[1]:.1f} | {middle[2]:.0f} | "
-            f"{figures.megabytes:.1f} | {figures.ssim:.3f} | {figures.seconds:.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=int, default=3, help="of each way (default 3)")
-    parser.add_argument("--pictures", type=int, default=60, help="a movie (default 60)")
-    parser.add_argument("--skip", choices=WAYS, action="append", default=[])
-    parser.add_argument("--only", choices=WAYS, action="append")
-    parser.add_argument("--params", type=json.loads, default={}, help="more params of animoto")
-    parser.add_argument("--latency-ms", type=float, default=0, help="of each download")
-    parser.add_argument("--rate-mb", type=float, default=0, help="megabytes/s of each download")
-    parser.add_argument("--moviepy-python", default=sys.executable)
-    parser.add_argument("--dir", type=Path, help="keep photographs and movies here")
-    return parser.parse_args()
-
-
-def main() -> None:
-    if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
-        return
-    args = arguments()
-    with tempfile.TemporaryDirectory(prefix="bench-animoto-") as temporary:
-        folder = args.dir or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        photos = make_photographs(folder)
-        size_mb = sum(photo.stat().st_size for photo in photos) / 1e6
-        chosen = [photos[number % DISTINCT] for number in range(args.pictures)]
-        print(f"{args.pictures} pictures of {DISTINCT} distinct ones, {size_mb:.0f} MB", flush=True)
-        near = Server(folder, 0, 0)
-        far = Server(folder, args.latency_ms / 1000, args.rate_mb * 1e6)
-        ways: dict[str, Callable[[Path], list[str]]] = {
-            "animoto": lambda out: ours([f"{near.url}/{p.name}" for p in chosen], out, args.params),
-            "sequence": lambda out: sequence(chosen, out),
-            "xfade": lambda out: xfade(chosen, out),
-            "moviepy": lambda out: moviepy(chosen, out, args.moviepy_python, black=False),
-            "moviepy-black": lambda out: moviepy(chosen, out, args.moviepy_python, black=True),
-        }
-        ways = {w: make for w, make in ways.items() if w in (args.only or WAYS)}
-        ways = {w: make for w, make in ways.items() if w not in args.skip}
-        if args.latency_ms or args.rate_mb:
-            ways["animoto, from afar"] = lambda out: ours(
-                [f"{far.url}/{p.name}" for p in chosen], out, args.params
-            )
-        try:
-            results = compare(ways, folder, chosen, args.runs)
-        finally:
-            near.close()
-            far.close()
-    print(table(results))
-
-
-def compare(
-    ways: dict[str, Callable[[Path], list[str]]],
-    folder: Path,
-    photos: Sequence[Path],
-    runs: int,
-) -> dict[str, Figures]:
-    results = {way: Figures() for way in ways}
-    for run in range(runs):
-        for way, make in ways.items():
-            out = folder / f"{way.split(',')[0]}.mp4"
-            figures = results[way]
-            measure(make(out), figures)
-            print(
-                f"run {run + 1} {way}: {figures.cpu_s[-1]:.1f} CPU s, {figures.wall_s[-1]:.1f} s",
-                flush=True,
-            )
-            if run == 0:
-                figures.megabytes = out.stat().st_size / 1e6
-                figures.ssim = similarity(photos, out)
-                figures.seconds = length_s(out)
-    return results
 
 
 if __name__ == "__main__":

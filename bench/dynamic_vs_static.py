@@ -1,4 +1,5 @@
-"""What it costs in time to begin with no machine: `python -m bench.dynamic_vs_static`.
+"""What it costs in time to begin with no machine: `python -m bench.dynamic_vs_static
+[--quick]`.
 
 The comparison of 2014 (72.79 s with dynamic provisioning, 2.19 s with a worker that is there) on
 the local cloud: one batch of two rounds of `sleep 1000` for 16 threads, from the first byte of the
@@ -8,17 +9,15 @@ batch is not on record: 2 s of work a slot is what its 2.19 s suggest.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from bench import report
 from localcloud.launch import launched
 from taskfleet.client import Client
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 THREADS = 16
 TASKS = ["sleep 1000"] * (2 * THREADS)
 DYNAMIC_2014_S, STATIC_2014_S = 72.79, 2.19
@@ -58,35 +57,31 @@ def runs(count: int, *options: str, empty: bool) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.dynamic_vs_static", description=__doc__)
-    parser.add_argument("--runs", type=int, default=3, help="the median counts (3)")
+    parser = report.parser("dynamic_vs_static", __doc__)
     parser.add_argument("--boot-s", type=float, default=26.0, help="seconds of a boot (26)")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder for the CSV (docs/)")
-    options = parser.parse_args()
+    options, given = report.parsed(parser)
+    boot_s = options.pick(given.boot_s, 1.0)
     dynamic = ("--workers", "0", "--max-capacity", "3", "--boot-s")
-    rows = [
-        (
-            "static worker",
-            STATIC_2014_S,
-            runs(options.runs, "--workers", "1", "--no-provisioner", empty=False),
-        ),
-        (
-            f"no machine, boot {options.boot_s:g} s",
-            DYNAMIC_2014_S,
-            runs(options.runs, *dynamic, str(options.boot_s), empty=True),
-        ),
-        ("no machine, boot 0 s", None, runs(options.runs, *dynamic, "0", empty=True)),
+    settings: list[tuple[str, float | None, tuple[str, ...], bool]] = [
+        ("static worker", STATIC_2014_S, ("--workers", "1", "--no-provisioner"), False),
+        (f"no machine, boot {boot_s:g} s", DYNAMIC_2014_S, (*dynamic, f"{boot_s:g}"), True),
+        ("no machine, boot 0 s", None, (*dynamic, "0"), True),
     ]
-    print(f"{len(TASKS)} x sleep 1000, from submission to end; median of {options.runs}")
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "dynamic_vs_static.csv").open("w", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(("setting", "seconds", "seconds_2014", "runs"))
-        for name, before, seconds in rows:
-            then = "" if before is None else f"{before:.2f}"
-            print(f"  {name:28}{statistics.median(seconds):8.2f} s   2014: {then or '-':>6}")
-            every = " ".join(f"{value:.2f}" for value in seconds)
-            out.writerow((name, f"{statistics.median(seconds):.2f}", then, every))
+    rows = []
+    for name, before_s, arguments, empty in settings:
+        seconds = runs(options.repeats, *arguments, empty=empty)
+        rows.append(
+            {
+                "setting": name,
+                "seconds": statistics.median(seconds),
+                "2014's seconds": "" if before_s is None else before_s,
+                "fastest": min(seconds),
+                "slowest": max(seconds),
+                "runs": len(seconds),
+            }
+        )
+    report.show(f"{len(TASKS)} x sleep 1000 for {THREADS} threads, submission to end", rows)
+    report.write_csv(options.out / "dynamic-vs-static.csv", rows)
 
 
 if __name__ == "__main__":

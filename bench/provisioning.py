@@ -1,6 +1,6 @@
 """Policies compared in virtual time: `python -m bench.provisioning [--seeds N] [--quick]`.
 
-Prints the table, writes `docs/provisioning.csv` and draws `docs/provisioning*.png`. Owns the
+Prints the table, writes `provisioning.csv` and draws `provisioning*.png` in `docs/bench`. Owns the
 comparison; workloads, policies and fleet are the neighbours'. Cost is what EC2 bills from launch to
 end; a task waits from its arrival to its (last) start.
 """
@@ -26,7 +26,7 @@ from bench import traces
 from bench.policies import Clairvoyant, bound, contenders
 from bench.simulation import Outcome, Simulation, World
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+OUT = Path(__file__).resolve().parent.parent / "docs" / "bench"
 COLUMNS = ("cost_usd", "mean_wait_s", "p95_wait_s", "cost_x_wait", "machines", "peak", "reruns")
 
 
@@ -126,7 +126,7 @@ def main() -> None:
         "--seeds", type=int, default=5, help="runs averaged (5; heavy tail 8 times as many)"
     )
     parser.add_argument("--quick", action="store_true", help="without the million tasks")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder for CSV and PNG (docs/)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for CSV and PNG (docs/bench)")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     everything: list[Row] = []

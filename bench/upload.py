@@ -1,23 +1,26 @@
-"""A large batch through an upload on a local cloud of its own:
-`python -m bench.upload [--tasks 1000000] [--distinct]`.
+"""A large batch through an upload on a local cloud of its own: `python -m bench.upload [--quick]`.
 
-Prints how long the file takes to send, the batch to be accepted, all of it to be enqueued, done and
-read, and the most memory that the reading process (the local cloud's pump) and this one ever had.
-Linux only. The worker runs all the while on the same cores.
+1,000,000 tasks, once all `sleep 0` and once no two lines the same: how long the file takes to send,
+the batch to be accepted, all of it to be enqueued, done and read, and the most memory that the
+reading process (the local cloud's pump) ever had. Linux only. The worker runs all the while on the
+same cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
+import statistics
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from bench import report
+from bench.harness import BenchFailed, CpuWatch
 from localcloud.launch import Launched, launched
 from taskfleet.aws.session import Aws
 from taskfleet.client import Client
@@ -30,25 +33,44 @@ WAIT_S = 900
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.upload", description=__doc__)
-    parser.add_argument("--tasks", type=int, default=1_000_000)
-    parser.add_argument("--distinct", action="store_true", help="no two lines are the same")
-    options = parser.parse_args()
+    options = report.options("upload", __doc__)
+    count = options.pick(1_000_000, 20_000)
+    rows = []
+    # The second takes minutes, so it runs once.
+    for distinct, repeats in ((False, options.repeats), (True, 1)):
+        runs = [run(count, distinct) for _ in range(repeats)]
+        rows.append(row(runs))
+    report.show("A file of tasks, through an upload; seconds from its acceptance", rows)
+    report.write_csv(options.out / "upload.csv", rows)
+
+
+def row(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each figure's median."""
+    first = runs[0]
+    figures = {
+        name: statistics.median(one[name] for one in runs)
+        for name, value in first.items()
+        if isinstance(value, float)
+    }
+    return {**first, **figures, "runs": len(runs)}
+
+
+def run(count: int, distinct: bool) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="taskfleet-bench-") as folder,
         launched(Path(folder), "--workers", "1", "--threads", "16") as cloud,
     ):
-        os.environ.update(cloud.variables)
-        measure(cloud, options.tasks, options.distinct)
+        return measure(cloud, count, distinct)
 
 
-def measure(cloud: Launched, count: int, distinct: bool) -> None:
+def measure(cloud: Launched, count: int, distinct: bool) -> dict[str, Any]:
     env = cloud.variables
     data = lines(count, distinct)
     family = psutil.Process(cloud.process.pid).children(recursive=True)
     (pump,) = (child.pid for child in family if "localcloud.pump" in child.cmdline())
     before_mb = memory_mb(pump, "VmRSS")
-    monitor = Aws(load(env), SystemClock()).monitor()
+    monitor = Aws(load({**os.environ, **env}), SystemClock()).monitor()
+    watch = CpuWatch({"cloud": family})
     with Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"]) as client:
         sent_at: list[float] = []
         started = time.perf_counter()
@@ -59,7 +81,7 @@ def measure(cloud: Launched, count: int, distinct: bool) -> None:
         stop = threading.Event()
         marks: dict[str, float] = {}
 
-        def watch() -> None:
+        def look() -> None:
             while not stop.is_set():
                 batch = monitor.batch(accepted.batch_id)
                 assert batch is not None
@@ -71,37 +93,43 @@ def measure(cloud: Launched, count: int, distinct: bool) -> None:
                     return
                 stop.wait(POLL_S)
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        looking = threading.Thread(target=look)
+        looking.start()
         try:
             batch = client.wait(accepted.batch_id, timeout_s=WAIT_S)
         finally:
             done_at = time.perf_counter()
+            looking.join(2 * POLL_S + 1.0)
             stop.set()
-            watcher.join()
+            looking.join()
         rows = succeeded = 0
-        for row in client.results(accepted.batch_id):
-            assert row.index == rows
+        for result in client.results(accepted.batch_id):
+            if result.index != rows:
+                raise BenchFailed(f"result {rows} is that of task {result.index}")
             rows += 1
-            succeeded += row.status is TaskStatus.SUCCEEDED
+            succeeded += result.status is TaskStatus.SUCCEEDED
         read_at = time.perf_counter()
-    ended = batch.succeeded + batch.failed + batch.cancelled
-    kind = "distinct lines" if distinct else "sleep 0"
-    print(f"{count:,} tasks, {kind}, {len(data) / 1e6:.1f} MB")
-    print(f"  sent                        {sent_at[-1] - started:8.2f} s")
-    print(f"  accepted, after it was sent {accepted_at - sent_at[-1]:8.2f} s")
-    print(f"  all lines checked           {marks['checked'] - accepted_at:8.2f} s after that")
-    print(f"  all enqueued                {marks['enqueued'] - accepted_at:8.2f} s after that")
-    print(f"  all done                    {done_at - accepted_at:8.2f} s after that")
-    print(f"  all results read            {read_at - done_at:8.2f} s after the end")
-    print(f"  batch                       {batch.status}, {ended:,} of {batch.total:,} ended")
-    print(f"  results                     {rows:,}, of which {succeeded:,} succeeded")
-    print(f"  AWS calls a task            {batch.aws_calls / batch.total:8.4f}")
-    print(f"  $ a million tasks           {batch.cost_usd / batch.total * 1e6:8.4f}")
-    print(
-        f"  most memory of the reader   {memory_mb(pump):8.0f} MB at most, {before_mb:.0f} before"
-    )
-    print(f"  most memory of the client   {memory_mb(os.getpid()):8.0f} MB")
+        # A bill is complete a moment after the last result.
+        batch = client.status(accepted.batch_id)
+    _, _, others = watch.stop()
+    if not rows == succeeded == batch.succeeded == batch.total == count:
+        raise BenchFailed(f"of {count} tasks {succeeded} succeeded, by {rows} results: {batch}")
+    return {
+        "tasks": count,
+        "lines": "distinct" if distinct else "sleep 0",
+        "MB": len(data) / 1e6,
+        "sent s": sent_at[-1] - started,
+        "accepted s": accepted_at - sent_at[-1],
+        "checked s": marks["checked"] - accepted_at,
+        "enqueued s": marks["enqueued"] - accepted_at,
+        "done s": done_at - accepted_at,
+        "read s": read_at - done_at,
+        "AWS calls a task": batch.aws_calls / batch.total,
+        "$ a million": batch.cost_usd / batch.total * 1e6,
+        "reader MB": memory_mb(pump),
+        "reader MB before": before_mb,
+        "cores busy elsewhere": others,
+    }
 
 
 def lines(count: int, distinct: bool) -> bytes:
