@@ -31,9 +31,9 @@ class Request(NamedTuple):
     context: tuple[tuple[str, str], ...] = ()
 
 
-def function_policy(name: str) -> dict[str, Any]:
+def function_policy(name: str, stage: Stage = STAGE) -> dict[str, Any]:
     """That of a function, as the stage gets it."""
-    return exact(json.loads((ROOT / ".chalice" / f"policy-{name}.json").read_text()), STAGE)
+    return exact(json.loads((ROOT / ".chalice" / f"policy-{name}.json").read_text()), stage)
 
 
 def denied(

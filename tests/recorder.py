@@ -42,7 +42,9 @@ class Recorder:
         def watched(aws: Aws, service: str) -> Any:
             client = make(aws, service)
             client.meta.events.register("provide-client-params", self._on_call)
-            client.meta.events.register("after-call.s3", self._on_s3_answer)
+            if service == "s3":
+                client.meta.events.register("after-call", self._on_s3_answer)
+                client.generate_presigned_post = self._noting(client.generate_presigned_post)
             return client
 
         return watched
@@ -51,8 +53,19 @@ class Recorder:
         service = model.service_model.service_name
         if service == "s3":
             self._sent.bucket = params["Bucket"]
+            if model.name == "CreateBucket":  # so botocore has a form's address made
+                return
         for request in requests_of(service, model.name, params):
             self._note(request)
+
+    def _noting(self, sign: Callable[..., Any]) -> Callable[..., Any]:
+        """The same maker of forms."""
+
+        def noted(bucket: str, key: str, **options: Any) -> Any:
+            self._note(Request("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"))
+            return sign(bucket, key, **options)
+
+        return noted
 
     def _on_s3_answer(self, http_response: Any, **_: Any) -> None:
         """Only who may list a bucket is told that an object is missing; others are refused."""

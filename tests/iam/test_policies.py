@@ -1,6 +1,6 @@
 """What each process may do, and what it may not, decided by an IAM evaluator on the policies that
 are deployed. That each uses all it may, and needs no more, is tested where the processes run
-(`tests/e2e/test_worker_permissions.py`, `tests/functional/test_api_on_aws.py`)."""
+(`tests/e2e/test_worker_permissions.py`, `tests/e2e/test_function_permissions.py`)."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ ALLOWED = {
     "api": [
         Request("sqs:SendMessage", TASKS),
         Request("sqs:GetQueueUrl", TASKS),
+        Request("sqs:GetQueueAttributes", TASKS),  # what GET /fleet shows
         Request("dynamodb:PutItem", table()),
         Request("dynamodb:BatchGetItem", table()),
         Request("dynamodb:Query", INDEX),
@@ -78,6 +79,7 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        Request("dynamodb:BatchGetItem", table()),  # how long tasks of a kind take
         Request("dynamodb:UpdateItem", table()),
     ],
     "expand": [
@@ -85,6 +87,7 @@ ALLOWED = {
         Request("sqs:DeleteMessage", UPLOADS),
         Request("sqs:SendMessage", UPLOADS),
         Request("sqs:SendMessage", TASKS),
+        Request("dynamodb:GetItem", table()),
         Request("dynamodb:UpdateItem", table()),
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
@@ -162,9 +165,21 @@ DENIED = {
     "expand": [
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", RESPONSES),
+        Request("sqs:DeleteMessage", TASKS),
+        Request("sqs:ReceiveMessage", RESPONSES),
+        Request("sqs:SendMessage", DEAD),
+        Request("sqs:SendMessage", sqs("Upload_to_expand")),
         Request("s3:PutObject", stored("uploads/alice/x")),
+        Request("s3:DeleteObject", stored("uploads/alice/x")),
+        Request("s3:GetObject", stored("uploads/alice/x", "taskfleet-dev-bucket")),
         Request("s3:GetObject", stored("spill/x")),
+        Request("s3:GetObject", stored("movies/b/0.mp4")),
+        Request("s3:GetObject", stored("worker/0123.tar.gz")),
         Request("dynamodb:Query", INDEX),
+        Request("dynamodb:PutItem", table()),
+        Request("dynamodb:DeleteItem", table()),
+        Request("dynamodb:BatchGetItem", table()),
+        Request("dynamodb:UpdateItem", table("Task_Monitor")),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [

@@ -1,0 +1,54 @@
+"""One function of the app in a process of its own, as on Lambda, with every request to AWS that it
+makes written to a file, one a line:
+
+    python one_function.py FUNCTION FILE [options of what serves it]
+
+The checkout and `tests` are to be on PYTHONPATH. The API is served by `localcloud.serve`, events
+come from `localcloud.pump`; the authorizer is called once, with the token on standard input.
+Patience is short: readers of uploads are always late, and machines that do not beat have their
+strikes after seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from iam_kit import Request
+from recorder import Recorder
+
+import app
+from localcloud import pump, serve
+from taskfleet import scaling
+from taskfleet.aws.session import Aws
+
+
+def main(function: str, path: str, *options: str) -> None:
+    with Path(path).open("a") as file:
+
+        def note(request: Request) -> None:
+            file.write(json.dumps(request) + "\n")
+            file.flush()
+
+        Aws._make = Recorder(note).patched()  # type: ignore[method-assign]
+        if function == "api_handler":
+            serve.main(options)
+        elif function == "authorize":
+            bearer = f"Bearer {sys.stdin.read()}"
+            event = {
+                "type": "TOKEN",
+                "authorizationToken": bearer,
+                "methodArn": "arn:aws:x:y:z:a/b",
+            }
+            print(app.authorize(event, None)["principalId"])
+        else:
+            app.app.event_sources[:] = [s for s in app.app.event_sources if s.name == function]
+            pump.LAMBDA_TIMEOUT_S = 5.0
+            scaling.STRIKE_S, scaling.BETWEEN_STRIKES_S = 1.0, 0.0
+            sys.argv[1:] = options
+            pump.main()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,307 @@
+"""The functions' policies against what the functions really call: each of them in a process of its
+own, as on Lambda, on a local cloud, with its every request to AWS written down. Each policy must
+allow them all, and grant nothing on anything that was not asked for, but for what is listed here
+with its reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.config import Config
+from iam_kit import ROOT, Request, denied, function_policy
+from recorder import LOCAL_ACCOUNT, REGION, STAGE, STAGE_TAG, never_used
+
+from infra.stage import Stage
+from taskfleet.bundle import Response, encode_response, job_id
+from taskfleet.task import TaskResult, TaskStatus
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+ONE_FUNCTION = str(Path(__file__).with_name("one_function.py"))
+SECRET_NAME = "/taskfleet/dev/token-secret"
+KINDS = '''
+"""A kind whose results do not fit an item, and one whose results are shown with a signed URL."""
+import os
+from taskfleet.registry import task_kind
+
+@task_kind("big")
+def big(params, context):
+    return os.urandom(400_000).hex()
+
+@task_kind("movie", present=lambda result, store: store.url(result, expires_s=60))
+def movie(params, context):
+    context.store.put(key := f"movies/{context.batch_id}/0.mp4", b"...", content_type="video/mp4")
+    return key
+'''
+LAMBDA = {
+    ("Logs", f"logs:{call}") for call in ("CreateLogGroup", "CreateLogStream", "PutLogEvents")
+}
+"""Lambda writes the log itself."""
+
+
+def poller(sid: str) -> set[tuple[str, str]]:
+    """The event source reads the queue with the function's role."""
+    return {
+        (sid, f"sqs:{call}") for call in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+    }
+
+
+NO_CALL_OF_ITS_OWN = {
+    "api": LAMBDA,
+    "authorize": LAMBDA,
+    "collect": LAMBDA | poller("Responses"),
+    "expand": LAMBDA | poller("Uploads"),
+    # EC2 asks for these on behalf of CreateFleet: `tests/iam` has what each may be asked for.
+    "tick": LAMBDA
+    | {
+        ("LaunchTaggedMachinesOfTheseTypes", "ec2:CreateFleet"),
+        ("LaunchTaggedMachinesOfTheseTypes", "ec2:RunInstances"),
+        ("LaunchFromTheTemplate", "ec2:RunInstances"),
+        ("LaunchWith", "ec2:CreateFleet"),
+        ("LaunchWith", "ec2:RunInstances"),
+        ("TagAtLaunch", "ec2:CreateTags"),
+        ("GiveMachinesTheirRole", "iam:PassRole"),
+    },
+}
+POLICY_OF = {
+    "api_handler": "api",
+    "authorize": "authorize",
+    "collect_responses": "collect",
+    "expand_upload": "expand",
+    "tick": "tick",
+}
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.2)
+    return found
+
+
+class Functions:
+    """The functions of a local cloud whose own do not run."""
+
+    def __init__(self, cloud: Any, folder: Path) -> None:
+        self.cloud = cloud
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._invoke_port = free.getsockname()[1]
+        kept = dict(cloud.child_environ)
+        # On AWS a launch is by the template, and the secret is a parameter.
+        for name in ("TASKFLEET_AMI_ID", "TASKFLEET_INSTANCE_TYPES", "TASKFLEET_TOKEN_SECRET"):
+            kept.pop(name)
+        self.environ = {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", folder))),
+            "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{self._invoke_port}",
+            "TASKFLEET_TOKEN_SECRET_SSM": SECRET_NAME,
+            "TASKFLEET_NUDGE": "1",
+            "TASKFLEET_LOOK_S": "1",
+        }
+
+    def start(
+        self, function: str, *options: str, ready: str = "pump_started", **environ: str
+    ) -> tuple[subprocess.Popen[bytes], str]:
+        """Its process, and the line that said that it serves."""
+        log = self._folder / f"{function}-{len(self._processes)}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, ONE_FUNCTION, function, self._file(function), *options],
+                env={**self.environ, **environ},
+                stdout=out,
+                stderr=out,
+            )
+        self._processes.append(process)
+
+        def line() -> str:
+            assert process.poll() is None, log.read_text()
+            return next((line for line in log.read_text().splitlines() if ready in line), "")
+
+        return process, wait_for(line, 30, f"{function} serves")
+
+    def start_tick(self, **environ: str) -> subprocess.Popen[bytes]:
+        """It answers the nudges, too."""
+        return self.start("tick", "--invoke-port", str(self._invoke_port), **environ)[0]
+
+    def authorize(self, token: str) -> str:
+        """Whom the authorizer takes the bearer for."""
+        done = subprocess.run(
+            [sys.executable, ONE_FUNCTION, "authorize", self._file("authorize")],
+            input=token,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout.splitlines()[-1]
+
+    def calls(self, function: str) -> set[Request]:
+        found = set()
+        for line in Path(self._file(function)).read_text().splitlines():
+            action, resource, context = json.loads(line)
+            found.add(Request(action, resource, tuple((key, value) for key, value in context)))
+        return found
+
+    def called(self, function: str, action: str) -> bool:
+        return any(request.action == action for request in self.calls(function))
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(20)
+
+    def _file(self, function: str) -> str:
+        return str(self._folder / f"{function}.calls")
+
+
+@pytest.fixture
+def functions(start_cloud: Callable[..., Any], tmp_path: Path) -> Iterator[Functions]:
+    (tmp_path / "shown_kinds.py").write_text(KINDS)
+    options = ("--workers", "1", "--no-provisioner", "--kinds", "shown_kinds")
+    cloud = start_cloud(tmp_path / "cloud", *options, PYTHONPATH=str(tmp_path))
+    (pump,) = (pid for pid, line in cloud.processes().items() if "localcloud.pump" in line)
+    os.kill(pump, signal.SIGSTOP)
+    functions = Functions(cloud, tmp_path)
+    try:
+        time.sleep(1.5)  # the long polls that it left behind are over
+        yield functions
+    finally:
+        functions.end()
+        os.kill(pump, signal.SIGCONT)
+        cloud.stop()
+
+
+def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions) -> None:
+    cloud = functions.cloud
+    secret = cloud.environ["TASKFLEET_TOKEN_SECRET"]
+    cloud.client("ssm").put_parameter(Name=SECRET_NAME, Value=secret, Type="SecureString")
+    no_machines = functions.start_tick(TASKFLEET_MAX_CAPACITY="0")
+    functions.start("collect_responses")
+    expander, _ = functions.start("expand_upload")
+    # Its server plays the authorizer, too, which shall be alone here.
+    alone = {"TASKFLEET_TOKEN_SECRET": secret, "TASKFLEET_TOKEN_SECRET_SSM": ""}
+    _, served = functions.start("api_handler", "--port", "0", ready="serving http", **alone)
+    url = served.split()[-1]
+
+    def call(method: str, path: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {cloud.token}"}
+        answer = requests.request(method, url + path, headers=headers, json=body, timeout=30)
+        assert answer.status_code < 500, answer.text
+        return answer.json()
+
+    def done(batch: dict[str, Any]) -> Any:
+        path = f"/batches/{batch['batch_id']}?wait=5"
+        return (found := call("GET", path))["status"] in ("DONE", "CANCELLED") and found
+
+    assert functions.authorize(cloud.token) == "local"
+
+    # A batch, sent twice, read in every way.
+    tasks = ["sleep 1", {"kind": "big", "params": 1}, {"kind": "movie", "params": 1}]
+    batch = call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"})
+    again = call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"})
+    assert again["batch_id"] == batch["batch_id"]
+    assert wait_for(lambda: done(batch), 60, "a batch")["succeeded"] == 3
+    shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
+    assert "X-Amz-Signature" in shown[2]["result"]
+    assert len(call("GET", "/batches?limit=1")["batches"]) == 1
+    call("GET", "/fleet")
+    answered_again(cloud, batch["batch_id"])
+    wait_for(lambda: functions.called("collect_responses", "dynamodb:GetItem"), 20, "it is told")
+
+    # An upload that takes the reader several runs, one whose file is gone, one that never was.
+    file = b"sleep 0\n" * 5_998 + b'{"kind": "movie", "params": 1}\n' * 2
+    upload = uploaded(functions, call, file)
+    assert wait_for(lambda: done(upload), 90, "an upload")["succeeded"] == 6_000
+    expander.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(1.5)  # its long poll is over
+        lost = uploaded(functions, call, b"sleep 1\n")
+        (key,) = objects(cloud, f"uploads/local/{lost['upload_id']}")
+        cloud.client("s3").delete_object(Bucket=cloud.environ["TASKFLEET_BUCKET"], Key=key)
+    finally:
+        expander.send_signal(signal.SIGCONT)
+    assert wait_for(lambda: done(lost), 30, "a file that is gone")["status"] == "CANCELLED"
+    assert call("POST", "/batches", {"upload_id": "0" * 26})["Code"] == "NotFoundError"
+
+    # A machine by the template, which never beats and has its strikes.
+    no_machines.terminate()
+    no_machines.wait(20)
+    ec2 = made_template(cloud)
+    functions.start_tick(TASKFLEET_MAX_CAPACITY="3")
+    waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
+    wait_for(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
+    call("DELETE", f"/batches/{waiting['batch_id']}")
+    machines = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+    assert machines
+    for machine in machines:
+        assert {"Key": STAGE_TAG, "Value": STAGE} in machine["Tags"]
+
+    stage = Stage(STAGE, REGION, LOCAL_ACCOUNT, cloud.environ["TASKFLEET_BUCKET"])
+    made = {name: functions.calls(function) for function, name in POLICY_OF.items()}
+    policies = {name: function_policy(name, stage) for name in made}
+    refused = {name: denied(policies[name], sorted(made[name]), LOCAL_ACCOUNT) for name in made}
+    assert not any(refused.values()), refused
+    unused = {name: never_used(policies[name], made[name]) for name in made}
+    assert unused == NO_CALL_OF_ITS_OWN
+
+
+def answered_again(cloud: Any, batch_id: str) -> None:
+    """What a worker publishes that died before it had deleted its message."""
+    results = [TaskResult(index, TaskStatus.SUCCEEDED) for index in range(3)]
+    response = Response(job_id(batch_id, 0), "local", batch_id, results)
+    sqs = cloud.client("sqs")
+    url = sqs.get_queue_url(QueueName="Processed_Task")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody=encode_response(response))
+
+
+def uploaded(functions: Functions, call: Callable[..., Any], content: bytes) -> dict[str, Any]:
+    """The batch of a new upload, with the upload's id."""
+    form = call("POST", "/uploads")
+    answer = requests.post(form["url"], data=form["fields"], files={"file": content}, timeout=30)
+    assert answer.ok, answer.text
+    batch = call("POST", "/batches", {"upload_id": form["upload_id"]})
+    return {**batch, "upload_id": form["upload_id"]}
+
+
+def objects(cloud: Any, prefix: str) -> list[str]:
+    bucket = cloud.environ["TASKFLEET_BUCKET"]
+    found = cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return [entry["Key"] for entry in found]
+
+
+def made_template(cloud: Any) -> Any:
+    """EC2 with the launch template, which the local cloud keeps with the rest of its stack."""
+    ec2 = boto3.client(
+        "ec2",
+        endpoint_url=cloud.environ["AWS_ENDPOINT_URL_EC2"],
+        region_name=REGION,
+        aws_access_key_id=cloud.environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=cloud.environ["AWS_SECRET_ACCESS_KEY"],
+        config=Config(proxies={}),
+    )
+    ec2.create_launch_template(
+        LaunchTemplateName="taskfleet-dev",
+        LaunchTemplateData={
+            "ImageId": cloud.environ["TASKFLEET_AMI_ID"],
+            "InstanceType": "c7g.large",
+        },
+    )
+    return ec2
