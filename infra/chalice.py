@@ -19,6 +19,7 @@ CLI = "from chalice.cli import main; main()"
 """It has no `python -m`, and its script may be of another Python."""
 TIMEOUT_S = 900
 COLLECTOR = "collect_responses"
+EXPANDER = "expand_upload"
 LOG_DAYS = 30
 RATE_PER_S = 100
 BURST = 200
@@ -99,15 +100,20 @@ def _fetch_record(s3: Any, stage: Stage, record: Path) -> None:
 
 
 def _remove_orphans(functions: Any, stage: Stage) -> None:
-    """A deployment that failed half-way leaves its event source mapping without a record of it;
-    the next one would stumble over it."""
-    for mapping in _mappings(functions, stage):
+    """A deployment that failed half-way leaves its event source mappings without a record of them;
+    the next one would stumble over them."""
+    names = Settings(stage=stage.name)
+    for mapping in (
+        *_mappings(functions, stage, COLLECTOR, names.response_queue),
+        *_mappings(functions, stage, EXPANDER, names.upload_queue),
+    ):
         functions.delete_event_source_mapping(UUID=mapping["UUID"])
 
 
 def _answer_in_parts(functions: Any, stage: Stage) -> None:
     """Without this Lambda would take the handler's list of what failed for success of all."""
-    for mapping in _mappings(functions, stage):
+    queue = Settings(stage=stage.name).response_queue
+    for mapping in _mappings(functions, stage, COLLECTOR, queue):
         if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
             functions.update_event_source_mapping(
                 UUID=mapping["UUID"], FunctionResponseTypes=["ReportBatchItemFailures"]
@@ -123,11 +129,11 @@ def _end_logs(logs: Any, functions: list[str]) -> None:
         logs.put_retention_policy(logGroupName=group, retentionInDays=LOG_DAYS)
 
 
-def _mappings(functions: Any, stage: Stage) -> list[dict[str, Any]]:
-    queue = Settings(stage=stage.name).response_queue
+def _mappings(functions: Any, stage: Stage, function: str, queue: str) -> list[dict[str, Any]]:
+    """Those that feed the queue to the stage's own function."""
     arn = f"arn:{stage.partition}:sqs:{stage.region}:{stage.account}:{queue}"
     found = functions.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
-    name = f"{stage.function_prefix}-{COLLECTOR}"
+    name = f"{stage.function_prefix}-{function}"
     return [mapping for mapping in found if mapping["FunctionArn"].split(":")[6] == name]
 
 
