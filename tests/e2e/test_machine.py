@@ -13,6 +13,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -164,6 +165,17 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
         time.sleep(0.5)
 
 
+def workers() -> list[int]:
+    """Process ids, as this machine counts them, of the workers in the container."""
+    found = subprocess.run(
+        ["pgrep", "-f", "^python3.11 /opt/taskfleet/current/ec2_worker/run.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
 def journal(root: Path) -> str:
     command = ["journalctl", "--directory", str(root / "var/log/journal"), "--no-pager"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -213,6 +225,17 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         assert rows[2]["status"] == "SUCCEEDED"
         assert FakeImds.refused == 0
 
+        # A crash: systemd starts the worker again, and the machine stays.
+        (crashed,) = workers()
+        os.kill(crashed, signal.SIGKILL)
+        wait_for(lambda: workers() not in ([], [crashed]), 30, "the worker is there again")
+        third = cloud.api("POST", "/batches", json={"tasks": probes[:1]}).json()["url"]
+        third = third.removeprefix(cloud.url)
+        wait_for(lambda: cloud.api("GET", third).json()["status"] == "DONE", 30, "it works again")
+        rows = cloud.api("GET", f"{third}/results").json()["results"]
+        assert rows[0]["result"] == {"reached": False, **worker}
+        assert machine.process.poll() is None
+
         # A spot notice: what runs is given back, the machine ends.
         second = cloud.api("POST", "/batches", json={"tasks": ["sleep 600000"]}).json()["url"]
         second = second.removeprefix(cloud.url)
@@ -221,6 +244,15 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         machine.wait_off(60)
         assert cloud.api("GET", second).json()["status"] != "DONE"
         assert "draining the worker" in journal(root)
+        cloud.api("DELETE", second)
+
+        # Once more, as of an image in which all is installed: it works, is idle, and leaves.
+        FakeImds.notice = None
+        machine = Machine(root, tmp_path / "console-2.log")
+        last = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"]}).json()["url"]
+        last = last.removeprefix(cloud.url)
+        wait_for(lambda: cloud.api("GET", last).json()["status"] == "DONE", 60, "it works at once")
+        machine.wait_off(60)
     finally:
         machine.end()
         (tmp_path / "journal.log").write_text(journal(root))
@@ -235,9 +267,11 @@ def launch_user_data(cloud: Any, bucket: str, sha256: str) -> str:
         "WorkerSha256": sha256,
         "ImageId": "ami-12345678",
         "Kinds": "probe_kind",
-        "IdleSeconds": "60",
+        "IdleSeconds": "15",
         "WorkerSettings": f"AWS_ENDPOINT_URL={cloud.environ['AWS_ENDPOINT_URL']} "
-        "TASKFLEET_DRAIN_TIMEOUT_S=5",
+        "TASKFLEET_DRAIN_TIMEOUT_S=5 "
+        # The emulator gives a message to the long poll of a worker that was killed.
+        "TASKFLEET_RECEIVE_WAIT_S=1",
     }
     cloudformation.update_stack(
         StackName="taskfleet-dev",
