@@ -39,7 +39,7 @@ up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="
 	@$(BIN)/python -m localcloud --workers 2 $(if $(KEEP),--keep) $(ARGS)
 
 bench: $(STAMP) ## Measure all and write docs/performance.md (BENCH=quick for a short try)
-	@$(BIN)/python -m bench $(if $(filter quick,$(BENCH)),--quick)
+	@$(BIN)/python -m bench $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
 audit: $(STAMP) ## Look for known holes in what Lambda gets (asks PyPI's advisories)
 	$(BIN)/pip-audit --strict --requirement requirements.txt

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -69,7 +70,9 @@ def measure(cloud: Launched, count: int, distinct: bool) -> dict[str, Any]:
     family = psutil.Process(cloud.process.pid).children(recursive=True)
     (pump,) = (child.pid for child in family if "localcloud.pump" in child.cmdline())
     before_mb = memory_mb(pump, "VmRSS")
-    monitor = Aws(load({**os.environ, **env}), SystemClock()).monitor()
+    with mock.patch.dict(os.environ, env):  # where boto3 looks
+        monitor = Aws(load(), SystemClock()).monitor()
+        monitor.batch("none")  # a client is made at its first call
     watch = CpuWatch({"cloud": family})
     with Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"]) as client:
         sent_at: list[float] = []
