@@ -64,6 +64,13 @@ def function_names(root: Path, stage: Stage) -> list[str]:
     return [prefix if name == "api_handler" else f"{prefix}-{name}" for name in names]
 
 
+def known_bucket(root: Path, stage: str) -> str:
+    """That of the stage's last deployment from this checkout; empty when there was none."""
+    config = json.loads((root / ".chalice" / "config.json").read_text())
+    variables = config["stages"].get(stage, {}).get("environment_variables", {})
+    return str(variables.get("TASKFLEET_BUCKET", ""))
+
+
 def run(root: Path, command: str, stage: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CLI, command, "--stage", stage],
@@ -91,9 +98,13 @@ def _record_key(stage: Stage) -> str:
 
 def _fetch_record(s3: Any, stage: Stage, record: Path) -> None:
     """Another checkout may have deployed: without the record Chalice would make all anew."""
-    if record.exists():
+    if record.exists() or not stage.bucket:
         return
-    if s3.list_objects_v2(Bucket=stage.bucket, Prefix=_record_key(stage)).get("KeyCount"):
+    try:
+        found = s3.list_objects_v2(Bucket=stage.bucket, Prefix=_record_key(stage))
+    except s3.exceptions.NoSuchBucket:  # a teardown came so far
+        return
+    if found.get("KeyCount"):
         body = s3.get_object(Bucket=stage.bucket, Key=_record_key(stage))["Body"].read()
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_bytes(body)

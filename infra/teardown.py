@@ -1,6 +1,6 @@
 """`make destroy`: everything that `make deploy` made, and what has come of it since. Owns the
-order: machines first, for the stack cannot go under them; the functions before the bucket that
-keeps the record of them."""
+order: the functions first, since one of them launches machines; then the machines, for the stack
+cannot go under them; at the end the bucket, which keeps the record of the functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from infra import chalice, stack
 from infra.stage import Stage
+from taskfleet.settings import Settings
 
 WAIT = {"Delay": 2, "MaxAttempts": 300}
 
@@ -22,21 +23,23 @@ def destroy(
     cloudformation = session.client("cloudformation")
     standing = stack.find(cloudformation, stack.name_of(name))
     outputs = stack.outputs(standing) if standing else {}
-    stage = Stage(name, session.region_name, account, outputs.get("BucketName", ""), partition)
+    bucket = outputs.get("BucketName") or chalice.known_bucket(root, name)
+    stage = Stage(name, session.region_name, account, bucket, partition)
+    say("deleting the functions and their API")
+    chalice.delete(session, stage, root)
     say("ending the workers")
     _end_workers(session.client("ec2"), name)
     if standing:
-        say("deleting the functions and their API")
-        chalice.delete(session, stage, root)
         say("deleting the stack")
         cloudformation.delete_stack(StackName=stack.name_of(name))
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=stack.name_of(name), WaiterConfig=WAIT
         )
-        # The stack keeps these two, in case it is deleted by mistake.
-        say("deleting the bucket and the table")
-        _delete_bucket(session.client("s3"), stage.bucket)
-        _delete_table(session.client("dynamodb"), outputs["MonitorTableName"])
+    # The stack keeps these two, in case it is deleted by mistake.
+    say("deleting the bucket and the table")
+    if bucket:
+        _delete_bucket(session.client("s3"), bucket)
+    _delete_table(session.client("dynamodb"), Settings(stage=name).monitor_table)
     say("deleting the token secret and the logs")
     _delete_secret(session.client("ssm"), stage.secret_name)
     _delete_logs(session.client("logs"), chalice.function_names(root, stage))
