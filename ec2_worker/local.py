@@ -97,7 +97,9 @@ class LocalRun:
                 return
 
     def _submit(self, numbered: list[tuple[int, Any]]) -> None:
-        parts = Parts(self._registry, self._ports.tasks, self._ports.monitor)
+        parts = Parts(
+            self._registry, self._ports.tasks, self._ports.monitor, slots=lambda: self._threads
+        )
         submission = Submission(parts, self._ports.monitor, self._ports.clock, os.urandom)
         try:
             batch = submission.submit(

@@ -21,6 +21,8 @@ ELSEWHERE = {
     "make demo": "tests/e2e/test_demo.py",
     "make test": "whoever runs this",
     "make up": "tests/e2e/test_localcloud.py",
+    "make deploy STAGE=dev": "tests/deploy/test_deploy.py",
+    "make destroy STAGE=dev": "tests/deploy/test_deploy.py",
 }
 
 
