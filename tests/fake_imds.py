@@ -1,4 +1,4 @@
-"""A machine's metadata service, version 2, on 127.0.0.1: it answers nobody without a token."""
+"""A machine's metadata service, version 2: it answers nobody without a token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FakeImds:
     """`found` maps paths below `/latest/` to texts; `tokens` are those that count now; `refused`
     are the requests that were not as version 2 wants them."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.found = {"meta-data/instance-id": INSTANCE_ID}
         self.tokens: set[str] = set()
         self.given = 0
@@ -32,7 +32,7 @@ class FakeImds:
                     return
                 token = f"token-{fake.given}"
                 fake.given += 1
-                fake.tokens = {token}
+                fake.tokens.add(token)
                 self._answer(200, token)
 
             def do_GET(self) -> None:
@@ -55,8 +55,8 @@ class FakeImds:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self.url = f"http://{host}:{self._server.server_address[1]}"
 
     @contextlib.contextmanager
     def served(self) -> Iterator[FakeImds]:

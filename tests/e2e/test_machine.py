@@ -9,19 +9,18 @@ service's address on the loopback device while it runs: hence only when asked fo
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_imds import INSTANCE_ID, FakeImds
 
 from infra import software
 
@@ -56,53 +55,24 @@ WantedBy=multi-user.target
 """
 
 
-class FakeImds(http.server.BaseHTTPRequestHandler):
-    """IMDSv2: nothing without a token. `notice` is a spot notice, once set."""
-
-    notice: str | None = None
-    refused = 0
-
-    def do_PUT(self) -> None:
-        self._answer(200, "a-token")
-
-    def do_GET(self) -> None:
-        if self.headers.get("X-aws-ec2-metadata-token") != "a-token":
-            FakeImds.refused += 1
-            return self._answer(401, "")
-        role = "/latest/meta-data/iam/security-credentials/"
-        keys = {"AccessKeyId": "machine", "SecretAccessKey": "secret", "Token": "token"}
-        found = {
-            "/latest/meta-data/instance-id": "i-0123456789abcdef0",
-            role: "worker",
-            role + "worker": json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}),
-        }
-        if FakeImds.notice:
-            found["/latest/meta-data/spot/instance-action"] = FakeImds.notice
-        return self._answer(200 if self.path in found else 404, found.get(self.path, ""))
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+NOTICE = "meta-data/spot/instance-action"
 
 
 @pytest.fixture
-def imds() -> Iterator[None]:
+def imds() -> Iterator[FakeImds]:
     address = f"{IMDS}/32"
+    role = "meta-data/iam/security-credentials/"
+    keys = {"AccessKeyId": "machine", "SecretAccessKey": "secret", "Token": "token"}
     subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
     try:
-        with http.server.ThreadingHTTPServer((IMDS, 80), FakeImds) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            yield
-            server.shutdown()
-            thread.join()
+        fake = FakeImds(IMDS, 80)
+        fake.found |= {
+            role: "worker",
+            role + "worker": json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}),
+        }
+        with fake.served():
+            yield fake
     finally:
-        FakeImds.notice = None
         subprocess.run(["ip", "address", "del", address, "dev", "lo"], check=True)
 
 
@@ -182,7 +152,7 @@ def journal(root: Path) -> str:
 
 
 def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
-    start_cloud: Callable[..., Any], root: Path, imds: None, tmp_path: Path
+    start_cloud: Callable[..., Any], root: Path, imds: FakeImds, tmp_path: Path
 ) -> None:
     (tmp_path / "probe_kind.py").write_text(PROBE)
     cloud = start_cloud(
@@ -219,11 +189,11 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
             lambda: cloud.api("GET", path).json()["status"] == "DONE", 240, "the batch is done"
         )
         rows = cloud.api("GET", f"{path}/results").json()["results"]
-        worker = {"user": "taskfleet", "machine": "i-0123456789abcdef0"}
+        worker = {"user": "taskfleet", "machine": INSTANCE_ID}
         assert rows[0]["result"] == {"reached": False, **worker}
         assert rows[1]["result"] == {"reached": True, **worker}
         assert rows[2]["status"] == "SUCCEEDED"
-        assert FakeImds.refused == 0
+        assert imds.refused == []
 
         # A crash: systemd starts the worker again, and the machine stays.
         (crashed,) = workers()
@@ -240,14 +210,14 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         second = cloud.api("POST", "/batches", json={"tasks": ["sleep 600000"]}).json()["url"]
         second = second.removeprefix(cloud.url)
         wait_for(lambda: cloud.api("GET", second).json()["status"] == "RUNNING", 60, "it runs")
-        FakeImds.notice = '{"action": "terminate", "time": "2099-01-01T00:00:00Z"}'
+        imds.found[NOTICE] = '{"action": "terminate", "time": "2099-01-01T00:00:00Z"}'
         machine.wait_off(60)
         assert cloud.api("GET", second).json()["status"] != "DONE"
         assert "draining the worker" in journal(root)
         cloud.api("DELETE", second)
 
         # Once more, as of an image in which all is installed: it works, is idle, and leaves.
-        FakeImds.notice = None
+        del imds.found[NOTICE]
         machine = Machine(root, tmp_path / "console-2.log")
         last = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"]}).json()["url"]
         last = last.removeprefix(cloud.url)
