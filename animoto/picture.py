@@ -52,8 +52,8 @@ _one_large = threading.Lock()
 
 _BEST = Image.Resampling.LANCZOS
 _GAP = 1.0
-"""Whole steps of halving first, then `_BEST`: half the time of bicubic alone, and nearer to Lanczos
-on all pixels (61 dB against 52)."""
+"""Whole steps of halving first, then `_BEST`: 0.7 times the time of bicubic on all pixels, and
+nearer to Lanczos on all of them on average (61 dB against 52; at worst 48 against 51)."""
 
 Fit = Literal["blur", "contain", "cover"]
 Box = tuple[float, float, float, float]

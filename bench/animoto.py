@@ -49,6 +49,11 @@ def main() -> None:
     parser.add_argument("--moviepy-python", help="of an environment with moviepy")
     parser.add_argument("--dir", type=Path, help="keep photographs and movies here")
     options, given = report.parsed(parser)
+    python = given.moviepy_python or (
+        sys.executable if importlib.util.find_spec("moviepy") else None
+    )
+    if python and shutil.which(python) is None:
+        parser.error(f"--moviepy-python {python}: there is no such program")
     with tempfile.TemporaryDirectory(prefix="bench-animoto-") as temporary:
         folder = (given.dir or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +62,6 @@ def main() -> None:
         try:
             chosen = photos[: options.pick(PICTURES, 6)]
             many = [photos[n % DISTINCT] for n in range(options.pick(MANY, 12))]
-            python = given.moviepy_python or (
-                sys.executable if importlib.util.find_spec("moviepy") else None
-            )
             ways: dict[str, tuple[Sequence[Path], Way]] = {
                 "animoto": (chosen, lambda out: ours(near, chosen, out)),
                 "animoto from afar": (chosen, lambda out: ours(far, chosen, out)),

@@ -181,6 +181,17 @@ def test_a_slot_that_will_soon_be_free_is_filled_ahead():
     assert not work.has_room()
 
 
+@pytest.mark.parametrize(("left_s", "room"), [(0.0, 4), (0.07, 4), (0.12, 3), (0.2, 1), (0.3, 0)])
+def test_slots_that_will_be_free_within_a_round_trip_count_as_free(left_s, room):
+    clock = ManualClock(NOW)
+    work = workload(threads=4, clock=clock)
+    for number in range(4):
+        put(work, holding(f"b:{number}", [1000]))
+        work.take(wait=False)
+    clock.set(NOW + 1.0 - left_s)
+    assert work.wait_for_room(0) == room
+
+
 # --- bundles that overstay ---
 
 
