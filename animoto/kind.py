@@ -13,7 +13,7 @@ from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
-from taskfleet.upload import upload_key
+from taskfleet.scheduler.upload import upload_key
 
 RETRY = RetryPolicy(max_attempts=4)
 _STILL_S = 0.12

@@ -26,8 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from animoto import spec
 from animoto.listing import Entry, read
-from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
-from taskfleet.client import Client, ResultView
+from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.client.client import Client, ResultView
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.task import TaskStatus
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import report
 from localcloud.launch import launched
-from taskfleet.client import Client
+from taskfleet import Client
 
 THREADS = 16
 TASKS = ["sleep 1000"] * (2 * THREADS)

@@ -25,7 +25,7 @@ import psutil
 
 from localcloud.launch import Launched, launched
 from localcloud.options import ROOT
-from taskfleet.client import Client
+from taskfleet import Client
 
 RUN_PY = ROOT / "ec2_worker" / "run.py"
 EXAMPLES = ROOT / "examples"

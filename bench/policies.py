@@ -1,6 +1,6 @@
-"""Who decides in the simulation: Taskfleet's own policies through `taskfleet.scaling.decide`, what
-users would have instead, by its documented defaults, and a clairvoyant. Owns the comparison's
-rules; the fleet is `bench.simulation`'s.
+"""Who decides in the simulation: Taskfleet's own policies through
+`taskfleet.provisioner.policy.decide`, what users would have instead, by its documented defaults,
+and a clairvoyant. Owns the comparison's rules; the fleet is `bench.simulation`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.simulation import (
     Trace,
     World,
 )
-from taskfleet.scaling import (
+from taskfleet.provisioner.policy import (
     ASSUMED_TASK_S,
     DEFAULT_BOOT_S,
     KindLoad,

@@ -23,8 +23,8 @@ import psutil
 from bench import report
 from bench.harness import BenchFailed, CpuWatch
 from localcloud.launch import Launched, launched
+from taskfleet import Client
 from taskfleet.aws.session import Aws
-from taskfleet.client import Client
 from taskfleet.clock import SystemClock
 from taskfleet.settings import load
 from taskfleet.task import TaskStatus

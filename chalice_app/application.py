@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from chalice.app import Chalice
 
-from chalice_app.api import add_routes
 from chalice_app.auth import add_authorizer
 from chalice_app.events import add_events
+from chalice_app.routes import add_routes
 from chalice_app.services import Services
 
 

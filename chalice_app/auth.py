@@ -1,5 +1,5 @@
 """Who calls: the authorizer in front of every route but `/health`. Owns the header and the answer
-to API Gateway; what a token holds is `taskfleet.token`'s."""
+to API Gateway; what a token holds is `taskfleet.wire.token`'s."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from chalice.app import AuthRequest, AuthResponse, Chalice, ChaliceAuthorizer
 
 from chalice_app.services import Services
-from taskfleet import token
 from taskfleet.log import fields
+from taskfleet.wire import token
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 shape of the two bodies; not what a task means (`taskfleet.registry`).
 
 JSON: `{"tasks": [...], "name"?, "idempotency_key"?}`, or `upload_id` in place of `tasks`. Text: one
-task a line, as in a task file (`taskfleet.taskfile`); name and key are query parameters then.
+task a line, as in a task file (`taskfleet.wire.taskfile`); name and key are query parameters then.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from msgspec import Meta
 
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
-from taskfleet import strictjson
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.part import BODY_MAX_BYTES
-from taskfleet.submit import KEY_MAX_CHARS, NAME_MAX_CHARS
-from taskfleet.taskfile import read_tasks
+from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
+from taskfleet.scheduler.submit import KEY_MAX_CHARS, NAME_MAX_CHARS
+from taskfleet.wire import strictjson
+from taskfleet.wire.taskfile import read_tasks
 
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain"

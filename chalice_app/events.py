@@ -1,6 +1,6 @@
 """The handlers that no client calls: responses on `Processed_Task`, uploads on `Upload_to_expand`,
-and the minute's tick. Owns their envelopes; what a response counts for is `taskfleet.collect`'s,
-what becomes of an upload `taskfleet.expand`'s."""
+and the minute's tick. Owns their envelopes; what a response counts for is
+`taskfleet.scheduler.collect`'s, what becomes of an upload `taskfleet.scheduler.expand`'s."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 
 from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
-from taskfleet.collect import collect
 from taskfleet.log import fields
+from taskfleet.scheduler.collect import collect
+from taskfleet.scheduler.upload import read_expand
 from taskfleet.settings import Settings, load
-from taskfleet.upload import read_expand
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from chalice_app.api import Health
 from chalice_app.body import (
     JSON_TYPE,
     TEXT_TYPE,
@@ -16,12 +15,13 @@ from chalice_app.body import (
     TextQuery,
 )
 from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
+from chalice_app.routes import Health
 from taskfleet import __version__
-from taskfleet.fleetview import FleetView
-from taskfleet.part import BODY_MAX_BYTES
-from taskfleet.results import Accepted, BatchList, BatchView, ResultPage
-from taskfleet.submit import MAX_TASKS
-from taskfleet.upload import UploadForm
+from taskfleet.provisioner.view import FleetView
+from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
+from taskfleet.scheduler.results import Accepted, BatchList, BatchView, ResultPage
+from taskfleet.scheduler.submit import MAX_TASKS
+from taskfleet.scheduler.upload import UploadForm
 
 Json = dict[str, Any]
 

@@ -6,12 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskfleet.announce import Announcer
 from taskfleet.bill import Odometer, Spend
 from taskfleet.bundle import DEFAULT_SLOTS
-from taskfleet.expand import Expansion
-from taskfleet.fleetview import FleetViews
-from taskfleet.part import Parts
 from taskfleet.ports import (
     Clock,
     Fleet,
@@ -21,12 +17,16 @@ from taskfleet.ports import (
     TaskMonitor,
     TaskQueue,
 )
-from taskfleet.provision import Ports, Provisioner
+from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
-from taskfleet.results import Results
+from taskfleet.scheduler.announce import Announcer
+from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.expand import Expansion
+from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.submit import Submission
+from taskfleet.scheduler.upload import Uploads
 from taskfleet.settings import Settings
-from taskfleet.submit import Submission
-from taskfleet.upload import Uploads
 
 
 @dataclass(frozen=True)

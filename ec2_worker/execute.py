@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ec2_worker.holding import Holding
+from ec2_worker.claimed import Holding
 from ec2_worker.workload import CHUNK_S, Chunk
 from taskfleet.errors import PermanentError, TaskStopped
 from taskfleet.log import fields

@@ -8,9 +8,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ec2_worker.attempt import Attempt
 from ec2_worker.batchwatch import FRESH_S, BatchWatch
-from ec2_worker.holding import Holding
+from ec2_worker.claimed import Holding
+from ec2_worker.protocol import Attempt
 from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import fields

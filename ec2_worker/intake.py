@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 
-from ec2_worker.attempt import Attempt
-from ec2_worker.holding import Holding
+from ec2_worker.claimed import Holding
+from ec2_worker.protocol import Attempt
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
 from taskfleet.log import fields

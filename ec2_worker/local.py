@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 
 from ec2_worker.worker import Ports, Worker
-from taskfleet.collect import collect
 from taskfleet.errors import InvalidTask
-from taskfleet.part import Parts
 from taskfleet.registry import Registry
-from taskfleet.results import PAGE_MAX, BatchView, Results, ResultView
+from taskfleet.scheduler.collect import collect
+from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.results import PAGE_MAX, BatchView, Results, ResultView
+from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
-from taskfleet.submit import Submission
-from taskfleet.taskfile import read_tasks
+from taskfleet.wire.taskfile import read_tasks
 
 CLIENT_ID = "local"
 

@@ -1,5 +1,6 @@
 """The worker tells of itself: a record in `Task_Monitor` about every `beat_s`, at once when it
-becomes busy or idle. Owns the beat; what the provisioner makes of it is `taskfleet.observe`'s.
+becomes busy or idle. Owns the beat; what the provisioner makes of it is
+`taskfleet.provisioner.observe`'s.
 
 Its answer says whether the worker was asked to leave. The lease of what is in hand is another
 matter (`ec2_worker.heartbeat`): a worker whose beats do not arrive goes on working.
@@ -14,9 +15,9 @@ from collections.abc import Callable, Mapping
 from ec2_worker.intake import Intake
 from ec2_worker.workload import Workload
 from taskfleet.errors import TaskfleetError
-from taskfleet.fleet import WorkerRecord
 from taskfleet.log import fields
 from taskfleet.ports import Clock, FleetRecords
+from taskfleet.provisioner.records import WorkerRecord
 
 _log = logging.getLogger(__name__)
 

@@ -33,10 +33,10 @@ from ec2_worker.local import LocalRun, Summary
 from ec2_worker.machine import POLL_S, Imds, watch
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
-from taskfleet.cli_command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
-from taskfleet.results import BatchView
+from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
 
 

@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from ec2_worker.attempt import Attempt
 from ec2_worker.batchwatch import BatchWatch
+from ec2_worker.claimed import Holding
 from ec2_worker.execute import Executor
 from ec2_worker.heartbeat import Heartbeat
-from ec2_worker.holding import Holding
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
+from ec2_worker.protocol import Attempt
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError

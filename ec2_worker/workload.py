@@ -1,5 +1,5 @@
 """What the worker has in hand: claimed bundles, and which of their tasks run. Owns who gets the
-next task; not its execution (`ec2_worker.execute`) nor the protocol (`ec2_worker.attempt`).
+next task; not its execution (`ec2_worker.execute`) nor the protocol (`ec2_worker.protocol`).
 
 A bundle is not bound to a thread: every free slot takes the next tasks of whatever bundle is in
 hand, a *chunk* at a time, so that a thousand no-ops cost one round of the lock and a bundle of
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ec2_worker.holding import Holding
+from ec2_worker.claimed import Holding
 from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Message

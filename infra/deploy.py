@@ -25,8 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from infra import chalice, image, software, stack, teardown
 from infra.stage import Stage, write
-from taskfleet import settings, token
+from taskfleet import settings
 from taskfleet.errors import SettingsError
+from taskfleet.wire import token
 
 ROOT = software.ROOT
 STACK_DEADLINE_S = 1200.0

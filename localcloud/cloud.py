@@ -17,8 +17,9 @@ from infra import stack
 from localcloud import emulator, environment
 from localcloud.options import ROOT, OptionFault, Options, kinds, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
-from taskfleet import settings, token
+from taskfleet import settings
 from taskfleet.settings import Settings
+from taskfleet.wire import token
 
 CLIENT_ID = "local"
 TOKEN_TTL_S = 90 * 86_400

@@ -1,5 +1,6 @@
 """The environment of the cloud's parts and of its user's shell: the file `DIR/env`. Owns what the
-variables are set to; their meaning belongs to `taskfleet.settings`, `taskfleet.client` and boto3.
+variables are set to; their meaning belongs to `taskfleet.settings`, `taskfleet.client.client` and
+boto3.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ from taskfleet import log, settings
 from taskfleet.aws.session import Aws
 from taskfleet.clock import SystemClock
 from taskfleet.errors import TaskfleetError
-from taskfleet.fleet import Instance, InstanceState
 from taskfleet.log import fields
 from taskfleet.ports import Fleet
+from taskfleet.provisioner.records import Instance, InstanceState
 
 _log = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
-"""`python -m taskfleet`: the command line (`taskfleet.cli`)."""
+"""`python -m taskfleet`: the command line (`taskfleet.cli.main`)."""
 
-from taskfleet.cli import main
+from taskfleet.cli.main import main
 
 main()

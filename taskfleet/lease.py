@@ -1,8 +1,8 @@
 """Who may execute a bundle, and until when. Pure: the caller brings the clock.
 
 The rule stands here once in words and code; `taskfleet.memory` calls it, and
-`taskfleet.aws.dynamodb` states the same as a condition expression, held equal by the contract
-suite. A claim, in time:
+`taskfleet.aws.dynamodb.monitor` states the same as a condition expression, held equal by the
+contract suite. A claim, in time:
 
     never seen / released      RUNNING, lease live        lease expired         DONE
     ----------------------|-------------------------|--------------------|------------

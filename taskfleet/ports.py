@@ -17,9 +17,9 @@ import msgspec
 from taskfleet.batch import BatchRecord, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Tally
-from taskfleet.fleet import Demand, FleetState, Instance, Launch, WorkerRecord
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
+from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
 from taskfleet.task import Task, TaskResult
 
 

@@ -1,6 +1,6 @@
 """Settings: read once from the environment, checked against each other, all faults told together.
-Owns every `TASKFLEET_*` name but those of the client (`taskfleet.client`); nothing else reads
-them."""
+Owns every `TASKFLEET_*` name but those of the client (`taskfleet.client.client`); nothing else
+reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`Fleet` on EC2. Owns the calls; how many machines there are to be is `taskfleet.scaling`'s.
+"""`Fleet` on EC2. Owns the calls; how many machines there are to be is
+`taskfleet.provisioner.policy`'s.
 
 With a launch template a launch is CreateFleet of type `instant` over types and subnets, spot first;
 with a plain image, as in 2014, it is RunInstances, subnet after subnet. Machines are found by their
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from taskfleet.aws.errors import SHORTAGE_CODES, Short, translated
-from taskfleet.fleet import Instance, InstanceState, Launch, Shortage
+from taskfleet.provisioner.records import Instance, InstanceState, Launch, Shortage
 from taskfleet.settings import Settings
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from botocore.exceptions import (
 )
 
 from taskfleet.errors import NotFound, PermanentError, TaskfleetError, TransientError
-from taskfleet.fleet import Shortage
+from taskfleet.provisioner.records import Shortage
 
 TRANSIENT_CODES = frozenset(
     {

@@ -12,9 +12,9 @@ import boto3
 from botocore.config import Config
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
+from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.ec2 import Ec2Fleet
-from taskfleet.aws.fleet_records import DynamoFleetRecords
 from taskfleet.aws.lambda_nudge import LambdaNudge
 from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter

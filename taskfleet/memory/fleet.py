@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError
-from taskfleet.fleet import (
+from taskfleet.ports import Clock
+from taskfleet.provisioner.records import (
     Demand,
     FleetState,
     Instance,
@@ -19,7 +20,6 @@ from taskfleet.fleet import (
     Shortage,
     WorkerRecord,
 )
-from taskfleet.ports import Clock
 
 
 class MemoryFleet:

@@ -26,8 +26,8 @@ from moto import mock_aws
 from moto.core import botocore_stubber
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb import DynamoMonitor
-from taskfleet.aws.fleet_records import DynamoFleetRecords
+from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
+from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.session import Aws
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.clock import SystemClock

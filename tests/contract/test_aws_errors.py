@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from botocore.stub import Stubber
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb import DynamoMonitor
+from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled, translated
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret

@@ -8,9 +8,8 @@ import random
 
 import pytest
 import requests
-from conftest import aws_world, create_stack
 
-from taskfleet.aws.packing import ITEM_MAX_BYTES
+from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
 from taskfleet.aws.session import Aws
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import Tally
@@ -20,6 +19,7 @@ from taskfleet.lease import BundleStatus, ClaimOutcome
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings
 from taskfleet.task import Task, TaskResult, TaskStatus
+from tests.contract.conftest import aws_world, create_stack
 
 TASKS = [Task(0, "sleep", 0)]
 RESULTS = [TaskResult(0, TaskStatus.SUCCEEDED)]

@@ -17,9 +17,9 @@ from moto import mock_aws
 from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.clock import SystemClock
 from taskfleet.errors import PermanentError, TransientError
-from taskfleet.fleet import InstanceState, Shortage
 from taskfleet.memory import MemoryFleet
 from taskfleet.ports import Fleet
+from taskfleet.provisioner.records import InstanceState, Shortage
 from taskfleet.settings import Settings
 
 AMI = "ami-12c6146b"

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.fleet import Demand, FleetState, Intent, KindDemand, Look, Snapshot, WorkerRecord
+from taskfleet.provisioner.records import (
+    Demand,
+    FleetState,
+    Intent,
+    KindDemand,
+    Look,
+    Snapshot,
+    WorkerRecord,
+)
 
 WORKER = WorkerRecord(
     "w-1", "i-1", 16, ["sleep", "animoto"], 100.5, 130.25, {"sleep": 3}, {}, {"animoto": 2}, 7, True

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import World, aws_world, memory_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import Lease
 from taskfleet.task import Task, TaskResult, TaskStatus
+from tests.contract.conftest import World, aws_world, memory_world
 
 JOBS = st.sampled_from(["b0:0", "b0:1"])
 BATCHES = st.sampled_from(["b0", "b1"])

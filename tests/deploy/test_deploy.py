@@ -22,7 +22,7 @@ import pytest
 import requests
 from botocore.config import Config
 
-from taskfleet import token
+from taskfleet.wire import token
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 

@@ -15,13 +15,12 @@ import json
 import sys
 from pathlib import Path
 
-from iam_kit import Request
-from recorder import Recorder
-
 import app
 from localcloud import pump, serve
-from taskfleet import scaling
 from taskfleet.aws.session import Aws
+from taskfleet.provisioner import policy
+from tests.support.iam import Request
+from tests.support.recorder import Recorder
 
 
 def main(function: str, path: str, *options: str) -> None:
@@ -45,7 +44,7 @@ def main(function: str, path: str, *options: str) -> None:
         else:
             app.app.event_sources[:] = [s for s in app.app.event_sources if s.name == function]
             pump.LAMBDA_TIMEOUT_S = 5.0
-            scaling.STRIKE_S, scaling.BETWEEN_STRIKES_S = 1.0, 0.0
+            policy.STRIKE_S, policy.BETWEEN_STRIKES_S = 1.0, 0.0
             sys.argv[1:] = options
             pump.main()
 

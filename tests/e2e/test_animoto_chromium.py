@@ -12,9 +12,9 @@ import threading
 from urllib.parse import unquote
 
 import pytest
-from animoto_kit import Context, Web, answer, plain, web_server
 
 from animoto import animoto
+from tests.support.animoto import Context, Web, answer, plain, web_server
 
 pytestmark = pytest.mark.e2e
 

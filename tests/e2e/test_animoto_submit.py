@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from animoto_kit import photograph, video
+
+from tests.support.animoto import photograph, video
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 import requests
-from frontend import Frontend
+
+from tests.support.frontend import Frontend
 
 MIB = 1024 * 1024
 JSON = "application/json"

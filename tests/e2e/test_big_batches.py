@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskfleet.client import Client
+from taskfleet import Client
 
 pytestmark = pytest.mark.e2e
 

@@ -20,12 +20,12 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
-from iam_kit import ROOT, Request, denied, function_policy
-from recorder import LOCAL_ACCOUNT, REGION, STAGE, STAGE_TAG, never_used
 
 from infra.stage import Stage
 from taskfleet.bundle import Response, encode_response, job_id
 from taskfleet.task import TaskResult, TaskStatus
+from tests.support.iam import ROOT, Request, denied, function_policy
+from tests.support.recorder import LOCAL_ACCOUNT, REGION, STAGE, STAGE_TAG, never_used
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -108,7 +108,7 @@ class Functions:
             kept.pop(name)
         self.environ = {
             **kept,
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", folder))),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, folder))),
             "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{self._invoke_port}",
             "TASKFLEET_TOKEN_SECRET_SSM": SECRET_NAME,
             "TASKFLEET_NUDGE": "1",

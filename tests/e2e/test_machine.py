@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_imds import INSTANCE_ID, FakeImds
 
 from infra import software
+from tests.support.imds import INSTANCE_ID, FakeImds
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(600)]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_imds import FakeImds
+
+from tests.support.imds import FakeImds
 
 pytestmark = pytest.mark.e2e
 

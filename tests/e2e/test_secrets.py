@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from taskfleet import token
+from taskfleet.wire import token
 
 pytestmark = pytest.mark.e2e
 

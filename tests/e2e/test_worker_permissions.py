@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from iam_kit import Request, denied
-from recorder import LOCAL_ACCOUNT, Recorder, never_used
 
 from ec2_worker import wiring
 from ec2_worker.worker import Worker
 from taskfleet.aws.session import Aws
 from taskfleet.registry import Registry
 from taskfleet.settings import load
+from tests.support.iam import Request, denied
+from tests.support.recorder import LOCAL_ACCOUNT, Recorder, never_used
 
 pytestmark = pytest.mark.e2e
 

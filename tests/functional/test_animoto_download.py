@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from animoto_kit import answer, redirect, web_server
 
 from animoto.connect import Unfetchable
 from animoto.download import Downloader, Limits
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
+from tests.support.animoto import answer, redirect, web_server
 
 QUICK = Limits(
     file_bytes=100_000,

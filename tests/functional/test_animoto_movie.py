@@ -8,7 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from animoto_kit import (
+from PIL import Image
+
+from animoto import animoto, picture
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.registry import Registry
+from tests.support.animoto import (
     PHOTOGRAPHS,
     Context,
     answer,
@@ -22,11 +27,6 @@ from animoto_kit import (
     video,
     web_server,
 )
-from PIL import Image
-
-from animoto import animoto, picture
-from taskfleet.errors import PermanentError, TransientError
-from taskfleet.registry import Registry
 
 
 @pytest.fixture(autouse=True)

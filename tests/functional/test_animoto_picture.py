@@ -7,11 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from animoto_kit import encoded, jpeg, photograph, plain, similarity
 from PIL import Image, ImageOps
 
 from animoto import picture
 from animoto.frame import Frame
+from tests.support.animoto import encoded, jpeg, photograph, plain, similarity
 
 SIZE = (320, 180)
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from animoto_kit import Context, answer, jpeg, photograph, plain, web_server
 
 from animoto import animoto, command, ffmpeg, workspace
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from tests.support.animoto import Context, answer, jpeg, photograph, plain, web_server
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import re
 
 import jsonschema
 import pytest
-from frontend import SECRET, Frontend
-from support import failing_kind
 
-from taskfleet import token
 from taskfleet.errors import InvalidTask, PermanentError, Undecodable
 from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.wire import token
+from tests.support.frontend import SECRET, Frontend
+from tests.support.worker import failing_kind
 
 
 @pytest.fixture

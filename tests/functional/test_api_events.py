@@ -3,12 +3,12 @@
 import logging
 
 import pytest
-from frontend import Frontend
-from support import HandWorker
 
 from chalice_app.events import stage_settings
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.registry import Registry, TaskKind, sleep
+from tests.support.frontend import Frontend
+from tests.support.worker import HandWorker
 
 # Each travels alone, as it would if it took long.
 ALONE = TaskKind("alone", lambda params, context: None, expected_s=lambda params: 2.0)

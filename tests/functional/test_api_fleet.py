@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from frontend import Frontend
 from msgspec.structs import replace
 
 from taskfleet.errors import TransientError
-from taskfleet.fleet import Demand, KindDemand, WorkerRecord
+from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.settings import Settings
+from tests.support.frontend import Frontend
 
 
 @pytest.fixture

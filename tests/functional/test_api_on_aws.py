@@ -16,14 +16,14 @@ from moto import mock_aws
 
 from chalice_app import events, wiring
 from chalice_app.application import create_app
-from taskfleet import token
 from taskfleet.aws.session import Aws
 from taskfleet.bundle import Response, decode_bundle, encode_response
 from taskfleet.clock import SystemClock
-from taskfleet.fleet import WorkerRecord
+from taskfleet.provisioner.records import WorkerRecord
 from taskfleet.registry import split
 from taskfleet.settings import load
 from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.wire import token
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of more than thirty-two characters"

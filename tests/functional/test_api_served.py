@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from frontend import Frontend
-from support import Cloud
 
 from taskfleet.clock import SystemClock
+from tests.support.frontend import Frontend
+from tests.support.worker import Cloud
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1024 * 1024

@@ -14,16 +14,16 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from support import HandWorker
 
 from chalice_app.services import Services, assemble
 from taskfleet.aws.session import Aws
 from taskfleet.bill import event_source_spend
 from taskfleet.clock import SystemClock
-from taskfleet.collect import collect
 from taskfleet.registry import Registry
-from taskfleet.results import BatchView
+from taskfleet.scheduler.collect import collect
+from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
+from tests.support.worker import HandWorker
 
 STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
 NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "

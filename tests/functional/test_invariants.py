@@ -11,15 +11,15 @@ import random
 from collections import Counter
 
 import pytest
-from support import Cloud, HandWorker, Recorder, failing_kind
 
 from taskfleet.bundle import decode_bundle, decode_response, encode_bundle
-from taskfleet.collect import collect
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep, split
+from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskStatus
+from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind
 
 STEPS = 400
 

@@ -18,11 +18,11 @@ from msgspec.structs import replace
 
 from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
-from taskfleet.fleet import Demand, KindDemand, WorkerRecord
-from taskfleet.fleetview import FleetView, FleetViews
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
-from taskfleet.provision import Ports, Provisioner
+from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
+from taskfleet.provisioner.view import FleetView, FleetViews
 from taskfleet.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,18 +5,18 @@ import threading
 import time
 
 import pytest
-from support import failing_kind
 
 from ec2_worker.worker import Ports, Worker
 from taskfleet.bundle import Tally
 from taskfleet.clock import SystemClock
-from taskfleet.collect import collect
 from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
-from taskfleet.part import Parts
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.scheduler.collect import collect
+from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
-from taskfleet.submit import Submission
+from tests.support.worker import failing_kind
 
 
 class Fleet:
@@ -99,7 +99,7 @@ def fleet():
 
 @pytest.fixture
 def hand_back_soon(monkeypatch):
-    monkeypatch.setattr("ec2_worker.attempt.HAND_BACK_S", (0.05, 0.2))
+    monkeypatch.setattr("ec2_worker.protocol.HAND_BACK_S", (0.05, 0.2))
 
 
 def wait_until(condition, within_s=10):

@@ -10,8 +10,9 @@ from typing import Any
 
 import boto3
 import pytest
-from iam_kit import ACCOUNT, ROOT, STAGE, Request, denied, function_policy
 from moto import mock_aws
+
+from tests.support.iam import ACCOUNT, ROOT, STAGE, Request, denied, function_policy
 
 ARN = "arn:aws:{service}:" + f"{STAGE.region}:{ACCOUNT}" + ":{name}"
 

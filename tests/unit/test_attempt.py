@@ -4,7 +4,6 @@ import json
 import random
 
 import pytest
-from support import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
 
 from ec2_worker.execute import SlotContext
 from taskfleet.bundle import Bundle, Tally, encode_bundle, job_id
@@ -14,6 +13,7 @@ from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
+from tests.support.worker import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 import taskfleet
-from taskfleet import client, outgoing, token
-from taskfleet.cli import main
+from taskfleet.cli.main import main
+from taskfleet.client import body, client
+from taskfleet.wire import token
+from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 ROOT = Path(taskfleet.__file__).parent.parent
 SECRET = "a secret of more than thirty-two characters"
@@ -197,7 +198,7 @@ def test_a_fault_in_a_large_file_is_named_by_its_line(api: StubApi, run: Run, ta
 def test_so_it_is_in_a_file_of_very_many_tasks(
     api: StubApi, run: Run, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setitem(outgoing.pack.__kwdefaults__, "max_tasks", 2)
+    monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
     api.answers(*upload(api), refused("line 4: unknown kind 'nap'"))
     text = "sleep 1\nsleep 1\n# x\nsleep 1\nnap 1\n"
     tasks(text)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
-from stub_api import StubApi, serving
 
-from taskfleet.cli import main
+from taskfleet.cli.main import main
+from tests.support.stub_api import StubApi, serving
 
 FLEET = {
     "backlog": 1200,

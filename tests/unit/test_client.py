@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
-from taskfleet import outgoing, transport
 from taskfleet.batch import BatchStatus
-from taskfleet.client import (
+from taskfleet.client import body, transport
+from taskfleet.client.client import (
     Accepted,
     ApiError,
     BatchView,
@@ -25,6 +24,7 @@ from taskfleet.client import (
 )
 from taskfleet.errors import InvalidTask, SettingsError
 from taskfleet.memory.clock import ManualClock
+from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 BUSY = Answer(503, {"Message": "busy"}, {"Retry-After": "7"})
 CUT = Answer(0, None)
@@ -56,7 +56,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bodies of two tasks."""
-    monkeypatch.setitem(outgoing.pack.__kwdefaults__, "max_tasks", 2)
+    monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
 
 
 def closed_port() -> int:

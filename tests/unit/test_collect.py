@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from taskfleet.batch import BatchRecord, BatchStatus
 from taskfleet.bundle import LegacyIds, Response, Tally, encode_response, job_id
-from taskfleet.collect import collect
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor
+from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskResult, TaskStatus
 
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED

@@ -1,10 +1,9 @@
 import logging
 
 import pytest
-from support import Cloud
 
+from ec2_worker.claimed import Holding
 from ec2_worker.execute import RESULT_MAX_BYTES, Executor, describe
-from ec2_worker.holding import Holding
 from ec2_worker.workload import Chunk
 from taskfleet.bundle import Bundle
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
@@ -13,6 +12,7 @@ from taskfleet.ports import Message
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
+from tests.support.worker import Cloud
 
 
 @pytest.fixture

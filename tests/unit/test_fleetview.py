@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.fleet import (
+from taskfleet.provisioner.records import (
     Demand,
     FleetState,
     Group,
@@ -17,7 +17,7 @@ from taskfleet.fleet import (
     Trouble,
     WorkerRecord,
 )
-from taskfleet.fleetview import diagnose
+from taskfleet.provisioner.view import diagnose
 from taskfleet.settings import Settings
 
 NOW = 10_000.0

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.fleet import (
+from taskfleet.ports import QueueDepth
+from taskfleet.provisioner.observe import Sight, observe
+from taskfleet.provisioner.policy import MachineState, Observation
+from taskfleet.provisioner.records import (
     Demand,
     FleetState,
     Instance,
@@ -15,9 +18,6 @@ from taskfleet.fleet import (
     KindDemand,
     WorkerRecord,
 )
-from taskfleet.observe import Sight, observe
-from taskfleet.ports import QueueDepth
-from taskfleet.scaling import MachineState, Observation
 from taskfleet.settings import Settings
 
 CONF = Settings(bucket="b")

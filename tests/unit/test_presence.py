@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_imds import FakeImds
-from support import Faulty
 
 from ec2_worker.machine import Imds, watch
 from ec2_worker.presence import Presence
 from taskfleet.memory import ManualClock, MemoryFleetRecords
+from tests.support.imds import FakeImds
+from tests.support.worker import Faulty
 
 
 class Hands:

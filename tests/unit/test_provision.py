@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from support import Faulty
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
-from taskfleet.fleet import Demand, KindDemand, Shortage, WorkerRecord
-from taskfleet.fleetview import FleetViews
 from taskfleet.memory import (
     ManualClock,
     MemoryFleet,
@@ -23,8 +20,11 @@ from taskfleet.memory import (
     MemoryQueue,
 )
 from taskfleet.ports import OutgoingMessage, QueueDepth
-from taskfleet.provision import Ports, Provisioner
+from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
+from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
+from tests.support.worker import Faulty
 
 CONF = Settings(max_capacity=5, bucket="b")
 

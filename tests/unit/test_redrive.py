@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskfleet.memory import ManualClock, MemoryQueue
 from taskfleet.ports import OutgoingMessage
-from taskfleet.redrive import look, redrive
+from taskfleet.scheduler.redrive import look, redrive
 
 
 def queue_with_dead(count: int) -> MemoryQueue:

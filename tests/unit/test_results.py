@@ -9,7 +9,7 @@ from taskfleet.bundle import Tally, job_id
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryStore
 from taskfleet.registry import Registry, TaskKind, sleep
-from taskfleet.results import (
+from taskfleet.scheduler.results import (
     BATCHES_PAGE_MAX,
     PAGE_MAX,
     PAGE_MAX_BUNDLES,

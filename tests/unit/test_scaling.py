@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.scaling import (
+from taskfleet.provisioner.policy import (
     BETWEEN_STRIKES_S,
     SILENT_S,
     STRIKE_S,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench import traces
 from bench.policies import Clairvoyant, Taskfleet, bound, contenders
 from bench.simulation import BILLED_MIN_S, PRICE_USD_H, Simulation, Trace, World
-from taskfleet.scaling import by_work
+from taskfleet.provisioner.policy import by_work
 
 ARRIVALS = st.lists(
     st.tuples(st.floats(0, 600), st.integers(1, 200), st.floats(0, 120)), min_size=1, max_size=8

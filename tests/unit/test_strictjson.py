@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet import strictjson
+from taskfleet.wire import strictjson
 
 PLAIN = st.recursive(
     st.none()

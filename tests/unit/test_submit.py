@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from outage import OneByOne, Outage
 
 from taskfleet.batch import BatchStatus, keyed_batch_id
 from taskfleet.bundle import DEFAULT_SLOTS, Plan, Tally, decode_bundle
 from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
-from taskfleet.part import Parts
 from taskfleet.registry import Registry, TaskKind, sleep, split
-from taskfleet.submit import MAX_TASKS, Submission
+from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.submit import MAX_TASKS, Submission
+from tests.support.outage import OneByOne, Outage
 
 
 def run_nothing(_params, _context):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask
-from taskfleet.taskfile import holds_task, read_line, read_tasks
+from taskfleet.wire.taskfile import holds_task, read_line, read_tasks
 
 
 @pytest.mark.parametrize(

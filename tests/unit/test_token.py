@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet import token
 from taskfleet.errors import SettingsError
+from taskfleet.wire import token
 
 SECRET = "a secret of more than thirty-two characters"
 OTHER = "another one of more than thirty-two characters"

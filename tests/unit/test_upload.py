@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outage import OneByOne, Outage
 
 from taskfleet.batch import BatchRecord, BatchStatus
 from taskfleet.bundle import Bundle, Plan, decode_bundle
 from taskfleet.errors import Conflict, NotFound, TransientError, Undecodable
-from taskfleet.expand import RESERVE_S, Expansion
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.pace import Sample
-from taskfleet.part import TASK_MAX_BYTES, Parts
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.registry import Registry, TaskKind, sleep, split
-from taskfleet.upload import Uploads, read_expand
+from taskfleet.scheduler.enqueue import TASK_MAX_BYTES, Parts
+from taskfleet.scheduler.expand import RESERVE_S, Expansion
+from taskfleet.scheduler.upload import Uploads, read_expand
+from tests.support.outage import OneByOne, Outage
 
 NOTE = TaskKind(name="note", run=lambda _params, _context: None)  # travels singly
 REGISTRY = Registry([sleep, NOTE])

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from ec2_worker.holding import Holding
+from ec2_worker.claimed import Holding
 from ec2_worker.workload import OVERSTAY_S, Workload
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease

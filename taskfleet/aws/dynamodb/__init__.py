@@ -1,0 +1,1 @@
+"""The ports that are kept in DynamoDB, in the table `Task_Monitor`."""

@@ -1,0 +1,6 @@
+"""The HTTP client. `Client` and what its calls return or raise can be imported from here."""
+
+from taskfleet.client.client import Client, NotFinished
+from taskfleet.client.transport import ApiError, ClientError, Unreachable
+
+__all__ = ["ApiError", "Client", "ClientError", "NotFinished", "Unreachable"]

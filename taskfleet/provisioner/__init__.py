@@ -1,0 +1,1 @@
+"""The dynamic provisioner: decides how many machines there should be, and why."""

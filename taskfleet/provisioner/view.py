@@ -1,0 +1,230 @@
+"""`GET /fleet`: how the fleet stands, and why nothing runs when tasks wait and nothing does. Owns
+the view and the diagnosis; reads what the provisioner and the workers recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from taskfleet.errors import TaskfleetError
+from taskfleet.ports import Clock, FleetRecords, TaskQueue
+from taskfleet.provisioner.observe import is_alive
+from taskfleet.provisioner.policy import MachineState
+from taskfleet.provisioner.records import FleetState, Shortage, WorkerRecord
+from taskfleet.settings import Settings
+
+OVERDUE_LOOK_S = 150.0
+"""The provisioner looks every minute at least."""
+
+
+class InstancesView(msgspec.Struct, frozen=True):
+    """Instances in one state, with the ages of the oldest and the newest."""
+
+    state: str
+    count: int
+    oldest_s: float
+    newest_s: float
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    worker_id: str
+    instance_id: str | None
+    slots: int
+    running: int
+    pending: int
+    age_s: float
+    beat_s: float
+    """Since its last beat."""
+    leaving: bool
+
+
+class DecisionView(msgspec.Struct, frozen=True):
+    at: str
+    desired: int
+    launched: int
+    ended: int
+    retired: int
+    reason: str
+
+
+class FleetView(msgspec.Struct, frozen=True):
+    """`backlog` and `in_flight` are messages, as the queue counts them, up to a minute old.
+    `running` are tasks. `why` is None unless tasks wait and none runs."""
+
+    backlog: int
+    in_flight: int
+    running: int
+    workers: list[WorkerView]
+    instances: list[InstancesView]
+    desired: int
+    max_capacity: int
+    decisions: list[DecisionView]
+    """The newest first."""
+    cost_usd: float
+    usd_per_hour: float
+    looked_s: float | None
+    """Since the provisioner's last look; None when there was none."""
+    why: str | None
+
+
+class FleetViews:
+    """`view` reads and puts together."""
+
+    def __init__(
+        self, tasks: TaskQueue, records: FleetRecords, clock: Clock, settings: Settings
+    ) -> None:
+        self._tasks = tasks
+        self._records = records
+        self._clock = clock
+        self._conf = settings
+
+    def view(self) -> FleetView:
+        """Raises TransientError when the queue does not answer; when the table does not, that is
+        the answer."""
+        depth = self._tasks.depth()
+        state, workers, unread = FleetState(), list[WorkerRecord](), None
+        try:
+            state, workers = self._records.state(), self._records.workers()
+        except TaskfleetError as error:
+            unread = (
+                f"the records cannot be read, so the provisioner and the workers cannot "
+                f"either: {error}"
+            )
+        now = self._clock.now()
+        alive = [w for w in workers if is_alive(w, now, self._conf.beat_s)]
+        running = sum(sum(w.running.values()) for w in alive)
+        pending = sum(sum(w.pending.values()) for w in alive)
+        why = None
+        if depth.backlog + depth.in_flight + pending > 0 and not running:
+            why = unread or diagnose(state, workers, self._conf, now)
+        return FleetView(
+            backlog=depth.backlog,
+            in_flight=depth.in_flight,
+            running=running,
+            workers=[_worker(w, now) for w in alive],
+            instances=[
+                InstancesView(
+                    name, g.count, round(now - g.oldest_at, 1), round(now - g.newest_at, 1)
+                )
+                for name, g in state.groups.items()
+            ],
+            desired=state.desired,
+            max_capacity=self._conf.max_capacity,
+            decisions=[
+                DecisionView(
+                    _iso(d.at), d.desired, d.launched, len(d.ended), len(d.retired), d.reason
+                )
+                for d in reversed(state.decisions)
+            ],
+            cost_usd=round(state.cost_usd, 6),
+            usd_per_hour=round(state.usd_per_hour, 6),
+            looked_s=round(now - state.looked_at, 1) if state.looked_at else None,
+            why=why,
+        )
+
+
+def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings, now: float) -> str:
+    """Why nothing runs although tasks wait; the first reason that holds, the most telling one
+    before the others."""
+    alive = [w for w in workers if is_alive(w, now, conf.beat_s) and not w.leaving]
+    if alive:
+        return _not_taken(state, alive, now)
+    if not state.looked_at:
+        return (
+            "the provisioner has never run: check the schedule of the function "
+            f"{conf.provisioner_function}, or start a worker"
+        )
+    late_s = now - state.looked_at
+    if late_s > OVERDUE_LOOK_S:
+        return (
+            f"the provisioner has not run for {late_s:.0f} s: check the schedule and the log of "
+            f"the function {conf.provisioner_function}"
+        )
+    if state.unbeaten:
+        return (
+            f"{state.unbeaten} machines have booted, but their workers never beat: check their "
+            "user data, their role and their way to SQS and DynamoDB; they are ended and "
+            "replaced"
+        )
+    booting = state.groups.get(MachineState.BOOTING)
+    if booting:
+        return (
+            f"{booting.count} machines are booting, the first since {now - booting.oldest_at:.0f} s"
+        )
+    if conf.max_capacity == 0:
+        return "TASKFLEET_MAX_CAPACITY is 0: no machine may be launched"
+    if state.over_budget and not state.desired:
+        return "the budget (TASKFLEET_MAX_USD_PER_HOUR) pays for no machine"
+    if state.trouble is not None:
+        return _launch_trouble(state, now)
+    if state.machines >= conf.max_capacity:
+        return (
+            f"all {state.machines} places within TASKFLEET_MAX_CAPACITY are taken by machines "
+            "that leave or end"
+        )
+    if state.over_budget:
+        return (
+            f"the budget (TASKFLEET_MAX_USD_PER_HOUR) is spent on {state.machines} machines that "
+            "leave or end"
+        )
+    return f"the provisioner looked {late_s:.0f} s ago and will see the tasks at its next look"
+
+
+def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> str:
+    taken = {kind for worker in alive for kind in worker.kinds}
+    waiting = _kinds_waiting(state)
+    missing = sorted(waiting - taken)
+    if missing:
+        return (
+            f"no worker takes tasks of kind {', '.join(missing)}: the workers there are take "
+            f"{', '.join(sorted(taken)) or 'none'}"
+        )
+    newest = max(worker.beat_at for worker in alive)
+    return (
+        f"{len(alive)} workers are there, the last beat {now - newest:.0f} s ago: they are about "
+        "to take the tasks, or the tasks wait for another try"
+    )
+
+
+def _kinds_waiting(state: FleetState) -> set[str]:
+    """Of the tasks that came last."""
+    if not state.history:
+        return set()
+    for earlier in reversed(state.history[:-1]):
+        found = state.history[-1].demand.since(earlier.demand)
+        if found.kinds:
+            return set(found.kinds)
+    return set(state.history[-1].demand.kinds)
+
+
+def _launch_trouble(state: FleetState, now: float) -> str:
+    trouble = state.trouble
+    assert trouble is not None  # noqa: S101 - asked for by the caller
+    what = {
+        Shortage.NO_CAPACITY: "EC2 has no capacity; add TASKFLEET_INSTANCE_TYPES or "
+        "TASKFLEET_SUBNETS",
+        Shortage.QUOTA: "a quota of the account is reached; ask AWS to raise it",
+        Shortage.REFUSED: "EC2 refuses to launch",
+        Shortage.NO_ANSWER: "EC2 does not answer",
+    }[trouble.shortage]
+    when = max(0.0, trouble.retry_at - now)
+    return f"{what} ({trouble.detail}; {trouble.failures} times, next try in {when:.0f} s)"
+
+
+def _worker(worker: WorkerRecord, now: float) -> WorkerView:
+    return WorkerView(
+        worker.worker_id,
+        worker.instance_id,
+        worker.slots,
+        sum(worker.running.values()),
+        sum(worker.pending.values()),
+        round(now - worker.started_at, 1),
+        round(now - worker.beat_at, 1),
+        worker.leaving,
+    )
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

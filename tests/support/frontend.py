@@ -1,0 +1,131 @@
+"""The API over ports in memory, for tests in process and over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from chalice.test import Client, HTTPResponse
+
+from chalice_app.application import create_app
+from chalice_app.services import Services, assemble
+from localcloud.serve import Server, make_server
+from taskfleet.memory import MemoryQueue
+from taskfleet.registry import Registry
+from taskfleet.settings import Settings
+from taskfleet.wire import token
+from tests.support.worker import Cloud, Faulty, HandWorker, no_fault
+
+SECRET = "a secret of more than thirty-two characters"
+
+
+class Frontend:
+    """One API and the world behind it. `fault` breaks calls to the queue and the table, see
+    `support.Faulty`."""
+
+    def __init__(
+        self,
+        cloud: Cloud | None = None,
+        registry: Registry | None = None,
+        fault: Callable[[str], str | None] = no_fault,
+        settings: Settings | None = None,
+    ) -> None:
+        self.cloud = cloud or Cloud()
+        self.registry = registry or Registry.load()
+        services = assemble(
+            registry=self.registry,
+            tasks=Faulty(self.cloud.tasks, fault),
+            expand=Faulty(self.cloud.uploads, fault),
+            monitor=Faulty(self.cloud.monitor, fault),
+            store=self.cloud.store,
+            clock=self.cloud.clock,
+            random_bytes=random.randbytes,
+            token_secret=lambda: SECRET,
+            records=Faulty(self.cloud.records, fault),
+            fleet=self.cloud.fleet,
+            nudge=self.cloud.nudges,
+            settings=settings or Settings(bucket="b"),
+        )
+        self.on_services: Callable[[], None] = lambda: None
+        """Called whenever a handler asks for its services."""
+
+        def provide() -> Services:
+            self.on_services()
+            return services
+
+        self.app = create_app(provide)
+        self.client = Client(self.app)
+
+    def token(self, client_id: str = "alice", ttl_s: float = 3600.0) -> str:
+        return token.make(SECRET, client_id, ttl_s, self.cloud.clock.now())
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        as_client: str | None = "alice",
+        content_type: str | None = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> HTTPResponse:
+        """`body` is bytes as they are, text as UTF-8, or anything else as JSON."""
+        sent = dict(headers or {})
+        if as_client is not None:
+            sent.setdefault("authorization", f"Bearer {self.token(as_client)}")
+        if body is not None and content_type is not None:
+            sent["content-type"] = content_type
+        return self.client.http.request(method, path, headers=sent, body=as_bytes(body))
+
+    def submit(self, tasks: list[Any], **options: Any) -> str:
+        response = self.call("POST", "/batches", {"tasks": tasks, **options})
+        assert response.status_code == 202, response.body
+        return str(response.json_body["batch_id"])
+
+    def upload(self, data: bytes, as_client: str = "alice") -> str:
+        """An upload with a file in it."""
+        form = self.call("POST", "/uploads", as_client=as_client)
+        assert form.status_code == 201, form.body
+        key = form.json_body["fields"]["key"]
+        self.cloud.store.put(key, data, content_type="text/plain")
+        return str(form.json_body["upload_id"])
+
+    def run(self) -> None:
+        """Execute all that waits on the queues, and count it as the queue handler does."""
+        self.feed(self.cloud.uploads, "expand_upload", 1)
+        HandWorker(self.cloud, self.registry).work()
+        self.feed(self.cloud.responses, "collect_responses", 10)
+
+    def feed(self, queue: MemoryQueue, function: str, size: int) -> None:
+        while messages := queue.receive(size, wait_s=0, visibility_s=30):
+            records = [
+                {"messageId": m.message_id, "receiptHandle": m.receipt_handle, "body": m.body}
+                for m in messages
+            ]
+            self.client.lambda_.invoke(function, {"Records": records})
+            queue.delete(messages)
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[Server]:
+        """The same behind a real HTTP server on a free port."""
+        server = make_server(self.app, "127.0.0.1", 0)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def as_bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, bytes):
+        return body
+    return (body if isinstance(body, str) else json.dumps(body)).encode()

@@ -1,0 +1,273 @@
+"""What several test files share: ports that fail on purpose, kinds that misbehave on purpose, and
+a worker whose every step is taken by hand."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor as PoolExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ec2_worker.batchwatch import BatchWatch
+from ec2_worker.claimed import Holding
+from ec2_worker.execute import Executor
+from ec2_worker.heartbeat import Heartbeat
+from ec2_worker.intake import Intake
+from ec2_worker.outbox import Outbox
+from ec2_worker.protocol import Attempt
+from ec2_worker.workload import Chunk, Workload
+from taskfleet.bill import Odometer, Spend
+from taskfleet.errors import LeaseLost, TransientError
+from taskfleet.memory import (
+    ManualClock,
+    MemoryFleet,
+    MemoryFleetRecords,
+    MemoryMonitor,
+    MemoryQueue,
+    MemoryStore,
+)
+from taskfleet.registry import Registry, TaskKind
+from taskfleet.scheduler.collect import collect
+from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.submit import Submission
+
+LEASE_S = 30.0
+HEARTBEAT_S = 10.0
+
+
+class Faulty:
+    """A port whose calls fail when `fault` says so: "before" the call takes effect, or "after" it,
+    as when the reply is lost. `fault` is asked with the method's name."""
+
+    def __init__(self, port: Any, fault: Callable[[str], str | None]) -> None:
+        self._port = port
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            fault = self._fault(name)
+            if fault == "before":
+                raise TransientError(f"{name}: throttled")
+            value = method(*args, **kwargs)
+            if fault == "after":
+                raise TransientError(f"{name}: timed out")
+            return value
+
+        return call
+
+
+def no_fault(_name: str) -> str | None:
+    return None
+
+
+class Inline(PoolExecutor):
+    """A pool that works at once, in the caller's thread."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - as every executor does
+            future.set_exception(error)
+        return future
+
+
+class Nudges:
+    """A `Nudge` that counts."""
+
+    count = 0
+
+    def nudge(self) -> None:
+        self.count += 1
+
+
+@dataclass
+class Cloud:
+    """The shared world: queues, table and store in memory on one clock."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.dead = MemoryQueue(self.clock, name="dead tasks")
+        self.tasks = MemoryQueue(self.clock, name="tasks", dead=self.dead)
+        self.responses = MemoryQueue(self.clock, name="responses")
+        self.uploads = MemoryQueue(self.clock, name="uploads")
+        self.monitor = MemoryMonitor(self.clock)
+        self.store = MemoryStore()
+        self.records = MemoryFleetRecords()
+        self.fleet = MemoryFleet(self.clock)
+        self.nudges = Nudges()
+
+    def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
+        submission = Submission(
+            Parts(registry, self.tasks, self.monitor), self.monitor, self.clock, random.randbytes
+        )
+        return submission.submit(tasks, client_id="alice", **options).batch_id
+
+    def collect(self) -> int:
+        """Count what was answered; how many messages that were."""
+        count = 0
+        while messages := self.responses.receive(10, wait_s=0, visibility_s=30):
+            collect({m.message_id: m.body for m in messages}, self.monitor, self.clock)
+            self.responses.delete(messages)
+            count += len(messages)
+        return count
+
+    def results(self, registry: Registry) -> Results:
+        return Results(registry, self.monitor, self.store, self.clock)
+
+    def rows(self, registry: Registry, batch_id: str) -> list[Any]:
+        rows, cursor = [], None
+        while True:
+            page = self.results(registry).results(batch_id, client_id="alice", cursor=cursor)
+            rows += page.results
+            cursor = page.cursor
+            if cursor is None:
+                return rows
+
+
+class HandWorker:
+    """The parts of `ec2_worker.worker.Worker` without its threads: the test takes each step."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        registry: Registry,
+        *,
+        threads: int = 4,
+        worker_id: str = "w-1",
+        rng: random.Random | None = None,
+        fault: Callable[[str], str | None] = no_fault,
+        unavailable: dict[str, str] | None = None,
+        limits: dict[str, int] | None = None,
+        spent: Callable[[], Spend] = Spend,
+    ) -> None:
+        rng = rng or random.Random(0)
+        clock = cloud.clock
+        tasks = Faulty(cloud.tasks, fault)
+        monitor = Faulty(cloud.monitor, fault)
+        self.lost: list[str] = []
+        self.ready: list[Holding] = []
+        self.ended = threading.Event()
+        self.workload = Workload(
+            threads,
+            limits or {},
+            lambda t: registry[t.kind].expected_s(t.params),
+            clock.now,
+        )
+        self.executor = Executor(registry, cloud.store, clock, worker_id)
+        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock, Odometer(spent))
+        self.watch = BatchWatch(monitor, clock)
+        self.attempt = Attempt(
+            tasks=tasks,
+            monitor=monitor,
+            outbox=self.outbox,
+            registry=registry,
+            unavailable=unavailable or {},
+            watch=self.watch,
+            clock=clock,
+            rng=rng,
+            lease_s=LEASE_S,
+            worker_id=worker_id,
+        )
+        self.intake = Intake(
+            self.workload,
+            self.attempt,
+            tasks,
+            clock,
+            rng,
+            Inline(),
+            lease_s=LEASE_S,
+            wait_s=0,
+            settle=self.ready.append,
+        )
+        self.heartbeat = Heartbeat(
+            self.workload,
+            self.attempt,
+            tasks,
+            self.watch,
+            clock,
+            lease_s=LEASE_S,
+            heartbeat_s=HEARTBEAT_S,
+            settle=self.ready.append,
+        )
+
+    def poll(self) -> bool | None:
+        """Receive and claim what there is room for."""
+        if not self.workload.has_room():
+            return None
+        claims = self.intake.poll(self.ended)
+        return any(claim.result() for claim in claims) if claims else None
+
+    def take(self) -> Chunk | None:
+        """A chunk for a slot, when there is one."""
+        return self.workload.take(wait=False)
+
+    def finish(self, chunk: Chunk) -> None:
+        """Run a chunk that was taken."""
+        started = self.executor._clock.now()
+        rest = self.executor.run(chunk)
+        elapsed_s = self.executor._clock.now() - started
+        if self.workload.done(chunk, rest, elapsed_s):
+            self.ready.append(chunk.holding)
+
+    def settle(self) -> None:
+        """Commit or release all that is ready."""
+        while self.ready:
+            holding = self.ready.pop(0)
+            try:
+                self.attempt.settle(holding)
+            except LeaseLost:
+                self.lost.append(holding.bundle.job_id)
+            finally:
+                self.workload.remove(holding)
+
+    def work(self, rounds: int = 100) -> None:
+        """Everything, until nothing is left to do now."""
+        for _ in range(rounds):
+            self.poll()
+            busy = False
+            while (chunk := self.take()) is not None:
+                busy = True
+                self.finish(chunk)
+            self.settle()
+            while self.outbox.pending():
+                self.outbox.flush()
+            if not busy:
+                return
+
+
+# --- kinds that misbehave ---------------------------------------------------------------------
+
+
+def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> TaskKind:
+    """Raises at every attempt."""
+
+    def run(_params: Any, _context: Any) -> Any:
+        raise error()
+
+    return TaskKind(name, run, **options)
+
+
+@dataclass
+class Recorder:
+    """A kind that notes its executions, and raises as often as told: params `{"fail": n}`."""
+
+    name: str = "record"
+    runs: list[tuple[str, int, int]] = field(default_factory=list)
+    """(batch id, index, attempt) of each execution that came to its end."""
+
+    def run(self, params: Any, context: Any) -> Any:
+        self.runs.append((context.batch_id, context.index, context.attempt))
+        if params and context.attempt <= params.get("fail", 0):
+            raise TransientError("not yet")
+        return {"ran": context.index}
+
+    def kind(self, **options: Any) -> TaskKind:
+        return TaskKind(self.name, self.run, **options)
