@@ -15,8 +15,10 @@ from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
 from taskfleet.log import fields
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.upload import read_expand
 from taskfleet.settings import Settings, load
+from taskfleet.wire.queues import (
+    decode_upload,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         context: Any = event.context
         for record in event:
             services().expansion.expand(
-                read_expand(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
             )
 
     @app.schedule("rate(1 minute)")

@@ -7,6 +7,7 @@ the exit code is 1 if a document is stale.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 
 from chalice_app import openapi
 from docs import settings_page
-from taskfleet.bundle import (
+from taskfleet.wire.queues import (
     BundleMessage,
     LegacyBundleMessage,
     LegacyResponseMessage,
@@ -68,7 +69,20 @@ def stale() -> list[Path]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2) + "\n"
+    return json.dumps(_cleaned(value), indent=2) + "\n"
+
+
+def _cleaned(value: Any) -> Any:
+    """The same with descriptions free of a docstring's indentation, which Python keeps up to 3.12
+    and strips later."""
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(inner)
+            if key == "description" and isinstance(inner, str)
+            else _cleaned(inner)
+            for key, inner in value.items()
+        }
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,10 @@ from ec2_worker.intake import Intake
 from ec2_worker.workload import Workload
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, FleetRecords
+from taskfleet.ports import Clock
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.provisioner.records import WorkerRecord
 
 _log = logging.getLogger(__name__)

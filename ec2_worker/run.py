@@ -36,8 +36,10 @@ from taskfleet import log, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
-from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    BatchView,
+)
 
 
 @click.command(

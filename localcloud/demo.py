@@ -23,7 +23,9 @@ from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from localcloud.photographs import publish
 from taskfleet.client import Client, ClientError
-from taskfleet.scheduler.results import BatchView
+from taskfleet.wire.http import (
+    BatchView,
+)
 
 THREADS = 16
 EXAMPLES = str(ROOT / "examples")

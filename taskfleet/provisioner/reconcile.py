@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, Fleet, FleetRecords, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, TaskMonitor, TaskQueue
 from taskfleet.provisioner.observe import Sight, observe
 from taskfleet.provisioner.policy import (
     Decision,
@@ -28,6 +28,10 @@ from taskfleet.provisioner.policy import (
     by_threshold,
     by_work,
     decide,
+)
+from taskfleet.provisioner.ports import (
+    Fleet,
+    FleetRecords,
 )
 from taskfleet.provisioner.records import FleetState, Group, Intent, Launch, Look, Shortage, Trouble
 from taskfleet.settings import Settings

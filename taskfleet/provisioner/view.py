@@ -4,69 +4,20 @@ the view and the diagnosis; reads what the provisioner and the workers recorded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-
-import msgspec
 
 from taskfleet.errors import TaskfleetError
-from taskfleet.ports import Clock, FleetRecords, TaskQueue
+from taskfleet.ports import Clock, TaskQueue
 from taskfleet.provisioner.observe import is_alive
 from taskfleet.provisioner.policy import MachineState
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.provisioner.records import FleetState, Shortage, WorkerRecord
 from taskfleet.settings import Settings
+from taskfleet.wire.http import DecisionView, FleetView, InstancesView, WorkerView, iso_time
 
 OVERDUE_LOOK_S = 150.0
 """The provisioner looks every minute at least."""
-
-
-class InstancesView(msgspec.Struct, frozen=True):
-    """Instances in one state, with the ages of the oldest and the newest."""
-
-    state: str
-    count: int
-    oldest_s: float
-    newest_s: float
-
-
-class WorkerView(msgspec.Struct, frozen=True):
-    worker_id: str
-    instance_id: str | None
-    slots: int
-    running: int
-    pending: int
-    age_s: float
-    beat_s: float
-    """Since its last beat."""
-    leaving: bool
-
-
-class DecisionView(msgspec.Struct, frozen=True):
-    at: str
-    desired: int
-    launched: int
-    ended: int
-    retired: int
-    reason: str
-
-
-class FleetView(msgspec.Struct, frozen=True):
-    """`backlog` and `in_flight` are messages, as the queue counts them, up to a minute old.
-    `running` are tasks. `why` is None unless tasks wait and none runs."""
-
-    backlog: int
-    in_flight: int
-    running: int
-    workers: list[WorkerView]
-    instances: list[InstancesView]
-    desired: int
-    max_capacity: int
-    decisions: list[DecisionView]
-    """The newest first."""
-    cost_usd: float
-    usd_per_hour: float
-    looked_s: float | None
-    """Since the provisioner's last look; None when there was none."""
-    why: str | None
 
 
 class FleetViews:
@@ -114,7 +65,7 @@ class FleetViews:
             max_capacity=self._conf.max_capacity,
             decisions=[
                 DecisionView(
-                    _iso(d.at), d.desired, d.launched, len(d.ended), len(d.retired), d.reason
+                    iso_time(d.at), d.desired, d.launched, len(d.ended), len(d.retired), d.reason
                 )
                 for d in reversed(state.decisions)
             ],
@@ -224,7 +175,3 @@ def _worker(worker: WorkerRecord, now: float) -> WorkerView:
         round(now - worker.beat_at, 1),
         worker.leaving,
     )
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

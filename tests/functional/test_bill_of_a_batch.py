@@ -21,8 +21,10 @@ from taskfleet.bill import event_source_spend
 from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    BatchView,
+)
 from tests.support.worker import HandWorker
 
 STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"

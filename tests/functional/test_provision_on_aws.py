@@ -22,8 +22,11 @@ from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
 from taskfleet.provisioner.reconcile import Ports, Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
-from taskfleet.provisioner.view import FleetView, FleetViews
+from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    FleetView,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = Settings(

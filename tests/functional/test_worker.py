@@ -7,15 +7,16 @@ import time
 import pytest
 
 from ec2_worker.worker import Ports, Worker
-from taskfleet.bundle import Tally
+from taskfleet.batch import (
+    Tally,
+)
 from taskfleet.clock import SystemClock
 from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.enqueue import Parts
-from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
+from tests.support.scheduler import submission
 from tests.support.worker import failing_kind
 
 
@@ -67,10 +68,8 @@ class Fleet:
 
     def submit(self, tasks):
         p = self.ports
-        submission = Submission(
-            Parts(self.registry, p.tasks, p.monitor), p.monitor, p.clock, random.randbytes
-        )
-        return submission.submit(tasks, client_id="alice").batch_id
+        made = submission(self.registry, p.tasks, p.monitor, p.clock)
+        return made.submit(tasks, client_id="alice").batch_id
 
     def finished(self, batch_id, within_s=20):
         deadline = time.monotonic() + within_s
