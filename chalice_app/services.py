@@ -18,7 +18,10 @@ from taskfleet.provisioner.ports import (
     FleetRecords,
     Nudge,
 )
-from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.reconcile import (
+    Provisioner,
+    ProvisionerPorts,
+)
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
@@ -68,7 +71,7 @@ def assemble(
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
-        provisioner = Provisioner(Ports(tasks, monitor, records, fleet, clock), settings)
+        provisioner = Provisioner(ProvisionerPorts(tasks, monitor, records, fleet, clock), settings)
     planner = Planner(
         registry,
         monitor,

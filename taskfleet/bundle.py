@@ -16,16 +16,16 @@ BUNDLE_MAX_BYTES = 60_000
 """Of the tasks' JSON; with the envelope a message stays within one 64 KiB billing chunk of SQS."""
 BUNDLE_MAX_TASKS = 1_000
 BUNDLE_MAX_S = 2.0
+"""Most expected work in a bundle."""
 BUNDLE_MIN_S = 0.25
-"""Of expected work: less is not worth a message of its own."""
+"""Least expected work that is worth a message of its own. A task of unknown duration counts as this
+much, since a worker gives back what turns out longer."""
 FEWEST = 32
-"""Bundles that a batch is cut into, when it has work enough, so that its tail is not held by one of
-them; as many as the fleet has slots, when those are more. A worker spreads each over its slots, so
-more would cost calls and save no time."""
+"""Bundles that a batch with enough work is cut into at least, so that no single bundle holds up its
+end. A larger fleet gets one for each slot. A worker spreads each bundle over its slots, so more
+bundles would cost calls and save no time."""
 QUICKEST_TASK_S = 20e-6
-"""What running even an empty task costs."""
-UNKNOWN_TASK_S = 0.25
-"""What a task is taken to cost of which nobody knows; a worker gives back what turns out longer."""
+"""Seconds that running even an empty task takes."""
 DEFAULT_SLOTS = 16
 
 
@@ -123,4 +123,4 @@ def cut(
 
 
 def _cost_s(expected_s: float | None) -> float:
-    return UNKNOWN_TASK_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)
+    return BUNDLE_MIN_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)

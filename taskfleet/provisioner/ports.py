@@ -13,12 +13,12 @@ class Fleet(Protocol):
     """The machines of this stage, and no others."""
 
     def launch(self, count: int, *, token: str) -> Launch:
-        """Ask for `count` machines; fewer may come, and the outcome says why. The same token with
-        the same count is the same launch, however often it is asked for."""
+        """Ask for `count` machines. Fewer may come; the outcome says why. The same token with the
+        same count is the same launch, however often it is asked for."""
         ...
 
     def instances(self) -> list[Instance]:
-        """All that are not gone. A machine launched within the last seconds may be missing."""
+        """All machines that are not gone. One launched within the last seconds may be missing."""
         ...
 
     def mark(self, instance_ids: Sequence[str], at: float) -> None:
@@ -26,7 +26,7 @@ class Fleet(Protocol):
         ...
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End machines; one that is gone already is none of its business."""
+        """End the machines. IDs already gone are ignored."""
         ...
 
 
@@ -35,48 +35,53 @@ class FleetRecords(Protocol):
     `Task_Monitor`."""
 
     def add_demand(self, more: Demand) -> int | None:
-        """Add to the totals. Returns the machines that the provisioner last saw, None when it
-        never looked."""
+        """Add to the totals. Returns the number of machines that the provisioner last saw, None
+        when it has never run."""
         ...
 
-    def demand(self) -> Demand: ...
+    def demand(self) -> Demand:
+        """The totals."""
+        ...
 
     def note_machines(self, count: int, slots: int) -> None:
-        """What `add_demand` and `slots` return from now on."""
+        """Record what `add_demand` and `slots` return from now on."""
         ...
 
     def slots(self) -> int | None:
-        """Those that the provisioner last saw, on machines and static workers that are there to
-        stay or on their way; None when it never looked."""
+        """The slots that the provisioner last saw, on machines and static workers that are there to
+        stay or on their way; None when it has never run."""
         ...
 
-    def beat(self, worker: WorkerRecord) -> bool:
-        """Record the worker; whether it was asked to leave."""
+    def report(self, worker: WorkerRecord) -> bool:
+        """Record a worker. Returns whether it was asked to leave."""
         ...
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
-        """An id that is not known is passed over."""
+        """Ask the workers to drain. Unknown IDs are ignored."""
         ...
 
     def sign_off(self, worker_id: str) -> None:
-        """The worker ends: it is listed no more."""
+        """Take a worker that ends off the list."""
         ...
 
     def workers(self) -> list[WorkerRecord]:
-        """All that have not signed off, dead ones of the last day among them."""
+        """All workers that have not signed off, including those that died within the last day."""
         ...
 
     def state(self) -> FleetState:
-        """What the provisioner last recorded; a blank state of revision 0 when it never did."""
+        """What the provisioner last recorded; a blank state of revision 0 when it has never
+        run."""
         ...
 
     def save_state(self, state: FleetState) -> bool:
-        """Record `state` if what stands there has its revision; it then has the next one. False,
-        with nothing changed, when somebody else was first."""
+        """Record `state` with the next revision, if the recorded state still has its revision.
+        Returns False, with nothing changed, when another writer was first."""
         ...
 
 
 class Nudge(Protocol):
     """Calls the provisioner without waiting for it."""
 
-    def nudge(self) -> None: ...
+    def nudge(self) -> None:
+        """Ask for a round now."""
+        ...

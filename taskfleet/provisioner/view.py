@@ -16,8 +16,8 @@ from taskfleet.provisioner.records import FleetState, Shortage, WorkerRecord
 from taskfleet.settings import Settings
 from taskfleet.wire.http import DecisionView, FleetView, InstancesView, WorkerView, iso_time
 
-OVERDUE_LOOK_S = 150.0
-"""The provisioner looks every minute at least."""
+OVERDUE_ROUND_S = 150.0
+"""Seconds after which a missing round is a fault. The schedule starts one every minute."""
 
 
 class FleetViews:
@@ -71,7 +71,7 @@ class FleetViews:
             ],
             cost_usd=round(state.cost_usd, 6),
             usd_per_hour=round(state.usd_per_hour, 6),
-            looked_s=round(now - state.looked_at, 1) if state.looked_at else None,
+            looked_s=round(now - state.last_round_at, 1) if state.last_round_at else None,
             why=why,
         )
 
@@ -82,22 +82,22 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
     alive = [w for w in workers if is_alive(w, now, conf.beat_s) and not w.leaving]
     if alive:
         return _not_taken(state, alive, now)
-    if not state.looked_at:
+    if not state.last_round_at:
         return (
             "the provisioner has never run: check the schedule of the function "
             f"{conf.provisioner_function}, or start a worker"
         )
-    late_s = now - state.looked_at
-    if late_s > OVERDUE_LOOK_S:
+    late_s = now - state.last_round_at
+    if late_s > OVERDUE_ROUND_S:
         return (
             f"the provisioner has not run for {late_s:.0f} s: check the schedule and the log of "
             f"the function {conf.provisioner_function}"
         )
-    if state.unbeaten:
+    if state.never_reported:
         return (
-            f"{state.unbeaten} machines have booted, but their workers never beat: check their "
-            "user data, their role and their way to SQS and DynamoDB; they are ended and "
-            "replaced"
+            f"{state.never_reported} machines have booted, but their workers never reported: "
+            "check their user data, their role and their way to SQS and DynamoDB; they are ended "
+            "and replaced"
         )
     booting = state.groups.get(MachineState.BOOTING)
     if booting:
@@ -120,7 +120,7 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
             f"the budget (TASKFLEET_MAX_USD_PER_HOUR) is spent on {state.machines} machines that "
             "leave or end"
         )
-    return f"the provisioner looked {late_s:.0f} s ago and will see the tasks at its next look"
+    return f"the provisioner ran {late_s:.0f} s ago and will see the tasks in its next round"
 
 
 def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> str:
@@ -132,9 +132,9 @@ def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> 
             f"no worker takes tasks of kind {', '.join(missing)}: the workers there are take "
             f"{', '.join(sorted(taken)) or 'none'}"
         )
-    newest = max(worker.beat_at for worker in alive)
+    newest = max(worker.reported_at for worker in alive)
     return (
-        f"{len(alive)} workers are there, the last beat {now - newest:.0f} s ago: they are about "
+        f"{len(alive)} workers are there, the last report {now - newest:.0f} s ago: they are about "
         "to take the tasks, or the tasks wait for another try"
     )
 
@@ -172,6 +172,6 @@ def _worker(worker: WorkerRecord, now: float) -> WorkerView:
         sum(worker.running.values()),
         sum(worker.pending.values()),
         round(now - worker.started_at, 1),
-        round(now - worker.beat_at, 1),
+        round(now - worker.reported_at, 1),
         worker.leaving,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from taskfleet.bundle import DEFAULT_SLOTS, UNKNOWN_TASK_S, Plan, cut, depends_on_slots
+from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
 from taskfleet.ports import TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.task import Task
@@ -47,7 +47,7 @@ class Planner:
             else:
                 total_s += seconds
         estimates = self._estimates(unknown)
-        total_s += sum(n * estimates.get(kind, UNKNOWN_TASK_S) for kind, n in unknown.items())
+        total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
         return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
 
     def plan_unread(self) -> Plan:
