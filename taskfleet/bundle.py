@@ -27,6 +27,7 @@ bundles would cost calls and save no time."""
 QUICKEST_TASK_S = 20e-6
 """Seconds that running even an empty task takes."""
 DEFAULT_SLOTS = 16
+"""Slots of a worker unless it is told otherwise."""
 
 
 class LegacyIds(msgspec.Struct, frozen=True):

@@ -39,6 +39,8 @@ class Clock(Protocol):
 # --- queue ----------------------------------------------------------------------------------
 
 
+CALL_MAX_MESSAGES = 10
+"""Most messages in one call to the queue: the limit of SQS."""
 MESSAGE_MAX_BYTES = 1_048_576
 """Of a body in UTF-8: what SQS takes."""
 
@@ -77,8 +79,8 @@ class TaskQueue(Protocol):
         ...
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
-        """Up to `max_messages` (1 to 10), each invisible to others for `visibility_s`; waits up
-        to `wait_s` (0 to 20) for the first one."""
+        """Up to `max_messages` (1 to `CALL_MAX_MESSAGES`), each invisible to others for
+        `visibility_s`; waits up to `wait_s` (0 to 20) for the first one."""
         ...
 
     def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:

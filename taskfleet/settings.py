@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, get_origin
 import msgspec
 from msgspec import Meta
 
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.errors import SettingsError
+from taskfleet.lease import heartbeat_interval_s
 
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
@@ -44,11 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the SSM parameter that holds the secret of the bearer tokens. It is read when
     `TASKFLEET_TOKEN_SECRET` is not set."""
     lease_s: Annotated[float, Meta(ge=1, le=43_200)] = 30.0
-    """The seconds for which a worker's claim of a bundle is valid unless renewed. The tasks of a
-    worker that died run again after at most this time."""
-    heartbeat_s: Annotated[float, Meta(gt=0)] = 10.0
-    """The seconds between two renewals of a lease. It must be less than half of
-    `TASKFLEET_LEASE_S`, so that one failed renewal does not lose the lease."""
+    """The seconds for which a worker's claim of a bundle is valid unless renewed. The worker renews
+    it after a third of them; the tasks of a worker that died run again after all of them."""
     drain_timeout_s: Seconds = 100.0
     """The seconds for which running tasks may continue after SIGTERM, before the worker gives them
     back to the queue. The default is less than the two minutes of a spot interruption notice."""
@@ -88,7 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool = True
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""
-    slots: Annotated[int, Meta(ge=1, le=512)] = 16
+    slots: Annotated[int, Meta(ge=1, le=512)] = DEFAULT_SLOTS
     """The number of tasks that one machine runs at a time, as API and provisioner assume it. The
     worker itself takes `--threads`; `make deploy` sets both."""
     cores: Annotated[int, Meta(ge=0, le=1_024)] = 0
@@ -131,6 +130,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return "" if self.stage == "dev" else f"-{self.stage}"
 
     @property
+    def heartbeat_s(self) -> float:
+        """Seconds between two renewals of a lease."""
+        return heartbeat_interval_s(self.lease_s)
+
+    @property
     def usable_cores(self) -> int:
         if self.cores:
             return self.cores
@@ -166,11 +170,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> list[str]:
         """What is wrong between the values, each fault a sentence."""
         found = []
-        if self.heartbeat_s * 2 >= self.lease_s:
-            found.append(
-                f"TASKFLEET_HEARTBEAT_S={self.heartbeat_s:g} must be under half of "
-                f"TASKFLEET_LEASE_S={self.lease_s:g}, so that one lost beat loses no lease"
-            )
         if self.ami_id and self.launch_template:
             found.append(
                 "TASKFLEET_AMI_ID and TASKFLEET_LAUNCH_TEMPLATE exclude each other: "

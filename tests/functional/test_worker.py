@@ -39,7 +39,6 @@ class Fleet:
     def start(self, **options):
         settings = Settings(
             lease_s=options.pop("lease_s", 30.0),
-            heartbeat_s=options.pop("heartbeat_s", 10.0),
             drain_timeout_s=options.pop("drain_timeout_s", 10.0),
             receive_wait_s=options.pop("receive_wait_s", 0.2),
             beat_s=1.0,
@@ -191,7 +190,7 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
     one = fleet(TaskKind("long", work))
     batch_id = one.submit(["long"])
     for _ in range(2):
-        one.start(lease_s=1.0, heartbeat_s=0.3)
+        one.start(lease_s=1.0)
     assert one.finished(batch_id).tally == Tally(succeeded=1)
     assert runs == [0]
 

@@ -91,7 +91,7 @@ def test_a_field_without_a_docstring_is_an_error() -> None:
     [
         ("spot", "| yes or no | `0`, `1` | `1` |"),
         ("max_usd_per_hour", "| number | 0 or more | none |"),
-        ("heartbeat_s", "| number | over 0 | `10` |"),
+        ("lease_s", "| number | 1 to 43,200 | `30` |"),
         ("boot_s", "| number | over 0, to 1,800 | `40` |"),
         ("max_capacity", "| whole number | 0 to 5,000 | `10` |"),
         ("kinds", "| list | any | none |"),
