@@ -1,10 +1,8 @@
-"""The worker's bundles in hand, and which of their tasks runs next. Executing a task belongs to
-`ec2_worker.execute`, the protocol to `ec2_worker.protocol`, the arithmetic of room to
-`ec2_worker.room`.
+"""The worker's bundles in hand, and which of their tasks runs next. Executing belongs to
+`ec2_worker.execute`, the protocol to `ec2_worker.protocol`, the arithmetic to `ec2_worker.room`.
 
 A bundle is not bound to a thread. Every free slot takes the next tasks of whatever bundle is in
-hand, a *chunk* at a time. So a thousand no-ops cost one round of the lock, and a bundle of long
-tasks spreads over all slots.
+hand, a *chunk* at a time: a thousand no-ops cost one lock, and long tasks spread over all slots.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ expected, and other workers may have a free slot."""
 
 @dataclass(frozen=True)
 class Census:
-    """Counts of bundles in hand, busy slots by kind, tasks that wait for a slot by kind, and bundles
-    claimed since the start."""
+    """Counts of bundles in hand, of busy slots and waiting tasks by kind, and of bundles ever
+    claimed."""
 
     in_hand: int
     running: dict[str, int]
@@ -203,11 +201,9 @@ class Workload:
         """Take over a newer delivery of a bundle that is in hand already: from now on the newer
         receipt counts. Returns False when the bundle is not in hand."""
         with self._lock:
-            claimed = self._in_hand.get(job_id)
-            if claimed is None:
-                return False
-            claimed.message = message
-            return True
+            if job_id in self._in_hand:
+                self._in_hand[job_id].message = message
+            return job_id in self._in_hand
 
     def refuses(self, kinds: set[str]) -> bool:
         """Whether one of the kinds has as many tasks in hand as its limit allows, so that another
@@ -260,13 +256,11 @@ class Workload:
         ready, for the caller to settle."""
         overdue_at = self.now() - OVERSTAY_S
         with self._lock:
-            ready = []
-            for claimed in self._in_hand.values():
-                if claimed.pending and not claimed.leaving and claimed.claimed_at <= overdue_at:
-                    claimed.leaving = True
-                    if self._becomes_ready(claimed):
-                        ready.append(claimed)
-            return ready
+            overdue = [c for c in self._in_hand.values() if c.claimed_at <= overdue_at]
+            leaving = [c for c in overdue if c.pending and not c.leaving]
+            for claimed in leaving:
+                claimed.leaving = True
+            return [c for c in leaving if self._becomes_ready(c)]
 
     def stop_starting(self) -> list[ClaimedBundle]:
         """Start no more tasks at all. Returns the bundles that became ready, for the caller to

@@ -91,7 +91,7 @@ def test_the_setting_is_a_valid_field_with_a_row_of_its_own() -> None:
 
 
 def test_the_constant_that_the_page_names_is_there() -> None:
-    assert re.search(r"^FRESH_S = 2\.0$", (ROOT / "ec2_worker/batchwatch.py").read_text(), re.M)
+    assert re.search(r"^REFRESH_S = 2\.0$", (ROOT / "ec2_worker/batchwatch.py").read_text(), re.M)
 
 
 # --- add an AWS call ------------------------------------------------------------------------
