@@ -110,6 +110,7 @@ class Downloader:
                 raise TaskStopped("the download was stopped")
 
     def _copy(self, upload_id: str, path: str) -> int:
+        """Stores an uploaded file at `path`; returns its size in bytes."""
         try:
             data = self._uploaded(upload_id, self._limits.file_bytes)
         except (NotFound, TooLarge) as error:
@@ -132,6 +133,7 @@ class Downloader:
         self._http.clear()
 
     def _try(self, url: str, path: str) -> int:
+        """Fetches `url` once; returns the size in bytes."""
         transfer = Transfer(self._resolver, allow_private=self._allow_private)
         with self._lock:
             self._transfers.add(transfer)
@@ -224,6 +226,7 @@ class Downloader:
 
 
 def _new_file(path: str) -> BinaryIO:
+    """Opens a file for unbuffered writing. Raises _CannotStore."""
     try:
         return open(path, "wb", buffering=0)
     except OSError as error:
@@ -231,6 +234,7 @@ def _new_file(path: str) -> BinaryIO:
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:
+    """Writes all of `chunk`; an unbuffered file may take less at a time. Raises _CannotStore."""
     try:
         while chunk:
             chunk = chunk[file.write(chunk) :]

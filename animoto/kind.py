@@ -9,13 +9,12 @@ import os
 from typing import Any
 
 from animoto import spec
-from taskfleet import settings
 from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
 from taskfleet.scheduler.upload import upload_key
-from taskfleet.settings import Settings
+from taskfleet.settings import Settings, load
 
 RETRY = RetryPolicy(max_attempts=4)
 _PICTURE_S = 0.12
@@ -28,7 +27,7 @@ _MOVING_FRAME_S = 0.03
 def process_settings() -> Settings:
     """Returns the settings of this process, read from the environment at the first call. Nothing
     else in this package reads settings. Raises SettingsError."""
-    return settings.load()
+    return load()
 
 
 def object_key(batch_id: str, index: int, ending: str) -> str:
@@ -47,7 +46,8 @@ def expected_s(params: Any) -> float:
 def max_concurrent() -> int:
     """Returns the number of usable cores: encoding keeps a core busy, so more movies at a time
     would only slow each other down."""
-    return process_settings().usable_cores
+    conf = process_settings()
+    return conf.usable_cores
 
 
 def remove_leftovers() -> None:
@@ -73,7 +73,8 @@ def check() -> None:
 
 def run(params: Any, context: TaskContext) -> dict[str, Any]:
     """Makes the movie with this process's settings; see `make_movie`."""
-    return make_movie(params, context, allow_private=process_settings().allow_private_urls)
+    conf = process_settings()
+    return make_movie(params, context, allow_private=conf.allow_private_urls)
 
 
 def make_movie(params: Any, context: TaskContext, *, allow_private: bool) -> dict[str, Any]:
@@ -138,7 +139,8 @@ def _uploaded(context: TaskContext, upload_id: str, max_bytes: int) -> bytes:
 
 def present(result: Any, store: ObjectStore) -> Any:
     """Returns the result as clients see it, with this process's settings; see `with_urls`."""
-    return with_urls(result, store, expires_s=process_settings().result_url_s)
+    conf = process_settings()
+    return with_urls(result, store, expires_s=conf.result_url_s)
 
 
 def with_urls(result: Any, store: ObjectStore, *, expires_s: int) -> Any:
