@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from animoto import spec
 from animoto.listing import Entry, is_url, read
+from taskfleet.batch import random_batch_id
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.client import (
     Client,
@@ -43,6 +44,8 @@ POLL_S = 1.0
 """Longest wait between two looks at the movies' progress, in seconds."""
 DOWNLOAD_TIMEOUT_S = 60
 """Longest wait of a download for the next byte, in seconds."""
+_UNSENT_UPLOAD = spec.UPLOAD + random_batch_id(bytes(16))
+"""Stands for a file in params that are checked before it is uploaded; names no real upload."""
 _IMAGE = re.compile(r"images\[(\d+)\]")
 """The name of a picture in the messages of `animoto.spec`."""
 
@@ -177,7 +180,7 @@ def _params(
     line at fault."""
 
     def url_of(path: Path | None, source: str) -> str:
-        return source if path is None else uploaded.get(path, f"{spec.UPLOAD}0")
+        return source if path is None else uploaded.get(path, _UNSENT_UPLOAD)
 
     images = [entry.image(url_of(entry.path, entry.source)) for entry in movie]
     params = {"images": images, **options}

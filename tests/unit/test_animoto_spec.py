@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from animoto import animoto
 from animoto.spec import parse, without_query
+from taskfleet.batch import random_batch_id
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import Registry
 
@@ -121,6 +122,17 @@ def test_a_malformed_url_is_rejected_with_its_index(url: str) -> None:
 @pytest.mark.parametrize("url", [URL, "HTTP://EXAMPLE.ORG", "http://[2001:db8::1]:8080/ä.jpg?x=1"])
 def test_a_well_formed_url_is_kept_unchanged(url: str) -> None:
     assert parse({"images": [url]})["images"] == [url]
+
+
+def test_an_upload_may_stand_in_the_place_of_a_url() -> None:
+    url = "upload:" + random_batch_id(bytes(16))
+    assert parse({"images": [url], "music": {"url": url}})["images"] == [url]
+
+
+@pytest.mark.parametrize("upload_id", ["", "0", "../secret", "x" * 65])
+def test_a_malformed_upload_id_is_rejected_with_its_index(upload_id: str) -> None:
+    with pytest.raises(InvalidTask, match=r"images\[0\]: 'upload:.* is not the id"):
+        parse({"images": [f"upload:{upload_id}"]})
 
 
 def test_a_message_never_shows_a_query() -> None:
