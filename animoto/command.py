@@ -119,7 +119,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Stretch:
-    """How encoded frames are moved in time: `group` as encoded, `pieces` as
+    """The rule that moves encoded frames in time: `group` as encoded, `pieces` as
     `animoto.timing.stretch` returns them."""
 
     group: int
