@@ -69,7 +69,6 @@ def check() -> None:
 
         raise PermanentError(f"movies need taskfleet[animoto] installed: {error}") from None
     ffmpeg.check(ffmpeg.find())
-    remove_leftovers()  # delete this line once ec2_worker calls TaskKind.prepare
 
 
 def run(params: Any, context: TaskContext) -> dict[str, Any]:
