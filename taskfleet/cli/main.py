@@ -104,7 +104,7 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
 )
 @as_json_option
 def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
-    """Show the status of BATCH, or of your latest batches if no BATCH is given."""
+    """Show the status of BATCH, or of your latest batches."""
     if batch is None and wait:
         raise click.UsageError("--wait needs a BATCH.")
     with _client() as client:
@@ -156,9 +156,10 @@ def cancel(batch: str) -> int:
 @main.command()
 @as_json_option
 def fleet(as_json: bool) -> int:
-    """Show the machines, the workers and the provisioner's last decisions.
+    """Show the machines, the workers and the last decisions.
 
-    If tasks wait and none runs, says why.
+    The decisions are those of the provisioner, which starts and ends machines. If tasks wait and
+    none runs, the output says why.
     """
     with _client() as client:
         view = client.fleet()

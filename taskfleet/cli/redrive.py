@@ -29,10 +29,10 @@ QueueName = Literal["tasks", "responses", "uploads"]
 @click.option(
     "--responses",
     is_flag=True,
-    help="Those of Processed_Task: responses that were not counted.",
+    help="Move those of Processed_Task: responses that were not counted.",
 )
 @click.option(
-    "--uploads", is_flag=True, help="Those of Upload_to_expand: files that were not read."
+    "--uploads", is_flag=True, help="Move those of Upload_to_expand: files that were not read."
 )
 @click.option(
     "--list", "only_list", is_flag=True, help="Show them with their reasons and move nothing."
@@ -47,8 +47,8 @@ QueueName = Literal["tasks", "responses", "uploads"]
 def redrive(responses: bool, uploads: bool, only_list: bool, limit: int) -> int:
     """Move dead letters back to their queue, once their cause is fixed.
 
-    By default those of Task_to_process: bundles of tasks. A task that has its result does not run
-    again; submit it in a new batch for that.
+    By default, moves those of Task_to_process: bundles of tasks. A task that has its result does
+    not run again; submit it in a new batch for that.
 
     Needs AWS credentials that may read and write the queues, and TASKFLEET_STAGE if the stage is
     not dev. Without TASKFLEET_URL, the command uses the local cloud that was started in this

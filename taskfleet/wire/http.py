@@ -52,12 +52,12 @@ class Accepted(msgspec.Struct, frozen=True):
 class BatchView(msgspec.Struct, frozen=True):
     """The status of a batch.
 
-    `total` is the number of its tasks; `succeeded`, `failed` and `cancelled` count those that have
-    ended. `total` may grow while the file of an upload is being read. `created_at` and
-    `finished_at` are times in ISO 8601, UTC; `finished_at` is null until every task has ended.
-    `eta_s` estimates the seconds until then, null while there is no estimate. `aws_calls` and
-    `cost_usd` count the calls to SQS, DynamoDB and S3 made for the batch so far, and their list
-    price; calls for reading its status and results are not included. `error` says why the service
+    `total` is the number of its tasks, 0 until the file of an upload has been checked. `succeeded`,
+    `failed` and `cancelled` count the tasks that have ended. `created_at` and `finished_at` are
+    times in ISO 8601, UTC; `finished_at` is null until every task has ended. `eta_s` estimates the
+    seconds until then; it is null while there is no estimate. `aws_calls` and `cost_usd` are the
+    calls to SQS, DynamoDB and S3 made for the batch so far and their list price in US dollars;
+    calls for reading its status and results are not included. `error` says why the service
     cancelled the batch, such as a fault in its file; it is null otherwise.
     """
 
@@ -180,9 +180,9 @@ class FleetView(msgspec.Struct, frozen=True):
     `backlog` and `in_flight` count the messages that wait on the queue and that workers hold; they
     may be a minute old. `running` counts tasks. `desired` is the number of machines that the
     provisioner wants, `max_capacity` the most that it may start. `decisions` begins with the
-    newest. `cost_usd` is the price of the machines so far, `usd_per_hour` that of the machines that
-    run now. `looked_s` is the number of seconds since the provisioner last ran, null when it never
-    did. `why` explains why nothing runs; it is null unless tasks wait and none runs.
+    newest. `cost_usd` is the price of all machines so far in US dollars, `usd_per_hour` that of the
+    machines that run now. `looked_s` is the number of seconds since the provisioner last ran, null
+    when it never did. `why` explains why nothing runs; it is null unless tasks wait and none runs.
     """
 
     backlog: int

@@ -1,5 +1,5 @@
-"""Uploads: recorded at once, checked whole, enqueued part by part, with no task lost or doubled when
-a run ends early, fails, or is repeated."""
+"""Uploads: recorded at once, checked whole, enqueued part by part, with no task lost or doubled
+when a run ends early, fails, or is repeated."""
 
 from __future__ import annotations
 
