@@ -123,8 +123,9 @@ class ResultPage(msgspec.Struct, frozen=True):
 
 
 class UploadForm(msgspec.Struct, frozen=True):
-    """How to send a file: POST it to `url` as multipart/form-data, all `fields` first and the file
-    last, as the field `file`. `upload_id` then stands for the file in `POST /batches`."""
+    """A form with which to send a file: POST it to `url` as multipart/form-data, all `fields` first
+    and the file last, as the field `file`. `upload_id` then stands for the file in
+    `POST /batches`."""
 
     upload_id: str
     url: str
@@ -132,7 +133,7 @@ class UploadForm(msgspec.Struct, frozen=True):
 
 
 class InstancesView(msgspec.Struct, frozen=True):
-    """How many EC2 instances are in one state, with the ages of the oldest and the newest in
+    """The EC2 instances in one state: their number, and the ages of the oldest and the newest in
     seconds."""
 
     state: str
