@@ -105,7 +105,8 @@ class Expansion:
             request_expansion(self._upload_queue, batch)
 
     def _continue(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
-        """Returns whether the batch is complete."""
+        """Check and enqueue what is left of the batch. Returns False when the time was up before
+        the end."""
         if not upload.checked:
             upload = self._check(upload, is_late)
             self._monitor.record_upload(batch.batch_id, upload)
