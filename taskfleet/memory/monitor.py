@@ -19,7 +19,7 @@ from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
-from taskfleet.ports import BundleRecord, Claim, Clock, Page
+from taskfleet.ports import BatchPage, BundleRecord, Claim, Clock
 from taskfleet.task import Task, TaskResult
 
 
@@ -142,14 +142,14 @@ class MemoryMonitor:
     def batch(self, batch_id: str) -> BatchRecord | None:
         return self._batches.get(batch_id)
 
-    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
         before = None if cursor is None else read_page_cursor(cursor)
         with self._lock:
             places = self._by_client.get(client_id, [])
             end = len(places) if before is None else bisect.bisect_left(places, before)
             start = max(0, end - limit)
             found = [self._batches[batch_id] for _, batch_id in reversed(places[start:end])]
-        return Page(found, page_cursor(*places[start]) if 0 < start < end else None)
+        return BatchPage(found, page_cursor(*places[start]) if 0 < start < end else None)
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool

@@ -24,7 +24,7 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import PermanentError, TransientError
-from taskfleet.ports import Page
+from taskfleet.ports import BatchPage
 
 PAGE_BUNDLES = 500
 """Numbers in a page, counted from its start: full, it is 1.5 KB, and a write costs by the KB."""
@@ -68,14 +68,14 @@ class BatchItems:
     def batch(self, batch_id: str) -> BatchRecord | None:
         return to_record(self._table.read(f"read batch {batch_id} from", batch_id))
 
-    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
         before = None if cursor is None else read_page_cursor(cursor)
         operation = "list batches in"
         places = self._table.newest(operation, client_id, limit=limit + 1, before=before)
         found, more = places[:limit], places[limit:]
         items = self._table.read_many(operation, [batch_id for _, batch_id in found])
         records = [record for _, batch_id in found if (record := to_record(items.get(batch_id)))]
-        return Page(records, page_cursor(*found[-1]) if more else None)
+        return BatchPage(records, page_cursor(*found[-1]) if more else None)
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
