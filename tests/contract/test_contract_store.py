@@ -107,5 +107,5 @@ def test_an_etag_stands_for_the_content(world):
 def test_no_more_is_read_than_allowed(world):
     world.store.put("sized", b"12345", content_type="text/plain")
     assert world.store.get("sized", max_bytes=5) == b"12345"
-    with pytest.raises(TooLarge, match="over 4"):
+    with pytest.raises(TooLarge, match="over the cap of 4"):
         world.store.get("sized", max_bytes=4)
