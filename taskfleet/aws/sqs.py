@@ -220,8 +220,8 @@ class SqsQueue:
 
 
 def _split_into_calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
-    """Returns the entries of each call of SendMessageBatch, within SQS's limits. Raises TooLarge,
-    so before the first call, if a message is larger than `MESSAGE_MAX_BYTES`."""
+    """Returns the entries of each call of SendMessageBatch, within SQS's limits. Raises TooLarge
+    if a message is larger than `MESSAGE_MAX_BYTES`; no call has been made then."""
     calls: list[list[Entry]] = []
     free_bytes = 0
     for message in messages:
