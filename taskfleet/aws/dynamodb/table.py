@@ -2,7 +2,7 @@
 expressions, retries and expiry; not the content of the items, which stands in the other modules of
 `taskfleet.aws.dynamodb`.
 
-Items and values are in wire form, such as `{"N": "1"}`, because boto3's serializer is slow.
+Items and values are in wire form, such as `{"N": "1"}`, to save the cost of boto3's serializer.
 Sources: "Update expressions", "Condition and filter expressions" and "Using time to live (TTL) in
 DynamoDB", Amazon DynamoDB Developer Guide; "AttributeValue", "BatchGetItem" and
 "TransactWriteItems", Amazon DynamoDB API Reference.
