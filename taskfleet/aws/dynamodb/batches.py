@@ -30,8 +30,8 @@ from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import BatchPage
 
 PAGE_BUNDLES = 500
-"""Bundles of one page. Numbers within a page count from 0, so a full page has 1.5 KB; DynamoDB bills
-writes by the KB."""
+"""Bundles of one page. Numbers within a page count from 0, so a full page has 1.5 KB; DynamoDB
+bills writes by the KB."""
 TRANSACTION_BUNDLES = 50
 """Most bundles counted in one transaction; an expression may hold 300 operators."""
 _TRANSACTION_TRIES = 12
