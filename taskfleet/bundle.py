@@ -21,7 +21,7 @@ BUNDLE_MAX_S = 2.0
 """Most expected work in one bundle, in seconds."""
 BUNDLE_MIN_S = 0.25
 """Least expected work that is worth a message of its own, in seconds. A task of unknown duration
-counts as this much: if it takes longer, the worker gives back the rest of its bundle."""
+counts as this much: if it takes longer, the worker returns the rest of its bundle to the queue."""
 FEWEST_BUNDLES = 32
 """Least number of bundles of a batch with enough work, so that no single bundle delays its end. A
 fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle over its

@@ -18,11 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample

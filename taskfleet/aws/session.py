@@ -92,12 +92,15 @@ class Aws:
         return self._session.client(service, config=config)
 
     def task_queue(self) -> SqsQueue:
+        """Returns the queue of bundles, `Task_to_process`."""
         return self._queue(self.settings.task_queue)
 
     def response_queue(self) -> SqsQueue:
+        """Returns the queue of responses, `Processed_Task`."""
         return self._queue(self.settings.response_queue)
 
     def upload_queue(self) -> SqsQueue:
+        """Returns the queue of uploads to read, `Upload_to_expand`."""
         return self._queue(self.settings.upload_queue)
 
     def _queue(self, name: str) -> SqsQueue:
@@ -105,10 +108,12 @@ class Aws:
         return SqsQueue(client, name, self._backoff)
 
     def store(self) -> S3Store:
+        """Returns the bucket."""
         client: S3Client = self.client("s3")
         return S3Store(client, self.settings.bucket)
 
     def monitor(self) -> DynamoMonitor:
+        """Returns the table of bundles, batches and paces."""
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoMonitor(
             client,
@@ -120,16 +125,19 @@ class Aws:
         )
 
     def fleet(self) -> Ec2Fleet:
+        """Returns the machines of this stage."""
         client: EC2Client = self.client("ec2")
         return Ec2Fleet(client, self.settings)
 
     def fleet_records(self) -> DynamoFleetRecords:
+        """Returns the records of demand, workers and the provisioner's state."""
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoFleetRecords(
             client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
         )
 
     def nudge(self) -> LambdaNudge:
+        """Returns the caller of the provisioner."""
         client: LambdaClient = self.client("lambda")
         return LambdaNudge(client, self.settings.provisioner_function)
 

@@ -8,13 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-    page_cursor,
-    read_page_cursor,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim

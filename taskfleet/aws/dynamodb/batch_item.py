@@ -8,11 +8,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number, wire_text
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 

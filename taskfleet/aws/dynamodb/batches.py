@@ -18,13 +18,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.batch_item import spend_values, to_item, to_record
 from taskfleet.aws.dynamodb.table import Table, Update, wire_bool, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-    page_cursor,
-    read_page_cursor,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import BatchPage
@@ -231,7 +225,9 @@ class BatchItems:
                     uncounted.pop(int(number), None)
                 if not uncounted:
                     return True
-        raise TransientError(f"could not {operation} the table: too many at once; try again")
+        raise TransientError(
+            f"could not {operation} the table: too many concurrent updates; try again"
+        )
 
 
 def _chunks(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
