@@ -105,6 +105,8 @@ class TaskKind:
     retry: which errors are retried, and how often.
     max_concurrent: returns how many tasks of the kind one worker runs at a time; None means as many
         as it has slots. For work that keeps a core busy, see `Settings.usable_cores`.
+    prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
+        the files that a killed worker left behind.
     check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
         cannot run the kind. That worker then takes no tasks of the kind.
     present: called with the result and the store each time a client reads the result; returns the
@@ -118,6 +120,7 @@ class TaskKind:
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_concurrent: Callable[[], int | None] = lambda: None
+    prepare: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
 

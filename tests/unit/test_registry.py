@@ -236,6 +236,7 @@ def test_the_defaults_of_a_kind():
     assert registry["note"].expected_s("a") is None
     assert registry["note"].max_concurrent() is None
     assert registry["note"].present({"a": 1}, None) == {"a": 1}
+    registry["note"].prepare()
     registry["note"].check()
 
 
