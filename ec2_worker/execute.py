@@ -12,20 +12,27 @@ import msgspec
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.workload import CHUNK_S
-from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped
+from taskfleet import spill
+from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryDecision
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+from taskfleet.wire.strictjson import MAX_DEPTH, check_depth
 
 _log = logging.getLogger(__name__)
 
 RESULT_MAX_BYTES = 1_000_000
 """Largest JSON of one result."""
 ERROR_MAX_CHARS = 2_000
-"""Longest error of one task."""
+"""Longest error of one task, in characters."""
+LARGE_RESULT_BYTES = 32_000
+"""Most bytes of JSON of a result in the table; a larger one is stored as an object by itself."""
+PROGRESS_MAX = 1e15
+"""Largest number in a report of progress."""
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class SlotContext:
@@ -72,6 +79,9 @@ class SlotContext:
         self.check_stopped()
 
     def progress(self, done: int, total: int) -> None:
+        for value in (done, total):
+            if not isinstance(value, int | float) or not abs(value) <= PROGRESS_MAX:
+                raise PermanentError(f"progress takes two numbers, not {value!r:.60}")
         self._claimed.has_news = True
         self._claimed.running[self.index] = TaskResult(
             self.index,
@@ -103,8 +113,29 @@ class Executor:
         for position, task in enumerate(chunk.tasks):
             if position and (started_at > give_back_at or claimed.stopped.is_set()):
                 return chunk.tasks[position:]
-            started_at = self._run_one(claimed, kind, task, started_at)
+            try:
+                started_at = self._run_one(claimed, kind, task, started_at)
+            except Exception as error:  # noqa: BLE001 - one task must not stop the others
+                _log.exception(
+                    "a task's end could not be recorded", extra=fields("task_unrecorded")
+                )
+                started_at = self._fail(claimed, task, started_at, error)
         return []
+
+    def _fail(
+        self, claimed: ClaimedBundle, task: Task, started_at: float, error: Exception
+    ) -> float:
+        """Record FAILED for a task whose kind or whose error broke this module, and return the
+        time."""
+        claimed.results[task.index] = TaskResult(
+            task.index,
+            TaskStatus.FAILED,
+            error=f"the worker could not record its result: {type(error).__name__}",
+            attempts=claimed.attempt(task.index),
+            started_at=round(started_at, 3),
+            worker_id=self._worker_id,
+        )
+        return self._clock.now()
 
     def _run_one(
         self, claimed: ClaimedBundle, kind: TaskKind, task: Task, started_at: float
@@ -112,11 +143,12 @@ class Executor:
         """Run one task, record its result, and return when it ended."""
         context = SlotContext(claimed, task, self._store, self._clock, started_at)
         status, result, text = TaskStatus.SUCCEEDED, None, None
+        stored: str | None = None
         try:
             result = kind.run(task.params, context)
             if result is not None:
-                check_result(result)
-        except Exception as error:  # noqa: BLE001 - whatever a task raises is its result
+                result, stored = self._kept(result)
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
             decision = kind.retry.decide(error, context.attempt)
             if decision is RetryDecision.GIVE_BACK:
                 return self._clock.now()
@@ -136,16 +168,31 @@ class Executor:
             round(started_at, 3),
             round(max(ended_at - started_at, 0.0), 6),
             self._worker_id,
+            stored=stored,
         )
         if claimed.running:
             claimed.running.pop(task.index, None)
         return ended_at
 
+    def _kept(self, result: Any) -> tuple[Any, str | None]:
+        """The result as it is recorded: the value, or None and the key of the object that holds it.
+        The value is a copy in JSON's own types, which the task's code cannot change later."""
+        encoded = encode_result(result)
+        if len(encoded) > LARGE_RESULT_BYTES:
+            try:
+                return None, spill.put(self._store, encoded)
+            except TransientError as error:
+                # The commit will store it, and tries for as long as the lease lives.
+                _log.warning(
+                    "a result was not stored", extra=fields("store_failed", reason=str(error))
+                )
+        return _decode(encoded), None
+
     def _log_failure(
         self,
         context: SlotContext,
         kind: TaskKind,
-        error: Exception,
+        error: BaseException,
         decision: RetryDecision,
         text: str,
     ) -> None:
@@ -168,27 +215,33 @@ class Executor:
         )
 
 
-def check_result(result: Any) -> None:
-    """Raise PermanentError if the result is not JSON or is over `RESULT_MAX_BYTES`."""
+def encode_result(result: Any) -> bytes:
+    """Returns the result as JSON. Raises PermanentError if it is not JSON, is over
+    `RESULT_MAX_BYTES`, or is nested more deeply than readers can follow."""
     try:
-        size = len(_encode(result))
-    except (TypeError, ValueError, RecursionError) as error:
+        encoded = _encode(result)
+        if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
+            check_depth(_decode(encoded))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PermanentError(f"the result is not JSON: {error}") from error
-    if size > RESULT_MAX_BYTES:
+    if len(encoded) > RESULT_MAX_BYTES:
         raise PermanentError(
-            f"the result has {size} bytes of JSON, over the cap of {RESULT_MAX_BYTES}; "
+            f"the result has {len(encoded)} bytes of JSON, over the cap of {RESULT_MAX_BYTES}; "
             "put it into context.store and return its key"
         )
+    return encoded
 
 
 def describe(error: BaseException) -> str:
     """The error in words for the task's owner: its text, after its type unless Taskfleet defines
-    the error. At most `ERROR_MAX_CHARS` characters."""
-    text = (
-        str(error)
-        if isinstance(error, TaskfleetError)
-        else f"{type(error).__name__}: {error}".removesuffix(": ")
-    )
+    the error. At most `ERROR_MAX_CHARS` characters, all of which UTF-8 can encode."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the error is the task's own code, too
+        text = "(the error has no text)"
+    if not isinstance(error, TaskfleetError):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= ERROR_MAX_CHARS else text[: ERROR_MAX_CHARS - 1] + "…"
 
 

@@ -94,7 +94,7 @@ class Heartbeat:
             self._protocol.renew(claimed)
         except LeaseLost as error:
             self._drop(claimed, str(error))
-        except TaskfleetError as error:
+        except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
             _log.warning(
                 "lease not renewed",
                 extra=fields("renew_failed", job_id=claimed.bundle.job_id, reason=str(error)),

@@ -130,6 +130,9 @@ class Intake:
                 extra=fields("claim_failed", message_id=message.message_id, reason=str(error)),
             )
             return False
+        except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
+            self._protocol.set_aside(message, error)
+            return False
         finally:
             if claimed is None:
                 self._workload.give_up_room(1)

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
-from taskfleet.errors import PermanentError, TransientError
+from taskfleet.errors import TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
 from taskfleet.wire.queues import encode_response
@@ -25,6 +25,8 @@ LINGER_S = 0.02
 LINGERS = 10
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
+TRIES = 5
+"""Most tries to publish a response that fails although the queue is there."""
 RETRY_S = 1.0
 """Pause in seconds after a failed sending."""
 
@@ -32,11 +34,13 @@ RETRY_S = 1.0
 @dataclass(frozen=True)
 class Letter:
     """The response of a settled bundle, and the message that brought the bundle. `poison` is why
-    the message belongs on the dead-letter queue; None when it does not."""
+    the message belongs on the dead-letter queue; None when it does not. `failures` counts tries
+    that failed although the queue was there."""
 
     response: Response
     message: Message
     poison: str | None
+    failures: int = 0
 
 
 class Outbox:
@@ -102,21 +106,50 @@ class Outbox:
         if not letters:
             return True
         letters = self._billed(letters)
+        unsent = self._send_or_set_aside(letters)
+        with self._changed:
+            self._letters.extendleft(reversed(unsent))
+            self._flushing = 0
+            self._changed.notify_all()
+        return not unsent
+
+    def _send_or_set_aside(self, letters: list[Letter]) -> list[Letter]:
+        """Send the letters and return those to be sent again. When they cannot be sent together,
+        each is tried by itself, so that one that can never be sent holds up no other."""
         try:
             self._send(letters)
-        except (TransientError, PermanentError) as error:
+        except TransientError as error:
             _log.warning(
                 "responses are kept back, trying again",
                 extra=fields("publish_failed", responses=len(letters), reason=str(error)),
             )
-            with self._changed:
-                self._letters.extendleft(reversed(letters))
-                self._flushing = 0
-            return False
-        with self._changed:
-            self._flushing = 0
-            self._changed.notify_all()
-        return True
+            return letters
+        except Exception as error:  # noqa: BLE001 - one response must not stop the others
+            if len(letters) > 1:
+                return [x for each in letters for x in self._send_or_set_aside([each])]
+            return self._set_aside(letters[0], error)
+        return []
+
+    def _set_aside(self, letter: Letter, error: Exception) -> list[Letter]:
+        """Keep a letter that failed by itself for another try; after `TRIES` failures, leave its
+        message to the dead-letter queue. The results are recorded, so a redrive publishes them."""
+        letter = replace(letter, failures=letter.failures + 1)
+        reason = f"its response cannot be published: {type(error).__name__}: {error!s:.200}"
+        _log.error(
+            "a response could not be published",
+            extra=fields("publish_refused", job_id=letter.response.job_id, reason=reason),
+            exc_info=error,
+        )
+        if letter.failures < TRIES:
+            return [letter]
+        try:
+            self._tasks.dead_letter(letter.message, reason)
+        except TaskfleetError as trouble:
+            _log.warning(
+                "a message was not dead-lettered; it comes again when its visibility ends",
+                extra=fields("set_aside_failed", reason=str(trouble)),
+            )
+        return []
 
     def _billed(self, letters: list[Letter]) -> list[Letter]:
         """The letters with their shares of what was spent since the last ones."""

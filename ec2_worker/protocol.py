@@ -23,8 +23,15 @@ from collections.abc import Mapping
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.outbox import Letter, Outbox
-from taskfleet.bundle import Bundle, Response
-from taskfleet.errors import InvalidTask, LeaseLost, TransientError, Undecodable, UnknownKind
+from taskfleet.bundle import Bundle, Response, bundle_number
+from taskfleet.errors import (
+    InvalidTask,
+    LeaseLost,
+    TaskfleetError,
+    TransientError,
+    Undecodable,
+    UnknownKind,
+)
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
 from taskfleet.pace import Sample
@@ -40,6 +47,8 @@ HAND_BACK_S = (2.0, 10.0)
 """Least and most seconds for which a bundle that this worker will not take stays invisible."""
 TROUBLE_S = (1.0, 5.0)
 """Least and most seconds for which a message stays invisible when the table does not answer."""
+SET_ASIDE_DELIVERIES = 5
+"""Deliveries after which a message that causes unexpected errors becomes a dead letter."""
 
 
 class BundleProtocol:
@@ -96,12 +105,36 @@ class BundleProtocol:
         """Leave a message whose bundle was not claimed to other workers."""
         self._tasks.change_visibility([(message, self._rng.uniform(*HAND_BACK_S))])
 
+    def set_aside(self, message: Message, error: Exception) -> None:
+        """Put a message aside that caused an unexpected error, so that the worker goes on with the
+        others: it comes again after a pause, and in the end becomes a dead letter with the error as
+        its reason. Never raises."""
+        reason = f"unexpected error: {type(error).__name__}: {error!s:.200}"
+        _log.error(
+            "a message was set aside",
+            extra=fields("set_aside", message_id=message.message_id, reason=reason),
+            exc_info=error,
+        )
+        try:
+            if message.receive_count >= SET_ASIDE_DELIVERIES:
+                self._tasks.dead_letter(message, reason)
+            else:
+                pause_s = backoff_s(message.receive_count, self._rng)
+                self._tasks.change_visibility([(message, pause_s)])
+        except TaskfleetError as trouble:
+            _log.warning(
+                "a message could not be set aside; it comes again when its visibility ends",
+                extra=fields("set_aside_failed", reason=str(trouble)),
+            )
+
     def claim(self, bundle: Bundle, message: Message) -> ClaimedBundle | None:
         """Claim the bundle and validate its tasks. Returns None when it is not ours to run now: the
         message then becomes visible later, or is answered and deleted. Raises TransientError when
         the table does not answer."""
         owner = f"{self._worker_id}/{self._rng.getrandbits(64):016x}"
         try:
+            if self._is_forged(bundle, message):
+                return None
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
         except TransientError:
             self._tasks.change_visibility([(message, self._rng.uniform(*TROUBLE_S))])
@@ -121,6 +154,24 @@ class BundleProtocol:
         if claimed.pending and self._watch.cancelled(bundle.batch_id):
             claimed.cancel_pending()
         return claimed
+
+    def _is_forged(self, bundle: Bundle, message: Message) -> bool:
+        """Whether no recorded batch can have this bundle. The message then goes to the dead-letter
+        queue, since claiming it would write over what other bundles and batches record. Bundles of
+        the 2014 form have no batch."""
+        if bundle.legacy is not None:
+            return False
+        last_index = max(task.index for task in bundle.tasks)
+        number = bundle_number(bundle.job_id)
+        fault = self._watch.fault(bundle.batch_id, bundle.client_id, number, last_index)
+        if fault is None:
+            return False
+        _log.error(
+            "a bundle of no known batch went to the dead-letter queue",
+            extra=fields("dead_lettered", message_id=message.message_id, reason=fault),
+        )
+        self._tasks.dead_letter(message, fault)
+        return True
 
     def _validated(self, bundle: Bundle) -> tuple[Bundle, dict[int, InvalidTask]]:
         """The bundle with canonical params, and the faults of its tasks by index. A task with a

@@ -2,8 +2,11 @@
 in which they stop. Receiving stops first, then the slots, while heartbeats go on. Then what is in
 hand is committed or given back. The answers go last.
 
-A part that raises an unexpected error ends the process with exit code 1, after a drain: a worker
-without one of its threads would look alive and do nothing.
+An unexpected error of one bundle never ends the worker: the bundle is set aside
+(`BundleProtocol.set_aside`), and the others go on. Only two things end the process by themselves,
+with exit code 1 after a drain: an error of a part outside of the handling of any bundle (`_start`),
+since a worker without one of its threads would look alive and do nothing; and a second signal
+(`ec2_worker.run`).
 """
 
 from __future__ import annotations
@@ -146,17 +149,17 @@ class Worker:
             try:
                 work()
             except Exception:  # noqa: BLE001 - logged, and the process ends with 1
-                self._crash("a part of the worker crashed; draining", part=name)
+                _log.critical(
+                    "a part of the worker crashed; draining",
+                    extra=fields("worker_crashed", part=name),
+                    exc_info=True,
+                )
+                self._crashed = True
+                self.drain()
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
-
-    def _crash(self, message: str, **values: str) -> None:
-        """Log the error that is being handled, and drain; the process then ends with 1."""
-        _log.critical(message, extra=fields("worker_crashed", **values), exc_info=True)
-        self._crashed = True
-        self.drain()
 
     def _slot(self) -> None:
         while (chunk := self._workload.take()) is not None:
@@ -182,8 +185,8 @@ class Worker:
                 "a bundle could not be settled; it will be delivered again",
                 extra=fields("settle_failed", job_id=job_id, reason=str(error)),
             )
-        except Exception:  # noqa: BLE001 - logged, and the process ends with 1
-            self._crash("settling crashed; draining", part="settle", job_id=job_id)
+        except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
+            self._protocol.set_aside(claimed.message, error)
         finally:
             self._workload.remove(claimed)
 

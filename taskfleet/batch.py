@@ -18,6 +18,7 @@ _ID_LENGTH = 26
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """The alphabet of D. Crockford, "Base 32", in lower case: without i, l, o and u, which are easy to
 misread."""
+_CLIENT_ID = re.compile(r"[!-~]{1,128}")
 _ID = re.compile(rf"[{_ID_ALPHABET}]{{{_ID_LENGTH}}}")
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
@@ -127,6 +128,10 @@ class BatchRecord(msgspec.Struct, frozen=True):
             return self.total
         return self.upload.tasks if self.upload.checked else self.total
 
+    def has(self, bundle: int, index: int) -> bool:
+        """Whether the batch has a bundle of this number and a task of this index."""
+        return bundle < self.bundles and index < self.total
+
     @property
     def finished(self) -> bool:
         """Whether every task has a final result and no task can join the batch. None can join once
@@ -180,6 +185,12 @@ def _base32_id(digest: bytes) -> str:
     """Returns the lowest 130 bits of the digest as 26 characters in base 32."""
     number = int.from_bytes(digest, "big")
     return "".join(_ID_ALPHABET[(number >> 5 * i) & 31] for i in range(_ID_LENGTH))
+
+
+def is_client_id(text: str) -> bool:
+    """Returns whether the text can be the id of a client: 1 to 128 printable ASCII characters
+    without blanks. Ids of clients become parts of keys, so no other character may occur."""
+    return _CLIENT_ID.fullmatch(text) is not None
 
 
 def is_id(text: str) -> bool:

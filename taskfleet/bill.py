@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 SQS_REQUEST_USD = 0.40e-6
 """Price of one SQS request, in dollars."""
@@ -43,8 +45,8 @@ class Spend(msgspec.Struct, frozen=True, array_like=True):
     usd: cost, in dollars.
     """
 
-    calls: float = 0.0
-    usd: float = 0.0
+    calls: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    usd: Annotated[float, Meta(ge=0, le=1e3)] = 0.0
 
     def __add__(self, other: Spend) -> Spend:
         return Spend(self.calls + other.calls, self.usd + other.usd)

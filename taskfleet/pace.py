@@ -8,8 +8,10 @@ Source: T. Finch, "Incremental calculation of weighted mean and variance", Unive
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 WEIGHT = 0.02
 """Weight of one task in the mean. The last 50 tasks make up about two thirds of it."""
@@ -27,9 +29,9 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     total_s2: sum of the squares of their durations, in seconds squared.
     """
 
-    tasks: int = 0
-    total_s: float = 0.0
-    total_s2: float = 0.0
+    tasks: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    total_s: Annotated[float, Meta(ge=0, le=1e11)] = 0.0
+    total_s2: Annotated[float, Meta(ge=0, le=1e17)] = 0.0
 
     def __add__(self, other: Sample) -> Sample:
         return Sample(

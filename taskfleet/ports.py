@@ -265,12 +265,19 @@ class TaskMonitor(Protocol):
         ...
 
     def record_progress(
-        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+        self,
+        batch_id: str,
+        tallies: Mapping[int, Tally],
+        at: float,
+        spend: Spend = NOTHING,
+        *,
+        last_index: int = 0,
     ) -> bool:
         """Add the tallies of finished bundles, by bundle number, to the batch. Each bundle is
         counted once, however often and in whatever order its tally comes. `spend` is added if any
-        of the bundles was not counted before. Returns False, with nothing changed, if there is no
-        such batch."""
+        of the bundles was not counted before. `last_index` is the highest index of their tasks.
+        Returns False if there is no such batch, or if it has no bundle of one of these numbers or
+        no task of that index; some of the other bundles may then be counted."""
         ...
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:

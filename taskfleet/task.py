@@ -67,6 +67,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     duration_s: duration of the last execution, in seconds.
     worker_id: worker of the last execution.
     progress: `[done, total]` as the running task last reported it.
+    stored: key of the object that holds the result, if it is too large for the table
+        (`taskfleet.spill`); `result` is then None.
     """
 
     index: int
@@ -78,6 +80,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     duration_s: float | None = None
     worker_id: str | None = None
     progress: Any = None
+    stored: str | None = None
 
 
 def task_id(batch_id: str, index: int) -> str:

@@ -193,11 +193,17 @@ class MemoryMonitor:
             return batch
 
     def record_progress(
-        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+        self,
+        batch_id: str,
+        tallies: Mapping[int, Tally],
+        at: float,
+        spend: Spend = NOTHING,
+        *,
+        last_index: int = 0,
     ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
-            if batch is None:
+            if batch is None or not batch.has(max(tallies, default=0), last_index):
                 return False
             counted = self._counted[batch_id]
             uncounted = tallies.keys() - counted

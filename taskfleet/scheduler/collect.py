@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from taskfleet.batch import Tally
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Response, bundle_number, job_id
+from taskfleet.bundle import Response, bundle_number
 from taskfleet.errors import Undecodable
 from taskfleet.log import fields
 from taskfleet.pace import Sample
@@ -17,9 +17,6 @@ from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.wire.queues import LegacyResponseMessage, decode_response
 
 _log = logging.getLogger(__name__)
-
-_NUMBER_END = 1_000_000_000
-"""First number that no bundle can have. The table can store every number below it."""
 
 
 def collect(
@@ -34,7 +31,7 @@ def collect(
     Raises TransientError when the table is busy; the caller then passes all of them again.
     """
     to_keep: list[str] = []
-    tallies: dict[str, dict[int, Tally]] = {}
+    by_batch: dict[str, dict[int, Response]] = {}
     spends: dict[str, Spend] = {}
     samples: dict[str, Sample] = {}
     for message_id, body in bodies.items():
@@ -43,8 +40,7 @@ def collect(
             if isinstance(response, LegacyResponseMessage):
                 to_keep.append(message_id)
                 continue
-            number = _number_in_batch(response)
-        except (Undecodable, ValueError) as error:
+        except Undecodable as error:
             # Trying again would not help. The bundle's record still holds the results.
             _log.error(
                 "an unreadable response was dropped",
@@ -52,33 +48,32 @@ def collect(
             )
             continue
         batch_id = response.batch_id
-        tallies.setdefault(batch_id, {})[number] = Tally.of(response.results)
+        by_batch.setdefault(batch_id, {})[bundle_number(response.job_id)] = response
         spends[batch_id] = spends.get(batch_id, NOTHING) + response.spend
         for kind, sample in response.timings.items():
             samples[kind] = samples.get(kind, Sample()) + sample
-    for batch_id, by_number in tallies.items():
-        spend = spends[batch_id] + overhead / len(tallies)
-        if not monitor.record_progress(batch_id, by_number, clock.now(), spend):
-            _log.warning(
-                "responses for an unknown batch were dropped",
-                extra=fields("batch_unknown", batch_id=batch_id, bundles=len(by_number)),
-            )
+    for batch_id, responses in by_batch.items():
+        _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
     if samples:
         monitor.learn(samples)
     return to_keep
 
 
-def _number_in_batch(response: Response) -> int:
-    """Returns the bundle's number. Raises ValueError when its job id does not belong to its batch.
-
-    A worker copies both ids from the message that it received, and anybody with access to the queue
-    can send one. A wrong pair would be counted in place of another bundle.
-    """
-    number = bundle_number(response.job_id)
-    possible = 0 <= number < _NUMBER_END
-    expected = job_id(response.batch_id, number)
-    if not response.batch_id or not possible or response.job_id != expected:
-        raise ValueError(
-            f"job {response.job_id!r:.60} is not a bundle of batch {response.batch_id!r:.60}"
-        )
-    return number
+def _count(
+    monitor: TaskMonitor, responses: Mapping[int, Response], now: float, spend: Spend
+) -> None:
+    """Count the responses of one batch, by bundle number. When the batch has no such bundle or
+    task, each is counted by itself, so that a forged response takes no other with it."""
+    batch_id = next(iter(responses.values())).batch_id
+    tallies = {number: Tally.of(each.results) for number, each in responses.items()}
+    last_index = max(row.index for each in responses.values() for row in each.results)
+    if monitor.record_progress(batch_id, tallies, now, spend, last_index=last_index):
+        return
+    if len(responses) > 1:
+        for number, each in responses.items():
+            _count(monitor, {number: each}, now, spend / len(responses))
+        return
+    _log.warning(
+        "a response for an unknown batch, bundle or task was dropped",
+        extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
+    )

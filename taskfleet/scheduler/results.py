@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
+from taskfleet import spill
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
-from taskfleet.errors import NotFound, UnknownKind
+from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
@@ -172,8 +173,19 @@ class Results:
             if result.index >= first_index and result.status is not TaskStatus.QUEUED:
                 yield self._row(batch_id, tasks.get(result.index), result)
 
+    def _value(self, batch_id: str, result: TaskResult) -> tuple[Any, str | None]:
+        """The result and the error of a row. A result that was stored as an object is read from
+        there; if it is gone, the error says so."""
+        if result.stored is None:
+            return result.result, result.error
+        try:
+            what = f"the result of task {task_id(batch_id, result.index)}"
+            return msgspec.json.decode(spill.get(self._store, result.stored, what)), result.error
+        except PermanentError as error:
+            return None, str(error)
+
     def _row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
-        value = result.result
+        value, error = self._value(batch_id, result)
         if task is not None and value is not None:
             # When the kind is no longer loaded, its results are shown as recorded.
             with contextlib.suppress(UnknownKind):
@@ -184,7 +196,7 @@ class Results:
             task=None if task is None else task.submitted_form,
             status=result.status,
             result=value,
-            error=result.error,
+            error=error,
             attempts=result.attempts,
             started_at=None if result.started_at is None else iso_time(result.started_at),
             duration_s=result.duration_s,

@@ -4,16 +4,23 @@ forms, whose JSON Schemas are in `docs/schemas/`.
 
 A message in the form of 2014, `{"clientID", "jobID", "task"}`, which is a single task, is read and
 answered too.
+
+Anybody with access to a queue may have written a message. The decoders accept only what the
+encoders could have written: names have their form, numbers their bounds, lists their length.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
+from msgspec.json import Decoder
 
+from taskfleet.batch import is_client_id, is_id
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Bundle, LegacyIds, Response
+from taskfleet.bundle import BUNDLE_MAX_TASKS, Bundle, LegacyIds, Response, job_id
 from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -21,6 +28,16 @@ from taskfleet.wire.taskfile import kind_and_params
 
 WIRE_VERSION = 1
 """Version of all three forms: the field `v` of a message."""
+RESPONSE_MAX_BYTES = 262_144
+"""Largest response that carries results. A larger one carries only the state of each task, which is
+what the collector counts; the results stay in the table."""
+LEGACY_ID_MAX_CHARS = 128
+"""Longest `clientID` or `jobID` of the form of 2014, in characters."""
+_BUNDLE_NUMBER_END = 1_000_000_000
+"""First number that no bundle can have. The table can store every number below it."""
+
+LegacyId = int | Annotated[str, Meta(min_length=1, max_length=LEGACY_ID_MAX_CHARS)]
+KindName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class BundleMessage(msgspec.Struct, frozen=True):
@@ -33,34 +50,43 @@ class BundleMessage(msgspec.Struct, frozen=True):
     tasks: list[Task]
 
 
-class ResponseMessage(msgspec.Struct, frozen=True):
-    """`Processed_Task`, version 1."""
+class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`Processed_Task`, version 1. `abridged` says that the rows are without results and errors,
+    which would be too large together; the API has them."""
 
     v: int
     job_id: str
     client_id: str
     batch_id: str
     results: list[TaskResult]
-    timings: dict[str, Sample] = {}
+    timings: dict[KindName, Sample] = {}
     spend: Spend = NOTHING
+    abridged: bool = False
 
 
 class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`Task_to_process` in the form of 2014."""
 
-    clientID: int | str  # noqa: N815
-    jobID: int | str  # noqa: N815
+    clientID: LegacyId  # noqa: N815
+    jobID: LegacyId  # noqa: N815
     task: str
 
 
-class LegacyResponseMessage(msgspec.Struct, frozen=True):
-    """`Processed_Task` in the form of 2014; `result` is the error's text when the task failed."""
+class LegacyResponseMessage(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """`Processed_Task` in the form of 2014; `result` is the error's text when the task failed. A
+    result that is too large for a message is null, and `note` says where it is."""
 
-    clientID: int | str  # noqa: N815
-    jobID: int | str  # noqa: N815
+    clientID: LegacyId  # noqa: N815
+    jobID: LegacyId  # noqa: N815
     status: TaskStatus
     result: Any
+    note: str = ""
 
+
+M = TypeVar("M", bound=msgspec.Struct)
+L = TypeVar("L", bound=msgspec.Struct)
 
 _encode_json = msgspec.json.Encoder().encode
 _bundle_decoder = msgspec.json.Decoder(BundleMessage)
@@ -86,67 +112,66 @@ def decode_bundle(body: str) -> Bundle:
     """Reads a message of `Task_to_process`. The tasks are not validated. Raises Undecodable, which
     says what is wrong, or InvalidTask for an empty task in the form of 2014."""
     try:
-        if '"clientID"' in body:
-            old = _legacy_bundle_decoder.decode(body)
-            kind, params = kind_and_params(old.task)
-            return Bundle(
-                job_id=f"{old.clientID};{old.jobID}",
-                client_id=str(old.clientID),
-                batch_id="",
-                tasks=[Task(0, kind, params)],
-                legacy=LegacyIds(old.clientID, old.jobID),
-            )
-        message = _bundle_decoder.decode(body)
+        message = _decode(body, _bundle_decoder, _legacy_bundle_decoder)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Undecodable(f"not a bundle: {error}") from error
-    if message.v != WIRE_VERSION:
-        raise Undecodable(
-            f"bundle of version {message.v}; this worker reads version {WIRE_VERSION}"
+    if isinstance(message, LegacyBundleMessage):
+        kind, params = kind_and_params(message.task)
+        return Bundle(
+            job_id=f"{message.clientID};{message.jobID}",
+            client_id=str(message.clientID),
+            batch_id="",
+            tasks=[Task(0, kind, params)],
+            legacy=LegacyIds(message.clientID, message.jobID),
         )
-    if not message.tasks:
-        raise Undecodable("a bundle without tasks")
-    if len({task.index for task in message.tasks}) != len(message.tasks):
-        raise Undecodable("a bundle with the same task index twice")
+    _check_head(message, "bundle")
+    _check_indexes([task.index for task in message.tasks], "bundle")
     return Bundle(message.job_id, message.client_id, message.batch_id, message.tasks)
 
 
 def encode_response(response: Response) -> str:
-    """Returns a message of `Processed_Task`, in the form of 2014 when the bundle came in that."""
+    """Returns a message of `Processed_Task`, in the form of 2014 if the bundle was in that form."""
+    encoded = _encode(_response_message(response, abridged=False))
+    if len(encoded.encode()) <= RESPONSE_MAX_BYTES:
+        return encoded
+    return _encode(_response_message(response, abridged=True))
+
+
+def _response_message(
+    response: Response, *, abridged: bool
+) -> ResponseMessage | LegacyResponseMessage:
     if response.legacy is not None:
-        only = response.results[0]
-        return _encode(
-            LegacyResponseMessage(
-                response.legacy.clientID,
-                response.legacy.jobID,
-                only.status,
-                only.result if only.error is None else only.error,
-            )
-        )
-    return _encode(
-        ResponseMessage(
-            WIRE_VERSION,
-            response.job_id,
-            response.client_id,
-            response.batch_id,
-            response.results,
-            response.timings,
-            response.spend,
-        )
+        (only,) = response.results
+        result, note = only.result if only.error is None else only.error, ""
+        if abridged or only.stored is not None:
+            result, note = None, f"too large for a message; recorded as {response.job_id}"
+        ids = response.legacy
+        return LegacyResponseMessage(ids.clientID, ids.jobID, only.status, result, note)
+    results = response.results
+    if abridged:
+        results = [TaskResult(row.index, row.status) for row in results]
+    return ResponseMessage(
+        WIRE_VERSION,
+        response.job_id,
+        response.client_id,
+        response.batch_id,
+        results,
+        response.timings,
+        response.spend,
+        abridged,
     )
 
 
 def decode_response(body: str) -> Response | LegacyResponseMessage:
     """Reads a message of `Processed_Task`. Raises Undecodable, which says what is wrong."""
     try:
-        if '"clientID"' in body[:100]:
-            return _legacy_response_decoder.decode(body)
-        message = _response_decoder.decode(body)
+        message = _decode(body, _response_decoder, _legacy_response_decoder)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Undecodable(f"not a response: {error}") from error
-    if message.v != WIRE_VERSION:
-        raise Undecodable(
-            f"response of version {message.v}; this reader knows version {WIRE_VERSION}"
-        )
+    if isinstance(message, LegacyResponseMessage):
+        return message
+    _check_head(message, "response")
+    _check_indexes([row.index for row in message.results], "response")
     return Response(
         message.job_id,
         message.client_id,
@@ -155,6 +180,48 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
         timings=message.timings,
         spend=message.spend,
     )
+
+
+def _decode(body: str, current: Decoder[M], legacy: Decoder[L]) -> M | L:
+    """Decode by the current form, else by that of 2014. Only a message without `v` can be of the
+    latter, since it forbids fields that it does not know. Raises the error of the current form if
+    neither fits."""
+    try:
+        return current.decode(body)
+    except msgspec.DecodeError:
+        with contextlib.suppress(msgspec.DecodeError):
+            return legacy.decode(body)
+        raise
+
+
+def _check_head(message: BundleMessage | ResponseMessage, what: str) -> None:
+    """Raise Undecodable if the version is unknown or the names do not have their form."""
+    if message.v != WIRE_VERSION:
+        raise Undecodable(
+            f"{what} of version {message.v}; this reader knows version {WIRE_VERSION}"
+        )
+    if not is_id(message.batch_id):
+        raise Undecodable(f"{what} of {message.batch_id!r:.60}, which is not the id of a batch")
+    if not is_client_id(message.client_id):
+        raise Undecodable(f"{what} of {message.client_id!r:.60}, which is not the id of a client")
+    _, _, number = message.job_id.partition(":")
+    known = number.isascii() and number.isdigit() and int(number[:10]) < _BUNDLE_NUMBER_END
+    if not known or message.job_id != job_id(message.batch_id, int(number[:10])):
+        raise Undecodable(
+            f"{what} {message.job_id!r:.60} does not belong to batch {message.batch_id!r:.60}"
+        )
+
+
+def _check_indexes(indexes: list[int], what: str) -> None:
+    """Raise Undecodable unless there are 1 to `BUNDLE_MAX_TASKS` indexes from 0, all different."""
+    if not indexes:
+        raise Undecodable(f"a {what} without tasks")
+    if len(indexes) > BUNDLE_MAX_TASKS:
+        raise Undecodable(f"a {what} with {len(indexes)} tasks; the most is {BUNDLE_MAX_TASKS}")
+    if min(indexes) < 0:
+        raise Undecodable(f"a {what} with the task index {min(indexes)}")
+    if len(set(indexes)) != len(indexes):
+        raise Undecodable(f"a {what} with the same task index twice")
 
 
 class UploadMessage(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ def loads(text: str | bytes) -> Any:
     try:
         value = _decoder.decode(text)
         if text.count("[") + text.count("{") > MAX_DEPTH:  # otherwise it cannot be too deep
-            _check_depth(value)
+            check_depth(value)
         if "\\u" in text:  # only an escape can make a lone surrogate
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -37,7 +37,7 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any) -> None:
     """Raises ValueError when the value is nested too deeply. Goes level by level, so that its own
     stack stays flat."""
     level = [value]

@@ -9,6 +9,7 @@ import math
 
 import jwt
 
+from taskfleet.batch import is_client_id
 from taskfleet.errors import SettingsError, TaskfleetError
 from taskfleet.settings import SECRET_MIN_BYTES
 
@@ -25,11 +26,13 @@ class InvalidToken(TaskfleetError):
 def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
     """Returns a token for `client_id` that is valid for `ttl_s` seconds from `now` (epoch seconds).
 
-    Raises ValueError when `client_id` is empty, SettingsError when the secret is missing or too
+    Raises ValueError when `client_id` is malformed, SettingsError when the secret is missing or too
     short.
     """
-    if not client_id:
-        raise ValueError("a token needs a client_id")
+    if not is_client_id(client_id):
+        raise ValueError(
+            f"{client_id!r:.60} is not a client id: 1 to 128 printable ASCII characters, no blanks"
+        )
     issued = int(now)
     claims = {
         "iss": PARTY,
@@ -69,7 +72,7 @@ def read(token: str, secret: str, now: float) -> str:
         raise InvalidToken("not a valid token: exp is not a number")
     if not now < expires:
         raise InvalidToken("the token has expired")
-    if not isinstance(client_id, str) or not client_id:
+    if not isinstance(client_id, str) or not is_client_id(client_id):
         raise InvalidToken("not a valid token: client_id is not a name")
     return client_id
 

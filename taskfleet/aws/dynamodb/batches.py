@@ -181,31 +181,46 @@ class BatchItems:
     # --- progress ---
 
     def record_progress(
-        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
+        self,
+        batch_id: str,
+        tallies: Mapping[int, Tally],
+        at: float,
+        spend: Spend = NOTHING,
+        *,
+        last_index: int = 0,
     ) -> bool:
         if not tallies:
             return self.batch(batch_id) is not None
         chunks = list(_chunks(tallies))
         share = spend / len(chunks)
-        return all(self._count(batch_id, page, chunk, at, share) for page, chunk in chunks)
+        counted = [
+            self._count(batch_id, page, chunk, at, share, last_index) for page, chunk in chunks
+        ]
+        return all(counted)
 
     def _count(
-        self, batch_id: str, page: int, tallies: Mapping[int, Tally], at: float, spend: Spend
+        self,
+        batch_id: str,
+        page: int,
+        tallies: Mapping[int, Tally],
+        at: float,
+        spend: Spend,
+        last_index: int,
     ) -> bool:
         """Count bundles of one page that are not counted yet. `tallies` has them by their number
-        within the page. Returns False if there is no such batch."""
+        within the page. Returns False if there is no such batch, bundle or task."""
         operation = f"count results of batch {batch_id} in"
         page_key = f"{batch_id}/{page}"
         uncounted = dict(tallies)
         sets_time = True
+        last_bundle = page * PAGE_BUNDLES + max(tallies)
         for _ in self._backoff.tries(_TRANSACTION_TRIES):
+            batch_update = _batch_update(
+                batch_id, uncounted, spend, at if sets_time else None, last_bundle, last_index
+            )
             try:
                 self._table.update_together(
-                    operation,
-                    [
-                        _page_update(page_key, uncounted),
-                        _batch_update(batch_id, uncounted, spend, at if sets_time else None),
-                    ],
+                    operation, [_page_update(page_key, uncounted), batch_update]
                 )
                 return True
             except TransactionCancelled as failure:
@@ -215,7 +230,7 @@ class BatchItems:
                         raise PermanentError(f"{failure}: {code}") from failure
             if batch_code == "ConditionalCheckFailed":
                 batch = self.batch(batch_id)
-                if batch is None:
+                if batch is None or not batch.has(last_bundle, last_index):
                     return False
                 # The recorded time never moves backwards: a later one stays as it is.
                 sets_time = batch.progressed_at is None or batch.progressed_at <= at
@@ -258,18 +273,25 @@ def _page_update(key: str, uncounted: Mapping[int, Tally]) -> Update:
 
 
 def _batch_update(
-    batch_id: str, uncounted: Mapping[int, Tally], spend: Spend, progressed_at: float | None
+    batch_id: str,
+    uncounted: Mapping[int, Tally],
+    spend: Spend,
+    progressed_at: float | None,
+    last_bundle: int,
+    last_index: int,
 ) -> Update:
-    """Returns the write that adds tallies and spend to an existing batch. It sets the time
-    `progressed_at` too, unless that is None, if the batch has no later one."""
+    """Returns the write that adds tallies and spend to a batch that has these bundles and tasks. It
+    sets the time `progressed_at` too, unless that is None, if the batch has no later one."""
     tally = sum(uncounted.values(), start=Tally())
     update = (
         "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended,"
         " #milli_calls :calls, #pico_usd :usd"
         " SET #ttl = :ttl"
     )
-    condition = "attribute_exists(#Job_ID)"
+    condition = "#bundles > :last_bundle AND #total > :last_index"
     values: dict[str, Any] = {
+        ":last_bundle": wire_number(last_bundle),
+        ":last_index": wire_number(last_index),
         ":succeeded": wire_number(tally.succeeded),
         ":failed": wire_number(tally.failed),
         ":cancelled": wire_number(tally.cancelled),
