@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 
 def list_makespan_s(durations_s: Iterable[float], slots: int) -> float:
-    """Makespan if each task, in the order given, takes the slot that is free first. Without
-    knowledge of the durations no scheduler can do better."""
+    """Makespan if each task, in the order given, takes the slot that is free first. No
+    scheduler that does not know the durations can guarantee a better ratio to the optimum."""
     free_at = [0.0] * slots
     for duration_s in durations_s:
         heapq.heapreplace(free_at, free_at[0] + duration_s)

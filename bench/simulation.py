@@ -251,7 +251,7 @@ class Simulation:
             self._schedule(self.now + self.policy.idle_s, self._on_idle_check, node, node.epoch)
 
     def _record_count(self) -> None:
-        """Keep the queue's length for `read_backlog`, and forget lengths that are too old for it."""
+        """Keep the queue's length for `read_backlog`, and forget those that are too old for it."""
         self._counts.append((self.now, len(self.queue)))
         while len(self._counts) > 2 and self._counts[1][0] <= self.now - self.world.stale_s:
             self._counts.popleft()

@@ -81,6 +81,6 @@ def drought(seed: int) -> Trace:
 
 
 ALL: tuple[Maker, ...] = (step_ramp, bursts, heavy_tail, constant_low, drought, million)
-SEEDS = {heavy_tail: 8, constant_low: 4, million: 1 / 5}
-"""Factors on the number of seeds. A heavy tail varies much from seed to seed, as does a fleet of one
-machine that may be interrupted; a million tasks hardly vary."""
+SEEDS: dict[Maker, float] = {heavy_tail: 8, constant_low: 4, million: 1 / 5}
+"""Factors on the number of seeds. A heavy tail varies much from seed to seed, as does a fleet of
+one machine that may be interrupted; a million tasks hardly vary."""
