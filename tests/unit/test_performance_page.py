@@ -19,7 +19,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "page.md"
 
 
-def test_the_page_has_tables_pictures_and_names_missing_files(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_pictures_and_missing_files(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = page.parent / "figures"
     figures.mkdir()
     monkeypatch.setattr(report, "machine_line", lambda: "a machine")
