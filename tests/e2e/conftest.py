@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
+
+from taskfleet.client import envfile
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALCLOUD = (sys.executable, "-m", "localcloud", "--api-port", "0", "--aws-port", "0")
@@ -117,9 +118,7 @@ def start_cloud() -> Iterator[StartCloud]:
         except queue.Empty:
             is_ready = False
         assert is_ready, f"the local cloud did not start: {cloud.lines}"
-        for line in (directory / "env").read_text().splitlines():
-            name, _, value = line.removeprefix("export ").partition("=")
-            cloud.environ[name] = "".join(shlex.split(value))
+        cloud.environ |= envfile.read(directory / "env")
         return cloud
 
     yield start
