@@ -78,7 +78,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 del self._connections[request]
 
     def server_close(self) -> None:
-        """Closes idle connections at once. Requests in progress have `STOP_GRACE_S` to be answered."""
+        """Closes idle connections at once, those with a request after `STOP_GRACE_S`."""
         super().server_close()
         with self._lock:
             open_now = dict(self._connections)
