@@ -1,5 +1,5 @@
 """The form of an env file: lines `export NAME=value` that a shell can source. `parse` is the
-inverse of `render`. Owns the form; `taskfleet.client.endpoint` owns where the file of a local cloud is,
+inverse of `render`. Owns the form; `taskfleet.client.endpoint` owns where a local cloud's file is,
 `localcloud.environment` which variables are in it."""
 
 from __future__ import annotations
