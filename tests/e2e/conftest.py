@@ -75,14 +75,19 @@ class Cloud:
         table = subprocess.run(
             ["ps", "-Aww", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True
         ).stdout
-        rows = [line.split(None, 2) for line in table.splitlines()]
-        family = {self.process.pid}
-        found: dict[int, str] = {}
-        for pid, parent, *command in sorted(rows, key=lambda row: int(row[0])):
-            if int(parent) in family:
-                family.add(int(pid))
-                found[int(pid)] = " ".join(command)
-        return found
+        children: dict[int, dict[int, str]] = {}
+        for line in table.splitlines():
+            pid, parent, *command = line.split(None, 2)
+            children.setdefault(int(parent), {})[int(pid)] = " ".join(command)
+        # From parent to child: process ids start again at the system's limit, so that a child may
+        # have a smaller one than its parent.
+        descendants: dict[int, str] = {}
+        parents = [self.process.pid]
+        while parents:
+            found = children.get(parents.pop(), {})
+            descendants |= found
+            parents += found
+        return descendants
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end; returns the exit code."""
