@@ -9,6 +9,8 @@ Every method may raise TransientError (a throttle, a time-out, an HTTP status 5x
 throttle or a time-out is always raised as TransientError, never reported as another outcome.
 
 Times are in epoch seconds, UTC. Durations are in seconds; their names end in `_s`.
+
+The module is longer than others because the promises are its only content: it has no code.
 """
 
 from __future__ import annotations
