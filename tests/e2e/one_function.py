@@ -30,7 +30,7 @@ def main(function: str, path: str, *options: str) -> None:
             file.write(json.dumps(request) + "\n")
             file.flush()
 
-        Aws._make = Recorder(note).patched()  # type: ignore[method-assign]
+        Aws._make_client = Recorder(note).patched()  # type: ignore[method-assign]
         if function == "api_handler":
             serve.main(options)
         elif function == "authorize":

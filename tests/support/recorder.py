@@ -35,8 +35,8 @@ class Recorder:
         self._sent = threading.local()
 
     def patched(self) -> Callable[[Aws, str], Any]:
-        """For `Aws._make`."""
-        make = Aws._make
+        """For `Aws._make_client`."""
+        make = Aws._make_client
 
         def watched(aws: Aws, service: str) -> Any:
             client = make(aws, service)
