@@ -29,6 +29,10 @@ from taskfleet.wire.queues import (
     encode_response,
 )
 
+BATCH = "b" * 26
+"""Id of a batch."""
+
+
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
@@ -119,11 +123,27 @@ def test_cutting_keeps_every_task_once_and_in_order_within_the_caps(params, max_
     assert list(cut(tasks, seconds, max_tasks=max_tasks)) == runs
 
 
+def message(**fields):
+    """A message of `Task_to_process` with some fields replaced."""
+    return json.dumps(
+        {
+            "v": 1,
+            "job_id": f"{BATCH}:1",
+            "client_id": "c",
+            "batch_id": BATCH,
+            "tasks": [[0, "s", 1]],
+            **fields,
+        }
+    )
+
+
 # --- the wire -------------------------------------------------------------------------------
 
 
 def test_a_bundle_survives_the_wire_and_fits_its_schema():
-    bundle = Bundle("b1:7", "alice", "b1", [Task(0, "sleep", 5), Task(1, "x", {"a": [1, None]})])
+    bundle = Bundle(
+        f"{BATCH}:7", "alice", BATCH, [Task(0, "sleep", 5), Task(1, "x", {"a": [1, None]})]
+    )
     text = encode_bundle(bundle)
     assert json.loads(text)["tasks"] == [[0, "sleep", 5], [1, "x", {"a": [1, None]}]]
     assert json.loads(text)["v"] == 1
@@ -132,7 +152,7 @@ def test_a_bundle_survives_the_wire_and_fits_its_schema():
 
 
 def test_characters_that_sqs_refuses_are_escaped():
-    bundle = Bundle("b:0", "a", "b", [Task(0, "note", "\uffff and \ufffe")])
+    bundle = Bundle(f"{BATCH}:0", "a", BATCH, [Task(0, "note", "\uffff and \ufffe")])
     text = encode_bundle(bundle)
     assert not {"\uffff", "\ufffe"} & set(text)
     assert decode_bundle(text) == bundle
@@ -155,15 +175,26 @@ def test_a_message_of_2014_is_a_bundle_of_one():
         ("[1]", "not a bundle"),
         ("{}", "not a bundle"),
         ("[" * 100_000, "not a bundle"),
-        ('{"v":2,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0,"s",1]]}', "version 2"),
-        ('{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[]}', "without tasks"),
-        ('{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0]]}', "not a bundle"),
-        (
-            '{"v":1,"job_id":"b:1","client_id":"c","batch_id":"b","tasks":[[0,"s",1],[0,"s",1]]}',
-            "index twice",
-        ),
-        ('{"clientID": 1, "task": "sleep 1"}', "jobID"),
-        ('{"clientID": 1, "jobID": [], "task": "sleep 1"}', "jobID"),
+        (message(v=2), "version 2"),
+        (message(tasks=[]), "without tasks"),
+        (message(tasks=[[0]]), "not a bundle"),
+        (message(tasks=[[0, "s", 1], [0, "s", 1]]), "index twice"),
+        (message(tasks=[[-1, "s", 1]]), "index -1"),
+        (message(tasks=[[index, "s", 1] for index in range(1_001)]), "1001 tasks"),
+        (message(job_id="kind/echo"), "does not belong"),
+        (message(job_id="fleet/state", batch_id="fleet/state"), "not the id of a batch"),
+        (message(job_id=BATCH), "does not belong"),
+        (message(job_id=f"{BATCH}:01"), "does not belong"),
+        (message(job_id=f"{BATCH}:" + "9" * 5_000), "does not belong"),
+        (message(client_id=""), "not the id of a client"),
+        (message(client_id="\nworkers"), "not the id of a client"),
+        (message(client_id="x" * 129), "not the id of a client"),
+        (message(v="1"), "not a bundle"),
+        ('{"clientID": "", "jobID": 1, "task": "sleep 1"}', "not a bundle"),
+        ('{"clientID": 1, "jobID": "' + "x" * 129 + '", "task": "sleep 1"}', "not a bundle"),
+        ('{"clientID": 1, "jobID": 2, "task": "sleep 1", "v": 1}', "not a bundle"),
+        ('{"clientID": 1, "task": "sleep 1"}', "not a bundle"),
+        ('{"clientID": 1, "jobID": [], "task": "sleep 1"}', "not a bundle"),
     ],
 )
 def test_other_messages_are_no_bundles_and_the_error_says_why(text, reason):
@@ -176,7 +207,9 @@ def test_a_response_survives_the_wire_and_fits_its_schema():
         TaskResult(0, TaskStatus.SUCCEEDED, {"n": 1}, None, 1, 1.5, 0.25, "w-1"),
         TaskResult(1, TaskStatus.FAILED, None, "no", 3),
     ]
-    response = Response("b1:7", "alice", "b1", rows, timings={"movie": Sample(1, 0.25, 0.0625)})
+    response = Response(
+        f"{BATCH}:7", "alice", BATCH, rows, timings={"movie": Sample(1, 0.25, 0.0625)}
+    )
     text = encode_response(response)
     assert decode_response(text) == response
     validate("processed_task", text)

@@ -19,6 +19,8 @@ from taskfleet.wire.queues import (
     encode_response,
 )
 
+B1, B2 = "b1".ljust(26, "0"), "b2".ljust(26, "0")
+"""Ids of batches."""
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
 
 
@@ -27,10 +29,10 @@ def body(batch_id, number, statuses):
     return encode_response(Response(job_id(batch_id, number), "alice", batch_id, rows))
 
 
-def monitor_of(clock, **totals):
+def monitor_of(clock, totals=None):
     """Returns a monitor with these batches, given as id -> total."""
     monitor = MemoryMonitor(clock)
-    for batch_id, total in totals.items():
+    for batch_id, total in (totals or {}).items():
         monitor.create_batch(
             BatchRecord(batch_id, "alice", None, clock.now(), total, total, "h", closed=True)
         )
@@ -43,13 +45,13 @@ def clock():
 
 
 def test_responses_become_the_counts_of_their_batches(clock):
-    monitor = monitor_of(clock, b1=5, b2=1)
-    bodies = {"m1": body("b1", 0, [S, F]), "m2": body("b2", 0, [C]), "m3": body("b1", 1, [S, S, C])}
+    monitor = monitor_of(clock, {B1: 5, B2: 1})
+    bodies = {"m1": body(B1, 0, [S, F]), "m2": body(B2, 0, [C]), "m3": body(B1, 1, [S, S, C])}
     assert collect(bodies, monitor, clock) == []
-    assert monitor.batch("b1").tally == Tally(3, 1, 1)
-    assert monitor.batch("b1").status is BatchStatus.DONE
-    assert monitor.batch("b1").finished_at == clock.now()
-    assert monitor.batch("b2").tally == Tally(0, 0, 1)
+    assert monitor.batch(B1).tally == Tally(3, 1, 1)
+    assert monitor.batch(B1).status is BatchStatus.DONE
+    assert monitor.batch(B1).finished_at == clock.now()
+    assert monitor.batch(B2).tally == Tally(0, 0, 1)
 
 
 def test_no_responses_are_no_work(clock):
@@ -66,7 +68,7 @@ def deliveries(draw):
     the table fails during it."""
     bundles = {
         (batch_id, number): statuses
-        for batch_id in ("b1", "b2")
+        for batch_id in (B1, B2)
         for number, statuses in enumerate(draw(st.lists(STATUSES, max_size=5)))
     }
     keys = sorted(bundles)
@@ -86,8 +88,8 @@ class Failing:
     def __init__(self, monitor, times):
         self._monitor, self.times = monitor, times
 
-    def record_progress(self, batch_id, tallies, at, spend):
-        known = self._monitor.record_progress(batch_id, tallies, at, spend)
+    def record_progress(self, *args, **options):
+        known = self._monitor.record_progress(*args, **options)
         if self.times:
             self.times -= 1
             raise TransientError("the answer was lost")
@@ -100,9 +102,9 @@ def test_duplicates_reordering_and_lost_replies_change_no_count(drawn):
     clock = ManualClock()
     totals = {
         batch_id: sum(len(statuses) for (of, _), statuses in bundles.items() if of == batch_id)
-        for batch_id in ("b1", "b2")
+        for batch_id in (B1, B2)
     }
-    monitor = monitor_of(clock, **totals)
+    monitor = monitor_of(clock, totals)
     for keys, failures in calls:
         bodies = {str(n): body(*key, bundles[key]) for n, key in enumerate(keys)}
         failing = Failing(monitor, failures)
@@ -121,18 +123,18 @@ def test_duplicates_reordering_and_lost_replies_change_no_count(drawn):
 
 
 def test_answers_to_programs_of_2014_stay_on_the_queue(clock):
-    monitor = monitor_of(clock, b1=1)
+    monitor = monitor_of(clock, {B1: 1})
     rows = [TaskResult(0, S)]
     bodies = {
         "old": encode_response(Response("1;2", "1", "", rows, LegacyIds(1, 2))),
-        "new": body("b1", 0, [S]),
+        "new": body(B1, 0, [S]),
     }
     assert collect(bodies, monitor, clock) == ["old"]
-    assert monitor.batch("b1").tally == Tally(1)
+    assert monitor.batch(B1).tally == Tally(1)
 
 
 def changed(**fields):
-    return json.dumps({**json.loads(body("b1", 0, [S])), **fields})
+    return json.dumps({**json.loads(body(B1, 0, [S])), **fields})
 
 
 @pytest.mark.parametrize(
@@ -145,27 +147,37 @@ def changed(**fields):
         changed(v=2),
         changed(results=[[0]]),
         changed(results=None),
-        changed(job_id="b1"),
-        changed(job_id="b1:"),
-        changed(job_id="b1:x"),
-        changed(job_id="b1:-1"),
-        changed(job_id="b1: 0"),
-        changed(job_id="b1:00"),
-        changed(job_id="b1:٠"),
-        changed(job_id="b1:" + "9" * 5000),
-        changed(job_id="b1:" + "9" * 40),
-        changed(job_id="b2:0"),
+        changed(job_id=B1),
+        changed(job_id=f"{B1}:"),
+        changed(job_id=f"{B1}:x"),
+        changed(job_id=f"{B1}:-1"),
+        changed(job_id=f"{B1}: 0"),
+        changed(job_id=f"{B1}:00"),
+        changed(job_id=f"{B1}:٠"),
+        changed(job_id=f"{B1}:" + "9" * 5000),
+        changed(job_id=f"{B1}:" + "9" * 40),
+        changed(job_id=f"{B2}:0"),
         changed(job_id="0"),
         changed(batch_id=""),
         changed(batch_id="", job_id=":0"),
+        changed(client_id=""),
+        changed(client_id="a\nb"),
+        changed(results=[[0, "SUCCEEDED"], [0, "SUCCEEDED"]]),
+        changed(results=[[-1, "SUCCEEDED"]]),
+        changed(results=[[index, "SUCCEEDED"] for index in range(1_001)]),
+        changed(spend=[1e308, 1e308]),
+        changed(spend=[-1, 0]),
+        changed(timings={"echo": [1, 1e308, 1e308]}),
+        changed(timings={"echo": [-1, 0, 0]}),
+        changed(timings={"": [1, 1, 1]}),
     ],
     ids=lambda value: repr(value)[:40],
 )
 def test_what_can_never_be_counted_is_dropped_with_a_log_and_blocks_nothing(text, clock, caplog):
-    monitor = monitor_of(clock, b1=2)
+    monitor = monitor_of(clock, {B1: 2})
     with caplog.at_level(logging.ERROR):
-        assert collect({"bad": text, "good": body("b1", 1, [F])}, monitor, clock) == []
-    assert monitor.batch("b1").tally == Tally(failed=1)
+        assert collect({"bad": text, "good": body(B1, 1, [F])}, monitor, clock) == []
+    assert monitor.batch(B1).tally == Tally(failed=1)
     (record,) = caplog.records
     assert record.taskfleet["action"] == "response_undecodable"
     assert record.taskfleet["message_id"] == "bad"
@@ -173,6 +185,25 @@ def test_what_can_never_be_counted_is_dropped_with_a_log_and_blocks_nothing(text
 
 def test_responses_for_a_batch_that_is_gone_are_dropped_with_a_log(clock, caplog):
     with caplog.at_level(logging.WARNING):
-        assert collect({"m": body("gone", 0, [S])}, monitor_of(clock), clock) == []
+        assert collect({"m": body(B2, 0, [S])}, monitor_of(clock), clock) == []
     (record,) = caplog.records
-    assert record.taskfleet == {"action": "batch_unknown", "batch_id": "gone", "bundles": 1}
+    assert record.taskfleet == {"action": "batch_unknown", "batch_id": B2, "bundle": 0}
+
+
+@pytest.mark.parametrize(
+    ("number", "indexes"), [(2, [0]), (999_999_999, [0]), (0, [4]), (1, range(1_000))]
+)
+def test_a_forged_response_counts_for_no_bundle_or_task_that_its_batch_lacks(
+    number, indexes, clock, caplog
+):
+    monitor = MemoryMonitor(clock)
+    monitor.create_batch(BatchRecord(B1, "alice", None, 0, 4, 2, "h", closed=True))
+    rows = [TaskResult(index, S) for index in indexes]
+    forged = encode_response(Response(job_id(B1, number), "alice", B1, rows))
+    right = {"a": body(B1, 0, [S, S]), "b": body(B1, 1, [S, F])}
+    if number in (0, 1):
+        del right["ab"[number]]
+    with caplog.at_level(logging.WARNING):
+        assert collect({**right, "forged": forged}, monitor, clock) == []
+    assert [record.taskfleet["action"] for record in caplog.records] == ["batch_unknown"]
+    assert monitor.batch(B1).tally.total == 2 * len(right)

@@ -255,11 +255,9 @@ def test_tasks_of_unknown_kind_or_with_bad_params_fail_and_the_others_run(cloud,
     assert failed.error.startswith("unknown kind 'later'; known: ")
     assert ran.status is TaskStatus.SUCCEEDED
     assert cloud.dead.depth().backlog == 1
-    cloud.tasks.send(
-        [OutgoingMessage(encode_bundle(Bundle("b:9", "x", "b", [Task(0, "sleep", "abc")])))]
-    )
+    cloud.tasks.send([OutgoingMessage('{"clientID": 9, "jobID": "x", "task": "sleep abc"}')])
     worker.work()
-    record = cloud.monitor.bundles(["b:9"])[0]
+    record = cloud.monitor.bundles(["9;x"])[0]
     assert record.results[0].error.startswith("sleep needs a number")
     assert drained(cloud)
 

@@ -108,7 +108,7 @@ def world():
 
 
 def test_a_batch_is_shown_with_its_counts_and_times(world):
-    world.batch(name="mine", total=10)
+    world.batch(name="mine", total=10, bundles=2)
     world.monitor.start_batch("b1", START + 1)
     world.monitor.record_progress("b1", {0: Tally(3, 1, 0)}, START + 5)
     world.clock.set(START + 11)
@@ -187,7 +187,7 @@ def test_a_held_answer_comes_as_soon_as_something_changes(world, change):
 
 
 def test_of_changes_that_follow_each_other_the_last_one_is_answered(world):
-    world.batch()
+    world.batch(bundles=7)
     ends = {4: Tally(1), 5: Tally(2), 6: Tally(7)}
 
     def end_some(read):
