@@ -30,6 +30,7 @@ PORT = click.IntRange(0, 65_535)
     help="Port of SQS, DynamoDB, S3, SSM and CloudFormation; 0: any free.",
 )
 @click.option("--ec2-port", type=PORT, help="Port of EC2.  [default: the one after --aws-port]")
+@click.option("--lambda-port", type=PORT, default=0, help="Port of Lambda.  [default: any free]")
 @click.option(
     "--workers",
     type=click.IntRange(0, 256),

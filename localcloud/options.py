@@ -89,7 +89,7 @@ def with_ports(options: Options) -> Options:
         "--api-port": options.api_port,
         "--aws-port": options.aws_port,
         "--ec2-port": ec2_port,
-        "(that of Lambda)": options.lambda_port,
+        "--lambda-port": options.lambda_port,
     }
     with ExitStack() as held:  # all at once, so that no two free ports are the same
         # Given ones first: a free one may not take theirs.

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -45,14 +46,6 @@ def workers(cloud: Any) -> list[int]:
     return [pid for pid, command in cloud.processes().items() if "ec2_worker/run.py" in command]
 
 
-def until(holds: Callable[[], Any], within_s: float) -> Any:
-    deadline = time.monotonic() + within_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"still not so after {within_s:g} s"
-        time.sleep(0.2)
-    return found
-
-
 def slowness() -> float:
     """How much longer a worker's program takes to start here and now than on two cores that have
     nothing else to do; 1 there."""
@@ -72,9 +65,9 @@ def cloud(start_cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return start_cloud(
         tmp_path_factory.mktemp("fleet"),
         *("--workers", "0", "--max-capacity", "3", "--threads", "16", "--boot-s", "0"),
-        TASKFLEET_IDLE_S="4",
-        TASKFLEET_LEASE_S="9",
-        TASKFLEET_HEARTBEAT_S="3",
+        TASKFLEET_IDLE_S="2",
+        TASKFLEET_LEASE_S="6",
+        TASKFLEET_HEARTBEAT_S="2",
     )
 
 
@@ -95,7 +88,7 @@ def all_gone(cloud: Any, ec2: Any) -> bool:
 def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud: Any) -> None:
     ec2 = ec2_of(cloud)
     assert workers(cloud) == []
-    batch = submit(cloud, ["sleep 1000"] * 300)
+    batch = submit(cloud, ["sleep 1000"] * 192)
     most = 0
 
     def done() -> bool:
@@ -107,16 +100,20 @@ def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud
         most = max(most, len(there))
         return bool(status(cloud, batch)["status"] == "DONE")
 
-    until(done, 60)
+    eventually(done, 90, "the batch is done", poll_s=0.2)
     slow = slowness()
     assert 2 <= most <= 3
-    assert status(cloud, batch)["succeeded"] == 300
+    assert status(cloud, batch)["succeeded"] == 192
     page = cloud.api("GET", f"/batches/{batch['batch_id']}/results?limit=1000").json()
     first = min(seconds(row["started_at"]) for row in page["results"])
     assert first - seconds(status(cloud, batch)["created_at"]) <= 5.0 * slow
-    until(lambda: all_gone(cloud, ec2), 30)
+    eventually(lambda: all_gone(cloud, ec2), 60, "no machine is left", poll_s=0.2)
     assert machines(ec2, "terminated"), "they were there, and were ended"
-    fleet = until(lambda: (f := cloud.api("GET", "/fleet").json())["instances"] == [] and f, 70)
+    fleet = eventually(
+        lambda: (f := cloud.api("GET", "/fleet").json())["instances"] == [] and f,
+        90,
+        "the fleet is shown as empty",
+    )
     assert fleet["cost_usd"] > 0
     assert fleet["why"] is None
     assert any(decision["launched"] for decision in fleet["decisions"])
@@ -124,15 +121,15 @@ def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud
 
 def test_killing_a_worker_and_ending_an_instance_lose_nothing(cloud: Any) -> None:
     ec2 = ec2_of(cloud)
-    batch = submit(cloud, ["sleep 1000"] * 400)
-    until(lambda: status(cloud, batch)["succeeded"] > 30, 40)
+    batch = submit(cloud, ["sleep 1000"] * 240)
+    eventually(lambda: status(cloud, batch)["succeeded"] > 30, what="the first tasks are done")
     os.kill(workers(cloud)[0], signal.SIGKILL)
-    until(lambda: status(cloud, batch)["succeeded"] > 120, 40)
+    eventually(lambda: status(cloud, batch)["succeeded"] > 90, what="more tasks are done")
     victim = machines(ec2, "running")[0]["InstanceId"]
     ec2.terminate_instances(InstanceIds=[victim])
-    until(lambda: status(cloud, batch)["status"] == "DONE", 90)
+    eventually(lambda: status(cloud, batch)["status"] == "DONE", 90, "the batch is done")
     final = status(cloud, batch)
-    assert (final["succeeded"], final["failed"], final["total"]) == (400, 0, 400)
+    assert (final["succeeded"], final["failed"], final["total"]) == (240, 0, 240)
     page = cloud.api("GET", f"/batches/{batch['batch_id']}/results?limit=1000").json()
-    assert sorted(row["index"] for row in page["results"]) == list(range(400))
-    until(lambda: all_gone(cloud, ec2), 30)
+    assert sorted(row["index"] for row in page["results"]) == list(range(240))
+    eventually(lambda: all_gone(cloud, ec2), 60, "no machine is left", poll_s=0.2)

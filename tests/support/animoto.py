@@ -23,6 +23,7 @@ from skimage.metrics import structural_similarity
 
 from taskfleet.errors import TaskStopped
 from taskfleet.memory import MemoryStore
+from tests.support.tools import needs
 
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 
@@ -202,7 +203,16 @@ def web_server() -> Iterator[Web]:
 def probe(path: Path | str) -> dict[str, Any]:
     """What ffprobe says of the file's streams and container."""
     done = subprocess.run(
-        ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-of", "json", str(path)],
+        [
+            needs("ffprobe"),
+            "-v",
+            "error",
+            "-show_streams",
+            "-show_format",
+            "-of",
+            "json",
+            str(path),
+        ],
         check=True,
         capture_output=True,
         timeout=60,
