@@ -50,9 +50,9 @@ _log = logging.getLogger(__name__)
 LAMBDA_TIMEOUT_S = 30.0
 CALL_MAX = 10
 """SQS's limit of messages for one call; a larger batch takes several."""
-VISIBILITY_S = int(LAMBDA_TIMEOUT_S)
+VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", LAMBDA_TIMEOUT_S))
 """How long a message stays hidden when the pump dies with it; Lambda takes the queue's own
-time-out, which here would only be a longer wait."""
+time-out, which here would only be a longer wait. The variable is for tests that kill the pump."""
 ERROR_PAUSE_S = 1.0
 POLITE_PAUSE_S = (0.2, 0.5)
 """Between two looks at a queue on which messages for another reader wait: without a long poll of
