@@ -38,7 +38,10 @@ from taskfleet.memory import (
     MemoryQueue,
     MemoryStore,
 )
-from taskfleet.ports import FleetRecords, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.settings import Settings
 
 STACK = Path(__file__).parents[2] / "infra" / "stack.yaml"

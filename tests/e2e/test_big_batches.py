@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from taskfleet import Client
-from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
 from taskfleet.scheduler.expand import PART_TASKS
+from taskfleet.wire.http import BODY_MAX_BYTES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e

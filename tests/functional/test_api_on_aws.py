@@ -17,13 +17,16 @@ from moto import mock_aws
 from chalice_app import events, wiring
 from chalice_app.application import create_app
 from taskfleet.aws.session import Aws
-from taskfleet.bundle import Response, decode_bundle, encode_response
+from taskfleet.bundle import Response
 from taskfleet.clock import SystemClock
 from taskfleet.provisioner.records import WorkerRecord
-from taskfleet.registry import split
 from taskfleet.settings import load
 from taskfleet.task import TaskResult, TaskStatus
 from taskfleet.wire import token
+from taskfleet.wire.queues import (
+    decode_bundle,
+    encode_response,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of more than thirty-two characters"
@@ -70,7 +73,7 @@ class OnAws:
         queue, monitor = self.worker.task_queue(), self.worker.monitor()
         bodies = []
         for message in queue.receive(10, wait_s=0, visibility_s=30):
-            bundle = decode_bundle(message.body, split)
+            bundle = decode_bundle(message.body)
             claim = monitor.claim(bundle.job_id, owner="w", lease_s=30)
             results = [TaskResult(t.index, TaskStatus.SUCCEEDED, result) for t in bundle.tasks]
             monitor.commit(bundle.job_id, claim.lease, tasks=bundle.tasks, results=results)
