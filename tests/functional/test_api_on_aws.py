@@ -164,7 +164,7 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
     assert call("POST", "/batches", {"upload_id": "0" * 26})[0] == 404
 
     now = SystemClock().now()
-    aws.worker.fleet_records().beat(WorkerRecord("w", None, 16, [], now, now, leaving=True))
+    aws.worker.fleet_records().report(WorkerRecord("w", None, 16, [], now, now, leaving=True))
     depth = aws.function("tick")
     tick = depth.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
     depth.lambda_.invoke("tick", tick)
