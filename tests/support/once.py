@@ -7,18 +7,9 @@ the others wait for it and share what it made.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
-
-
-def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this test run have in common, and no other run."""
-    base = factory.getbasetemp()
-    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
