@@ -1,8 +1,8 @@
-"""The worlds that the contract is checked in: memory, and AWS as moto plays it in this process,
-on the project's own stack.
+"""The two implementations that the contract tests run against: memory, and AWS with the project's
+own stack, which moto emulates in this process.
 
-With CONTRACT_ENDPOINT_URL set, AWS is what answers there: an emulator, freshly started, with
-isolation of its own.
+If CONTRACT_ENDPOINT_URL is set, the tests use the emulator at that address instead of moto. It must
+have just been started.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ from taskfleet.memory import (
     MemoryStore,
 )
 from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
-from taskfleet.provisioner.ports import (
-    FleetRecords,
-)
+from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.settings import Settings
 
 STACK = Path(__file__).parents[2] / "infra" / "stack.yaml"
@@ -51,8 +49,13 @@ _stacks = itertools.count(1)
 
 @dataclass
 class World:
-    """`clock` is the monitor's. `make_queue` makes an empty queue that redrives after so many
-    receives; the queues' time passes with `wait`, for real on AWS."""
+    """One implementation of all ports.
+
+    clock: the clock of the monitor and of the records.
+    make_queue: makes an empty queue; a message moves to its dead-letter queue after the given
+        number of receives.
+    wait: lets seconds pass for the queues, in real time on AWS.
+    """
 
     kind: str
     clock: ManualClock
@@ -64,10 +67,10 @@ class World:
 
 
 def create_stack(stage: str, bucket: str) -> dict[str, str]:
-    """Create the stack and return its settings."""
+    """Creates the stack and returns its outputs."""
     cloudformation = boto3.client("cloudformation", region_name=REGION)
     with warnings.catch_warnings():
-        # moto has no bucket policies; nothing here depends on them.
+        # moto does not support bucket policies, and no test here depends on them.
         warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
         cloudformation.create_stack(
             StackName=f"taskfleet-{stage}",
@@ -86,7 +89,7 @@ def create_stack(stage: str, bucket: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def aws_account() -> Iterator[None]:
-    """An account of its own, whatever the environment names."""
+    """An empty AWS account, independent of the environment's credentials and endpoints."""
     endpoint = os.environ.get("CONTRACT_ENDPOINT_URL")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -104,8 +107,8 @@ def aws_account() -> Iterator[None]:
 
 
 def _serialise_moto(patch: pytest.MonkeyPatch) -> None:
-    """moto takes no locks, where DynamoDB makes every write of an item atomic: let it answer one
-    call at a time. The threads' calls still interleave in any order."""
+    """Lets moto answer one call at a time, because it takes no locks, while DynamoDB makes every
+    write of an item atomic. Calls of several threads still come in any order."""
     lock = threading.Lock()
     answer = botocore_stubber.BotocoreStubber.__call__
 
@@ -125,10 +128,10 @@ def aws_stack(aws_account: None) -> Aws:
 
 
 def aws_world(aws: Aws) -> World:
-    """The one stack of this run, its table emptied."""
+    """The stack of this module, with an empty table."""
     settings = _empty(aws)
-    # The monitor's time can be set. Pauses between tries are no part of the contract: they take
-    # real time, as does the queue's visibility.
+    # The tests set the monitor's clock. Pauses between retries and visibility time-outs are in real
+    # time.
     clock = ManualClock(float(int(time.time())))
     monitor = DynamoMonitor(
         aws.client("dynamodb"),
@@ -150,7 +153,7 @@ def aws_world(aws: Aws) -> World:
             clock=clock,
             backoff=Backoff(SystemClock(), random.Random(0)),
         ),
-        make_queue=lambda max_receive_count: _fresh_queue(aws, max_receive_count),
+        make_queue=lambda max_receive_count: _new_queue(aws, max_receive_count),
         wait=time.sleep,
     )
 
@@ -164,8 +167,8 @@ def _empty(aws: Aws) -> Settings:
     return aws.settings
 
 
-def _fresh_queue(aws: Aws, max_receive_count: int) -> TaskQueue:
-    """The task queue of a stack of its own, with another maxReceiveCount."""
+def _new_queue(aws: Aws, max_receive_count: int) -> TaskQueue:
+    """The task queue of a new stack, with the given maxReceiveCount."""
     stage = f"{aws.settings.stage}-{next(_stacks)}"
     create_stack(stage, f"taskfleet-{stage}")
     name = Settings(stage=stage).task_queue

@@ -19,7 +19,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from animoto import animoto
+from animoto import animoto, kind
+from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, answer, plain, web_server
 from tests.support.tools import needs
 
@@ -164,7 +165,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     """What the page saw, by movie."""
     needs("chromium")
     with pytest.MonkeyPatch.context() as patch, web_server() as web:
-        patch.setenv("TASKFLEET_ALLOW_PRIVATE_URLS", "1")
+        patch.setattr(kind, "process_settings", lambda: Settings(allow_private_urls=True))
         images = [web.add(f"/{n}", plain(colour)) for n, colour in enumerate(COLOURS)]
 
         def made(params: dict[str, Any]) -> bytes:

@@ -31,11 +31,11 @@ def test_the_claim_rule(status, owner, expires_at, outcome):
     assert decide_claim(status, owner, expires_at, claimant="me", now=NOW) is outcome
 
 
-def test_two_heartbeats_may_be_lost_before_the_lease_is():
+def test_two_heartbeats_may_fail_before_the_lease_expires():
     assert heartbeat_interval_s(30) * 2 < 30
 
 
-def test_a_held_delivery_returns_after_the_lease_and_not_in_step_with_others():
+def test_a_held_message_returns_after_the_lease_at_a_random_time():
     delays = {held_delay_s(NOW + 20, NOW, random.Random(seed)) for seed in range(50)}
     assert len(delays) == 50
     assert all(20 < delay <= 22 for delay in delays)
