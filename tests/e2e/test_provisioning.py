@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -68,14 +69,14 @@ def seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-@pytest.fixture(scope="module")
-def cloud(start_cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def fleet(start_cloud: Any, directory: Path, **environ: str) -> Any:
     """A cloud with no static worker and at most three machines, which boot at once."""
     return start_cloud(
-        tmp_path_factory.mktemp("fleet"),
+        directory,
         *("--workers", "0", "--max-capacity", "3", "--threads", "16", "--boot-s", "0"),
         TASKFLEET_IDLE_S="4",
         TASKFLEET_LEASE_S="6",
+        **environ,
     )
 
 
@@ -93,7 +94,10 @@ def all_gone(cloud: Any, ec2: Any) -> bool:
     return not machines(ec2, "pending", "running") and not workers(cloud)
 
 
-def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud: Any) -> None:
+def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    cloud = fleet(start_cloud, tmp_path)
     ec2 = ec2_of(cloud)
     assert workers(cloud) == []
     batch = submit(cloud, ["sleep 1000"] * 192)
@@ -116,20 +120,33 @@ def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(cloud
     assert first - seconds(status(cloud, batch)["created_at"]) <= 5.0 * slowness(cloud)
     eventually(lambda: all_gone(cloud, ec2), 60, "no machine is left", poll_s=0.2)
     assert machines(ec2, "terminated"), "they were there, and were ended"
-    fleet = eventually(
+    shown = eventually(
         lambda: (f := cloud.api("GET", "/fleet").json())["instances"] == [] and f,
         90,
         "the fleet is shown as empty",
     )
-    assert fleet["cost_usd"] > 0
-    assert fleet["why"] is None
-    assert any(decision["launched"] for decision in fleet["decisions"])
+    assert shown["cost_usd"] > 0
+    assert shown["why"] is None
+    assert any(decision["launched"] for decision in shown["decisions"])
+    assert cloud.stop() == 0
 
 
-def test_killing_a_worker_and_ending_an_instance_lose_nothing(cloud: Any) -> None:
+def rounds(cloud: Any) -> int:
+    """How often the provisioner has looked."""
+    return (cloud.directory / "logs" / "pump.log").read_text().count('"provisioner_looked"')
+
+
+def test_killing_a_worker_and_ending_an_instance_lose_nothing(
+    start_cloud: Any, tmp_path: Path
+) -> None:
+    cloud = fleet(start_cloud, tmp_path, TASKFLEET_LOOK_S="1")
     ec2 = ec2_of(cloud)
     batch = submit(cloud, ["sleep 1000"] * 240)
     eventually(lambda: status(cloud, batch)["succeeded"] > 30, what="the first tasks are done")
+    # A launched machine that was never listed counts as booting for a minute: let one whole round
+    # of the provisioner begin and end while the machines are there.
+    before = rounds(cloud)
+    eventually(lambda: rounds(cloud) >= before + 2, what="the provisioner has seen the machines")
     os.kill(workers(cloud)[0], signal.SIGKILL)
     eventually(lambda: status(cloud, batch)["succeeded"] > 90, what="more tasks are done")
     victim = machines(ec2, "running")[0]["InstanceId"]
@@ -140,3 +157,4 @@ def test_killing_a_worker_and_ending_an_instance_lose_nothing(cloud: Any) -> Non
     page = cloud.api("GET", f"/batches/{batch['batch_id']}/results?limit=1000").json()
     assert sorted(row["index"] for row in page["results"]) == list(range(240))
     eventually(lambda: all_gone(cloud, ec2), 60, "no machine is left", poll_s=0.2)
+    assert cloud.stop() == 0
