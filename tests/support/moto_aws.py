@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import create_loader
 from moto import mock_aws
 
 STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
@@ -18,6 +20,9 @@ REGION = "us-east-1"
 IMAGE = "ami-12c6146b"
 """An image that moto's EC2 knows."""
 _NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
+
+
+_one_loader = functools.cache(create_loader)
 
 
 @contextlib.contextmanager
@@ -40,9 +45,11 @@ def aws_credentials(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
 def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
     """Start an empty account; what was in the last one is gone.
 
-    EC2 knows 44 images instead of 1,301, which moto would read anew for each account.
+    EC2 knows 44 images instead of 1,301, which moto would read anew for each account. The AWS
+    SDK's descriptions of its services, which each `Aws` would parse anew, are parsed once.
     """
     with aws_credentials(region) as patch:
+        patch.setattr("botocore.session.create_loader", _one_loader)
         patch.setattr("moto.ec2.models.amis.load_resource", lambda _path: [])
         with mock_aws():
             yield patch
