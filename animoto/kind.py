@@ -80,7 +80,7 @@ def run(params: Any, context: TaskContext) -> dict[str, Any]:
                 context=context,
                 downloader=downloader,
                 exe=ffmpeg.find(),
-                last_attempt=context.attempt >= RETRY.max_attempts,
+                last_attempt=RETRY.is_last(context.attempt),
             ).make()
             context.check_stopped()
             size_bytes = os.path.getsize(made.video)

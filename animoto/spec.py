@@ -7,13 +7,13 @@ Pictures are named by their place from 0, as in `images[3]`.
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from taskfleet.batch import is_id
 from taskfleet.errors import InvalidTask
 
 UPLOAD = "upload:"
@@ -33,8 +33,6 @@ PRESETS = {
     "story": (1080, 1920),
 }
 """Width and height in pixels."""
-
-_UPLOAD_ID = re.compile(r"[0-9a-z]{1,64}")
 
 SlotSeconds = Annotated[float, Meta(ge=SLOT_MIN_S, le=SLOT_MAX_S)]
 Transition = Literal["crossfade", "cut"]
@@ -148,8 +146,7 @@ def _check_finite(seconds: float, what: str) -> None:
 
 def _check_url(url: str, where: str) -> None:
     if url.startswith(UPLOAD):
-        known = _UPLOAD_ID.fullmatch(url, len(UPLOAD))
-        fault = None if known else f"{url!r:.60} is no id of an upload"
+        fault = None if is_id(url.removeprefix(UPLOAD)) else f"{url!r:.60} is no id of an upload"
     else:
         fault = url_fault(url)
     if fault:

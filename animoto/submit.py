@@ -27,9 +27,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from animoto import spec
 from animoto.listing import Entry, read
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
-from taskfleet.client.client import Client, ResultView
+from taskfleet.client import (
+    Client,
+)
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.task import TaskStatus
+from taskfleet.wire.http import (
+    ResultView,
+)
 
 PROGRAM = "submit.py"
 POLL_S = 1.0

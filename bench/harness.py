@@ -26,6 +26,7 @@ import psutil
 from localcloud.launch import Launched, launched
 from localcloud.options import ROOT
 from taskfleet import Client
+from taskfleet.bundle import DEFAULT_SLOTS
 
 RUN_PY = ROOT / "ec2_worker" / "run.py"
 EXAMPLES = ROOT / "examples"
@@ -163,7 +164,7 @@ class Bench:
         return _environ(self.latency_ms) | dict(self.cloud.variables)
 
     @contextmanager
-    def workers(self, count: int, threads: int = 16) -> Iterator[None]:
+    def workers(self, count: int, threads: int = DEFAULT_SLOTS) -> Iterator[None]:
         """`count` processes of `threads` slots, as `python ec2_worker/run.py` starts them."""
         processes, logs = [], []
         command = [sys.executable, str(RUN_PY), "--threads", str(threads)]

@@ -1,6 +1,6 @@
-"""Who decides in the simulation: Taskfleet's own policies through
-`taskfleet.provisioner.policy.decide`, what users would have instead, by its documented defaults,
-and a clairvoyant. Owns the comparison's rules; the fleet is `bench.simulation`'s.
+"""Who decides in the simulation: Taskfleet's own provisioner, what users would have instead, by its
+documented defaults, and a clairvoyant. Owns the comparison's rules; the fleet belongs to
+`bench.simulation`.
 """
 
 from __future__ import annotations
@@ -9,123 +9,54 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+from bench.simulated_ports import ports
 from bench.simulation import (
     BEAT_S,
     PRICE_USD_H,
     SLOTS,
     Controller,
-    Node,
     Outcome,
     Simulation,
     Trace,
     World,
 )
-from taskfleet.provisioner.policy import (
-    ASSUMED_TASK_S,
-    DEFAULT_BOOT_S,
-    KindLoad,
-    Limits,
-    Machine,
-    MachineState,
-    Observation,
-    Policy,
-    by_threshold,
-    by_work,
-    decide,
-    is_stream,
-    steady_rate,
-    waiting_at_least,
-)
+from taskfleet.provisioner.reconcile import Provisioner
+from taskfleet.settings import Settings
 
 NUDGE_TASKS = 64
 """A batch of so many tasks is looked at at once, whatever runs."""
 
 
 class Taskfleet:
-    """The real policy code, called as the provisioner does: every `every_s`, and when a batch
-    arrives while there is no machine (`nudged`)."""
+    """The project's own provisioner on the simulated fleet. It makes a round every `every_s`
+    seconds and, if `nudged`, at once when a large batch arrives or no machine is there. The
+    settings are those of a stage."""
 
-    def __init__(
-        self, name: str, policy: Policy, *, every_s: float, idle_s: float, nudged: bool
-    ) -> None:
+    def __init__(self, name: str, *, every_s: float, nudged: bool, **settings: Any) -> None:
         self.name = name
         self.every_s: float | None = every_s
-        self.idle_s: float | None = idle_s
-        self._policy = policy
+        self.idle_s: float | None = settings["idle_s"]
+        self._settings = settings
         self._nudged = nudged
-        self._arrived: deque[tuple[float, float]] = deque([(0.0, 0.0)])
-        self._batches: deque[tuple[float, float]] = deque([(0.0, 0.0)])
-        self._started: deque[tuple[float, float]] = deque([(0.0, 0.0)])
-        self._surplus_since: float | None = None
+        self._provisioner: Provisioner | None = None
 
     def arrived(self, sim: Simulation, count: int) -> None:
         if self._nudged and (not sim.nodes or count >= NUDGE_TASKS):
             self.look(sim)
 
     def look(self, sim: Simulation) -> None:
-        decision = decide(self._policy, self._observe(sim))
-        now = sim.now
-        if not decision.surplus:
-            self._surplus_since = None
-        elif self._surplus_since is None:
-            self._surplus_since = now
-        for number in decision.mark:
-            sim.nodes[int(number)].marked_at = now
-        for number in decision.end:
-            sim.end(sim.nodes[int(number)])
-        for number in decision.retire:
-            sim.retire(sim.nodes[int(number)])
-        if decision.launch:
-            sim.launch(decision.launch)
-
-    def _observe(self, sim: Simulation) -> Observation:
-        for totals, total in (
-            (self._arrived, sim.arrived),
-            (self._batches, sim.batches),
-            (self._started, sim.done + sim.running),
-        ):
-            totals.append((sim.now, float(total)))
-            while len(totals) > 2 and totals[1][0] <= sim.now - 120:
-                totals.popleft()
-        least = waiting_at_least(self._arrived, self._started, sim.now)
-        waiting = max(float(sim.waiting_seen), least)
-        if any(n.live_at is not None and n.free and not n.leaving for n in sim.nodes.values()):
-            waiting = least  # who has a free slot has found the queue empty
-        mean_s = sim.finished_s / sim.done if sim.done else None
-        rate = steady_rate(self._arrived, sim.now)
-        stream = is_stream(steady_rate(self._batches, sim.now))
-        return Observation(
-            loads=[KindLoad("task", waiting, sim.running, mean_s)],
-            machines=[_machine(node, sim.now) for node in sim.nodes.values()],
-            limits=Limits(sim.trace.max_capacity, SLOTS, PRICE_USD_H),
-            arriving=rate * (mean_s or ASSUMED_TASK_S) if stream else 0.0,
-            trickling=rate > 0,
-            boot_s=_boot_s(sim),
-            idle_s=self.idle_s or 0.0,
-            surplus_s=0.0 if self._surplus_since is None else sim.now - self._surplus_since,
-        )
-
-
-def _boot_s(sim: Simulation) -> float:
-    boots = [n.live_at - n.launched_at for n in sim.nodes.values() if n.live_at is not None][-20:]
-    return sum(boots) / len(boots) if boots else DEFAULT_BOOT_S
-
-
-def _machine(node: Node, now: float) -> Machine:
-    age_s = now - node.launched_at
-    if node.live_at is None:
-        state = MachineState.BOOTING
-    else:
-        state = MachineState.LEAVING if node.leaving else MachineState.LIVE
-    return Machine(
-        str(node.number),
-        state,
-        age_s,
-        quiet_s=age_s if node.live_at is None else BEAT_S,
-        busy=len(node.running),
-        marked_s=None if node.marked_at is None else now - node.marked_at,
-    )
+        if self._provisioner is None:
+            conf = Settings(
+                max_capacity=sim.trace.max_capacity,
+                slots=SLOTS,
+                instance_usd_per_hour=PRICE_USD_H,
+                beat_s=BEAT_S,
+                **self._settings,
+            )
+            self._provisioner = Provisioner(ports(sim), conf)
+        self._provisioner.round()
 
 
 def _start_missing(sim: Simulation, desired: int) -> None:
@@ -256,13 +187,14 @@ class Clairvoyant:
 
 def contenders(world: World, threshold: int = 0) -> Iterator[Controller]:
     """A fresh one of each, ours first."""
-    yield Taskfleet("taskfleet", by_work, every_s=15.0, idle_s=world.idle_s, nudged=True)
+    yield Taskfleet("taskfleet", every_s=15.0, nudged=True, idle_s=world.idle_s)
     yield Taskfleet(
         "threshold (2014)",
-        by_threshold(threshold),
         every_s=60.0,
-        idle_s=world.idle_s,
         nudged=False,
+        idle_s=world.idle_s,
+        policy="threshold",
+        threshold=threshold,
     )
     yield Keda()
     yield GithubRunner()

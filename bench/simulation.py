@@ -74,6 +74,7 @@ class Node:
         "number",
         "place",
         "running",
+        "started",
     )
 
     def __init__(self, number: int, launched_at: float, boot_failed: bool) -> None:
@@ -86,6 +87,7 @@ class Node:
         self.marked_at: float | None = None
         self.leaving = False
         self.free = SLOTS
+        self.started = 0
         self.running: set[int] = set()
         self.epoch = 0
         self.place = -1
@@ -343,6 +345,7 @@ class Simulation:
 
     def _start(self, node: Node, task: int) -> None:
         node.running.add(task)
+        node.started += 1
         node.free -= 1
         node.epoch += 1
         self.running += 1

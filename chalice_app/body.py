@@ -16,9 +16,12 @@ from msgspec import Meta
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
-from taskfleet.scheduler.submit import KEY_MAX_CHARS, NAME_MAX_CHARS
 from taskfleet.wire import strictjson
+from taskfleet.wire.http import (
+    BODY_MAX_BYTES,
+    KEY_MAX_CHARS,
+    NAME_MAX_CHARS,
+)
 from taskfleet.wire.taskfile import read_tasks
 
 JSON_TYPE = "application/json"

@@ -24,6 +24,7 @@ from taskfleet.errors import (
     TransientError,
 )
 from taskfleet.log import fields
+from taskfleet.wire.http import Error
 
 _log = logging.getLogger(__name__)
 
@@ -100,5 +101,5 @@ def _answer_to(error: Exception) -> Response | None:
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     if len(message) > MESSAGE_MAX_CHARS:
         message = message[:MESSAGE_MAX_CHARS] + "..."
-    body = msgspec.json.encode({"Code": code, "Message": message}).decode()
+    body = msgspec.json.encode(Error(code, message)).decode()
     return Response(body, headers={**JSON_HEADERS, **(headers or {})}, status_code=status)

@@ -14,14 +14,18 @@ from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
 from taskfleet.log import fields
+from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.upload import read_expand
 from taskfleet.settings import Settings, load
+from taskfleet.wire.queues import (
+    decode_upload,
+)
 
 _log = logging.getLogger(__name__)
 
-RESPONSES_A_CALL = 10
-"""The most that Lambda hands over without waiting a second for more: clients wait for these."""
+RESPONSES_A_CALL = CALL_MAX_MESSAGES
+"""Messages handed to one call of the collector: what Lambda's poller receives at a time. More would
+make it wait for company, while clients wait for these."""
 LOOKS_S = 50.0
 """For how long one tick goes on looking: it must be over when the next one comes."""
 CALLS_AT_A_TIME = 2
@@ -50,7 +54,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
     def collect_responses(event: SQSEvent) -> dict[str, Any]:
         """The answer is Lambda's partial batch response: ids that stay on the queue."""
         bodies = {record.to_dict()["messageId"]: record.body for record in event}
-        spent = services().odometer.take() + event_source_spend(len(bodies))
+        spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
         stay = collect(bodies, services().monitor, services().clock, spent)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in stay]}
 
@@ -62,7 +66,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         context: Any = event.context
         for record in event:
             services().expansion.expand(
-                read_expand(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
             )
 
     @app.schedule("rate(1 minute)")

@@ -15,20 +15,21 @@ from chalice_app.body import (
     TextQuery,
 )
 from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
-from chalice_app.routes import Health
 from taskfleet import __version__
-from taskfleet.provisioner.view import FleetView
-from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
-from taskfleet.scheduler.results import Accepted, BatchList, BatchView, ResultPage
-from taskfleet.scheduler.submit import MAX_TASKS
-from taskfleet.scheduler.upload import UploadForm
+from taskfleet.wire.http import (
+    BODY_MAX_BYTES,
+    MAX_TASKS,
+    Accepted,
+    BatchList,
+    BatchView,
+    Error,
+    FleetView,
+    Health,
+    ResultPage,
+    UploadForm,
+)
 
 Json = dict[str, Any]
-
-
-class Error(msgspec.Struct, frozen=True):
-    Code: str
-    Message: str
 
 
 _STRUCTS = [

@@ -10,7 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
-from taskfleet.scheduler.results import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S
+from taskfleet.wire.http import (
+    BATCHES_PAGE_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    WAIT_MAX_S,
+)
 
 Cursor = Annotated[str, Meta(max_length=2_000)]
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import msgspec
 from chalice.app import Chalice, ChaliceAuthorizer, Request
 
 from chalice_app.body import JSON_TYPE, TEXT_TYPE, FromUpload, check_empty, read_submission
@@ -15,21 +14,21 @@ from chalice_app.errors import Unprocessable, answer
 from chalice_app.query import BatchesQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
 from taskfleet import __version__
-from taskfleet.batch import ID_LENGTH
+from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
-from taskfleet.provisioner.view import FleetView
-from taskfleet.scheduler.results import Accepted, BatchList, BatchView, ResultPage
-from taskfleet.scheduler.upload import UploadForm
+from taskfleet.wire.http import (
+    Accepted,
+    BatchList,
+    BatchView,
+    FleetView,
+    Health,
+    ResultPage,
+    UploadForm,
+)
 
 T = TypeVar("T")
 
-_BATCH_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
-
-
-class Health(msgspec.Struct, frozen=True):
-    status: str
-    version: str
 
 
 def add_routes(
@@ -157,7 +156,7 @@ def _with_cursor(cursor: str | None, read: Callable[[], T]) -> T:
 
 def _known_form(batch_id: str) -> str:
     """Only what could be an id reaches the table, which has its own limits on keys."""
-    if not _BATCH_ID.fullmatch(batch_id):
+    if not is_id(batch_id):
         raise NotFound(f"no batch {batch_id!r:.60}")
     return batch_id
 

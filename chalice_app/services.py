@@ -7,22 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
-from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.ports import (
     Clock,
-    Fleet,
-    FleetRecords,
-    Nudge,
     ObjectStore,
     TaskMonitor,
     TaskQueue,
 )
-from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.ports import (
+    Fleet,
+    FleetRecords,
+    Nudge,
+)
+from taskfleet.provisioner.reconcile import (
+    Provisioner,
+    ProvisionerPorts,
+)
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
-from taskfleet.scheduler.announce import Announcer
-from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
+from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.upload import Uploads
@@ -67,19 +71,18 @@ def assemble(
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
-        provisioner = Provisioner(Ports(tasks, monitor, records, fleet, clock), settings)
-
-    def slots() -> int:
-        # A machine that is launched for a batch gets a minute's work of it for each slot, which
-        # bundles of two seconds share out well: those that are there already are what counts.
-        seen = records.slots() if provisioner is not None else None
-        return max(DEFAULT_SLOTS, settings.slots, seen or 0)
-
-    parts = Parts(registry, tasks, monitor, slots, spent, announcer.announce)
+        provisioner = Provisioner(ProvisionerPorts(tasks, monitor, records, fleet, clock), settings)
+    planner = Planner(
+        registry,
+        monitor,
+        least_slots=settings.slots,
+        seen_slots=records.slots if provisioner is not None else lambda: None,
+    )
+    enqueuer = Enqueuer(tasks, monitor, spent, announcer.announce)
     return Services(
-        submission=Submission(parts, monitor, clock, random_bytes),
+        submission=Submission(registry, planner, enqueuer, monitor, clock, random_bytes),
         uploads=Uploads(
-            parts,
+            planner,
             store,
             expand,
             monitor,
@@ -88,7 +91,7 @@ def assemble(
             max_bytes=settings.upload_max_bytes,
             expires_s=settings.upload_url_s,
         ),
-        expansion=Expansion(parts, store, expand, monitor, clock),
+        expansion=Expansion(registry, planner, enqueuer, store, expand, monitor, clock),
         results=Results(registry, monitor, store, clock),
         tasks=tasks,
         monitor=monitor,

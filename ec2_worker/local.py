@@ -17,10 +17,16 @@ from ec2_worker.worker import Ports, Worker
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.enqueue import Parts
-from taskfleet.scheduler.results import PAGE_MAX, BatchView, Results, ResultView
+from taskfleet.scheduler.enqueue import Enqueuer
+from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    PAGE_MAX,
+    BatchView,
+    ResultView,
+)
 from taskfleet.wire.taskfile import read_tasks
 
 CLIENT_ID = "local"
@@ -97,10 +103,15 @@ class LocalRun:
                 return
 
     def _submit(self, numbered: list[tuple[int, Any]]) -> None:
-        parts = Parts(
-            self._registry, self._ports.tasks, self._ports.monitor, slots=lambda: self._threads
+        monitor = self._ports.monitor
+        submission = Submission(
+            self._registry,
+            Planner(self._registry, monitor, least_slots=self._threads),
+            Enqueuer(self._ports.tasks, monitor),
+            monitor,
+            self._ports.clock,
+            os.urandom,
         )
-        submission = Submission(parts, self._ports.monitor, self._ports.clock, os.urandom)
         try:
             batch = submission.submit(
                 [raw for _, raw in numbered], client_id=CLIENT_ID, max_tasks=len(numbered)

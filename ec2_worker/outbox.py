@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from taskfleet.bill import Odometer
-from taskfleet.bundle import Response, encode_response
+from taskfleet.bundle import Response
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, Message, OutgoingMessage, TaskQueue
+from taskfleet.wire.queues import (
+    encode_response,
+)
 
 _log = logging.getLogger(__name__)
 

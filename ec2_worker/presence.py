@@ -16,7 +16,10 @@ from ec2_worker.intake import Intake
 from ec2_worker.workload import Workload
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, FleetRecords
+from taskfleet.ports import Clock
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.provisioner.records import WorkerRecord
 
 _log = logging.getLogger(__name__)
@@ -58,7 +61,7 @@ class Presence:
             slots,
             kinds,
             started_at=clock.now(),
-            beat_at=clock.now(),
+            reported_at=clock.now(),
             limits=dict(limits),
         )
         self._last: WorkerRecord | None = None
@@ -78,16 +81,16 @@ class Presence:
         now, last = self._clock.now(), self._last
         record = self._record(now)
         if last is not None:
-            since_s = now - last.beat_at
+            since_s = now - last.reported_at
             changed = (
                 bool(record.busy) != bool(last.busy)
                 or record.leaving != last.leaving
-                or record.hungry != last.hungry
+                or record.finds_queue_empty != last.finds_queue_empty
             )
             if since_s < (min(CHANGE_S, self._beat_s) if changed else self._beat_s):
                 return
         try:
-            asked = self._records.beat(record)
+            asked = self._records.report(record)
         except TaskfleetError as error:
             _log.warning("no beat", extra=fields("beat_failed", reason=str(error)))
             return
@@ -118,6 +121,6 @@ class Presence:
             pending=pending,
             limits=known.limits,
             bundles=bundles,
-            hungry=hungry and not self._leaving,
+            finds_queue_empty=hungry and not self._leaving,
             leaving=self._leaving,
         )

@@ -20,15 +20,18 @@ from collections.abc import Mapping
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import Holding
 from ec2_worker.outbox import Letter, Outbox
-from taskfleet.bundle import Bundle, Response, decode_bundle
+from taskfleet.bundle import Bundle, Response
 from taskfleet.errors import InvalidTask, LeaseLost, TransientError, Undecodable, UnknownKind
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
-from taskfleet.registry import Registry, split
+from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
 from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.wire.queues import (
+    decode_bundle,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Attempt:
         """The bundle in the message; None when this worker must not run it, and then the message
         is where it belongs."""
         try:
-            bundle = decode_bundle(message.body, split)
+            bundle = decode_bundle(message.body)
         except (Undecodable, InvalidTask) as error:
             _log.error(
                 "a message that is no bundle went to the dead-letter queue",

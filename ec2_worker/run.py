@@ -33,11 +33,14 @@ from ec2_worker.local import LocalRun, Summary
 from ec2_worker.machine import POLL_S, Imds, watch
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
-from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    BatchView,
+)
 
 
 @click.command(
@@ -47,7 +50,7 @@ from taskfleet.settings import Settings
 @click.option(
     "--threads",
     type=click.IntRange(1, 512),
-    default=16,
+    default=DEFAULT_SLOTS,
     show_default=True,
     help="Slots: tasks run at a time.",
 )

@@ -25,7 +25,15 @@ from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, FleetRecords, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import (
+    Clock,
+    ObjectStore,
+    TaskMonitor,
+    TaskQueue,
+)
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 

@@ -13,6 +13,7 @@ from infra.stack import StackFailed
 from localcloud import cloud, environment
 from localcloud.options import OptionFault, Options
 from localcloud.supervisor import PartFailed
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.errors import SettingsError
 
 PORT = click.IntRange(0, 65_535)
@@ -53,7 +54,7 @@ PORT = click.IntRange(0, 65_535)
 @click.option(
     "--threads",
     type=click.IntRange(1, 512),
-    default=16,
+    default=DEFAULT_SLOTS,
     show_default=True,
     help="Tasks a worker runs at a time.",
 )

@@ -22,12 +22,23 @@ from rich.table import Table
 from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from localcloud.photographs import publish
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.client import Client, ClientError
-from taskfleet.scheduler.results import BatchView
+from taskfleet.wire.http import (
+    BatchView,
+)
 
-THREADS = 16
 EXAMPLES = str(ROOT / "examples")
-OPTIONS = ("--workers", "1", "--threads", str(THREADS), "--kinds", "my_tasks", "--kinds", "animoto")
+OPTIONS = (
+    "--workers",
+    "1",
+    "--threads",
+    str(DEFAULT_SLOTS),
+    "--kinds",
+    "my_tasks",
+    "--kinds",
+    "animoto",
+)
 DOWNLOAD_TIMEOUT_S = 40
 MOVIE = Path(".local") / "demo.mp4"
 NOTES = ("the quick brown fox", "jumps over", "the lazy dog")
@@ -58,7 +69,7 @@ def workloads(photographs: list[dict[str, Any]]) -> list[Workload]:
     notes: list[Any] = [f"wordcount {NOTES[i % 3]}" for i in range(75)]
     wrong = [{"kind": "wordcount", "params": number} for number in range(25)]
     return [
-        Workload("sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / THREADS),
+        Workload("sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / DEFAULT_SLOTS),
         Workload("sleep 0", ["sleep 0"] * 10_000),
         Workload("wordcount", notes + wrong),
         Workload("movie", [movie]),
@@ -78,7 +89,7 @@ def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], N
 
 
 def table(outcomes: list[Outcome]) -> Table:
-    title = f"One worker of {THREADS} threads, over HTTP, queue and table"
+    title = f"One worker of {DEFAULT_SLOTS} threads, over HTTP, queue and table"
     made = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     made.add_column("workload", no_wrap=True)
     for column in ("tasks", "failed", "seconds", "tasks/s", "efficiency", "calls", "USD"):

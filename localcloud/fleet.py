@@ -29,7 +29,9 @@ from taskfleet.aws.session import Aws
 from taskfleet.clock import SystemClock
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import Fleet
+from taskfleet.provisioner.ports import (
+    Fleet,
+)
 from taskfleet.provisioner.records import Instance, InstanceState
 
 _log = logging.getLogger(__name__)

@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taskfleet.bundle import DEFAULT_SLOTS
+
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: it holds `app.py`, `infra/` and `ec2_worker/`, which no package installs."""
@@ -37,7 +39,7 @@ class Options:
     boot_s: float = 2.0
     provisioner: bool = True
     lambda_port: int = 0
-    threads: int = 16
+    threads: int = DEFAULT_SLOTS
     directory: Path = Path(".local")
     keep: bool = False
     kinds: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ from localcloud.invoke import Invocations
 from taskfleet import log, settings
 from taskfleet.aws.latency import delay_calls
 from taskfleet.log import fields
+from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LAMBDA_TIMEOUT_S = 30.0
-CALL_MAX = 10
 """SQS's limit of messages for one call; a larger batch takes several."""
 VISIBILITY_S = int(LAMBDA_TIMEOUT_S)
 """How long a message stays hidden when the pump dies with it; Lambda takes the queue's own
@@ -133,7 +133,7 @@ class QueueSource:
         """The next batch; waits only for its first message."""
         found: list[MessageTypeDef] = []
         while len(found) < self._batch_size:
-            wanted = min(CALL_MAX, self._batch_size - len(found))
+            wanted = min(CALL_MAX_MESSAGES, self._batch_size - len(found))
             more = self._sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=wanted,
@@ -160,8 +160,8 @@ class QueueSource:
                 extra=fields("handler_failed", function=self.name, messages=len(ids)),
             )
             left = set(ids)
-        for start in range(0, len(messages), CALL_MAX):
-            self._settle(messages[start : start + CALL_MAX], left)
+        for start in range(0, len(messages), CALL_MAX_MESSAGES):
+            self._settle(messages[start : start + CALL_MAX_MESSAGES], left)
 
     def _settle(self, messages: Sequence[MessageTypeDef], left: set[str]) -> None:
         receipts = {message["MessageId"]: message["ReceiptHandle"] for message in messages}

@@ -5,16 +5,49 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Plan, Tally
+from taskfleet.bundle import Plan
+from taskfleet.task import TaskResult, TaskStatus
 
-ID_LENGTH = 26
+_ID_LENGTH = 26
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no I, L, O or U to misread."""
+_ID = re.compile(rf"[{_ID_ALPHABET}]{{{_ID_LENGTH}}}")
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many tasks ended how."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.succeeded + self.failed + self.cancelled
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.succeeded + other.succeeded,
+            self.failed + other.failed,
+            self.cancelled + other.cancelled,
+        )
+
+    @staticmethod
+    def of(results: Sequence[TaskResult]) -> Tally:
+        statuses = [r.status for r in results]
+        return Tally(
+            statuses.count(TaskStatus.SUCCEEDED),
+            statuses.count(TaskStatus.FAILED),
+            statuses.count(TaskStatus.CANCELLED),
+        )
 
 
 class BatchStatus(StrEnum):
@@ -118,10 +151,14 @@ def random_batch_id(random_bytes: bytes) -> str:
 
 
 def _readable(digest: bytes) -> str:
-    """26 characters of Crockford's base 32: no I, L, O or U to misread, 130 bits."""
-    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+    """The id's characters from 130 bits of the digest."""
     number = int.from_bytes(digest, "big")
-    return "".join(alphabet[(number >> 5 * i) & 31] for i in range(ID_LENGTH))
+    return "".join(_ID_ALPHABET[(number >> 5 * i) & 31] for i in range(_ID_LENGTH))
+
+
+def is_id(text: str) -> bool:
+    """Whether the text has the form of a batch's or an upload's id."""
+    return _ID.fullmatch(text) is not None
 
 
 def page_cursor(created_at: float, batch_id: str) -> str:

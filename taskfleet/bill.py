@@ -63,9 +63,10 @@ def price_usd(service: str, operation: str, request_bytes: int, response_bytes: 
     return 0.0
 
 
-def event_source_spend(messages: int) -> Spend:
-    """What Lambda's poller spends to bring so many messages and delete them, ten at a time."""
-    calls = 2 * math.ceil(messages / 10)
+def event_source_spend(messages: int, a_call: int) -> Spend:
+    """What Lambda's poller spends to receive so many messages and delete them, `a_call` at a
+    time."""
+    calls = 2 * math.ceil(messages / a_call)
     return Spend(calls, calls * SQS_REQUEST_USD)
 
 

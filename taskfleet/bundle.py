@@ -1,9 +1,5 @@
-"""Bundle: the tasks that share one SQS message, and the unit of claim. Owns how a batch is cut
-into bundles and the versioned wire forms of `Task_to_process` and `Processed_Task`
-(JSON Schemas: `docs/schemas/`).
-
-A bundle of one in the form of 2014, `{"clientID", "jobID", "task"}`, is read and answered too.
-"""
+"""Bundle: the tasks that share one SQS message, and the unit of claim. Owns how a batch is cut into
+bundles; not how bundles travel (`taskfleet.wire.queues`)."""
 
 from __future__ import annotations
 
@@ -13,26 +9,25 @@ from typing import Any
 import msgspec
 
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult
 
-WIRE_VERSION = 1
 BUNDLE_MAX_BYTES = 60_000
 """Of the tasks' JSON; with the envelope a message stays within one 64 KiB billing chunk of SQS."""
 BUNDLE_MAX_TASKS = 1_000
 BUNDLE_MAX_S = 2.0
+"""Most expected work in a bundle."""
 BUNDLE_MIN_S = 0.25
-"""Of expected work: less is not worth a message of its own."""
+"""Least expected work that is worth a message of its own. A task of unknown duration counts as this
+much, since a worker gives back what turns out longer."""
 FEWEST = 32
-"""Bundles that a batch is cut into, when it has work enough, so that its tail is not held by one of
-them; as many as the fleet has slots, when those are more. A worker spreads each over its slots, so
-more would cost calls and save no time."""
+"""Bundles that a batch with enough work is cut into at least, so that no single bundle holds up its
+end. A larger fleet gets one for each slot. A worker spreads each bundle over its slots, so more
+bundles would cost calls and save no time."""
 QUICKEST_TASK_S = 20e-6
-"""What running even an empty task costs."""
-UNKNOWN_TASK_S = 0.25
-"""What a task is taken to cost of which nobody knows; a worker gives back what turns out longer."""
+"""Seconds that running even an empty task takes."""
 DEFAULT_SLOTS = 16
+"""Slots of a worker unless it is told otherwise."""
 
 
 class LegacyIds(msgspec.Struct, frozen=True):
@@ -65,34 +60,6 @@ class Response(msgspec.Struct, frozen=True):
     """How long tasks took, by kind, for kinds of which nobody knows beforehand."""
     spend: Spend = NOTHING
     """The worker's AWS calls for this bundle, shares of shared ones among them."""
-
-
-class Tally(msgspec.Struct, frozen=True):
-    """How many tasks ended how."""
-
-    succeeded: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.succeeded + self.failed + self.cancelled
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.succeeded + other.succeeded,
-            self.failed + other.failed,
-            self.cancelled + other.cancelled,
-        )
-
-    @staticmethod
-    def of(results: Sequence[TaskResult]) -> Tally:
-        statuses = [r.status for r in results]
-        return Tally(
-            statuses.count(TaskStatus.SUCCEEDED),
-            statuses.count(TaskStatus.FAILED),
-            statuses.count(TaskStatus.CANCELLED),
-        )
 
 
 def job_id(batch_id: str, number: int) -> str:
@@ -157,135 +124,4 @@ def cut(
 
 
 def _cost_s(expected_s: float | None) -> float:
-    return UNKNOWN_TASK_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)
-
-
-# --- the wire -------------------------------------------------------------------------------
-
-
-class BundleMessage(msgspec.Struct, frozen=True):
-    """`Task_to_process`, version 1."""
-
-    v: int
-    job_id: str
-    client_id: str
-    batch_id: str
-    tasks: list[Task]
-
-
-class ResponseMessage(msgspec.Struct, frozen=True):
-    """`Processed_Task`, version 1."""
-
-    v: int
-    job_id: str
-    client_id: str
-    batch_id: str
-    results: list[TaskResult]
-    timings: dict[str, Sample] = {}
-    spend: Spend = NOTHING
-
-
-class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`Task_to_process` in the form of 2014."""
-
-    clientID: int | str  # noqa: N815
-    jobID: int | str  # noqa: N815
-    task: str
-
-
-class LegacyResponseMessage(msgspec.Struct, frozen=True):
-    """`Processed_Task` in the form of 2014; `result` is the error's text when the task failed."""
-
-    clientID: int | str  # noqa: N815
-    jobID: int | str  # noqa: N815
-    status: TaskStatus
-    result: Any
-
-
-_encode_json = msgspec.json.Encoder().encode
-_bundle_decoder = msgspec.json.Decoder(BundleMessage)
-_response_decoder = msgspec.json.Decoder(ResponseMessage)
-_legacy_bundle_decoder = msgspec.json.Decoder(LegacyBundleMessage)
-_legacy_response_decoder = msgspec.json.Decoder(LegacyResponseMessage)
-
-
-def _encode(message: msgspec.Struct) -> str:
-    """JSON without the two characters that JSON allows and SQS refuses."""
-    text = _encode_json(message).decode()
-    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
-
-
-def encode_bundle(bundle: Bundle) -> str:
-    return _encode(
-        BundleMessage(WIRE_VERSION, bundle.job_id, bundle.client_id, bundle.batch_id, bundle.tasks)
-    )
-
-
-def decode_bundle(body: str, parse_text: Callable[[str], tuple[str, Any]]) -> Bundle:
-    """Read a message of `Task_to_process`; `parse_text` turns a 2014 task line into kind and
-    params as they stand, unvalidated. `Undecodable` says what is wrong."""
-    try:
-        if '"clientID"' in body:
-            old = _legacy_bundle_decoder.decode(body)
-            kind, params = parse_text(old.task)
-            return Bundle(
-                job_id=f"{old.clientID};{old.jobID}",
-                client_id=str(old.clientID),
-                batch_id="",
-                tasks=[Task(0, kind, params)],
-                legacy=LegacyIds(old.clientID, old.jobID),
-            )
-        message = _bundle_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Undecodable(f"not a bundle: {error}") from error
-    if message.v != WIRE_VERSION:
-        raise Undecodable(f"bundle of version {message.v}; this worker reads {WIRE_VERSION}")
-    if not message.tasks:
-        raise Undecodable("a bundle without tasks")
-    if len({task.index for task in message.tasks}) != len(message.tasks):
-        raise Undecodable("a bundle with the same task index twice")
-    return Bundle(message.job_id, message.client_id, message.batch_id, message.tasks)
-
-
-def encode_response(response: Response) -> str:
-    if response.legacy is not None:
-        only = response.results[0]
-        return _encode(
-            LegacyResponseMessage(
-                response.legacy.clientID,
-                response.legacy.jobID,
-                only.status,
-                only.result if only.error is None else only.error,
-            )
-        )
-    return _encode(
-        ResponseMessage(
-            WIRE_VERSION,
-            response.job_id,
-            response.client_id,
-            response.batch_id,
-            response.results,
-            response.timings,
-            response.spend,
-        )
-    )
-
-
-def decode_response(body: str) -> Response | LegacyResponseMessage:
-    """Read a message of `Processed_Task`; `Undecodable` says what is wrong."""
-    try:
-        if '"clientID"' in body[:100]:
-            return _legacy_response_decoder.decode(body)
-        message = _response_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Undecodable(f"not a response: {error}") from error
-    if message.v != WIRE_VERSION:
-        raise Undecodable(f"response of version {message.v}; this reader knows {WIRE_VERSION}")
-    return Response(
-        message.job_id,
-        message.client_id,
-        message.batch_id,
-        message.results,
-        timings=message.timings,
-        spend=message.spend,
-    )
+    return BUNDLE_MIN_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)

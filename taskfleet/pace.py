@@ -15,6 +15,10 @@ WEIGHT = 0.02
 """Of one task: the last fifty or so make up most of the mean."""
 
 
+ASSUMED_TASK_S = 10.0
+"""Assumed duration of a task whose kind says nothing of it and has not finished one yet."""
+
+
 class Sample(msgspec.Struct, frozen=True, array_like=True):
     """Durations that were seen, as sums, so that samples add up."""
 

@@ -1,6 +1,7 @@
 """What Taskfleet needs of the world, as Protocols: `TaskQueue`, `TaskMonitor`, `ObjectStore`,
-`Fleet`, `FleetRecords`, `Nudge`, `Clock`. Owns the promises; `taskfleet.aws` and
-`taskfleet.memory` keep them, and one contract suite (`tests/contract`) holds both to it.
+`Clock`. Owns the promises (those of the provisioner stand in `taskfleet.provisioner.ports`);
+`taskfleet.aws` and `taskfleet.memory` keep them, and one contract suite (`tests/contract`) holds
+both to it.
 
 Every method may raise `TransientError` (a throttle, a time-out, a 5xx) or `PermanentError`
 (no permission, no such queue); those named in a docstring come on top. A throttle or a time-out
@@ -14,12 +15,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from taskfleet.batch import BatchRecord, Upload
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+)
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Tally
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
-from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
 from taskfleet.task import Task, TaskResult
 
 
@@ -36,6 +39,8 @@ class Clock(Protocol):
 # --- queue ----------------------------------------------------------------------------------
 
 
+CALL_MAX_MESSAGES = 10
+"""Most messages in one call to the queue: the limit of SQS."""
 MESSAGE_MAX_BYTES = 1_048_576
 """Of a body in UTF-8: what SQS takes."""
 
@@ -74,8 +79,8 @@ class TaskQueue(Protocol):
         ...
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
-        """Up to `max_messages` (1 to 10), each invisible to others for `visibility_s`; waits up
-        to `wait_s` (0 to 20) for the first one."""
+        """Up to `max_messages` (1 to `CALL_MAX_MESSAGES`), each invisible to others for
+        `visibility_s`; waits up to `wait_s` (0 to 20) for the first one."""
         ...
 
     def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
@@ -268,79 +273,3 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None: ...
-
-
-# --- fleet ----------------------------------------------------------------------------------
-
-
-class Fleet(Protocol):
-    """The machines of this stage, and no others."""
-
-    def launch(self, count: int, *, token: str) -> Launch:
-        """Ask for `count` machines; fewer may come, and the outcome says why. The same token with
-        the same count is the same launch, however often it is asked for."""
-        ...
-
-    def instances(self) -> list[Instance]:
-        """All that are not gone. A machine launched within the last seconds may be missing."""
-        ...
-
-    def mark(self, instance_ids: Sequence[str], at: float) -> None:
-        """Note the first strike on the machines themselves."""
-        ...
-
-    def terminate(self, instance_ids: Sequence[str]) -> None:
-        """End machines; one that is gone already is none of its business."""
-        ...
-
-
-class FleetRecords(Protocol):
-    """What the API, the workers and the provisioner tell each other, in the table
-    `Task_Monitor`."""
-
-    def add_demand(self, more: Demand) -> int | None:
-        """Add to the totals. Returns the machines that the provisioner last saw, None when it
-        never looked."""
-        ...
-
-    def demand(self) -> Demand: ...
-
-    def note_machines(self, count: int, slots: int) -> None:
-        """What `add_demand` and `slots` return from now on."""
-        ...
-
-    def slots(self) -> int | None:
-        """Those that the provisioner last saw, on machines and static workers that are there to
-        stay or on their way; None when it never looked."""
-        ...
-
-    def beat(self, worker: WorkerRecord) -> bool:
-        """Record the worker; whether it was asked to leave."""
-        ...
-
-    def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
-        """An id that is not known is passed over."""
-        ...
-
-    def sign_off(self, worker_id: str) -> None:
-        """The worker ends: it is listed no more."""
-        ...
-
-    def workers(self) -> list[WorkerRecord]:
-        """All that have not signed off, dead ones of the last day among them."""
-        ...
-
-    def state(self) -> FleetState:
-        """What the provisioner last recorded; a blank state of revision 0 when it never did."""
-        ...
-
-    def save_state(self, state: FleetState) -> bool:
-        """Record `state` if what stands there has its revision; it then has the next one. False,
-        with nothing changed, when somebody else was first."""
-        ...
-
-
-class Nudge(Protocol):
-    """Calls the provisioner without waiting for it."""
-
-    def nudge(self) -> None: ...

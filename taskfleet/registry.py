@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
+from taskfleet.wire.taskfile import kind_and_params
 
 
 class TaskContext(Protocol):
@@ -126,6 +129,9 @@ def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext
     return make
 
 
+TASK_MAX_BYTES = 250_000
+"""Largest JSON of one task. A message holds a mebibyte, and a result row shows its task again."""
+_encode = msgspec.json.Encoder().encode
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -173,10 +179,18 @@ class Registry:
         """One task as a client writes it, a string or an object, to a valid `Task`.
         InvalidTask names `index` and the fault."""
         try:
-            kind, params = split(raw)
-            return self._canonical(Task(index, kind, params))
+            kind, params = kind_and_params(raw)
+            task = self._canonical(Task(index, kind, params))
         except InvalidTask as error:
             raise error.at(index) from None
+        size = len(_encode(task))
+        if size > TASK_MAX_BYTES:
+            raise InvalidTask(
+                f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
+                "put what is large into a bucket and name it in the task",
+                index,
+            )
+        return task
 
     def revalidate(self, task: Task) -> Task:
         """A task that came over the queue, where anybody may have put it, made canonical."""
@@ -204,25 +218,6 @@ class Registry:
             return estimates.get(task.kind) if seconds is None else seconds
 
         return expected
-
-
-def split(raw: Any) -> tuple[str, Any]:
-    """Kind and params of a submitted task, neither validated: `"sleep 1000"` is
-    `("sleep", "1000")`, a bare name has params None."""
-    if isinstance(raw, str):
-        words = raw.strip().split(maxsplit=1)
-        if not words:
-            raise InvalidTask("is empty")
-        return words[0], words[1] if len(words) > 1 else None
-    if not isinstance(raw, dict):
-        raise InvalidTask(f'must be text like "sleep 1000" or an object, not {raw!r:.40}')
-    unknown = sorted(set(raw) - {"kind", "params"})
-    if unknown:
-        raise InvalidTask(f"has an unknown field {unknown[0]!r:.60}; known: kind, params")
-    kind = raw.get("kind")
-    if not isinstance(kind, str) or not kind:
-        raise InvalidTask("needs a kind, as text")
-    return kind, raw.get("params")
 
 
 # --- the kind that is always there ----------------------------------------------------------

@@ -37,7 +37,11 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             return RetryDecision.GIVE_BACK
         if isinstance(error, PermanentError | InvalidTask) or not isinstance(error, self.transient):
             return RetryDecision.FAIL
-        return RetryDecision.RETRY if attempt < self.max_attempts else RetryDecision.EXHAUSTED
+        return RetryDecision.EXHAUSTED if self.is_last(attempt) else RetryDecision.RETRY
+
+    def is_last(self, attempt: int) -> bool:
+        """Whether no attempt may follow the one of this number, counted from 1."""
+        return attempt >= self.max_attempts
 
 
 def backoff_s(attempt: int, rng: random.Random) -> float:

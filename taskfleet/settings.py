@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal, get_origin
 import msgspec
 from msgspec import Meta
 
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.errors import SettingsError
+from taskfleet.lease import heartbeat_interval_s
 
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
@@ -33,7 +35,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     token_secret_ssm: str = ""
     """Name of the SSM parameter that holds the secret; read when `token_secret` is not set."""
     lease_s: Annotated[float, Meta(ge=1, le=43_200)] = 30.0
-    heartbeat_s: Annotated[float, Meta(gt=0)] = 10.0
     drain_timeout_s: Seconds = 100.0
     """Within the two minutes that a spot notice gives."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
@@ -59,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     subnets: list[str] = []
     spot: bool = True
     """Spot first, on demand when it has no capacity."""
-    slots: Annotated[int, Meta(ge=1, le=512)] = 16
+    slots: Annotated[int, Meta(ge=1, le=512)] = DEFAULT_SLOTS
     cores: Annotated[int, Meta(ge=0, le=1_024)] = 0
     """That a worker's CPU-bound tasks may keep busy; 0: all that it may run on."""
     idle_s: Seconds = 45.0
@@ -85,6 +86,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _suffix(self) -> str:
         return "" if self.stage == "dev" else f"-{self.stage}"
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Seconds between two renewals of a lease."""
+        return heartbeat_interval_s(self.lease_s)
 
     @property
     def usable_cores(self) -> int:
@@ -122,11 +128,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> list[str]:
         """What is wrong between the values, each fault a sentence."""
         found = []
-        if self.heartbeat_s * 2 >= self.lease_s:
-            found.append(
-                f"TASKFLEET_HEARTBEAT_S={self.heartbeat_s:g} must be under half of "
-                f"TASKFLEET_LEASE_S={self.lease_s:g}, so that one lost beat loses no lease"
-            )
         if self.ami_id and self.launch_template:
             found.append(
                 "TASKFLEET_AMI_ID and TASKFLEET_LAUNCH_TEMPLATE exclude each other: "

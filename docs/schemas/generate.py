@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from taskfleet.bundle import (
+from taskfleet.wire.queues import (
     BundleMessage,
     LegacyBundleMessage,
     LegacyResponseMessage,

@@ -21,6 +21,7 @@ from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret
+from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.ports import Clock
 from taskfleet.settings import Settings
 
@@ -51,7 +52,7 @@ class Aws:
         settings: Settings,
         clock: Clock,
         *,
-        threads: int = 16,
+        threads: int = DEFAULT_SLOTS,
         rng: random.Random | None = None,
     ) -> None:
         self.settings = settings

@@ -16,6 +16,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.errors import is_transient, translated
 from taskfleet.errors import PermanentError, TaskfleetError, TooLarge, TransientError
 from taskfleet.ports import (
+    CALL_MAX_MESSAGES,
     MESSAGE_MAX_BYTES,
     Message,
     OutgoingMessage,
@@ -26,7 +27,6 @@ from taskfleet.ports import (
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-CALL_MAX_ENTRIES = 10
 CALL_MAX_BYTES = 1_048_576
 MANY_CALLS = 20
 SEND_THREADS = 8
@@ -94,8 +94,8 @@ class SqsQueue:
 
     def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
         stale: list[Message] = []
-        for start in range(0, len(changes), CALL_MAX_ENTRIES):
-            chunk = changes[start : start + CALL_MAX_ENTRIES]
+        for start in range(0, len(changes), CALL_MAX_MESSAGES):
+            chunk = changes[start : start + CALL_MAX_MESSAGES]
             entries: list[Entry] = [
                 {
                     "Id": str(place),
@@ -115,8 +115,8 @@ class SqsQueue:
         return stale
 
     def delete(self, messages: Sequence[Message]) -> None:
-        for start in range(0, len(messages), CALL_MAX_ENTRIES):
-            chunk = messages[start : start + CALL_MAX_ENTRIES]
+        for start in range(0, len(messages), CALL_MAX_MESSAGES):
+            chunk = messages[start : start + CALL_MAX_MESSAGES]
             self._each(
                 "delete messages from",
                 lambda batch: self._client.delete_message_batch(QueueUrl=self._url, Entries=batch),
@@ -215,7 +215,7 @@ def _calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
         size = len(message.body.encode())
         if size > MESSAGE_MAX_BYTES:
             raise TooLarge(f"a message of {size} bytes is over {MESSAGE_MAX_BYTES}")
-        if size > room or len(calls[-1]) == CALL_MAX_ENTRIES:
+        if size > room or len(calls[-1]) == CALL_MAX_MESSAGES:
             calls.append([])
             room = CALL_MAX_BYTES
         room -= size

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from taskfleet.cli.output import FILE_WIDTH
-from taskfleet.provisioner.view import FleetView
+from taskfleet.wire.http import (
+    FleetView,
+)
 
 DECISIONS_SHOWN = 5
 

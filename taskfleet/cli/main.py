@@ -31,11 +31,19 @@ from taskfleet.cli.output import (
     write_results,
 )
 from taskfleet.cli.redrive import redrive
-from taskfleet.client import endpoint
-from taskfleet.client.client import Accepted, ApiError, BatchView, Client, ClientError
+from taskfleet.client import (
+    ApiError,
+    Client,
+    ClientError,
+    endpoint,
+)
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
 from taskfleet.wire import token
+from taskfleet.wire.http import (
+    Accepted,
+    BatchView,
+)
 
 RECENT = 20
 

@@ -27,8 +27,11 @@ from rich.table import Table
 from rich.text import Text
 
 from taskfleet.cli.command import complain, plain
-from taskfleet.scheduler.results import BatchView, ResultView
 from taskfleet.task import TaskStatus
+from taskfleet.wire.http import (
+    BatchView,
+    ResultView,
+)
 
 FILE_WIDTH = 160
 """Of a table that goes into a file or pipe, which have no width of their own."""

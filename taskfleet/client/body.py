@@ -17,9 +17,13 @@ import msgspec
 
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.registry import split
-from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
-from taskfleet.scheduler.submit import MAX_TASKS
+from taskfleet.wire.http import (
+    BODY_MAX_BYTES,
+    MAX_TASKS,
+)
+from taskfleet.wire.taskfile import (
+    kind_and_params,
+)
 
 _READ_BYTES = 256 * 1024
 
@@ -70,7 +74,7 @@ def line(task: Any, index: int) -> bytes:
     """A task as a line of a task file, without its end."""
     if not isinstance(task, str) or not _is_plain(task):
         try:
-            kind, params = split(task)
+            kind, params = kind_and_params(task)
         except InvalidTask as error:
             raise error.at(index) from None
         text = _encode({"kind": kind, "params": params}, index)

@@ -12,7 +12,6 @@ they are paced; not HTTP itself (`taskfleet.client.transport`), the shapes of th
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 import msgspec
 
+from taskfleet.batch import is_id
 from taskfleet.client.body import pack
 from taskfleet.client.endpoint import find
 from taskfleet.client.transport import (
@@ -32,28 +32,17 @@ from taskfleet.client.transport import (
 )
 from taskfleet.clock import SystemClock
 from taskfleet.ports import Clock
-from taskfleet.provisioner.view import FleetView
-from taskfleet.scheduler.results import (
+from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     PAGE_MAX,
     Accepted,
     BatchList,
     BatchView,
+    FleetView,
     ResultPage,
     ResultView,
+    UploadForm,
 )
-from taskfleet.scheduler.upload import UploadForm
-
-__all__ = [
-    "Accepted",
-    "ApiError",
-    "BatchView",
-    "Client",
-    "ClientError",
-    "NotFinished",
-    "ResultView",
-    "Unreachable",
-]
 
 LONG_POLL_S = 20.0
 OUTAGE_S = 60.0
@@ -62,7 +51,6 @@ _FASTEST_POLL_S = 0.1
 _SLOWEST_POLL_S = 1.0
 _POLLS_A_WAIT = 50
 """A batch that changes all the time is looked at so often over the time that it takes."""
-_BATCH_ID = re.compile(r"[0-9A-Za-z_-]+")
 
 
 class NotFinished(ClientError):
@@ -235,6 +223,6 @@ def _pace_s(elapsed_s: float, batch: BatchView) -> float:
 
 def _path(batch_id: str) -> str:
     """What could not be an id is kept out of the URL, where it may mean something else."""
-    if not _BATCH_ID.fullmatch(batch_id):
+    if not is_id(batch_id):
         raise ApiError(404, f"no batch {batch_id!r}")
     return f"/batches/{batch_id}"

@@ -109,7 +109,7 @@ class MemoryFleetRecords:
     def slots(self) -> int | None:
         return self._slots
 
-    def beat(self, worker: WorkerRecord) -> bool:
+    def report(self, worker: WorkerRecord) -> bool:
         with self._lock:
             self._workers[worker.worker_id] = worker
             return worker.worker_id in self._asked

@@ -8,9 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+    page_cursor,
+    read_page_cursor,
+)
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Tally
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample

@@ -1,20 +1,27 @@
-"""The words of provisioning: demand, workers, instances, and what the provisioner remembers from
-one look to the next. Owns their recorded form; not the decisions (`taskfleet.provisioner.policy`).
+"""The words of provisioning and their recorded form: demand, workers, instances, and what the
+provisioner remembers from one round to the next. Owns no decision
+(`taskfleet.provisioner.policy`).
 
 Times are epoch seconds, UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
+from taskfleet.ports import QueueDepth
+
 
 class KindDemand(msgspec.Struct, frozen=True, array_like=True):
-    """Tasks of one kind that were ever handed in. `known_s` are the seconds of those `known`, whose
-    kind says beforehand how long they take."""
+    """All tasks of one kind that were ever submitted.
+
+    tasks: how many there are.
+    known: how many of them have a kind that says beforehand how long they take.
+    known_s: expected seconds of those `known` tasks together.
+    """
 
     tasks: int = 0
     known: int = 0
@@ -32,8 +39,9 @@ class KindDemand(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Demand(msgspec.Struct, frozen=True):
-    """Running totals of all that was ever put on the queue. What waits is about the newest of
-    it, whatever became of the rest, so these counts need never be mended."""
+    """Running totals of everything that was ever put on the queue. Tasks that end are not
+    subtracted: what waits is about the newest part of the totals, so they never need correction.
+    """
 
     batches: int = 0
     messages: int = 0
@@ -44,10 +52,14 @@ class Demand(msgspec.Struct, frozen=True):
         return sum(kind.tasks for kind in self.kinds.values())
 
     def __add__(self, other: Demand) -> Demand:
-        kinds = dict(self.kinds)
-        for name, kind in other.kinds.items():
-            kinds[name] = kinds.get(name, KindDemand()) + kind
-        return Demand(self.batches + other.batches, self.messages + other.messages, kinds)
+        return Demand(
+            self.batches + other.batches,
+            self.messages + other.messages,
+            {
+                name: self.kinds.get(name, KindDemand()) + other.kinds.get(name, KindDemand())
+                for name in {**self.kinds, **other.kinds}
+            },
+        )
 
     def since(self, earlier: Demand) -> Demand:
         """What came after `earlier`, an older reading of the same totals."""
@@ -61,12 +73,20 @@ class Demand(msgspec.Struct, frozen=True):
         )
 
 
-class WorkerRecord(msgspec.Struct, frozen=True):
-    """A worker as it tells of itself about every `beat_s`.
+class WorkerRecord(
+    msgspec.Struct,
+    frozen=True,
+    # Workers of earlier versions write these names; one stage may have both for a while.
+    rename={"reported_at": "beat_at", "finds_queue_empty": "hungry"},
+):
+    """A worker's report about itself, made about every `Settings.beat_s`.
 
-    running, pending: tasks by kind, in its slots and in hand before them. limits: tasks of a kind
-    that it runs at a time, where that is fewer than its slots. bundles: claimed since its start.
-    hungry: it has room, and its polls bring nothing.
+    running: tasks in its slots, by kind.
+    pending: tasks of claimed bundles that wait for a slot, by kind.
+    limits: most tasks of a kind that it runs at a time, for kinds with fewer than all slots.
+    bundles: bundles that it has claimed since its start.
+    finds_queue_empty: it has room for more work, and its polls bring none.
+    leaving: it drains and will end.
     """
 
     worker_id: str
@@ -74,28 +94,32 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     slots: int
     kinds: list[str]
     started_at: float
-    beat_at: float
+    reported_at: float
     running: dict[str, int] = {}
     pending: dict[str, int] = {}
     limits: dict[str, int] = {}
     bundles: int = 0
-    hungry: bool = False
+    finds_queue_empty: bool = False
     leaving: bool = False
 
     @property
     def busy(self) -> int:
+        """Tasks that it has in hand."""
         return sum(self.running.values()) + sum(self.pending.values())
 
 
 class InstanceState(StrEnum):
+    """The state of an EC2 instance, as far as it matters here."""
+
     PENDING = "pending"
     RUNNING = "running"
     ENDING = "shutting-down"
-    """Stopping or stopped too: whatever is neither on its way up, up, nor gone."""
+    """Shutting down, stopping or stopped."""
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """An EC2 instance of the stage that is not gone. `marked_at`: the first strike."""
+    """An EC2 instance of the stage that is not gone. `marked_at` is the time of its first
+    strike."""
 
     instance_id: str
     state: InstanceState
@@ -106,29 +130,42 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class Shortage(StrEnum):
-    """Why EC2 gave fewer machines than asked for."""
+    """Why EC2 launched fewer machines than asked for."""
 
     NO_CAPACITY = "no capacity"
     QUOTA = "quota"
     REFUSED = "refused"
-    """For a reason that has nothing to do with what EC2 has to give."""
+    """EC2 rejected the request itself."""
     NO_ANSWER = "no answer"
-    """It may have happened all the same."""
+    """The outcome is unknown: the machines may have been launched."""
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What came of asking for machines: those that came, and why others did not, if so."""
+    """The outcome of a launch: the machines that came, and why others did not."""
 
     instance_ids: list[str]
     shortage: Shortage | None = None
     detail: str = ""
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """Everything that the provisioner reads in one round. `means_s` has the learned seconds of one
+    task by kind."""
+
+    at: float
+    depth: QueueDepth
+    demand: Demand
+    workers: Sequence[WorkerRecord]
+    instances: Sequence[Instance]
+    means_s: Mapping[str, float] = {}
+
+
 # --- what the provisioner remembers ---------------------------------------------------------
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
-    """`started`: messages that workers were seen to claim, in all."""
+    """The totals at one time. `started` counts the messages that workers were ever seen to
+    claim."""
 
     at: float
     demand: Demand
@@ -136,8 +173,9 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """A launch that was decided and whose outcome is not recorded: it may have happened. It is
-    repeated with the same token and count, which EC2 takes for the same launch."""
+    """A launch that was decided and whose outcome is not recorded, so it may have happened. The
+    provisioner asks for it again with the same token and count, which EC2 takes for the same
+    launch."""
 
     token: str
     count: int
@@ -145,8 +183,8 @@ class Intent(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """The last launch that fell short; `failures` in a row, and the next try not before
-    `retry_at`."""
+    """The last launch that fell short. `failures` counts such launches in a row; the next try is
+    due at `retry_at`."""
 
     shortage: Shortage
     detail: str
@@ -155,8 +193,9 @@ class Trouble(msgspec.Struct, frozen=True):
     retry_at: float
 
 
-class Look(msgspec.Struct, frozen=True):
-    """One decision, as a person reads it."""
+class Round(msgspec.Struct, frozen=True):
+    """One round of the provisioner, as a person reads it. `ended` and `retired` hold machine
+    ids."""
 
     at: float
     desired: int
@@ -167,7 +206,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Instances in one state (`taskfleet.provisioner.policy.MachineState`)."""
+    """The machines in one state (`taskfleet.provisioner.policy.MachineState`)."""
 
     count: int
     oldest_at: float
@@ -175,18 +214,25 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class FleetState(msgspec.Struct, frozen=True):
-    """Of one stage. `revision` counts the writes: who writes over an older one than it read has
-    lost, and does nothing. `fresh`: launched ids that EC2 may not list yet, with the time."""
+    """What the provisioner remembers of one stage.
+
+    revision: counts the writes. A writer that read an older revision has lost and writes nothing.
+    desired, wanted: machines within and without the limits.
+    groups: the machines by state.
+    static_slots: slots of workers that run on no machine of the fleet.
+    never_reported: machines that have run for long without a report of their worker.
+    booted: machines whose boot time was learned.
+    claimed: bundles claimed by each worker, as last reported.
+    unlisted: when machines were launched that EC2 may not list yet, by id.
+    """
 
     revision: int = 0
-    looked_at: float = 0.0
+    last_round_at: float = 0.0
     desired: int = 0
     wanted: int = 0
     groups: dict[str, Group] = {}
     static_slots: int = 0
-    """Of workers that are no machine of the fleet."""
-    unbeaten: int = 0
-    """Machines that have run for long without a sign of their worker."""
+    never_reported: int = 0
     over_budget: bool = False
     surplus_since: float | None = None
     boot_s: float | None = None
@@ -195,16 +241,17 @@ class FleetState(msgspec.Struct, frozen=True):
     usd_per_hour: float = 0.0
     history: list[Snapshot] = []
     claimed: dict[str, int] = {}
-    fresh: dict[str, float] = {}
+    unlisted: dict[str, float] = {}
     intent: Intent | None = None
     trouble: Trouble | None = None
-    decisions: list[Look] = []
+    decisions: list[Round] = []
 
     @property
     def machines(self) -> int:
-        """All that are there or on their way."""
+        """All machines that are there or on their way."""
         return sum(group.count for group in self.groups.values())
 
 
 def total_by_kind(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """The sums of both, by kind."""
     return {kind: counts.get(kind, 0) + more.get(kind, 0) for kind in {**counts, **more}}

@@ -4,69 +4,20 @@ the view and the diagnosis; reads what the provisioner and the workers recorded.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-
-import msgspec
 
 from taskfleet.errors import TaskfleetError
-from taskfleet.ports import Clock, FleetRecords, TaskQueue
+from taskfleet.ports import Clock, TaskQueue
 from taskfleet.provisioner.observe import is_alive
 from taskfleet.provisioner.policy import MachineState
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.provisioner.records import FleetState, Shortage, WorkerRecord
 from taskfleet.settings import Settings
+from taskfleet.wire.http import DecisionView, FleetView, InstancesView, WorkerView, iso_time
 
-OVERDUE_LOOK_S = 150.0
-"""The provisioner looks every minute at least."""
-
-
-class InstancesView(msgspec.Struct, frozen=True):
-    """Instances in one state, with the ages of the oldest and the newest."""
-
-    state: str
-    count: int
-    oldest_s: float
-    newest_s: float
-
-
-class WorkerView(msgspec.Struct, frozen=True):
-    worker_id: str
-    instance_id: str | None
-    slots: int
-    running: int
-    pending: int
-    age_s: float
-    beat_s: float
-    """Since its last beat."""
-    leaving: bool
-
-
-class DecisionView(msgspec.Struct, frozen=True):
-    at: str
-    desired: int
-    launched: int
-    ended: int
-    retired: int
-    reason: str
-
-
-class FleetView(msgspec.Struct, frozen=True):
-    """`backlog` and `in_flight` are messages, as the queue counts them, up to a minute old.
-    `running` are tasks. `why` is None unless tasks wait and none runs."""
-
-    backlog: int
-    in_flight: int
-    running: int
-    workers: list[WorkerView]
-    instances: list[InstancesView]
-    desired: int
-    max_capacity: int
-    decisions: list[DecisionView]
-    """The newest first."""
-    cost_usd: float
-    usd_per_hour: float
-    looked_s: float | None
-    """Since the provisioner's last look; None when there was none."""
-    why: str | None
+OVERDUE_ROUND_S = 150.0
+"""Seconds after which a missing round is a fault. The schedule starts one every minute."""
 
 
 class FleetViews:
@@ -114,13 +65,13 @@ class FleetViews:
             max_capacity=self._conf.max_capacity,
             decisions=[
                 DecisionView(
-                    _iso(d.at), d.desired, d.launched, len(d.ended), len(d.retired), d.reason
+                    iso_time(d.at), d.desired, d.launched, len(d.ended), len(d.retired), d.reason
                 )
                 for d in reversed(state.decisions)
             ],
             cost_usd=round(state.cost_usd, 6),
             usd_per_hour=round(state.usd_per_hour, 6),
-            looked_s=round(now - state.looked_at, 1) if state.looked_at else None,
+            looked_s=round(now - state.last_round_at, 1) if state.last_round_at else None,
             why=why,
         )
 
@@ -131,22 +82,22 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
     alive = [w for w in workers if is_alive(w, now, conf.beat_s) and not w.leaving]
     if alive:
         return _not_taken(state, alive, now)
-    if not state.looked_at:
+    if not state.last_round_at:
         return (
             "the provisioner has never run: check the schedule of the function "
             f"{conf.provisioner_function}, or start a worker"
         )
-    late_s = now - state.looked_at
-    if late_s > OVERDUE_LOOK_S:
+    late_s = now - state.last_round_at
+    if late_s > OVERDUE_ROUND_S:
         return (
             f"the provisioner has not run for {late_s:.0f} s: check the schedule and the log of "
             f"the function {conf.provisioner_function}"
         )
-    if state.unbeaten:
+    if state.never_reported:
         return (
-            f"{state.unbeaten} machines have booted, but their workers never beat: check their "
-            "user data, their role and their way to SQS and DynamoDB; they are ended and "
-            "replaced"
+            f"{state.never_reported} machines have booted, but their workers never reported: "
+            "check their user data, their role and their way to SQS and DynamoDB; they are ended "
+            "and replaced"
         )
     booting = state.groups.get(MachineState.BOOTING)
     if booting:
@@ -169,7 +120,7 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
             f"the budget (TASKFLEET_MAX_USD_PER_HOUR) is spent on {state.machines} machines that "
             "leave or end"
         )
-    return f"the provisioner looked {late_s:.0f} s ago and will see the tasks at its next look"
+    return f"the provisioner ran {late_s:.0f} s ago and will see the tasks in its next round"
 
 
 def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> str:
@@ -181,9 +132,9 @@ def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> 
             f"no worker takes tasks of kind {', '.join(missing)}: the workers there are take "
             f"{', '.join(sorted(taken)) or 'none'}"
         )
-    newest = max(worker.beat_at for worker in alive)
+    newest = max(worker.reported_at for worker in alive)
     return (
-        f"{len(alive)} workers are there, the last beat {now - newest:.0f} s ago: they are about "
+        f"{len(alive)} workers are there, the last report {now - newest:.0f} s ago: they are about "
         "to take the tasks, or the tasks wait for another try"
     )
 
@@ -221,10 +172,6 @@ def _worker(worker: WorkerRecord, now: float) -> WorkerView:
         sum(worker.running.values()),
         sum(worker.pending.values()),
         round(now - worker.started_at, 1),
-        round(now - worker.beat_at, 1),
+        round(now - worker.reported_at, 1),
         worker.leaving,
     )
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,19 +6,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import (
-    LegacyResponseMessage,
-    Response,
+from taskfleet.batch import (
     Tally,
-    bundle_number,
-    decode_response,
-    job_id,
 )
+from taskfleet.bill import NOTHING, Spend
+from taskfleet.bundle import Response, bundle_number, job_id
 from taskfleet.errors import Undecodable
 from taskfleet.log import fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
+from taskfleet.wire.queues import (
+    LegacyResponseMessage,
+    decode_response,
+)
 
 _log = logging.getLogger(__name__)
 

@@ -1,115 +1,93 @@
-"""A part of a batch: tasks that are validated, recorded and enqueued together. Owns those steps;
-their order, and when they are taken again, belongs to `taskfleet.scheduler.submit` for a batch that
-is handed in whole, and to `taskfleet.scheduler.expand` for one that comes from an upload.
+"""Putting the bundles of a recorded batch on the queue `Task_to_process`, and telling the
+provisioner that work came. Owns that step; when it is taken belongs to
+`taskfleet.scheduler.submit` and `taskfleet.scheduler.expand`.
 
-Numbers and contents of bundles follow from the batch, and a bundle that is on the queue twice is
-the same job: so doing a part again never runs a task twice.
+Numbers and contents of bundles follow from the batch alone, and a bundle that is on the queue twice
+is the same job. So this step can be taken again without running a task twice.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
-
-import msgspec
+import logging
+from collections.abc import Callable, Sequence
 
 from taskfleet.batch import BatchRecord
 from taskfleet.bill import Spend
-from taskfleet.bundle import (
-    DEFAULT_SLOTS,
-    UNKNOWN_TASK_S,
-    Bundle,
-    Plan,
-    cut,
-    depends_on_slots,
-    encode_bundle,
-    job_id,
-)
-from taskfleet.errors import InvalidTask
+from taskfleet.bundle import Bundle, job_id
+from taskfleet.errors import TaskfleetError
+from taskfleet.log import fields
 from taskfleet.ports import OutgoingMessage, TaskMonitor, TaskQueue
+from taskfleet.provisioner.ports import FleetRecords, Nudge
+from taskfleet.provisioner.records import Demand, KindDemand
 from taskfleet.registry import Registry
 from taskfleet.task import Task
+from taskfleet.wire.queues import encode_bundle
 
-BODY_MAX_BYTES = 5 * 1024 * 1024
-"""Of one request: more comes as an upload."""
-TASK_MAX_BYTES = 250_000
-"""Of one task's JSON: a message of SQS holds a mebibyte, a result row shows its task again."""
-
-_encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
 
 
-class Parts:
-    """Takes parts in. `slots` tells how many slots the fleet has, roughly, and is asked only when a
-    batch is cut by it; `spent` is the running total of this process; `announce` is called with
-    tasks that are on the queue, and the number of messages that they are in."""
+class Announcer:
+    """Tells the provisioner of new work: adds to the totals of demand, and nudges it when there is
+    no machine. What is lost here costs time only, since the provisioner sees the queue too.
+
+    nudge: None where the provisioner cannot be called.
+    """
+
+    def __init__(self, registry: Registry, records: FleetRecords, nudge: Nudge | None) -> None:
+        self._registry = registry
+        self._records = records
+        self._nudge = nudge
+
+    def announce(self, tasks: Sequence[Task], messages: int) -> None:
+        """These tasks are on the queue, in so many messages."""
+        try:
+            machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            if self._nudge is not None and not machines:
+                self._nudge.nudge()
+        except TaskfleetError as error:
+            _log.warning(
+                "the provisioner was not told of a batch",
+                extra=fields("announce_failed", messages=messages, reason=str(error)),
+            )
+
+    def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
+        found: dict[str, KindDemand] = {}
+        for kind in {task.kind for task in tasks}:
+            expected_s = self._registry[kind].expected_s
+            of_kind = [task for task in tasks if task.kind == kind]
+            known: dict[int, float | None] = {}  # batches repeat the same params many times over
+            for task in of_kind:
+                if id(task.params) not in known:
+                    known[id(task.params)] = expected_s(task.params)
+            seconds = [s for task in of_kind if (s := known[id(task.params)]) is not None]
+            found[kind] = KindDemand(len(of_kind), len(seconds), sum(seconds))
+        return found
+
+
+class Enqueuer:
+    """Puts bundles on the queue.
+
+    spent: returns the running total of this process's AWS calls.
+    announce: called with tasks that are on the queue and the number of their messages.
+    """
 
     def __init__(
         self,
-        registry: Registry,
         queue: TaskQueue,
         monitor: TaskMonitor,
-        slots: Callable[[], int] = lambda: DEFAULT_SLOTS,
         spent: Callable[[], Spend] = Spend,
         announce: Callable[[Sequence[Task], int], None] = lambda _tasks, _messages: None,
     ) -> None:
-        self._registry = registry
         self._queue = queue
         self._monitor = monitor
-        self._slots = slots
         self.spent = spent
         self._announce = announce
-
-    def read(self, raw: Any, index: int) -> Task:
-        """One task as a client wrote it. InvalidTask when no worker could run it."""
-        task = self._registry.parse(raw, index)
-        size = len(_encode(task))
-        if size > TASK_MAX_BYTES:
-            raise InvalidTask(
-                f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
-                "put what is large into a bucket and name it in the task",
-                index,
-            )
-        return task
-
-    def plan(self, tasks: Iterable[Task]) -> Plan:
-        """For a batch of these tasks, which are all known."""
-        expected_s = self._registry.expected_s({})
-        total_s, unknown = 0.0, Counter[str]()
-        for task in tasks:
-            seconds = expected_s(task)
-            if seconds is None:
-                unknown[task.kind] += 1
-            else:
-                total_s += seconds
-        estimates = self._estimates(unknown)
-        total_s += sum(n * estimates.get(kind, UNKNOWN_TASK_S) for kind, n in unknown.items())
-        return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
-
-    def plan_of_any(self) -> Plan:
-        """For a batch whose tasks are not known yet."""
-        return Plan(self._estimates(self._registry.names), self._slots())
-
-    def _estimates(self, kinds: Collection[str]) -> dict[str, float]:
-        """How long tasks take whose kind does not say: as learned, else as the kind's hint."""
-        learned = self._monitor.paces(sorted(kinds)) if kinds else {}
-        estimates = {}
-        for kind in sorted(kinds):
-            pace, hint_s = learned.get(kind), self._registry[kind].hint_s
-            if pace is not None:
-                estimates[kind] = pace.cautious_s
-            elif hint_s is not None:
-                estimates[kind] = hint_s
-        return estimates
-
-    def cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
-        return list(cut(tasks, self._registry.expected_s(plan.estimates), slots=plan.slots))
 
     def enqueue(
         self, batch: BatchRecord, bundles: Sequence[Sequence[Task]], spent_before: Spend
     ) -> None:
-        """Put the last part of `batch`, which is recorded and has these bundles, on the queue, and
-        record that; what was spent since `spent_before` goes on the batch's bill."""
+        """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
+        was spent since `spent_before` goes on the batch's bill."""
         first = batch.bundles - len(bundles)
         self._queue.send(
             [

@@ -19,7 +19,9 @@ from taskfleet.batch import BatchRecord, Upload
 from taskfleet.errors import InvalidTask, NotFound, TooLarge
 from taskfleet.log import fields
 from taskfleet.ports import LINE_MAX_BYTES, Clock, ObjectStore, TaskMonitor, TaskQueue
-from taskfleet.scheduler.enqueue import Parts
+from taskfleet.registry import Registry
+from taskfleet.scheduler.enqueue import Enqueuer
+from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import send_to_expand
 from taskfleet.task import Task
 from taskfleet.wire.taskfile import holds_task, read_line
@@ -42,13 +44,15 @@ NumberedLine = tuple[int, bytes]
 
 
 class Expansion:
-    """Expands batches. `again` is the queue that they come by."""
+    """Expands batches. `uploads` is the queue that they come by."""
 
     def __init__(
         self,
-        parts: Parts,
+        registry: Registry,
+        planner: Planner,
+        enqueuer: Enqueuer,
         store: ObjectStore,
-        again: TaskQueue,
+        uploads: TaskQueue,
         monitor: TaskMonitor,
         clock: Clock,
         *,
@@ -56,9 +60,11 @@ class Expansion:
         part_bytes: int = PART_BYTES,
         look_lines: int = LOOK_LINES,
     ) -> None:
-        self._parts = parts
+        self._registry = registry
+        self._planner = planner
+        self._enqueuer = enqueuer
         self._store = store
-        self._again = again
+        self._uploads = uploads
         self._monitor = monitor
         self._clock = clock
         self._part_tasks = part_tasks
@@ -83,7 +89,7 @@ class Expansion:
             _log.info("a file was refused", extra=fields("upload_refused", batch_id=batch_id))
             return
         if not done:
-            send_to_expand(self._again, batch)
+            send_to_expand(self._uploads, batch)
 
     def _go_on(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
         """Whether nothing is left to do."""
@@ -94,7 +100,7 @@ class Expansion:
 
     def _check(self, upload: Upload, is_late: Callable[[], bool]) -> Upload:
         """Read on until the end of the file, or of the time. InvalidTask names the line."""
-        task_on = _Reader(self._parts).task_on
+        task_on = _Reader(self._registry).task_on
         number, tasks = upload.lines, upload.tasks
         for number, line in islice(self._lines(upload), upload.lines, None):
             if task_on(number, line) is not None:
@@ -108,7 +114,7 @@ class Expansion:
     def _hand_in(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
         numbered = (each for each in self._lines(upload) if holds_task(each[1], each[0]))
         rest = islice(numbered, batch.enqueued, None)
-        reader = _Reader(self._parts)
+        reader = _Reader(self._registry)
         while True:
             grown = self._hand_in_part(batch, upload.tasks, rest, reader)
             if grown is None or _ended(grown):
@@ -122,10 +128,10 @@ class Expansion:
     ) -> BatchRecord | None:
         """The batch with its next part on the queue; None when none can join: it was cancelled, or
         another run is ahead, and goes on."""
-        spent_before = self._parts.spent()
+        spent_before = self._enqueuer.spent()
         first = batch.enqueued
         tasks = self._take(rest, reader, first, batch.total - first)
-        bundles = self._parts.cut(tasks, batch.plan)
+        bundles = self._planner.cut(tasks, batch.plan)
         if batch.total == first:
             grown = self._monitor.add_part(
                 batch.batch_id,
@@ -137,7 +143,7 @@ class Expansion:
             if grown is None:
                 return None
             batch = grown
-        self._parts.enqueue(batch, bundles, spent_before)
+        self._enqueuer.enqueue(batch, bundles, spent_before)
         return replace(batch, enqueued=batch.total)
 
     def _take(
@@ -172,8 +178,8 @@ class _Reader:
     """From lines to tasks, all with index 0. Remembers some lines: files repeat the same ones many
     times over."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
         self._known: dict[bytes, Task | None] = {}
 
     def task_on(self, number: int, line: bytes) -> Task | None:
@@ -198,7 +204,7 @@ class _Reader:
         if raw is None:
             return None
         try:
-            return self._parts.read(raw, 0)
+            return self._registry.parse(raw, 0)
         except InvalidTask as error:
             raise InvalidTask(f"line {number}: {error.reason}") from None
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from taskfleet.ports import Message, OutgoingMessage, TaskQueue
+from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage, TaskQueue
 
 HIDDEN_S = 60.0
 WAIT_S = 1.0
 """For what another reader has just made visible again."""
-CALL_MAX = 10
 
 
 def look(queue: TaskQueue, limit: int) -> Iterator[Message]:
@@ -47,7 +46,9 @@ def _batches(
     while left > 0:
         fresh: list[Message] = []
         again: list[Message] = []
-        for message in dead.receive(min(CALL_MAX, left), wait_s=WAIT_S, visibility_s=HIDDEN_S):
+        for message in dead.receive(
+            min(CALL_MAX_MESSAGES, left), wait_s=WAIT_S, visibility_s=HIDDEN_S
+        ):
             (again if identity(message) in seen else fresh).append(message)
             seen.add(identity(message))
         if again:

@@ -4,28 +4,33 @@ see what and the shapes that the HTTP API answers with; not HTTP."""
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from taskfleet.batch import BatchRecord, BatchStatus
+from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
 from taskfleet.errors import NotFound, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+from taskfleet.wire.http import (
+    BATCHES_PAGE_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    WAIT_MAX_S,
+    BatchList,
+    BatchView,
+    ResultPage,
+    ResultView,
+    iso_time,
+)
 
-PAGE_DEFAULT = 1_000
-PAGE_MAX = 5_000
 PAGE_MAX_BYTES = 4_000_000
 """Of the rows' JSON: Lambda answers with at most 6 MB."""
 PAGE_MAX_BUNDLES = 1_000
-BATCHES_PAGE_MAX = 100
-WAIT_MAX_S = 25.0
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
 _WAIT_SLOWEST_POLL_S = 1.0
@@ -34,69 +39,6 @@ _WAIT_POLL_GROWTH = 1.05
 read, of a dollar eight millions."""
 _WAIT_SETTLE_S = 0.1
 _CALL_MAX_BUNDLES = 100
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """A batch as it was taken in; `url` is where it answers. `total` is 0 when it comes from an
-    upload, which is read after that."""
-
-    batch_id: str
-    status: BatchStatus
-    total: int
-    url: str
-
-
-class BatchView(msgspec.Struct, frozen=True):
-    """A batch as a client sees it; times are ISO 8601, UTC. `aws_calls` and `cost_usd` are the
-    calls to SQS, DynamoDB and S3 made for it so far and their public price; those of reading
-    status and results are not in them. `error` is why a batch was cancelled that no client
-    cancelled: what is wrong with its file."""
-
-    batch_id: str
-    name: str | None
-    status: BatchStatus
-    total: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    created_at: str
-    finished_at: str | None
-    eta_s: float | None
-    aws_calls: int = 0
-    cost_usd: float = 0.0
-    error: str | None = None
-
-
-class BatchList(msgspec.Struct, frozen=True):
-    """Newest first; `cursor` is None on the last page."""
-
-    batches: list[BatchView]
-    cursor: str | None
-
-
-class ResultView(msgspec.Struct, frozen=True):
-    """A task as a client sees it. `task` is as it was submitted, in canonical form; `progress` is
-    `[done, total]` while a running task reports it."""
-
-    task_id: str
-    index: int
-    task: Any
-    status: TaskStatus
-    result: Any
-    error: str | None
-    attempts: int
-    started_at: str | None
-    duration_s: float | None
-    worker_id: str | None
-    progress: Any = None
-
-
-class ResultPage(msgspec.Struct, frozen=True):
-    """In order of index; `cursor` is None on the last page. A page may be short, even empty,
-    before the last. Tasks that no worker has reported on yet are not listed."""
-
-    results: list[ResultView]
-    cursor: str | None
 
 
 def view(batch: BatchRecord, now: float) -> BatchView:
@@ -109,8 +51,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         succeeded=batch.tally.succeeded,
         failed=batch.tally.failed,
         cancelled=batch.tally.cancelled,
-        created_at=_iso(batch.created_at) or "",
-        finished_at=_iso(batch.finished_at),
+        created_at=iso_time(batch.created_at),
+        finished_at=None if batch.finished_at is None else iso_time(batch.finished_at),
         eta_s=None if eta_s is None else round(eta_s, 1),
         aws_calls=round(batch.spend.calls),
         cost_usd=round(batch.spend.usd, 9),
@@ -229,7 +171,7 @@ class Results:
             result=value,
             error=result.error,
             attempts=result.attempts,
-            started_at=_iso(result.started_at),
+            started_at=None if result.started_at is None else iso_time(result.started_at),
             duration_s=result.duration_s,
             worker_id=result.worker_id,
             progress=result.progress,
@@ -248,16 +190,3 @@ def _read_cursor(cursor: str | None) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"cursor {cursor!r:.40} is not one that this API gave")
     return int(match[1]), int(match[2])
-
-
-def _iso(moment: float | None) -> str | None:
-    if moment is None:
-        return None
-    second, ms = divmod(round(moment * 1000), 1000)
-    return f"{_iso_second(second)}.{ms:03d}Z"
-
-
-@functools.lru_cache(4096)
-def _iso_second(second: int) -> str:
-    """Kept, since a page of results has thousands of times within a few seconds."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -14,13 +14,11 @@ import msgspec
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
 from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
 from taskfleet.ports import Clock, TaskMonitor
-from taskfleet.scheduler.enqueue import Parts
+from taskfleet.registry import Registry
+from taskfleet.scheduler.enqueue import Enqueuer
+from taskfleet.scheduler.plan import Planner
 from taskfleet.task import Task
-
-MAX_TASKS = 250_000
-"""Of one request."""
-NAME_MAX_CHARS = 200
-KEY_MAX_CHARS = 200
+from taskfleet.wire.http import MAX_TASKS
 
 
 class Submission:
@@ -28,12 +26,16 @@ class Submission:
 
     def __init__(
         self,
-        parts: Parts,
+        registry: Registry,
+        planner: Planner,
+        enqueuer: Enqueuer,
         monitor: TaskMonitor,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self._parts = parts
+        self._registry = registry
+        self._planner = planner
+        self._enqueuer = enqueuer
         self._monitor = monitor
         self._clock = clock
         self._random_bytes = random_bytes
@@ -53,15 +55,15 @@ class Submission:
         stands for another payload; TransientError when the queue or table would not have it: send
         the same again.
         """
-        spent_before = self._parts.spent()
+        spent_before = self._enqueuer.spent()
         tasks = self._validate(raw_tasks, max_tasks)
         if idempotency_key is None:
             batch_id = random_batch_id(self._random_bytes(32))
         else:
             batch_id = keyed_batch_id(client_id, idempotency_key)
 
-        plan = self._parts.plan(tasks)
-        bundles = self._parts.cut(tasks, plan)
+        plan = self._planner.plan(tasks)
+        bundles = self._planner.cut(tasks, plan)
         fresh = BatchRecord(
             batch_id=batch_id,
             client_id=client_id,
@@ -77,8 +79,8 @@ class Submission:
             batch = record(self._monitor, fresh)
             if batch.enqueued < batch.total:
                 if batch.plan != plan:
-                    bundles = self._parts.cut(tasks, batch.plan)
-                self._parts.enqueue(batch, bundles, spent_before)
+                    bundles = self._planner.cut(tasks, batch.plan)
+                self._enqueuer.enqueue(batch, bundles, spent_before)
         except TaskfleetError:
             if idempotency_key is None:
                 # Nobody can send this batch again: what did reach the queue must not run. The
@@ -95,7 +97,7 @@ class Submission:
                 f"{len(raw_tasks)} tasks are over the cap of {max_tasks} a request; send them as a "
                 "file through POST /uploads"
             )
-        read = self._parts.read
+        read = self._registry.parse
         known: dict[str, Task] = {}  # batches repeat the same text many times over
         tasks = []
         for index, raw in enumerate(raw_tasks):

@@ -3,28 +3,15 @@ its size. Owns the taking in; the file is read later, elsewhere (`taskfleet.sche
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-import msgspec
-
-from taskfleet.batch import ID_LENGTH, BatchRecord, Upload, keyed_batch_id, random_batch_id
-from taskfleet.errors import NotFound, Undecodable
+from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
+from taskfleet.errors import NotFound
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
-from taskfleet.scheduler.enqueue import Parts
+from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.submit import payload_hash, record
-
-WIRE_VERSION = 1
-_UPLOAD_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
-
-
-class UploadForm(msgspec.Struct, frozen=True):
-    """Where to send a file: a POST of multipart/form-data to `url`, with `fields` and then, last,
-    the field `file`."""
-
-    upload_id: str
-    url: str
-    fields: dict[str, str]
+from taskfleet.wire.http import UploadForm
+from taskfleet.wire.queues import encode_upload
 
 
 class Uploads:
@@ -33,7 +20,7 @@ class Uploads:
 
     def __init__(
         self,
-        parts: Parts,
+        planner: Planner,
         store: ObjectStore,
         expand: TaskQueue,
         monitor: TaskMonitor,
@@ -43,7 +30,7 @@ class Uploads:
         max_bytes: int,
         expires_s: int,
     ) -> None:
-        self._parts = parts
+        self._planner = planner
         self._store = store
         self._expand = expand
         self._monitor = monitor
@@ -97,7 +84,7 @@ class Uploads:
                 bundles=0,
                 payload_hash=payload_hash(name, {"etag": found.etag}),
                 closed=False,
-                plan=self._parts.plan_of_any(),
+                plan=self._planner.plan_unread(),
                 upload=found,
             ),
         )
@@ -106,7 +93,7 @@ class Uploads:
         return batch
 
     def _found(self, upload_id: str, client_id: str) -> Upload | None:
-        if not _UPLOAD_ID.fullmatch(upload_id):
+        if not is_id(upload_id):
             return None
         key = upload_key(client_id, upload_id)
         etag = self._store.etag(key)
@@ -124,25 +111,6 @@ def upload_key(client_id: str, upload_id: str) -> str:
     return f"uploads/{client_id}/{upload_id}"
 
 
-# --- the wire of `Upload_to_expand` -----------------------------------------------------------
-
-
-class ExpandMessage(msgspec.Struct, frozen=True):
-    v: int
-    batch_id: str
-
-
 def send_to_expand(queue: TaskQueue, batch: BatchRecord) -> None:
-    body = msgspec.json.encode(ExpandMessage(WIRE_VERSION, batch.batch_id)).decode()
-    queue.send([OutgoingMessage(body, group=batch.client_id)])
-
-
-def read_expand(body: str) -> str:
-    """The batch's id; Undecodable for anything else."""
-    try:
-        message = msgspec.json.decode(body, type=ExpandMessage)
-    except msgspec.DecodeError as error:
-        raise Undecodable(f"not an upload to expand: {error}") from error
-    if message.v != WIRE_VERSION:
-        raise Undecodable(f"version {message.v}; this reader knows {WIRE_VERSION}")
-    return message.batch_id
+    """Put the batch on the queue of those whose files are to be read."""
+    queue.send([OutgoingMessage(encode_upload(batch.batch_id), group=batch.client_id)])

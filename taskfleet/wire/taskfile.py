@@ -49,3 +49,22 @@ def holds_task(line: bytes, number: int) -> bool:
 
 def _content(line: str, number: int) -> str:
     return (line.removeprefix("\ufeff") if number == 1 else line).strip()
+
+
+def kind_and_params(raw: Any) -> tuple[str, Any]:
+    """The kind and the params of a task as it was submitted, neither validated: `"sleep 1000"` is
+    `("sleep", "1000")`, and a bare name has params None. Raises InvalidTask."""
+    if isinstance(raw, str):
+        words = raw.strip().split(maxsplit=1)
+        if not words:
+            raise InvalidTask("is empty")
+        return words[0], words[1] if len(words) > 1 else None
+    if not isinstance(raw, dict):
+        raise InvalidTask(f'must be text like "sleep 1000" or an object, not {raw!r:.40}')
+    unknown = sorted(set(raw) - {"kind", "params"})
+    if unknown:
+        raise InvalidTask(f"has an unknown field {unknown[0]!r:.60}; known: kind, params")
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or not kind:
+        raise InvalidTask("needs a kind, as text")
+    return kind, raw.get("params")

@@ -33,7 +33,10 @@ from taskfleet.memory import (
     MemoryQueue,
     MemoryStore,
 )
-from taskfleet.ports import FleetRecords, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.provisioner.ports import (
+    FleetRecords,
+)
 from taskfleet.settings import Settings
 from tests.support.moto_aws import aws_credentials, create_stack, empty_table, moto_account
 

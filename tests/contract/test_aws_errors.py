@@ -24,7 +24,9 @@ from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled, translated
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret
-from taskfleet.bundle import Tally
+from taskfleet.batch import (
+    Tally,
+)
 from taskfleet.errors import NotFound, PermanentError, TransientError
 from taskfleet.lease import Lease
 from taskfleet.memory import ManualClock, MemoryStore

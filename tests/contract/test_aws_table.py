@@ -11,8 +11,10 @@ import requests
 
 from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
 from taskfleet.aws.session import Aws
-from taskfleet.batch import BatchRecord
-from taskfleet.bundle import Tally
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+)
 from taskfleet.clock import SystemClock
 from taskfleet.errors import LeaseLost, PermanentError
 from taskfleet.lease import BundleStatus, ClaimOutcome

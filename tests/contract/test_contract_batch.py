@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Upload
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+)
 from taskfleet.bill import Spend
-from taskfleet.bundle import Plan, Tally
+from taskfleet.bundle import Plan
 
 ID = "0123456789abcdefghjkmnpqrs"
 

@@ -20,7 +20,9 @@ from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.clock import SystemClock
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.memory import MemoryFleet
-from taskfleet.ports import Fleet
+from taskfleet.provisioner.ports import (
+    Fleet,
+)
 from taskfleet.provisioner.records import InstanceState, Shortage
 from taskfleet.settings import Settings
 from tests.support.moto_aws import IMAGE, REGION, moto_account

@@ -12,7 +12,7 @@ from taskfleet.provisioner.records import (
     FleetState,
     Intent,
     KindDemand,
-    Look,
+    Round,
     Snapshot,
     WorkerRecord,
 )
@@ -43,11 +43,11 @@ def test_demand_adds_up_and_tells_of_the_machines(world: Any) -> None:
 def test_workers_are_listed_as_they_last_beat_until_they_sign_off(world: Any) -> None:
     records = world.records
     assert records.workers() == []
-    assert records.beat(WORKER) is False
+    assert records.report(WORKER) is False
     second = replace(WORKER, worker_id="w-2", instance_id=None, started_at=101.0)
-    records.beat(second)
-    later = replace(WORKER, beat_at=145.0, running={}, leaving=True)
-    records.beat(later)
+    records.report(second)
+    later = replace(WORKER, reported_at=145.0, running={}, leaving=True)
+    records.report(later)
     assert sorted(records.workers(), key=lambda w: w.worker_id) == [later, second]
     records.sign_off("w-1")
     assert records.workers() == [second]
@@ -58,18 +58,18 @@ def test_workers_are_listed_as_they_last_beat_until_they_sign_off(world: Any) ->
 
 def test_a_worker_that_is_asked_to_leave_learns_it_with_its_next_beat(world: Any) -> None:
     records = world.records
-    records.beat(WORKER)
-    records.beat(replace(WORKER, worker_id="w-2"))
+    records.report(WORKER)
+    records.report(replace(WORKER, worker_id="w-2"))
     records.ask_to_leave(["w-1", "unknown"])
-    assert records.beat(WORKER) is True
-    assert records.beat(replace(WORKER, worker_id="w-2")) is False
+    assert records.report(WORKER) is True
+    assert records.report(replace(WORKER, worker_id="w-2")) is False
     assert {worker.worker_id for worker in records.workers()} == {"w-1", "w-2"}
 
 
 def test_many_workers_are_all_listed(world: Any) -> None:
     for number in range(130):
         worker = replace(WORKER, worker_id=f"w-{number}", started_at=float(number))
-        world.records.beat(worker)
+        world.records.report(worker)
     assert len({worker.worker_id for worker in world.records.workers()}) == 130
 
 
@@ -82,7 +82,7 @@ def test_a_state_is_saved_over_the_one_that_was_read_and_over_no_other(world: An
         desired=3,
         history=[snapshot],
         intent=Intent("t", 3, 1.0),
-        decisions=[Look(1.0, 3, 0, [], [], "because")],
+        decisions=[Round(1.0, 3, 0, [], [], "because")],
     )
     assert records.save_state(state)
     saved = records.state()
@@ -94,7 +94,7 @@ def test_a_state_is_saved_over_the_one_that_was_read_and_over_no_other(world: An
 
 
 def test_workers_are_no_batches_of_anybody(world: Any) -> None:
-    world.records.beat(WORKER)
+    world.records.report(WORKER)
     for client in ("alice", "workers"):
         assert world.monitor.batches(client, limit=10, cursor=None).items == []
 

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskfleet.batch import BatchRecord, Upload
-from taskfleet.bundle import Tally
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+)
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import Lease
 from taskfleet.task import Task, TaskResult, TaskStatus

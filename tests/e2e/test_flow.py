@@ -180,7 +180,6 @@ def test_killing_a_worker_loses_nothing(start_cloud, tmp_path: Path):
         "--workers",
         "2",
         TASKFLEET_LEASE_S="5",
-        TASKFLEET_HEARTBEAT_S="1.5",
     )
     batch_id = submit(cloud, ["sleep 500"] * 200)
     eventually(lambda: cloud.api("GET", f"/batches/{batch_id}").json()["succeeded"] > 20)

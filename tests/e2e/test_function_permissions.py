@@ -22,8 +22,11 @@ import requests
 from botocore.config import Config
 
 from infra.stage import Stage
-from taskfleet.bundle import Response, encode_response, job_id
+from taskfleet.bundle import Response, job_id
 from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.wire.queues import (
+    encode_response,
+)
 from tests.support.iam import ROOT, Request, denied, function_policy
 from tests.support.recorder import LOCAL_ACCOUNT, REGION, STAGE, STAGE_TAG, never_used
 

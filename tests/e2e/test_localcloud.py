@@ -218,10 +218,10 @@ def test_bad_usage_is_told_in_one_line(arguments: list[str], word: str, tmp_path
 def test_settings_that_cannot_work_are_bad_usage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TASKFLEET_HEARTBEAT_S", "29")
+    monkeypatch.setenv("TASKFLEET_LEASE_S", "0.1")
     code, error = refused("--api-port", "0", "--dir", str(tmp_path))
     assert (code, error.count("\n")) == (2, 1)
-    assert "TASKFLEET_HEARTBEAT_S" in error
+    assert "TASKFLEET_LEASE_S" in error
 
 
 def test_two_clouds_cannot_share_a_folder(cloud: Any) -> None:

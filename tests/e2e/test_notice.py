@@ -82,7 +82,6 @@ def worker(cloud: Any, kinds: Path, log: Path, *arguments: str, imds: str = "") 
                 "TASKFLEET_IMDS_URL": imds,
                 "TASKFLEET_RECEIVE_WAIT_S": "1",
                 "TASKFLEET_LEASE_S": "9",
-                "TASKFLEET_HEARTBEAT_S": "3",
             },
             stderr=out,
         )

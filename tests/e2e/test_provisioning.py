@@ -74,7 +74,6 @@ def cloud(start_cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         *("--workers", "0", "--max-capacity", "3", "--threads", "16", "--boot-s", "0"),
         TASKFLEET_IDLE_S="4",
         TASKFLEET_LEASE_S="9",
-        TASKFLEET_HEARTBEAT_S="3",
     )
 
 

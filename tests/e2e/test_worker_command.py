@@ -96,7 +96,6 @@ class Daemon:
                 **cloud.child_environ,
                 "TASKFLEET_RECEIVE_WAIT_S": "1",
                 "TASKFLEET_LEASE_S": "3",
-                "TASKFLEET_HEARTBEAT_S": "1",
             },
             stderr=self._log,
         )

@@ -87,7 +87,7 @@ def cloud(
 
 
 def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
-    conf = load({**cloud.environ, "TASKFLEET_LEASE_S": "3", "TASKFLEET_HEARTBEAT_S": "1"})
+    conf = load({**cloud.environ, "TASKFLEET_LEASE_S": "3"})
     registry = Registry.load(["everywhere"])
     worker = Worker(
         wiring.aws_ports(conf, 4),

@@ -93,7 +93,7 @@ def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
 
     assert cut_for(["sleep 1000"] * 80) == 20, "nothing is there: a machine will be"
     now = cloud.clock.now()
-    cloud.records.beat(WorkerRecord("w-static", None, 16, ["sleep"], now, now))
+    cloud.records.report(WorkerRecord("w-static", None, 16, ["sleep"], now, now))
     cloud.fleet.launch(3, token="three")
     tick(api)
     assert cut_for(["sleep 1000"] * 80) == 16 + 3 * 20
@@ -106,21 +106,21 @@ def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
 
 
 def test_why_nothing_runs(api: Frontend) -> None:
-    """Those that need the provisioner's history are in tests/unit/test_provision.py."""
+    """Those that need the provisioner's history are in tests/unit/test_provisioner.py."""
     cloud = api.cloud
     api.submit(["sleep 1000"])
     tick(api)
     cloud.clock.sleep(400)
     assert "the provisioner has not run for" in fleet(api)["why"]
     now = cloud.clock.now()
-    cloud.records.beat(WorkerRecord("w-1", None, 16, ["animoto"], now, now))
+    cloud.records.report(WorkerRecord("w-1", None, 16, ["animoto"], now, now))
     assert fleet(api)["why"].startswith(
         "no worker takes tasks of kind sleep: the workers there are take animoto"
     )
     worker = WorkerRecord("w-1", None, 16, ["sleep"], now, now)
-    cloud.records.beat(worker)
+    cloud.records.report(worker)
     assert "1 workers are there" in fleet(api)["why"]
-    cloud.records.beat(replace(worker, running={"sleep": 1}))
+    cloud.records.report(replace(worker, running={"sleep": 1}))
     view = fleet(api)
     assert view["why"] is None
     assert view["running"] == 1

@@ -15,13 +15,16 @@ from chalice.test import Client
 from chalice_app import events, wiring
 from chalice_app.application import create_app
 from taskfleet.aws.session import Aws
-from taskfleet.bundle import Response, decode_bundle, encode_response
+from taskfleet.bundle import Response
 from taskfleet.clock import SystemClock
 from taskfleet.provisioner.records import WorkerRecord
-from taskfleet.registry import split
 from taskfleet.settings import load
 from taskfleet.task import TaskResult, TaskStatus
 from taskfleet.wire import token
+from taskfleet.wire.queues import (
+    decode_bundle,
+    encode_response,
+)
 from tests.support.moto_aws import create_stack, moto_account
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +72,7 @@ class OnAws:
         queue, monitor = self.worker.task_queue(), self.worker.monitor()
         bodies = []
         for message in queue.receive(10, wait_s=0, visibility_s=30):
-            bundle = decode_bundle(message.body, split)
+            bundle = decode_bundle(message.body)
             claim = monitor.claim(bundle.job_id, owner="w", lease_s=30)
             results = [TaskResult(t.index, TaskStatus.SUCCEEDED, result) for t in bundle.tasks]
             monitor.commit(bundle.job_id, claim.lease, tasks=bundle.tasks, results=results)
@@ -150,7 +153,7 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
     assert call("POST", "/batches", {"upload_id": "0" * 26})[0] == 404
 
     now = SystemClock().now()
-    aws.worker.fleet_records().beat(WorkerRecord("w", None, 16, [], now, now, leaving=True))
+    aws.worker.fleet_records().report(WorkerRecord("w", None, 16, [], now, now, leaving=True))
     depth = aws.function("tick")
     tick = depth.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
     depth.lambda_.invoke("tick", tick)

@@ -17,8 +17,10 @@ from taskfleet.bill import event_source_spend
 from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.results import BatchView
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    BatchView,
+)
 from tests.support.moto_aws import create_stack, moto_account
 from tests.support.worker import HandWorker
 
@@ -79,7 +81,7 @@ class System:
         while messages := self.poller.responses.receive(
             RESPONSES_A_CALL, wait_s=0, visibility_s=30
         ):
-            overhead = odometer.take() + event_source_spend(len(messages))
+            overhead = odometer.take() + event_source_spend(len(messages), RESPONSES_A_CALL)
             bodies = {message.message_id: message.body for message in messages}
             collect(bodies, self.collector.monitor, self.collector.clock, overhead)
             self.poller.responses.delete(messages)
@@ -127,7 +129,10 @@ def test_what_no_ops_cost(system: System, tasks: int, calls: int, usd_a_million:
 def test_nearly_every_call_is_on_the_batchs_bill(system: System) -> None:
     batch = system.run(["sleep 0"] * 20_000)
     metered = system.operations()
-    made = metered.total() + event_source_spend(RESPONSES_A_CALL).calls * system.polled
+    made = (
+        metered.total()
+        + event_source_spend(RESPONSES_A_CALL, RESPONSES_A_CALL).calls * system.polled
+    )
     # What follows the last answer, its sending included, is left to the next batch; reading the
     # status is on nobody's bill.
     assert made - 8 <= batch.aws_calls <= made, metered

@@ -12,13 +12,17 @@ from collections import Counter
 
 import pytest
 
-from taskfleet.bundle import decode_bundle, decode_response, encode_bundle
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import OutgoingMessage
-from taskfleet.registry import Registry, sleep, split
+from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskStatus
+from taskfleet.wire.queues import (
+    decode_bundle,
+    decode_response,
+    encode_bundle,
+)
 from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind
 
 STEPS = 400
@@ -201,7 +205,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seed):
         assert batch_id in history.cancelled or batch.tally.cancelled == 0
 
         for body in history.bodies:
-            bundle = decode_bundle(body, split)
+            bundle = decode_bundle(body)
             assert encode_bundle(bundle) == body
             record = cloud.monitor.bundles([bundle.job_id])[0]
             assert record.status is BundleStatus.DONE

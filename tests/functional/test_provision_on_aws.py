@@ -16,10 +16,16 @@ from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
-from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.reconcile import (
+    Provisioner,
+    ProvisionerPorts,
+)
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
-from taskfleet.provisioner.view import FleetView, FleetViews
+from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
+from taskfleet.wire.http import (
+    FleetView,
+)
 from tests.support.moto_aws import IMAGE, create_stack, moto_account
 
 CONF = Settings(
@@ -40,9 +46,9 @@ class OnAws:
         self.queue = self.aws.task_queue()
         self.ec2 = self.aws.client("ec2")
 
-    def ports(self) -> Ports:
+    def ports(self) -> ProvisionerPorts:
         aws = self.aws
-        return Ports(self.queue, aws.monitor(), self.records, aws.fleet(), self.clock)
+        return ProvisionerPorts(self.queue, aws.monitor(), self.records, aws.fleet(), self.clock)
 
     def provisioner(self) -> Provisioner:
         return Provisioner(self.ports(), self.conf)
@@ -61,13 +67,20 @@ class OnAws:
     def why(self) -> str:
         return self.view().why or ""
 
-    def beat(self, instance_id: str, *, hungry: bool = False) -> None:
+    def beat(self, instance_id: str, *, finds_queue_empty: bool = False) -> None:
         now = self.clock.now()
-        running = {} if hungry else {"sleep": 16}
+        running = {} if finds_queue_empty else {"sleep": 16}
         worker = WorkerRecord(
-            f"w-{instance_id}", instance_id, 16, ["sleep"], now, now, running, hungry=hungry
+            f"w-{instance_id}",
+            instance_id,
+            16,
+            ["sleep"],
+            now,
+            now,
+            running,
+            finds_queue_empty=finds_queue_empty,
         )
-        self.records.beat(worker)
+        self.records.report(worker)
 
     def count(self, backlog: int) -> None:
         """From now on the queue counts so many messages, whatever there is."""
@@ -140,10 +153,10 @@ def make() -> Iterator[Any]:
 def test_it_launches_within_the_limit_and_a_second_tick_adds_nothing(make: Any) -> None:
     aws = make()
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(aws.live()) == 4
     for _ in range(3):
-        aws.provisioner().look()
+        aws.provisioner().round()
         aws.clock.sleep(15)
     assert len(aws.live()) == 4
     assert "machines are booting" in aws.why()
@@ -153,7 +166,7 @@ def test_it_launches_within_the_limit_and_a_second_tick_adds_nothing(make: Any) 
 def test_an_instance_that_is_ended_by_hand_is_replaced(make: Any) -> None:
     aws = make()
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     for name in aws.live():
         aws.beat(name)
     victim, *others = aws.live()
@@ -163,7 +176,7 @@ def test_an_instance_that_is_ended_by_hand_is_replaced(make: Any) -> None:
         for name in others:
             aws.beat(name)
         aws.submit(10_000)
-        aws.provisioner().look()
+        aws.provisioner().round()
     assert len(aws.live()) == 4
     assert victim not in aws.live()
     replaced = [d for d in aws.view().decisions if d.launched == 1]
@@ -185,15 +198,15 @@ def test_what_ec2_will_not_give_is_told_and_had_once_it_gives(
     # A shortage is met twice: for all machines, and for as many as there are.
     aws.fail("RunInstances", code, times=1 if code == "UnauthorizedOperation" else 2)
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert aws.live() == []
     assert words in aws.why()
     aws.clock.sleep(1)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert aws.live() == [], "it backs off"
     aws.clock.sleep(310)
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(aws.live()) == 4
     assert aws.records.state().trouble is None
 
@@ -202,26 +215,26 @@ def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> N
     aws = make()
     aws.fail("RunInstances", "InsufficientInstanceCapacity", times=1)  # all of them; then one
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(aws.live()) == 1
     newest = aws.view().decisions[0]
     assert newest.launched == 1
     assert "no capacity: could not launch image" in newest.reason
     assert "1 machines are booting" in aws.why()
     aws.clock.sleep(20)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(aws.live()) == 4
 
 
 def test_a_machine_that_never_beats_gets_two_strikes_and_a_beating_one_none(make: Any) -> None:
     aws = make(max_capacity=2)
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     dumb, fine = aws.live()
     for _ in range(20):  # five minutes: strikes at 180 s and 210 s, then a new one
         aws.beat(fine)
         aws.clock.sleep(15)
-        aws.provisioner().look()
+        aws.provisioner().round()
         assert fine in aws.live()
         assert len(aws.live()) <= 2
     assert dumb not in aws.live()
@@ -231,7 +244,7 @@ def test_a_machine_that_never_beats_gets_two_strikes_and_a_beating_one_none(make
 def test_surplus_machines_are_asked_to_leave_and_not_ended(make: Any) -> None:
     aws = make()
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     before = aws.live()
     state = aws.records.state()
     aws.records.save_state(replace(state, decisions=[]))
@@ -241,7 +254,7 @@ def test_surplus_machines_are_asked_to_leave_and_not_ended(make: Any) -> None:
     aws.provisioner()._retire(before[:1])
     now = aws.clock.now()
     asked = [
-        aws.records.beat(WorkerRecord(f"w-{name}", name, 16, ["sleep"], now, now))
+        aws.records.report(WorkerRecord(f"w-{name}", name, 16, ["sleep"], now, now))
         for name in before
     ]
     assert asked == [True, False, False, False]
@@ -268,11 +281,11 @@ def test_while_the_table_does_not_answer_nothing_is_launched(
 
     dynamodb.meta.events.register(calls, throttle)
     with pytest.raises(TransientError):
-        aws.provisioner().look()
+        aws.provisioner().round()
     assert aws.live() == []
     assert words in aws.why()
     dynamodb.meta.events.unregister(calls, throttle)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(aws.live()) == 4
 
 
@@ -283,15 +296,15 @@ def test_a_launch_whose_reply_is_lost_happens_once(make: Any, listed: bool) -> N
     if not listed:
         aws.hide_instances()
     aws.submit(10_000)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert "EC2 does not answer" in aws.why()
     assert "no answer" in aws.view().decisions[0].reason
     for _ in range(4):
         aws.clock.sleep(15)
-        aws.provisioner().look()
+        aws.provisioner().round()
     aws.list_instances()
     aws.clock.sleep(15)
-    aws.provisioner().look()
+    aws.provisioner().round()
     assert len(tokens) == 1
     assert len(aws.live()) == 4
     assert "4 machines are booting" in aws.why()
@@ -304,10 +317,10 @@ def test_of_two_ticks_at_once_one_does_nothing(make: Any) -> None:
 
     def meanwhile(**_kwargs: Any) -> None:
         if not faster:
-            faster.append(other.provisioner().look())
+            faster.append(other.provisioner().round())
 
     aws.ec2.meta.events.register("before-call.ec2.DescribeInstances", meanwhile)
-    assert aws.provisioner().look() is None
+    assert aws.provisioner().round() is None
     assert faster[0] is not None
     assert len(aws.live()) == 4
     assert [d.launched for d in aws.view().decisions] == [4]
@@ -319,7 +332,7 @@ def test_with_each_fifth_boot_failing_all_places_are_working_in_the_end(make: An
     launched: list[str] = []
     broken: set[str] = set()
     for _ in range(28):  # seven minutes: the second strike falls at 210 s
-        aws.provisioner().look()
+        aws.provisioner().round()
         live = aws.live()
         assert len(live) <= 10
         for name in live:
@@ -340,19 +353,19 @@ def test_with_each_fifth_boot_failing_all_places_are_working_in_the_end(make: An
 
 def test_counts_that_are_stale_neither_hide_a_batch_nor_launch_for_what_is_gone(make: Any) -> None:
     aws = make()
-    aws.provisioner().look()
+    aws.provisioner().round()
     aws.count(0)
     aws.clock.sleep(30)
     aws.submit(10)
-    aws.provisioner().look()
+    aws.provisioner().round()
     (machine,) = aws.live()
     assert "10 tasks wait" in aws.view().decisions[0].reason
     for _ in range(6):
         aws.clock.sleep(15)
         aws.beat(machine)
     aws.count(5_000)
-    aws.beat(machine, hungry=True)
-    aws.provisioner().look()
+    aws.beat(machine, finds_queue_empty=True)
+    aws.provisioner().round()
     assert aws.live() == [machine]
     assert aws.view().backlog == 5_000
     assert "nothing waits and nothing runs" in aws.view().decisions[0].reason
@@ -367,7 +380,7 @@ def test_machines_listed_over_pages_are_all_counted(
     aws = make(max_capacity=12)
     for capacity in range(2, 13, 2):
         aws.submit(10_000)
-        Provisioner(aws.ports(), replace(aws.conf, max_capacity=capacity)).look()
+        Provisioner(aws.ports(), replace(aws.conf, max_capacity=capacity)).round()
         aws.clock.sleep(1)
     pages = 0
 
@@ -381,7 +394,7 @@ def test_machines_listed_over_pages_are_all_counted(
     for _ in range(5):  # from the second minute on only their listing tells of them
         aws.clock.sleep(30)
         aws.submit(10_000)
-        aws.provisioner().look()
+        aws.provisioner().round()
         assert len(aws.live()) == 12
     assert "the limit is 12" in aws.view().decisions[0].reason
     assert "12 machines are booting" in aws.why()

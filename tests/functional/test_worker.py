@@ -7,15 +7,16 @@ import time
 import pytest
 
 from ec2_worker.worker import Ports, Worker
-from taskfleet.bundle import Tally
+from taskfleet.batch import (
+    Tally,
+)
 from taskfleet.clock import SystemClock
 from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.enqueue import Parts
-from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
+from tests.support.scheduler import submission
 from tests.support.worker import failing_kind
 
 
@@ -38,7 +39,6 @@ class Fleet:
     def start(self, **options):
         settings = Settings(
             lease_s=options.pop("lease_s", 30.0),
-            heartbeat_s=options.pop("heartbeat_s", 10.0),
             drain_timeout_s=options.pop("drain_timeout_s", 10.0),
             receive_wait_s=options.pop("receive_wait_s", 0.2),
             beat_s=1.0,
@@ -67,10 +67,8 @@ class Fleet:
 
     def submit(self, tasks):
         p = self.ports
-        submission = Submission(
-            Parts(self.registry, p.tasks, p.monitor), p.monitor, p.clock, random.randbytes
-        )
-        return submission.submit(tasks, client_id="alice").batch_id
+        made = submission(self.registry, p.tasks, p.monitor, p.clock)
+        return made.submit(tasks, client_id="alice").batch_id
 
     def finished(self, batch_id, within_s=20):
         deadline = time.monotonic() + within_s
@@ -192,7 +190,7 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
     one = fleet(TaskKind("long", work))
     batch_id = one.submit(["long"])
     for _ in range(2):
-        one.start(lease_s=1.0, heartbeat_s=0.3)
+        one.start(lease_s=1.0)
     assert one.finished(batch_id).tally == Tally(succeeded=1)
     assert runs == [0]
 

@@ -31,9 +31,8 @@ from taskfleet.memory import (
 )
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.scheduler.collect import collect
-from taskfleet.scheduler.enqueue import Parts
 from taskfleet.scheduler.results import Results
-from taskfleet.scheduler.submit import Submission
+from tests.support.scheduler import submission
 
 LEASE_S = 30.0
 HEARTBEAT_S = 10.0
@@ -105,10 +104,8 @@ class Cloud:
         self.nudges = Nudges()
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
-        submission = Submission(
-            Parts(registry, self.tasks, self.monitor), self.monitor, self.clock, random.randbytes
-        )
-        return submission.submit(tasks, client_id="alice", **options).batch_id
+        made = submission(registry, self.tasks, self.monitor, self.clock)
+        return made.submit(tasks, client_id="alice", **options).batch_id
 
     def collect(self) -> int:
         """Count what was answered; how many messages that were."""

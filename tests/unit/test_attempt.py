@@ -6,13 +6,19 @@ import random
 import pytest
 
 from ec2_worker.execute import SlotContext
-from taskfleet.bundle import Bundle, Tally, encode_bundle, job_id
+from taskfleet.batch import (
+    Tally,
+)
+from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
+from taskfleet.wire.queues import (
+    encode_bundle,
+)
 from tests.support.worker import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
 
 

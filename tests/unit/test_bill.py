@@ -36,7 +36,7 @@ def test_what_a_call_costs(service, operation, sent, answered, usd):
 
 @pytest.mark.parametrize(("messages", "calls"), [(1, 2), (10, 2), (11, 4)])
 def test_lambdas_poller_receives_and_deletes_ten_at_a_time(messages, calls):
-    assert event_source_spend(messages) == Spend(calls, calls * SQS_REQUEST_USD)
+    assert event_source_spend(messages, 10) == Spend(calls, calls * SQS_REQUEST_USD)
 
 
 def test_an_odometer_puts_every_call_on_one_bill_only():

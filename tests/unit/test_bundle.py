@@ -7,26 +7,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from taskfleet.batch import (
+    Tally,
+)
 from taskfleet.bundle import (
     BUNDLE_MAX_S,
     Bundle,
     LegacyIds,
-    LegacyResponseMessage,
     Response,
-    Tally,
     bundle_number,
     cut,
-    decode_bundle,
-    decode_response,
     depends_on_slots,
-    encode_bundle,
-    encode_response,
     job_id,
 )
 from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
-from taskfleet.registry import split
 from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.wire.queues import (
+    LegacyResponseMessage,
+    decode_bundle,
+    decode_response,
+    encode_bundle,
+    encode_response,
+)
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
@@ -126,7 +129,7 @@ def test_a_bundle_survives_the_wire_and_fits_its_schema():
     text = encode_bundle(bundle)
     assert json.loads(text)["tasks"] == [[0, "sleep", 5], [1, "x", {"a": [1, None]}]]
     assert json.loads(text)["v"] == 1
-    assert decode_bundle(text, split) == bundle
+    assert decode_bundle(text) == bundle
     validate("task_to_process", text)
 
 
@@ -134,12 +137,12 @@ def test_what_json_allows_and_sqs_refuses_is_escaped():
     bundle = Bundle("b:0", "a", "b", [Task(0, "note", "\uffff and \ufffe")])
     text = encode_bundle(bundle)
     assert not {"\uffff", "\ufffe"} & set(text)
-    assert decode_bundle(text, split) == bundle
+    assert decode_bundle(text) == bundle
 
 
 def test_a_message_of_2014_is_a_bundle_of_one():
     text = '{"clientID": 56783, "jobID": 152, "task": "sleep 8000"}'
-    bundle = decode_bundle(text, split)
+    bundle = decode_bundle(text)
     assert bundle.job_id == "56783;152"
     assert bundle.tasks == [Task(0, "sleep", "8000")]
     assert bundle.batch_id == ""
@@ -167,7 +170,7 @@ def test_a_message_of_2014_is_a_bundle_of_one():
 )
 def test_what_is_no_bundle_is_refused_with_the_reason(text, reason):
     with pytest.raises(Undecodable, match=reason):
-        decode_bundle(text, split)
+        decode_bundle(text)
 
 
 def test_a_response_survives_the_wire_and_fits_its_schema():

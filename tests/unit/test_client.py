@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 
 from taskfleet.batch import BatchStatus
-from taskfleet.client import body, transport
-from taskfleet.client.client import (
-    Accepted,
+from taskfleet.client import (
     ApiError,
-    BatchView,
     Client,
     NotFinished,
     Unreachable,
+    body,
+    transport,
 )
 from taskfleet.errors import InvalidTask, SettingsError
 from taskfleet.memory.clock import ManualClock
+from taskfleet.wire.http import (
+    Accepted,
+    BatchView,
+)
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 BUSY = Answer(503, {"Message": "busy"}, {"Retry-After": "7"})

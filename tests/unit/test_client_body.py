@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from taskfleet.client.body import pack
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.registry import split
-from taskfleet.scheduler.enqueue import BODY_MAX_BYTES
-from taskfleet.scheduler.submit import MAX_TASKS
-from taskfleet.wire.taskfile import read_tasks
+from taskfleet.wire.http import (
+    BODY_MAX_BYTES,
+    MAX_TASKS,
+)
+from taskfleet.wire.taskfile import (
+    kind_and_params,
+    read_tasks,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 numbers = st.integers(-(10**15), 10**15)
@@ -51,7 +55,9 @@ def test_all_tasks_travel_in_a_body_within_the_caps_or_else_in_a_file(
     sent = read(found)
     numbered = list(read_tasks(line.decode() for line in sent))
     assert [number for number, _ in numbered] == list(range(1, len(tasks) + 1))
-    assert [split(task) for _, task in numbered] == [split(task) for task in tasks]
+    assert [kind_and_params(task) for _, task in numbered] == [
+        kind_and_params(task) for task in tasks
+    ]
 
 
 def test_as_many_tasks_as_the_api_takes_make_a_body() -> None:

@@ -5,12 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.batch import BatchRecord, BatchStatus
-from taskfleet.bundle import LegacyIds, Response, Tally, encode_response, job_id
+from taskfleet.batch import (
+    BatchRecord,
+    BatchStatus,
+    Tally,
+)
+from taskfleet.bundle import LegacyIds, Response, job_id
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.wire.queues import (
+    encode_response,
+)
 
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
 

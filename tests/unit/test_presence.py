@@ -62,8 +62,8 @@ class Teller:
         for _ in range(int(seconds)):
             self.presence.beat_if_due()
             (worker,) = self.records.workers()
-            count += worker.beat_at != seen
-            seen = worker.beat_at
+            count += worker.reported_at != seen
+            seen = worker.reported_at
             self.clock.sleep(1.0)
         return count
 
@@ -95,14 +95,14 @@ def test_it_is_hungry_when_it_has_room_and_the_queue_brings_nothing() -> None:
     teller = Teller()
     teller.hands.last_work_at = teller.clock.now()
     teller.presence.beat_if_due()
-    assert not teller.records.workers()[0].hungry
+    assert not teller.records.workers()[0].finds_queue_empty
     teller.clock.sleep(4.0)
     teller.presence.beat_if_due()
-    assert teller.records.workers()[0].hungry
+    assert teller.records.workers()[0].finds_queue_empty
     teller.hands.room = False
     teller.clock.sleep(4.0)
     teller.presence.beat_if_due()
-    assert not teller.records.workers()[0].hungry
+    assert not teller.records.workers()[0].finds_queue_empty
 
 
 def test_it_leaves_when_asked_and_signs_off() -> None:

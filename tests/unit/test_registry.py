@@ -6,9 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask, SettingsError, TaskStopped, UnknownKind
-from taskfleet.registry import SLEEP_MAX_MS, Registry, TaskKind, sleep, split, task_kind
+from taskfleet.registry import (
+    SLEEP_MAX_MS,
+    Registry,
+    TaskKind,
+    sleep,
+    task_kind,
+)
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
+from taskfleet.wire.taskfile import (
+    kind_and_params,
+)
 
 REGISTRY = Registry.load()
 HUGE = 10**5000  # Python would not even print it
@@ -54,7 +63,7 @@ def module(monkeypatch):
     ],
 )
 def test_a_task_is_text_or_an_object(raw, name, params):
-    assert split(raw) == (name, params)
+    assert kind_and_params(raw) == (name, params)
 
 
 BAD_TASKS = [

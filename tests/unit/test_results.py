@@ -4,19 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.batch import BatchRecord, BatchStatus
-from taskfleet.bundle import Tally, job_id
+from taskfleet.batch import (
+    BatchRecord,
+    BatchStatus,
+    Tally,
+)
+from taskfleet.bundle import job_id
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryStore
 from taskfleet.registry import Registry, TaskKind, sleep
-from taskfleet.scheduler.results import (
+from taskfleet.scheduler.results import PAGE_MAX_BUNDLES, PAGE_MAX_BYTES, Results
+from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     PAGE_MAX,
-    PAGE_MAX_BUNDLES,
-    PAGE_MAX_BYTES,
-    Results,
 )
-from taskfleet.task import Task, TaskResult, TaskStatus
 
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
 QUEUED, RUNNING = TaskStatus.QUEUED, TaskStatus.RUNNING

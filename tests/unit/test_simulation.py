@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from bench import traces
 from bench.policies import Clairvoyant, Taskfleet, bound, contenders
 from bench.simulation import BILLED_MIN_S, PRICE_USD_H, Simulation, Trace, World
-from taskfleet.provisioner.policy import by_work
 
 ARRIVALS = st.lists(
     st.tuples(st.floats(0, 600), st.integers(1, 200), st.floats(0, 120)), min_size=1, max_size=8
@@ -30,7 +29,7 @@ def make_trace(arrivals: list[tuple[float, int, float]], **options: Any) -> Trac
 
 
 def ours(idle_s: float = 45.0) -> Taskfleet:
-    return Taskfleet("taskfleet", by_work, every_s=15.0, idle_s=idle_s, nudged=True)
+    return Taskfleet("taskfleet", every_s=15.0, nudged=True, idle_s=idle_s)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,5 +1,4 @@
 import json
-import random
 from collections import Counter
 
 import pytest
@@ -7,15 +6,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchStatus, keyed_batch_id
-from taskfleet.bundle import DEFAULT_SLOTS, Plan, Tally, decode_bundle
+from taskfleet.batch import (
+    BatchStatus,
+    Tally,
+    keyed_batch_id,
+)
+from taskfleet.bundle import DEFAULT_SLOTS, Plan
 from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
-from taskfleet.registry import Registry, TaskKind, sleep, split
-from taskfleet.scheduler.enqueue import Parts
-from taskfleet.scheduler.submit import MAX_TASKS, Submission
+from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.wire.http import (
+    MAX_TASKS,
+)
+from taskfleet.wire.queues import (
+    decode_bundle,
+)
+from taskfleet.wire.taskfile import (
+    kind_and_params,
+)
 from tests.support.outage import OneByOne, Outage
+from tests.support.scheduler import submission
 
 
 def run_nothing(_params, _context):
@@ -33,11 +44,13 @@ class World:
         self.queue = MemoryQueue(self.clock)
         self.monitor = MemoryMonitor(self.clock)
         draws = iter(range(1000))
-        self.submission = Submission(
-            Parts(REGISTRY, OneByOne(self.queue, outage), outage.wrap(self.monitor), slots),
+        self.submission = submission(
+            REGISTRY,
+            OneByOne(self.queue, outage),
             outage.wrap(self.monitor),
             self.clock,
             lambda count: next(draws).to_bytes(count),
+            slots,
         )
 
     def submit(self, tasks, client_id="alice", **options):
@@ -50,7 +63,7 @@ class World:
         """Every bundle on the queue, in order, duplicates too."""
         found = []
         while messages := self.queue.receive(10, wait_s=0, visibility_s=9):
-            found += [decode_bundle(message.body, split) for message in messages]
+            found += [decode_bundle(message.body) for message in messages]
             self.queue.delete(messages)
         return found
 
@@ -81,7 +94,7 @@ def test_the_messages_of_a_client_share_a_fair_queue_group():
     world = World()
     world.submit(["note"] * 20, client_id="big")
     world.submit(["note"], client_id="small")
-    first = [decode_bundle(m.body, split) for m in world.queue.receive(2, wait_s=0, visibility_s=9)]
+    first = [decode_bundle(m.body) for m in world.queue.receive(2, wait_s=0, visibility_s=9)]
     assert {bundle.client_id for bundle in first} == {"big", "small"}
 
 
@@ -177,7 +190,7 @@ def test_cut_short_at_any_call_and_sent_again_until_it_passes_a_batch_is_whole(t
     else:
         pytest.fail("each outage may cost one try only")
 
-    expected = [split(task) for task in tasks]
+    expected = [kind_and_params(task) for task in tasks]
     (recorded,) = world.batches()
     assert batch.batch_id == recorded.batch_id
     assert recorded.total == recorded.enqueued == len(expected)
@@ -282,12 +295,10 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
     hinted = TaskKind(name="hinted", run=run_nothing, hint_s=0.05)
     registry = Registry([sleep, NOTE, hinted])
     world = World()
-    submission = Submission(
-        Parts(registry, world.queue, world.monitor), world.monitor, world.clock, random.randbytes
-    )
+    made = submission(registry, world.queue, world.monitor, world.clock)
 
     def plan(*tasks):
-        return submission.submit(list(tasks), client_id="alice").plan
+        return made.submit(list(tasks), client_id="alice").plan
 
     assert plan("note", "hinted", "sleep 1") == Plan({"hinted": 0.05})
     world.monitor.learn({"note": Sample(4, 2.0, 1.0), "hinted": Sample(1, 3.0, 9.0)})

@@ -12,15 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.batch import BatchRecord, BatchStatus
-from taskfleet.bundle import Bundle, Plan, decode_bundle
+from taskfleet.bundle import Bundle, Plan
 from taskfleet.errors import Conflict, NotFound, TransientError, Undecodable
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.pace import Sample
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.registry import Registry, TaskKind, sleep, split
-from taskfleet.scheduler.enqueue import TASK_MAX_BYTES, Parts
+from taskfleet.registry import (
+    TASK_MAX_BYTES,
+    Registry,
+    TaskKind,
+    sleep,
+)
+from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.expand import RESERVE_S, Expansion
-from taskfleet.scheduler.upload import Uploads, read_expand
+from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.upload import Uploads
+from taskfleet.wire.queues import (
+    decode_bundle,
+    decode_upload,
+)
+from taskfleet.wire.taskfile import (
+    kind_and_params,
+)
 from tests.support.outage import OneByOne, Outage
 
 NOTE = TaskKind(name="note", run=lambda _params, _context: None)  # travels singly
@@ -38,10 +51,11 @@ class World:
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore()
         flaky = self.outage.wrap(self.monitor)
-        parts = Parts(REGISTRY, OneByOne(self.tasks, self.outage), flaky)  # type: ignore[arg-type]
+        planner = Planner(REGISTRY, flaky)
+        enqueuer = Enqueuer(OneByOne(self.tasks, self.outage), flaky)  # type: ignore[arg-type]
         again = self.outage.wrap(self.again)
         self.uploads = Uploads(
-            parts,
+            planner,
             self.store,
             again,
             flaky,
@@ -50,7 +64,9 @@ class World:
             max_bytes=1000,
             expires_s=60,
         )
-        self.expansion = Expansion(parts, self.store, again, flaky, self.clock, **sizes)
+        self.expansion = Expansion(
+            REGISTRY, planner, enqueuer, self.store, again, flaky, self.clock, **sizes
+        )
         self.late: list[bool] = []
 
     def upload(self, data: bytes, client_id: str = "alice") -> str:
@@ -68,7 +84,7 @@ class World:
             runs += 1
             assert runs < 200
             try:
-                self.expansion.expand(read_expand(messages[0].body), self._time_left_s)
+                self.expansion.expand(decode_upload(messages[0].body), self._time_left_s)
             except TransientError:
                 self.clock.sleep(31)
             else:
@@ -85,7 +101,7 @@ class World:
     def bundles(self) -> list[Bundle]:
         found = []
         while messages := self.tasks.receive(10, wait_s=0, visibility_s=9):
-            found += [decode_bundle(message.body, split) for message in messages]
+            found += [decode_bundle(message.body) for message in messages]
             self.tasks.delete(messages)
         return found
 
@@ -255,7 +271,7 @@ def test_a_batch_that_is_cancelled_gets_no_further_part() -> None:
     world.late = [True, True]
     (message,) = world.again.receive(1, wait_s=0, visibility_s=30)
     for _ in range(2):
-        world.expansion.expand(read_expand(message.body), world._time_left_s)
+        world.expansion.expand(decode_upload(message.body), world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
     world.clock.sleep(31)
     world.run()
@@ -271,7 +287,7 @@ def test_what_was_recorded_of_a_cancelled_batch_is_still_enqueued() -> None:
     batch = world.submit(b"note x\n" * 9)
     (message,) = world.again.receive(1, wait_s=0, visibility_s=30)
     with pytest.raises(TransientError):
-        world.expansion.expand(read_expand(message.body), world._time_left_s)
+        world.expansion.expand(decode_upload(message.body), world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
     world.clock.sleep(31)
     world.run()
@@ -285,9 +301,10 @@ def test_of_two_runs_at_once_the_one_behind_leaves_it_to_the_other() -> None:
     world = World(part_tasks=2)
     batch = world.submit(b"note x\n" * 8)
     behind = _Stale(world.monitor, batch)
-    parts = Parts(REGISTRY, world.tasks, world.monitor)
     late = Expansion(
-        parts,
+        REGISTRY,
+        Planner(REGISTRY, world.monitor),
+        Enqueuer(world.tasks, world.monitor),
         world.store,
         world.again,
         behind,
@@ -360,14 +377,14 @@ def split_line(line: str) -> tuple[str, str] | None:
     """(kind, params as text) of a line, None when it is skipped."""
     if not line or line.startswith("#"):
         return None
-    kind, params = split(json.loads(line) if line.startswith("{") else line)
+    kind, params = kind_and_params(json.loads(line) if line.startswith("{") else line)
     return kind, str(params)
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"v": 1}', '{"v": 2, "batch_id": "b"}'])
 def test_a_message_of_another_form_is_undecodable(body: str) -> None:
     with pytest.raises(Undecodable):
-        read_expand(body)
+        decode_upload(body)
 
 
 def test_memory_does_not_grow_with_the_file() -> None:

@@ -7,9 +7,13 @@ from typing import Any
 import msgspec
 
 from taskfleet.aws.dynamodb.table import Item, number, read_number, text
-from taskfleet.batch import BatchRecord, Upload
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+)
 from taskfleet.bill import Spend
-from taskfleet.bundle import Plan, Tally
+from taskfleet.bundle import Plan
 
 _CALL_PARTS = 10**3
 _USD_PARTS = 10**12

@@ -15,9 +15,14 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.batch_item import spent, to_item, to_record
 from taskfleet.aws.dynamodb.table import Table, Update, number, text
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.batch import BatchRecord, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import (
+    BatchRecord,
+    Tally,
+    Upload,
+    page_cursor,
+    read_page_cursor,
+)
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.bundle import Tally
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import Page
 

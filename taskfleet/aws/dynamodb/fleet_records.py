@@ -82,7 +82,7 @@ class DynamoFleetRecords:
 
     # --- workers ---
 
-    def beat(self, worker: WorkerRecord) -> bool:
+    def report(self, worker: WorkerRecord) -> bool:
         write = Update(
             _key(worker.worker_id),
             "SET #record = :record, #client_id = :workers, #created_at = :started, #ttl = :ttl",

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from taskfleet.ports import QueueDepth
-from taskfleet.provisioner.observe import Sight, observe
+from taskfleet.provisioner.observe import observe
 from taskfleet.provisioner.policy import MachineState, Observation
 from taskfleet.provisioner.records import (
     Demand,
@@ -16,6 +16,7 @@ from taskfleet.provisioner.records import (
     Instance,
     InstanceState,
     KindDemand,
+    Reading,
     WorkerRecord,
 )
 from taskfleet.settings import Settings
@@ -31,7 +32,7 @@ def demand(messages: int, **kinds: tuple[int, int, float]) -> Demand:
 def look(
     at: float, state: FleetState | None = None, **others: Any
 ) -> tuple[Observation, FleetState]:
-    sight = Sight(NOW + at, QueueDepth(0, 0), Demand(), [], [])
+    sight = Reading(NOW + at, QueueDepth(0, 0), Demand(), [], [])
     return observe(replace(sight, **others), state or FleetState(), CONF)
 
 
@@ -69,20 +70,26 @@ def test_what_is_in_hand_before_the_slots_waits_and_what_is_in_them_runs() -> No
     seen, _ = look(0, workers=[worker(running={"sleep": 3}, pending={"sleep": 5})])
     assert (seen.waiting, seen.running) == (5, 3)
     assert seen.static_slots == 16, "it is on no machine of the fleet"
-    seen, _ = look(0, workers=[worker(beat_at=NOW - 90, running={"sleep": 3})])
+    seen, _ = look(0, workers=[worker(reported_at=NOW - 90, running={"sleep": 3})])
     assert (seen.running, seen.static_slots) == (0, 0)
 
 
 def test_a_hungry_worker_knows_better_than_the_queues_count() -> None:
     full = QueueDepth(500, 0)
-    hungry = worker(hungry=True)
-    seen, _ = look(0, depth=full, workers=[hungry], demand=demand(9, sleep=(9, 9, 9.0)))
+    finds_queue_empty = worker(finds_queue_empty=True)
+    seen, _ = look(0, depth=full, workers=[finds_queue_empty], demand=demand(9, sleep=(9, 9, 9.0)))
     assert seen.waiting <= 9
     _, state = look(0, demand=demand(9, sleep=(9, 9, 9.0)))
     late = demand(9, sleep=(9, 9, 9.0))
-    seen, _ = look(90, state, depth=full, workers=[replace(hungry, beat_at=NOW + 89)], demand=late)
+    seen, _ = look(
+        90,
+        state,
+        depth=full,
+        workers=[replace(finds_queue_empty, reported_at=NOW + 89)],
+        demand=late,
+    )
     assert seen.waiting == 0
-    old = [replace(hungry, beat_at=NOW + 60)]
+    old = [replace(finds_queue_empty, reported_at=NOW + 60)]
     seen, _ = look(90, state, depth=full, workers=old, demand=late)
     assert seen.waiting >= 500, "its word is too old"
 
@@ -113,7 +120,7 @@ def test_the_states_of_a_machine(
 
 
 def test_of_two_workers_on_one_machine_the_newer_beat_counts() -> None:
-    old = worker(worker_id="w-0", beat_at=NOW - 50, leaving=True)
+    old = worker(worker_id="w-0", reported_at=NOW - 50, leaving=True)
     seen, _ = look(0, instances=[instance()], workers=[worker(), old])
     assert seen.machines[0].state is MachineState.LIVE
 

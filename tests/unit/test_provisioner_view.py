@@ -22,7 +22,7 @@ from taskfleet.settings import Settings
 
 NOW = 10_000.0
 CONF = Settings(max_capacity=3, max_usd_per_hour=0.2, bucket="b")
-SEEN = FleetState(revision=1, looked_at=NOW - 20)
+SEEN = FleetState(revision=1, last_round_at=NOW - 20)
 HISTORY = [
     Snapshot(NOW - 60, Demand(), 0.0),
     Snapshot(NOW - 30, Demand(1, 1, {"animoto": KindDemand(1)}), 0.0),
@@ -46,7 +46,7 @@ def places(**counts: int) -> dict[str, Group]:
     ("state", "workers", "conf", "words"),
     [
         (FleetState(), [], CONF, "the provisioner has never run: check the schedule"),
-        (replace(SEEN, looked_at=NOW - 400), [], CONF, "the provisioner has not run for 400 s"),
+        (replace(SEEN, last_round_at=NOW - 400), [], CONF, "the provisioner has not run for 400 s"),
         (
             replace(SEEN, groups=places(booting=2)),
             [],
@@ -54,10 +54,10 @@ def places(**counts: int) -> dict[str, Group]:
             "2 machines are booting, the first since 70 s",
         ),
         (
-            replace(SEEN, groups=places(booting=2), unbeaten=1),
+            replace(SEEN, groups=places(booting=2), never_reported=1),
             [],
             CONF,
-            "1 machines have booted, but their workers never beat",
+            "1 machines have booted, but their workers never reported",
         ),
         (
             replace(SEEN, trouble=trouble(Shortage.NO_CAPACITY)),
@@ -92,10 +92,10 @@ def places(**counts: int) -> dict[str, Group]:
             replace(SEEN, history=HISTORY),
             [worker(kinds=["sleep", "animoto"])],
             CONF,
-            "1 workers are there, the last beat 4 s ago",
+            "1 workers are there, the last report 4 s ago",
         ),
-        (SEEN, [worker(beat_at=NOW - 300)], CONF, "will see the tasks at its next look"),
-        (SEEN, [], CONF, "the provisioner looked 20 s ago and will see the tasks"),
+        (SEEN, [worker(reported_at=NOW - 300)], CONF, "will see the tasks in its next round"),
+        (SEEN, [], CONF, "the provisioner ran 20 s ago and will see the tasks"),
     ],
 )
 def test_each_reason_is_told(

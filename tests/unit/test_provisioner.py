@@ -20,7 +20,10 @@ from taskfleet.memory import (
     MemoryQueue,
 )
 from taskfleet.ports import OutgoingMessage, QueueDepth
-from taskfleet.provisioner.reconcile import Ports, Provisioner
+from taskfleet.provisioner.reconcile import (
+    Provisioner,
+    ProvisionerPorts,
+)
 from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
@@ -58,7 +61,7 @@ class World:
             "fleet": self.fleet,
             "clock": self.clock,
         }
-        return Provisioner(Ports(**(ports | others)), self.conf)
+        return Provisioner(ProvisionerPorts(**(ports | others)), self.conf)
 
     def submit(self, messages: int, seconds_each: float = 4.0, kind: str = "sleep") -> None:
         known = KindDemand(messages, messages, messages * seconds_each)
@@ -76,7 +79,7 @@ class World:
         until = self.clock.now() + seconds
         while self.clock.now() < until:
             with contextlib.suppress(TransientError):
-                (provisioner or self.provisioner).look()
+                (provisioner or self.provisioner).round()
             self.peak = max(self.peak, self.live())
             self.clock.sleep(15.0)
             self._work()
@@ -103,9 +106,9 @@ class World:
                 worker,
                 bundles=(known[0].bundles if known else 0) + taken,
                 running={"sleep": min(taken, 16)} if taken else {},
-                hungry=not taken,
+                finds_queue_empty=not taken,
             )
-            leave = self.records.beat(worker)
+            leave = self.records.report(worker)
             if taken:
                 self.idle_at[name] = now
             elif leave or now - self.idle_at[name] >= max(45.0, self.boot_s):
@@ -115,7 +118,7 @@ class World:
 
 def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
     world = World()
-    world.provisioner.look()
+    world.provisioner.round()
     assert world.live() == 0
     world.submit(2_000)
     world.run(600)
@@ -133,13 +136,13 @@ def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
 def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     world = World()
     static = WorkerRecord("w-static", None, 8, ["sleep"], world.clock.now(), world.clock.now())
-    world.provisioner.look()
+    world.provisioner.round()
     assert world.records.slots() == 0
-    world.records.beat(static)
-    world.provisioner.look()
+    world.records.report(static)
+    world.provisioner.round()
     assert world.records.slots() == 8
     world.submit(2_000)
-    world.provisioner.look()
+    world.provisioner.round()
     booting = world.live()
     assert booting >= 2
     assert world.records.slots() == 8 + 16 * booting, "they will be there when it is taken"
@@ -147,8 +150,8 @@ def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     name = world.fleet.instances()[0].instance_id
     (worker,) = (w for w in world.records.workers() if w.instance_id == name)
     before = world.records.slots()
-    world.records.beat(replace(worker, leaving=True, running={}))
-    world.provisioner.look()
+    world.records.report(replace(worker, leaving=True, running={}))
+    world.provisioner.round()
     assert world.records.slots() == (before or 0) - 16
     world.run(900)
     assert world.records.slots() == 0
@@ -159,10 +162,10 @@ def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() ->
     stale = Faulty(world.queue, lambda name: None)
     stale.depth = lambda: QueueDepth(0, 0)
     world.provisioner = world.new_provisioner(tasks=stale)
-    world.provisioner.look()
+    world.provisioner.round()
     world.clock.sleep(30)
     world.submit(300)
-    world.provisioner.look()
+    world.provisioner.round()
     assert world.live() == 1
 
 
@@ -181,9 +184,9 @@ def test_a_count_that_still_shows_what_is_gone_launches_nothing() -> None:
 def test_a_tick_that_fires_twice_launches_once() -> None:
     world = World()
     world.submit(900)
-    world.provisioner.look()
-    world.new_provisioner().look()
-    world.provisioner.look()
+    world.provisioner.round()
+    world.new_provisioner().round()
+    world.provisioner.round()
     assert world.fleet.launches == 1
 
 
@@ -195,11 +198,11 @@ def test_of_two_looks_at_once_one_does_nothing() -> None:
 
     def instances() -> Any:
         overtaken.instances = world.fleet.instances
-        assert other.look() is not None  # in the middle of the slower one's look
+        assert other.round() is not None  # in the middle of the slower one's look
         return []
 
     overtaken.instances = instances
-    assert world.new_provisioner(fleet=overtaken).look() is None
+    assert world.new_provisioner(fleet=overtaken).round() is None
     assert world.live() == 5
     assert world.fleet.launches == 1
 
@@ -219,13 +222,13 @@ def test_a_launch_whose_reply_is_lost_happens_once() -> None:
     unlisted = Faulty(world.fleet, fault)
     unlisted.instances = list
     blind = world.new_provisioner(fleet=unlisted)
-    blind.look()
+    blind.round()
     assert world.why() is not None
     assert "EC2 does not answer" in (world.why() or "")
     world.clock.sleep(5)
-    blind.look()
+    blind.round()
     world.clock.sleep(5)
-    blind.look()
+    blind.round()
     assert (world.live(), world.fleet.launches) == (5, 1)
     world.run(900)
     assert world.peak == 5
@@ -238,7 +241,7 @@ def test_machines_that_ec2_does_not_list_yet_are_counted() -> None:
     unlisted.instances = list
     blind = world.new_provisioner(fleet=unlisted)
     for _ in range(3):
-        blind.look()
+        blind.round()
         world.clock.sleep(15)
     assert world.live() == 5
 
@@ -275,10 +278,10 @@ def test_a_launch_that_ec2_refuses_is_told_and_tried_again() -> None:
         raise PermanentError("could not launch from template taskfleet-dev: there is none")
 
     refusing.launch = launch
-    world.new_provisioner(fleet=refusing).look()
+    world.new_provisioner(fleet=refusing).round()
     assert "EC2 refuses to launch (could not launch from template" in (world.why() or "")
     world.clock.sleep(60)
-    world.provisioner.look()
+    world.provisioner.round()
     assert world.live() == 1
 
 
@@ -301,7 +304,7 @@ def test_a_machine_that_never_beats_is_told_of_then_ended_and_replaced() -> None
     assert "1 machines are booting, the first since" in (world.why() or "")
     (first,) = world.fleet.instances()
     world.run(30)
-    assert "booted, but their workers never beat" in (world.why() or "")
+    assert "booted, but their workers never reported" in (world.why() or "")
     assert world.fleet.instances()[0].marked_at is not None, "one strike"
     world.break_rate = 0.0
     world.run(300)
@@ -330,7 +333,7 @@ def test_while_the_table_does_not_answer_nothing_is_launched_or_ended_and_fleet_
     world.run(400, blind)
     assert {m.instance_id for m in world.fleet.instances()} <= {m.instance_id for m in machines}
     with pytest.raises(TaskfleetError):
-        blind.look()
+        blind.round()
     world.queue.send([OutgoingMessage("x")])
     view = FleetViews(world.queue, deaf, world.clock, world.conf).view()
     assert "the records cannot be read" in (view.why or "")
@@ -392,7 +395,7 @@ def test_run_looks_while_there_is_something_to_look_after_and_ends_when_there_is
 def test_a_batch_that_comes_between_two_looks_is_looked_at_early() -> None:
     world = World()
     world.submit(10)
-    looked_at: list[float] = []
+    last_round_at: list[float] = []
     started = world.clock.now()
     slept = world.clock.sleep
 
@@ -405,9 +408,9 @@ def test_a_batch_that_comes_between_two_looks_is_looked_at_early() -> None:
     launch = world.fleet.launch
 
     def noted(count: int, *, token: str) -> Any:
-        looked_at.append(world.clock.now() - started)
+        last_round_at.append(world.clock.now() - started)
         return launch(count, token=token)
 
     world.fleet.launch = noted  # type: ignore[method-assign]
     world.provisioner.run(lambda: started + 20 - world.clock.now())
-    assert looked_at == [0.0, 3.0]
+    assert last_round_at == [0.0, 3.0]

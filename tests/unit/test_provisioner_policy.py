@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskfleet.provisioner.demand import (
+    is_stream,
+    steady_rate,
+    waiting_at_least,
+)
 from taskfleet.provisioner.policy import (
     BETWEEN_STRIKES_S,
     SILENT_S,
     STRIKE_S,
+    FleetLimits,
     KindLoad,
-    Limits,
     Machine,
     MachineState,
     Observation,
@@ -22,12 +27,9 @@ from taskfleet.provisioner.policy import (
     by_work,
     decide,
     drain_target_s,
-    is_stream,
-    steady_rate,
-    waiting_at_least,
 )
 
-TEN = Limits(10)
+TEN = FleetLimits(10, 16)
 BOOTING, LIVE, LEAVING, ENDING = MachineState
 
 
@@ -36,10 +38,11 @@ def seen(
     running: float = 0,
     mean_s: float | None = 1.0,
     machines: tuple[Machine, ...] = (),
-    limits: Limits = TEN,
+    limits: FleetLimits = TEN,
     **others: Any,
 ) -> Observation:
-    return Observation([KindLoad("sleep", waiting, running, mean_s)], machines, limits, **others)
+    timing = {"boot_s": 40.0, "idle_s": 45.0} | others
+    return Observation([KindLoad("sleep", waiting, running, mean_s)], machines, limits, **timing)
 
 
 def live(name: str, **others: Any) -> Machine:
@@ -71,11 +74,15 @@ def booting(name: str, age_s: float = 10.0, **others: Any) -> Machine:
         (seen(waiting=1_400, machines=(Machine("a", LEAVING, 99),)), 2, 2),
         # an overdue one is replaced, and still holds its place within the limit
         (seen(waiting=1_400, machines=(booting("a", 100),)), 2, 2),
-        (seen(waiting=1_400, machines=(booting("a", 100),), limits=Limits(2)), 2, 1),
-        (seen(waiting=1_400, machines=(Machine("a", ENDING, 100),), limits=Limits(2)), 2, 1),
+        (seen(waiting=1_400, machines=(booting("a", 100),), limits=FleetLimits(2, 16)), 2, 1),
+        (
+            seen(waiting=1_400, machines=(Machine("a", ENDING, 100),), limits=FleetLimits(2, 16)),
+            2,
+            1,
+        ),
         # a slow image is not overdue
         (seen(waiting=1, machines=(booting("a", 100),), boot_s=90.0), 1, 0),
-        (seen(waiting=9, limits=Limits(0)), 0, 0),
+        (seen(waiting=9, limits=FleetLimits(0, 16)), 0, 0),
         # a stream gets room to grow
         (seen(running=16, machines=(live("a"),), arriving=16.0, trickling=True), 3, 2),
         # nothing waits at this moment, but a trickle keeps its machine
@@ -99,7 +106,7 @@ def test_the_drain_target_follows_from_what_a_machine_costs_before_and_after_its
 
 
 def test_the_budget_is_hard_and_named() -> None:
-    limits = Limits(10, usd_per_hour=0.1, max_usd_per_hour=0.3)
+    limits = FleetLimits(10, 16, usd_per_hour=0.1, max_usd_per_hour=0.3)
     decision = decide(by_work, seen(waiting=1_000_000, limits=limits))
     assert decision.launch == 3
     assert "the budget of $0.3 an hour pays for 3 at $0.1" in decision.reason
@@ -201,7 +208,7 @@ loads = st.lists(
         loads=loads,
         machines=machines,
         limits=st.builds(
-            Limits,
+            FleetLimits,
             max_capacity=st.integers(0, 40),
             slots=st.integers(1, 64),
             usd_per_hour=st.floats(0, 2),

@@ -1,0 +1,87 @@
+"""What the provisioner needs of the world, as Protocols: `Fleet`, `FleetRecords`, `Nudge`. Owns the
+promises, by the rules of `taskfleet.ports`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
+
+
+class Fleet(Protocol):
+    """The machines of this stage, and no others."""
+
+    def launch(self, count: int, *, token: str) -> Launch:
+        """Ask for `count` machines. Fewer may come; the outcome says why. The same token with the
+        same count is the same launch, however often it is asked for."""
+        ...
+
+    def instances(self) -> list[Instance]:
+        """All machines that are not gone. One launched within the last seconds may be missing."""
+        ...
+
+    def mark(self, instance_ids: Sequence[str], at: float) -> None:
+        """Note the first strike on the machines themselves."""
+        ...
+
+    def terminate(self, instance_ids: Sequence[str]) -> None:
+        """End the machines. IDs already gone are ignored."""
+        ...
+
+
+class FleetRecords(Protocol):
+    """What the API, the workers and the provisioner tell each other, in the table
+    `Task_Monitor`."""
+
+    def add_demand(self, more: Demand) -> int | None:
+        """Add to the totals. Returns the number of machines that the provisioner last saw, None
+        when it has never run."""
+        ...
+
+    def demand(self) -> Demand:
+        """The totals."""
+        ...
+
+    def note_machines(self, count: int, slots: int) -> None:
+        """Record what `add_demand` and `slots` return from now on."""
+        ...
+
+    def slots(self) -> int | None:
+        """The slots that the provisioner last saw, on machines and static workers that are there to
+        stay or on their way; None when it has never run."""
+        ...
+
+    def report(self, worker: WorkerRecord) -> bool:
+        """Record a worker. Returns whether it was asked to leave."""
+        ...
+
+    def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
+        """Ask the workers to drain. Unknown IDs are ignored."""
+        ...
+
+    def sign_off(self, worker_id: str) -> None:
+        """Take a worker that ends off the list."""
+        ...
+
+    def workers(self) -> list[WorkerRecord]:
+        """All workers that have not signed off, including those that died within the last day."""
+        ...
+
+    def state(self) -> FleetState:
+        """What the provisioner last recorded; a blank state of revision 0 when it has never
+        run."""
+        ...
+
+    def save_state(self, state: FleetState) -> bool:
+        """Record `state` with the next revision, if the recorded state still has its revision.
+        Returns False, with nothing changed, when another writer was first."""
+        ...
+
+
+class Nudge(Protocol):
+    """Calls the provisioner without waiting for it."""
+
+    def nudge(self) -> None:
+        """Ask for a round now."""
+        ...

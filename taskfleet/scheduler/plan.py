@@ -1,0 +1,76 @@
+"""What a batch is cut by: the expected seconds of its tasks and the slots of the fleet. Owns the
+plan of a batch; the cutting itself is a pure function of `taskfleet.bundle`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
+from taskfleet.ports import TaskMonitor
+from taskfleet.registry import Registry
+from taskfleet.task import Task
+
+
+class Planner:
+    """Makes plans and cuts batches by them.
+
+    registry: the kinds, with what they say of their tasks' durations.
+    monitor: has the durations that were learned.
+    least_slots: slots that are assumed in any case, such as those of one machine.
+    seen_slots: returns the fleet's slots as last seen, None when nobody looked; called only when
+        the batch is large enough for the number to matter.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        monitor: TaskMonitor,
+        *,
+        least_slots: int = DEFAULT_SLOTS,
+        seen_slots: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._registry = registry
+        self._monitor = monitor
+        self._least_slots = least_slots
+        self._seen_slots = seen_slots
+
+    def plan(self, tasks: Iterable[Task]) -> Plan:
+        """The plan for a batch of exactly these tasks."""
+        expected_s = self._registry.expected_s({})
+        total_s, unknown = 0.0, Counter[str]()
+        for task in tasks:
+            seconds = expected_s(task)
+            if seconds is None:
+                unknown[task.kind] += 1
+            else:
+                total_s += seconds
+        estimates = self._estimates(unknown)
+        total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
+        return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
+
+    def plan_unread(self) -> Plan:
+        """The plan for a batch whose tasks have not been read yet, such as that of an upload."""
+        return Plan(self._estimates(self._registry.names), self._slots())
+
+    def cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
+        """The tasks of each bundle, in order."""
+        return list(cut(tasks, self._registry.expected_s(plan.estimates), slots=plan.slots))
+
+    def _slots(self) -> int:
+        # A machine that is launched for a batch gets a minute of its work for each slot, and
+        # bundles of two seconds share that out well: only slots that are there already count.
+        return max(DEFAULT_SLOTS, self._least_slots, self._seen_slots() or 0)
+
+    def _estimates(self, kinds: Collection[str]) -> dict[str, float]:
+        """Expected seconds of one task by kind: as learned, else as the kind's hint says."""
+        learned = self._monitor.paces(sorted(kinds)) if kinds else {}
+        estimates = {}
+        for kind in sorted(kinds):
+            pace, hint_s = learned.get(kind), self._registry[kind].hint_s
+            if pace is not None:
+                estimates[kind] = pace.cautious_s
+            elif hint_s is not None:
+                estimates[kind] = hint_s
+        return estimates
