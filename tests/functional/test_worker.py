@@ -40,7 +40,7 @@ class Fleet:
         settings = Settings(
             lease_s=options.pop("lease_s", 30.0),
             drain_timeout_s=options.pop("drain_timeout_s", 10.0),
-            receive_wait_s=options.pop("receive_wait_s", 0.2),
+            receive_wait_s=options.pop("receive_wait_s", 0.05),
             beat_s=1.0,
         )
         worker = Worker(
@@ -185,7 +185,7 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
 
     def work(params, context):
         runs.append(context.index)
-        context.sleep(3.0)
+        context.sleep(2.2)  # more than two leases
 
     one = fleet(TaskKind("long", work))
     batch_id = one.submit(["long"])
@@ -197,8 +197,8 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
 
 def test_an_idle_worker_leaves_by_itself(fleet):
     one = fleet()
-    batch_id = one.submit(["sleep 700"])
-    one.start(exit_when_idle_s=0.5)
+    batch_id = one.submit(["sleep 600"])
+    one.start(exit_when_idle_s=0.3)
     assert one.finished(batch_id).tally == Tally(succeeded=1)
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -217,7 +217,7 @@ def test_one_that_is_asked_to_leave_hands_back_what_its_poll_yet_brings(fleet, m
         wait_until(lambda: any(known.leaving for known in records.workers()))
     else:
         worker.drain()
-    one.threads[0].join(1.0)
+    one.threads[0].join(0.5 if asked else 2.0)
     assert one.threads[0].is_alive() is asked
     if asked:
         begun = time.monotonic()
