@@ -11,7 +11,7 @@ import pytest
 from animoto.connect import Unfetchable
 from animoto.download import Downloader, Limits
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
-from tests.support.animoto import answer, redirect, web_server
+from tests.support.animoto import answer, redirect
 
 QUICK = Limits(
     file_bytes=100_000,
@@ -25,12 +25,6 @@ QUICK = Limits(
 
 HASTY = replace(QUICK, silence_s=0.2, total_s=0.4)
 """For files that never come whole: their time is waited for, twice."""
-
-
-@pytest.fixture
-def web():
-    with web_server() as server:
-        yield server
 
 
 def no_uploads(upload_id, max_bytes):

@@ -26,10 +26,9 @@ from tests.support.animoto import (
     similarity,
     small_frames,
     video,
-    web_server,
 )
 
-MIDDLING = (640, 360)
+MIDDLING = (480, 270)
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +40,6 @@ def local(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     yield
     assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def web():
-    with web_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -125,8 +118,9 @@ def test_urls_are_signed_when_the_result_is_read_and_not_stored(make, photos):
     ],
 )
 @pytest.mark.parametrize("transition", ["crossfade", "cut"])
-def test_the_file_plays_anywhere(make, photos, preset, size, transition):
-    _, path = make({"images": photos[:3], "preset": preset, "transition": transition})
+def test_the_file_plays_anywhere(make, web, preset, size, transition):
+    images = [web.add(f"/{colour}", plain(colour)) for colour in ("red", "green", "blue")]
+    _, path = make({"images": images, "preset": preset, "transition": transition})
     found = video(path)
     assert (found["width"], found["height"]) == size
     assert found["codec_name"] == "h264"
@@ -192,7 +186,7 @@ def test_five_hundred_pictures_of_different_lengths(make, web):
     assert abs(float(video(path)["duration"]) - total) <= 0.04
 
 
-@pytest.mark.usefixtures("middling")
+@pytest.mark.usefixtures("small")
 def test_the_same_job_twice_gives_the_same_bytes(photos, web):
     web.add("/music", music(0.5))
     params = {
@@ -250,8 +244,9 @@ def test_a_fade_is_even(make, web):
 
 def test_a_caption_is_seen_on_its_picture_only(make, web):
     url = web.add("/a", plain((60, 60, 60)))
-    _, path = make({"images": [url, {"url": url, "caption": "Here %{pts} ' : \\"}, url]})
-    lit = (frames(path, 25)[[20, 80, 140]] > 200).sum(axis=(1, 2))
+    images = [url, {"url": url, "caption": "Here %{pts} ' : \\"}, url]
+    _, path = make({"images": images, "duration": 0.8})
+    lit = (frames(path, 25)[[2, 22, 42]] > 200).sum(axis=(1, 2))
     assert lit[0] == lit[2] == 0
     assert lit[1] > 500
 

@@ -12,13 +12,7 @@ import pytest
 
 from animoto import animoto, command, ffmpeg, workspace
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
-from tests.support.animoto import Context, answer, photograph_jpeg, plain, small_frames, web_server
-
-
-@pytest.fixture
-def web():
-    with web_server() as server:
-        yield server
+from tests.support.animoto import Context, answer, photograph_jpeg, plain, small_frames
 
 
 @pytest.fixture

@@ -243,6 +243,10 @@ class HandWorker:
 # --- kinds that misbehave ---------------------------------------------------------------------
 
 
+def run_nothing(_params: Any, _context: Any) -> None:
+    """The `run` of a kind whose tasks do nothing."""
+
+
 def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> TaskKind:
     """Raises at every attempt."""
 

@@ -18,13 +18,10 @@ from taskfleet.task import Task
 from taskfleet.wire.taskfile import (
     kind_and_params,
 )
+from tests.support.worker import run_nothing
 
 REGISTRY = Registry.load()
 HUGE = 10**5000  # Python would not even print it
-
-
-def run_nothing(_params, _context):
-    return None
 
 
 def kind(name="note", **options):
