@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v pyth
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help dev test check demo up bench audit machine deploy ami destroy clean
+.PHONY: help dev test check docs demo up bench audit machine deploy ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -31,6 +31,9 @@ check: $(STAMP) ## Lint, format, types, import rules, stack definition
 	$(BIN)/cfn-lint infra/stack.yaml
 	$(BIN)/shellcheck infra/machine/*.sh
 	$(BIN)/bandit -q -c pyproject.toml -r app.py taskfleet chalice_app ec2_worker animoto infra localcloud
+
+docs: $(STAMP) ## Write what is generated: docs/settings.md, docs/openapi.json, docs/schemas
+	@$(BIN)/python -m docs.generate
 
 demo: $(STAMP) ## Run the workloads of 2014 on a local cloud of their own, then stop it
 	@$(BIN)/python -m localcloud.demo

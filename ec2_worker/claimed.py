@@ -1,21 +1,36 @@
-"""A claimed bundle in hand: what is known of its tasks, and how they are told to stop. Owns what
-one bundle's rows come to; not which task runs next (`ec2_worker.workload`)."""
+"""A claimed bundle while the worker has it in hand: what is known of its tasks, and how running
+tasks are told to stop. Which task runs next is decided by `ec2_worker.workload`."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
 from taskfleet.ports import Message
-from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus
 
 
-class Holding:
-    """A claimed bundle in hand. `prior` is what earlier attempts recorded of its tasks, `results`
-    what this one does, both by index; the other fields change under the workload's lock only."""
+class ClaimedBundle:
+    """A bundle that this worker has claimed. Fields other than `results`, `running` and `has_news`
+    change only under the workload's lock.
+
+    prior: results that earlier attempts recorded, by task index.
+    results: results of this attempt, and final ones of earlier attempts, by task index.
+    running: results in the making, by index, of tasks that report progress.
+    has_news: whether a task has reported progress since the lease was last renewed.
+    pending: tasks that no slot has taken yet, in order.
+    taken: number of tasks that slots have taken and not given back.
+    slots_each: slots that one pending task keeps from other work, on average.
+    leaving: whether its pending tasks go back to the queue.
+    settling: whether it is being committed or released.
+    lost: whether another worker may own it now.
+    stopped: set once its running tasks must end.
+    poison: why its message belongs on the dead-letter queue; None when it does not.
+    """
 
     def __init__(
         self,
@@ -23,40 +38,35 @@ class Holding:
         message: Message,
         lease: Lease,
         prior: Iterable[TaskResult],
-        taken_at: float = 0.0,
+        claimed_at: float = 0.0,
     ) -> None:
         self.bundle = bundle
         self.message = message
         self.lease = lease
-        self.taken_at = taken_at
-        self.leaving = False
-        """Its tasks that were not started go back to the queue."""
+        self.claimed_at = claimed_at
         self.prior = {row.index: row for row in prior}
         self.results = {i: row for i, row in self.prior.items() if row.status.final}
         self.running: dict[int, TaskResult] = {}
-        """Rows of running tasks that report progress."""
         self.has_news = False
-        """Whether one reported since the lease was last renewed."""
         self.pending = deque(task for task in bundle.tasks if task.index not in self.results)
         self.taken = 0
         self.slots_each = 0.0
-        """How many slots one of its pending tasks keeps from other work, on average."""
+        self.leaving = False
         self.settling = False
-        self.poison: str | None = None
-        """Why the message belongs on the dead-letter queue once it is settled, if it does."""
         self.lost = False
+        self.poison: str | None = None
         self.stopped = threading.Event()
         self._stop_lock = threading.Lock()
         self._stop_actions: dict[object, Callable[[], None]] = {}
 
     def attempts_spent(self, index: int) -> int:
-        """By earlier attempts at this task that were not given back."""
+        """Attempts at the task that earlier claims have spent and recorded."""
         row = self.prior.get(index)
         return 0 if row is None else row.attempts
 
     def attempt(self, index: int) -> int:
-        """The number, from 1, of the attempt that this holding is for the task: claims that never
-        came back count for every task of the bundle."""
+        """The number, from 1, of the attempt at the task that this claim is. Earlier claims whose
+        worker never came back count for every task of the bundle."""
         return self.attempts_spent(index) + self.lease.attempt
 
     @property
@@ -72,12 +82,13 @@ class Holding:
         return list({**self.prior, **self.running, **self.results}.values())
 
     def rows_to_release(self) -> list[TaskResult]:
-        """The same for a bundle that is given back: what was not run this time spends nothing, but
-        claims that never came back move from the item's count into the rows."""
-        lost = self.lease.attempt - 1
+        """Everything to record when the bundle is given back. A task that was not run this time
+        spends no attempt. Claims that never came back move from the bundle's own count into the
+        rows."""
+        never_came_back = self.lease.attempt - 1
         rows = dict(self.results)
         for task in self.bundle.tasks:
-            spent = self.attempts_spent(task.index) + lost
+            spent = self.attempts_spent(task.index) + never_came_back
             if task.index not in rows and spent:
                 before = self.prior.get(task.index)
                 error = None if before is None else before.error
@@ -87,6 +98,7 @@ class Holding:
         return list(rows.values())
 
     def cancel_pending(self) -> None:
+        """Record the pending tasks as CANCELLED."""
         for task in self.pending:
             self.results[task.index] = TaskResult(
                 task.index,
@@ -97,6 +109,8 @@ class Holding:
         self.pending.clear()
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Call `action` when the running tasks must end, at once when they must already. Returns a
+        function that takes the action back."""
         token = object()
         with self._stop_lock:
             if not self.stopped.is_set():
@@ -117,3 +131,14 @@ class Holding:
             self._stop_actions.clear()
         for action in actions:
             action()
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Tasks of one kind and one bundle that a slot runs one after the other. `ends_at` is when they
+    are expected to be done; None when that is unknown."""
+
+    claimed: ClaimedBundle
+    kind: str
+    tasks: list[Task]
+    ends_at: float | None = None

@@ -1,5 +1,5 @@
-"""Running tasks in a slot. Owns the context that a task sees and what its end comes to; not which
-task is next (`ec2_worker.workload`)."""
+"""Running tasks in a slot: the context that a task sees, and what the end of its run means. Which
+task is next is decided by `ec2_worker.workload`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ec2_worker.claimed import Holding
-from ec2_worker.workload import CHUNK_S, Chunk
-from taskfleet.errors import PermanentError, TaskStopped
+from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.workload import CHUNK_S
+from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import Registry, TaskKind
@@ -22,61 +22,68 @@ from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 _log = logging.getLogger(__name__)
 
 RESULT_MAX_BYTES = 1_000_000
+"""Largest JSON of one result."""
 ERROR_MAX_CHARS = 2_000
+"""Longest error of one task."""
 _encode = msgspec.json.Encoder().encode
 
 
 class SlotContext:
     """`taskfleet.registry.TaskContext` for one task in one slot."""
 
-    __slots__ = ("_clock", "_holding", "_started_at", "attempt", "index", "store")
+    __slots__ = ("_claimed", "_clock", "_started_at", "attempt", "index", "store")
 
     def __init__(
-        self, holding: Holding, task: Task, store: ObjectStore, clock: Clock, started_at: float
+        self,
+        claimed: ClaimedBundle,
+        task: Task,
+        store: ObjectStore,
+        clock: Clock,
+        started_at: float,
     ) -> None:
-        self._holding = holding
+        self._claimed = claimed
         self._clock = clock
         self._started_at = started_at
         self.index = task.index
-        self.attempt = holding.attempt(task.index)
+        self.attempt = claimed.attempt(task.index)
         self.store = store
 
     @property
     def batch_id(self) -> str:
-        return self._holding.bundle.batch_id
+        return self._claimed.bundle.batch_id
 
     @property
     def client_id(self) -> str:
-        return self._holding.bundle.client_id
+        return self._claimed.bundle.client_id
 
     @property
     def stopped(self) -> bool:
-        return self._holding.stopped.is_set()
+        return self._claimed.stopped.is_set()
 
     def check_stopped(self) -> None:
-        if self._holding.stopped.is_set():
+        if self._claimed.stopped.is_set():
             raise TaskStopped("the worker leaves, or lost its lease")
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
-        return self._holding.on_stop(action)
+        return self._claimed.on_stop(action)
 
     def sleep(self, seconds: float) -> None:
-        self._holding.stopped.wait(seconds)
+        self._claimed.stopped.wait(seconds)
         self.check_stopped()
 
     def progress(self, done: int, total: int) -> None:
-        self._holding.has_news = True
-        self._holding.running[self.index] = TaskResult(
+        self._claimed.has_news = True
+        self._claimed.running[self.index] = TaskResult(
             self.index,
             TaskStatus.RUNNING,
-            attempts=self._holding.attempts_spent(self.index),
+            attempts=self._claimed.attempts_spent(self.index),
             started_at=self._started_at,
             progress=[done, total],
         )
 
 
 class Executor:
-    """Runs chunks; one object serves all slots."""
+    """Runs chunks. One object serves all slots."""
 
     def __init__(
         self, registry: Registry, store: ObjectStore, clock: Clock, worker_id: str
@@ -87,21 +94,23 @@ class Executor:
         self._worker_id = worker_id
 
     def run(self, chunk: Chunk) -> list[Task]:
-        """Run the chunk's tasks one after the other and record each result in the holding.
-        Returns those not started: when the worker is to stop, and when the tasks turn out longer
-        than expected, so that idle slots share the rest."""
-        holding, kind = chunk.holding, self._registry[chunk.kind]
+        """Run the chunk's tasks one after the other and record each result in the claimed bundle.
+        Returns the tasks that were not started, because the worker is to stop, or because tasks
+        took longer than expected and idle slots should share the rest."""
+        claimed, kind = chunk.claimed, self._registry[chunk.kind]
         started_at = self._clock.now()
         give_back_at = started_at + 2 * CHUNK_S
         for position, task in enumerate(chunk.tasks):
-            if position and (started_at > give_back_at or holding.stopped.is_set()):
+            if position and (started_at > give_back_at or claimed.stopped.is_set()):
                 return chunk.tasks[position:]
-            started_at = self._run_one(holding, kind, task, started_at)
+            started_at = self._run_one(claimed, kind, task, started_at)
         return []
 
-    def _run_one(self, holding: Holding, kind: TaskKind, task: Task, started_at: float) -> float:
-        """Returns when it ended."""
-        context = SlotContext(holding, task, self._store, self._clock, started_at)
+    def _run_one(
+        self, claimed: ClaimedBundle, kind: TaskKind, task: Task, started_at: float
+    ) -> float:
+        """Run one task, record its result, and return when it ended."""
+        context = SlotContext(claimed, task, self._store, self._clock, started_at)
         status, result, text = TaskStatus.SUCCEEDED, None, None
         try:
             result = kind.run(task.params, context)
@@ -115,10 +124,10 @@ class Executor:
             retry = decision is RetryDecision.RETRY
             status = TaskStatus.QUEUED if retry else TaskStatus.FAILED
             if decision is RetryDecision.EXHAUSTED:
-                holding.poison = f"task {task.index}: out of attempts ({context.attempt}): {text}"
+                claimed.poison = f"task {task.index}: out of attempts ({context.attempt}): {text}"
             self._log_failure(context, kind, error, decision, text)
         ended_at = self._clock.now()
-        holding.results[task.index] = TaskResult(
+        claimed.results[task.index] = TaskResult(
             task.index,
             status,
             result,
@@ -128,8 +137,8 @@ class Executor:
             round(max(ended_at - started_at, 0.0), 6),
             self._worker_id,
         )
-        if holding.running:
-            holding.running.pop(task.index, None)
+        if claimed.running:
+            claimed.running.pop(task.index, None)
         return ended_at
 
     def _log_failure(
@@ -141,10 +150,10 @@ class Executor:
         text: str,
     ) -> None:
         retry = decision is RetryDecision.RETRY
-        # A permanent error is an answer to the client; only what nobody foresaw is an error here.
-        foreseen = retry or isinstance(error, PermanentError)
+        # A permanent error is an answer to the client. Only an unexpected one is an error here.
+        expected = retry or isinstance(error, PermanentError)
         _log.log(
-            logging.INFO if foreseen else logging.ERROR,
+            logging.INFO if expected else logging.ERROR,
             "a task failed and will be tried again" if retry else "a task failed",
             extra=fields(
                 "task_retried" if retry else "task_failed",
@@ -160,7 +169,7 @@ class Executor:
 
 
 def check_result(result: Any) -> None:
-    """PermanentError for a result that is not JSON, or too large to be handed around."""
+    """Raise PermanentError if the result is not JSON or is over `RESULT_MAX_BYTES`."""
     try:
         size = len(_encode(result))
     except (TypeError, ValueError, RecursionError) as error:
@@ -173,12 +182,17 @@ def check_result(result: Any) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An error as its task's owner reads it: the type, unless it is one of ours, and the text."""
-    own = type(error).__module__ == "taskfleet.errors"
-    text = str(error) if own else f"{type(error).__name__}: {error}".removesuffix(": ")
+    """The error in words for the task's owner: its text, after its type unless Taskfleet defines
+    the error. At most `ERROR_MAX_CHARS` characters."""
+    text = (
+        str(error)
+        if isinstance(error, TaskfleetError)
+        else f"{type(error).__name__}: {error}".removesuffix(": ")
+    )
     return text if len(text) <= ERROR_MAX_CHARS else text[: ERROR_MAX_CHARS - 1] + "…"
 
 
 def _where(error: BaseException) -> str | None:
+    """File and line that raised the error."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None

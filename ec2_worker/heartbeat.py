@@ -1,6 +1,6 @@
-"""Keeping what is in hand: leases and visibility renewed together, lost ones dropped, bundles that
-overstay given back, cancelled batches noticed. Owns the beat; what a renewal is belongs to
-`attempt`."""
+"""Keeping what is in hand: leases and visibility are renewed together, lost leases are dropped,
+bundles that overstay are given back, and cancelled batches are noticed. The renewal itself belongs
+to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from ec2_worker.batchwatch import FRESH_S, BatchWatch
-from ec2_worker.claimed import Holding
-from ec2_worker.protocol import Attempt
+from ec2_worker.batchwatch import REFRESH_S, BatchWatch
+from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.protocol import BundleProtocol
 from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import fields
@@ -20,100 +20,103 @@ _log = logging.getLogger(__name__)
 
 
 PROGRESS_S = 2.0
-"""How old the progress of a running task may be that a client sees."""
+"""Most seconds by which the progress of a running task, as a client sees it, may be old."""
 
 
 class Heartbeat:
-    """`beat` looks at everything in hand once; `run` does so about every second. `settle` is
-    called with holdings of which nothing is left to run."""
+    """Renews the leases. `beat` looks at everything in hand once; `run` does so about every second.
+
+    settle: called with bundles of which nothing is left to run.
+    """
 
     def __init__(
         self,
         workload: Workload,
-        attempt: Attempt,
+        protocol: BundleProtocol,
         tasks: TaskQueue,
         watch: BatchWatch,
         clock: Clock,
         *,
         lease_s: float,
         heartbeat_s: float,
-        settle: Callable[[Holding], None],
+        settle: Callable[[ClaimedBundle], None],
     ) -> None:
         self._workload = workload
-        self._attempt = attempt
+        self._protocol = protocol
         self._tasks = tasks
         self._watch = watch
         self._clock = clock
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._settle = settle
-        self._looked_at = clock.now()
+        self._watched_at = clock.now()
 
     def run(self, ended: threading.Event) -> None:
+        """Beat until `ended`."""
         while not ended.wait(min(1.0, self._heartbeat_s / 3)):
             self.beat()
 
     def beat(self) -> None:
-        """Renew what is due, drop what is lost."""
+        """Renew the leases that are due, and drop those that are lost."""
         now = self._clock.now()
-        due = [holding for holding in self._workload.holdings() if self._is_due(holding, now)]
+        due = [claimed for claimed in self._workload.in_hand() if self._is_due(claimed, now)]
         if due:
             self._keep_invisible(due)
-        for holding in due:
-            self._renew(holding)
-        for holding in self._workload.give_back_overdue():
-            self._settle(holding)
-        if now - self._looked_at >= FRESH_S:
-            self._looked_at = now
+        for claimed in due:
+            self._renew(claimed)
+        for claimed in self._workload.give_back_overdue():
+            self._settle(claimed)
+        if now - self._watched_at >= REFRESH_S:
+            self._watched_at = now
             self._notice_cancelled()
 
-    def _is_due(self, holding: Holding, now: float) -> bool:
-        age_s = now - (holding.lease.expires_at - self._lease_s)
-        return age_s >= (PROGRESS_S if holding.has_news else self._heartbeat_s)
+    def _is_due(self, claimed: ClaimedBundle, now: float) -> bool:
+        age_s = now - (claimed.lease.expires_at - self._lease_s)
+        return age_s >= (PROGRESS_S if claimed.has_news else self._heartbeat_s)
 
-    def _keep_invisible(self, due: list[Holding]) -> None:
+    def _keep_invisible(self, due: list[ClaimedBundle]) -> None:
         try:
-            stale = self._tasks.change_visibility([(h.message, self._lease_s) for h in due])
+            stale = self._tasks.change_visibility([(c.message, self._lease_s) for c in due])
         except TaskfleetError as error:
             _log.warning(
                 "visibility not extended", extra=fields("visibility_failed", reason=str(error))
             )
             return
         for message in stale:
-            # The lease still says who runs it: another delivery of it is put off, not executed.
+            # The lease still says who runs the bundle: another delivery is put off, not executed.
             _log.warning(
                 "a message became visible while its bundle is in hand",
                 extra=fields("receipt_stale", message_id=message.message_id),
             )
 
-    def _renew(self, holding: Holding) -> None:
+    def _renew(self, claimed: ClaimedBundle) -> None:
         try:
-            self._attempt.renew(holding)
+            self._protocol.renew(claimed)
         except LeaseLost as error:
-            self._drop(holding, str(error))
+            self._drop(claimed, str(error))
         except TaskfleetError as error:
             _log.warning(
                 "lease not renewed",
-                extra=fields("renew_failed", job_id=holding.bundle.job_id, reason=str(error)),
+                extra=fields("renew_failed", job_id=claimed.bundle.job_id, reason=str(error)),
             )
-            if self._clock.now() >= holding.lease.expires_at:
-                self._drop(holding, f"it ended before it could be renewed: {error}")
+            if self._clock.now() >= claimed.lease.expires_at:
+                self._drop(claimed, f"it ended before it could be renewed: {error}")
 
-    def _drop(self, holding: Holding, reason: str) -> None:
-        if holding.settling:
-            return  # the commit's own condition decides
+    def _drop(self, claimed: ClaimedBundle, reason: str) -> None:
+        if claimed.settling:
+            return  # the condition of the commit decides
         _log.warning(
             "lease lost, the bundle is dropped",
-            extra=fields("lease_lost", job_id=holding.bundle.job_id, reason=reason),
+            extra=fields("lease_lost", job_id=claimed.bundle.job_id, reason=reason),
         )
-        self._workload.lose(holding)
+        self._workload.lose(claimed)
 
     def _notice_cancelled(self) -> None:
-        batches = {h.bundle.batch_id for h in self._workload.holdings() if h.pending}
+        batches = {c.bundle.batch_id for c in self._workload.in_hand() if c.pending}
         try:
             cancelled = {batch_id for batch_id in batches if self._watch.cancelled(batch_id)}
         except TaskfleetError as error:
             _log.warning("batches not looked at", extra=fields("watch_failed", reason=str(error)))
             return
-        for holding in self._workload.cancel(cancelled):
-            self._settle(holding)
+        for claimed in self._workload.cancel(cancelled):
+            self._settle(claimed)

@@ -1,5 +1,5 @@
-"""Receiving: as many messages as the free slots can take, and no more. Owns the polling and who
-gets handed back; what a claim is belongs to `attempt`."""
+"""Receiving messages: as many as the free slots can take, and no more. Owns the polling and which
+messages are handed back; the claim itself belongs to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 
-from ec2_worker.claimed import Holding
-from ec2_worker.protocol import Attempt
+from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.protocol import BundleProtocol
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
 from taskfleet.log import fields
@@ -19,20 +19,25 @@ from taskfleet.ports import Clock, Message, TaskQueue
 _log = logging.getLogger(__name__)
 
 TROUBLE_S = (0.5, 2.0)
-"""Pause after a poll that failed; ten times that when no permission or queue is there."""
+"""Least and most seconds of pause after a failed poll; ten times that when the queue or the
+permission is missing."""
 REFUSED_S = (0.5, 1.5)
-"""Pause after a poll of which nothing could be taken."""
+"""Least and most seconds of pause after a poll of which nothing could be taken."""
 
 
 class Intake:
-    """`poll` is one round; `run` polls until `ended`, and calls `on_empty` between polls when one
-    brought nothing and no claim is under way. Claims run on `pool`, in parallel, so that ten of
-    them cost one round trip, and the next round is fetched meanwhile."""
+    """Polls the queue and claims what comes. `run` polls until `ended`.
+
+    pool: runs the claims in parallel, so that ten claims take one round trip, and the next messages
+        are received meanwhile.
+    settle: called with bundles that need no running.
+    on_empty: called between two polls when one brought nothing and no claim is under way.
+    """
 
     def __init__(
         self,
         workload: Workload,
-        attempt: Attempt,
+        protocol: BundleProtocol,
         tasks: TaskQueue,
         clock: Clock,
         rng: random.Random,
@@ -40,11 +45,11 @@ class Intake:
         *,
         lease_s: float,
         wait_s: float,
-        settle: Callable[[Holding], None],
+        settle: Callable[[ClaimedBundle], None],
         on_empty: Callable[[], None] = lambda: None,
     ) -> None:
         self._workload = workload
-        self._attempt = attempt
+        self._protocol = protocol
         self._tasks = tasks
         self._clock = clock
         self._rng = rng
@@ -57,29 +62,34 @@ class Intake:
         """When a poll last brought something."""
 
     def run(self, ended: threading.Event) -> None:
+        """Poll until `ended`, then wait for the claims under way."""
         claims: list[Future[bool]] = []
         while not ended.is_set():
-            before = claims
-            try:
-                claims = self.poll(ended)
-            except TaskfleetError as error:
-                claims = []
-                factor = 10 if isinstance(error, PermanentError) else 1
-                _log.warning(
-                    "cannot receive, trying again",
-                    extra=fields("receive_failed", reason=str(error)),
-                )
-                ended.wait(factor * self._rng.uniform(*TROUBLE_S))
-            # Not before the next messages are here and being claimed too: a slot may wait for them.
-            if wait(before).done and not any(claim.result() for claim in before):
+            earlier, claims = claims, self._poll_or_pause(ended)
+            # Wait for the previous round's claims only after fetching the next.
+            taken = [claim.result() for claim in earlier]
+            if taken and not any(taken):
                 ended.wait(self._rng.uniform(*REFUSED_S))
             elif not claims:
                 self._on_empty()
         wait(claims)
 
+    def _poll_or_pause(self, ended: threading.Event) -> list[Future[bool]]:
+        """Poll once; after an error, pause instead and return no claims."""
+        try:
+            return self.poll(ended)
+        except TaskfleetError as error:
+            factor = 10 if isinstance(error, PermanentError) else 1
+            _log.warning(
+                "cannot receive, trying again",
+                extra=fields("receive_failed", reason=str(error)),
+            )
+            ended.wait(factor * self._rng.uniform(*TROUBLE_S))
+            return []
+
     def poll(self, ended: threading.Event) -> list[Future[bool]]:
-        """Receive once, when there is room, and begin to claim what came: a future for each
-        message, True once it was taken."""
+        """Receive once, when there is room, and begin to claim what came. Returns a future for each
+        message, True once the message was taken."""
         room = self._workload.wait_for_room(1.0)
         if not room:
             return []
@@ -99,19 +109,20 @@ class Intake:
 
     def take_in(self, message: Message) -> bool:
         """Claim the message's bundle and put it before the slots, unless it is not ours to run.
-        Whether it was taken."""
-        holding = None
+        Returns whether the message was dealt with here; False leaves it to other workers or to a
+        later delivery."""
+        claimed = None
         try:
-            bundle = self._attempt.decode(message)
+            bundle = self._protocol.decode(message)
             if bundle is None:
                 return False
             if self._workload.adopt(bundle.job_id, message):
                 return True
             if self._workload.refuses({task.kind for task in bundle.tasks}):
-                self._attempt.hand_back(message)
+                self._protocol.hand_back(message)
                 return False
-            holding = self._attempt.claim(bundle, message)
-            if holding is None:
+            claimed = self._protocol.claim(bundle, message)
+            if claimed is None:
                 return True
         except TaskfleetError as error:
             _log.warning(
@@ -120,8 +131,8 @@ class Intake:
             )
             return False
         finally:
-            if holding is None:
+            if claimed is None:
                 self._workload.give_up_room(1)
-        if self._workload.add(holding):
-            self._settle(holding)
+        if self._workload.add(claimed):
+            self._settle(claimed)
         return True

@@ -1,5 +1,5 @@
-"""The local worker: a task file through the same executor on in-memory ports, as the front-end
-scheduler of 2014 did with its back-end threads. Owns the run and its summary; no AWS in it."""
+"""The local worker: runs a task file by the same executor on ports in memory, as the front-end
+scheduler of 2014 did with its back-end threads. Owns the run and its summary; uses no AWS."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
-from ec2_worker.worker import Ports, Worker
+from ec2_worker.parts import WorkerPorts
+from ec2_worker.worker import Worker
 from taskfleet.errors import InvalidTask
+from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
 from taskfleet.scheduler.enqueue import Enqueuer
@@ -34,7 +36,8 @@ CLIENT_ID = "local"
 
 @dataclass(frozen=True)
 class Summary:
-    """`ideal_s` is the shortest possible time, when the durations are known beforehand."""
+    """The outcome of a run. `ideal_s` is the shortest possible time in seconds; None when durations
+    are not known beforehand."""
 
     batch: BatchView
     seconds: float
@@ -51,10 +54,10 @@ class Summary:
 
 
 class LocalRun:
-    """One file on one worker. `run` blocks; `cancel`, from anywhere, lets it end early."""
+    """One task file on one worker. `run` blocks; `cancel`, from any thread, lets it end early."""
 
     def __init__(
-        self, ports: Ports, registry: Registry, settings: Settings, *, threads: int
+        self, ports: WorkerPorts, registry: Registry, settings: Settings, *, threads: int
     ) -> None:
         self._ports = ports
         self._registry = registry
@@ -72,7 +75,8 @@ class LocalRun:
         self._batch_id = ""
 
     def run(self, path: Path, on_progress: Callable[[BatchView], None]) -> Summary:
-        """InvalidTask names the faulty line before anything runs."""
+        """Run the file and return the summary; `on_progress` sees each state of the batch. Raises
+        InvalidTask, which names the line at fault, before anything runs."""
         with path.open(encoding="utf-8", errors="strict") as lines:
             numbered = list(read_tasks(lines))
         started = self._ports.clock.now()
@@ -91,7 +95,7 @@ class LocalRun:
         self._cancelled.set()
 
     def results(self) -> Iterator[ResultView]:
-        """In order of the file."""
+        """The results, in the order of the file."""
         cursor: str | None = None
         while True:
             page = self._results.results(
@@ -123,10 +127,10 @@ class LocalRun:
         self._batch_id = batch.batch_id
 
     def _follow(self, on_progress: Callable[[BatchView], None]) -> BatchView:
-        """Count the responses as they come, until all are in."""
+        """Count the responses as they come, until all are in or the run is cancelled."""
         responses = self._ports.responses
         while True:
-            messages = responses.receive(10, wait_s=0.1, visibility_s=60)
+            messages = responses.receive(CALL_MAX_MESSAGES, wait_s=0.1, visibility_s=60)
             if messages:
                 bodies = {message.message_id: message.body for message in messages}
                 collect(bodies, self._ports.monitor, self._ports.clock)
@@ -137,7 +141,8 @@ class LocalRun:
                 return view
 
     def _ideal_s(self, numbered: list[tuple[int, Any]]) -> float | None:
-        """All known durations shared evenly by the slots, or the longest task if that is more."""
+        """Seconds of all tasks shared evenly by the slots, or of the longest task if that is more;
+        None when a duration is unknown."""
         total = longest = 0.0
         for index, (_, raw) in enumerate(numbered):
             task = self._registry.parse(raw, index)

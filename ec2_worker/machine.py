@@ -1,5 +1,5 @@
-"""The machine under the worker, as the instance metadata service (IMDSv2) tells of it: its id, and
-the notice that EC2 will take it away. Owns that conversation.
+"""The machine under the worker, as the EC2 instance metadata service (IMDSv2) describes it: its id,
+and the notice that EC2 will take it away.
 
 Sources: "Use the Instance Metadata Service", "Spot Instance interruption notices" and "EC2 instance
 rebalance recommendations", Amazon EC2 User Guide.
@@ -18,7 +18,8 @@ from taskfleet.log import fields
 _log = logging.getLogger(__name__)
 
 POLL_S = 5.0
-"""As EC2's guide asks for: a spot notice comes two minutes before the end."""
+"""Seconds between two looks for a notice, as EC2's guide asks for. A spot notice comes two minutes
+before the end."""
 TIMEOUT_S = 2.0
 TOKEN_TTL_S = 21_600
 NOTICES = {
@@ -28,20 +29,21 @@ NOTICES = {
 
 
 class Imds:
-    """`url` without a path. Answers None to whatever cannot be had: a worker may well run on no
-    EC2 machine at all."""
+    """The metadata service at `url`, which has no path. Its methods return None for what cannot be
+    read, since a worker may run on no EC2 machine at all."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy is between a machine and itself
+        self._session.trust_env = False  # the service is on the machine's own link: no proxy
         self._token = ""
 
     def instance_id(self) -> str | None:
+        """The id of the machine."""
         return self._get("meta-data/instance-id")
 
     def notice(self) -> str | None:
-        """In words, when there is one."""
+        """The notice in words; None when there is none."""
         for path, words in NOTICES.items():
             text = self._get(path)
             if text is not None:
@@ -75,7 +77,7 @@ class Imds:
 
 
 def watch(imds: Imds, ended: threading.Event, drain: Callable[[], None], poll_s: float) -> None:
-    """Until `ended`, or until a notice comes: then `drain`."""
+    """Look for a notice every `poll_s` seconds until `ended`; call `drain` when one comes."""
     while not ended.wait(poll_s):
         notice = imds.notice()
         if notice is not None:

@@ -1,5 +1,5 @@
-"""Answers and deletions, gathered in tens. Owns the last two steps of the protocol, publish then
-delete; a message is deleted only after its response was published."""
+"""Answers and deletions, sent in tens: publish and delete, the last two steps of the protocol. A
+message is deleted only after its response was published."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, Message, OutgoingMessage, TaskQueue
-from taskfleet.wire.queues import (
-    encode_response,
-)
+from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
+from taskfleet.wire.queues import encode_response
 
 _log = logging.getLogger(__name__)
 
-BATCH = 10
 LINGER_S = 0.02
-"""How long a response waits for company: an answer in company costs a tenth."""
+"""Seconds for which a response waits for others, since ten in one call cost a tenth."""
 LINGERS = 10
-"""So often it waits again while its worker has more in hand: company will come, and whoever waits
-for the last of a batch waits for that anyway."""
+"""Most such waits while the worker has more in hand. More responses will come, and a client that
+waits for the end of a batch waits for those anyway."""
 RETRY_S = 1.0
+"""Pause in seconds after a failed sending."""
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A settled bundle's response and the message that brought the bundle; `poison` is why the
-    message belongs on the dead-letter queue, if it does."""
+    """The response of a settled bundle, and the message that brought the bundle. `poison` is why
+    the message belongs on the dead-letter queue; None when it does not."""
 
     response: Response
     message: Message
@@ -42,8 +40,11 @@ class Letter:
 
 
 class Outbox:
-    """Letters wait here for `flush`; `run` flushes them from a thread of its own. `busy` says
-    whether more of them may come soon."""
+    """Holds letters until `flush` sends them; `run` flushes from a thread of its own.
+
+    odometer: says what was spent on AWS calls since the last letters; each gets its share.
+    busy: returns whether more letters may come soon.
+    """
 
     def __init__(
         self,
@@ -64,17 +65,18 @@ class Outbox:
         self._flushing = 0
 
     def put(self, letter: Letter) -> None:
+        """Take a letter in."""
         with self._changed:
             self._letters.append(letter)
             self._changed.notify_all()
 
     def pending(self) -> int:
-        """Letters not sent yet."""
+        """The number of letters that are not sent yet."""
         with self._changed:
             return len(self._letters) + self._flushing
 
     def run(self) -> None:
-        """Flush as letters come, until `close`; what is there by then is still sent."""
+        """Flush as letters come, until `close`. Letters that are there by then are still sent."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._letters or self._closed)
@@ -87,28 +89,21 @@ class Outbox:
                 self._clock.sleep(RETRY_S)
 
     def _must_go(self) -> bool:
-        return len(self._letters) >= BATCH or self._closed
+        return len(self._letters) >= CALL_MAX_MESSAGES or self._closed
 
     def flush(self) -> bool:
-        """Send up to a batch of letters; on an error they stay and False is returned. What was
-        published and not deleted comes back on the queue and is published again: that is allowed.
-        """
+        """Send the letters of one call. On an error they stay, and False is returned. A message
+        whose response was published but which was not deleted comes back, and its response is
+        published again; the protocol allows that."""
         with self._changed:
-            letters = [self._letters.popleft() for _ in range(min(BATCH, len(self._letters)))]
+            count = min(CALL_MAX_MESSAGES, len(self._letters))
+            letters = [self._letters.popleft() for _ in range(count)]
             self._flushing = len(letters)
         if not letters:
             return True
-        share = self._odometer.take() / len(letters)
-        responses = [replace(x.response, spend=x.response.spend + share) for x in letters]
-        letters = [Letter(r, x.message, x.poison) for r, x in zip(responses, letters, strict=True)]
+        letters = self._billed(letters)
         try:
-            self._responses.send(
-                [OutgoingMessage(encode_response(r), group=r.client_id) for r in responses]
-            )
-            self._tasks.delete([x.message for x in letters if x.poison is None])
-            for letter in letters:
-                if letter.poison is not None:
-                    self._tasks.dead_letter(letter.message, letter.poison)
+            self._send(letters)
         except (TransientError, PermanentError) as error:
             _log.warning(
                 "responses are kept back, trying again",
@@ -123,7 +118,28 @@ class Outbox:
             self._changed.notify_all()
         return True
 
+    def _billed(self, letters: list[Letter]) -> list[Letter]:
+        """The letters with their shares of what was spent since the last ones."""
+        share = self._odometer.take() / len(letters)
+        return [
+            replace(x, response=structs.replace(x.response, spend=x.response.spend + share))
+            for x in letters
+        ]
+
+    def _send(self, letters: list[Letter]) -> None:
+        self._responses.send(
+            [
+                OutgoingMessage(encode_response(x.response), group=x.response.client_id)
+                for x in letters
+            ]
+        )
+        self._tasks.delete([x.message for x in letters if x.poison is None])
+        for letter in letters:
+            if letter.poison is not None:
+                self._tasks.dead_letter(letter.message, letter.poison)
+
     def close(self) -> None:
+        """Let `run` end once all letters are sent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

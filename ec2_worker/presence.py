@@ -1,9 +1,9 @@
-"""The worker tells of itself: a record in `Task_Monitor` about every `beat_s`, at once when it
-becomes busy or idle. Owns the beat; what the provisioner makes of it is
-`taskfleet.provisioner.observe`'s.
+"""The worker's reports about itself: a record in `Task_Monitor` about every `Settings.beat_s`, and
+at once when the worker becomes busy or idle. The provisioner reads them
+(`taskfleet.provisioner.observe`).
 
-Its answer says whether the worker was asked to leave. The lease of what is in hand is another
-matter (`ec2_worker.heartbeat`): a worker whose beats do not arrive goes on working.
+The answer to a report says whether the worker was asked to leave. Leases are another matter
+(`ec2_worker.heartbeat`): a worker whose reports do not arrive goes on working.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from taskfleet.provisioner.records import WorkerRecord
 _log = logging.getLogger(__name__)
 
 CHANGE_S = 2.0
-"""The least time between two beats."""
+"""Least seconds between two reports."""
 UNFED_S = 3.0
-"""After so long without a message, and with room for one, the queue has none."""
+"""Seconds without a message, while there is room for one, after which the queue counts as empty."""
 
 
 class Presence:
-    """`run` beats until `ended`; `sign_off` is the last word. `leave` is called when the worker is
-    asked to."""
+    """Reports until `run` ends; `sign_off` is the last report. `leave` is called when the worker is
+    asked to leave."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Presence:
         slots: int,
         kinds: list[str],
         limits: Mapping[str, int],
-        beat_s: float,
+        report_s: float,
         leave: Callable[[], None],
     ) -> None:
         self._records = records
@@ -54,7 +54,7 @@ class Presence:
         self._intake = intake
         self._clock = clock
         self._leave = leave
-        self._beat_s = beat_s
+        self._report_s = report_s
         self._known = WorkerRecord(
             worker_id,
             instance_id,
@@ -68,16 +68,18 @@ class Presence:
         self._leaving = False
 
     def run(self, ended: threading.Event) -> None:
+        """Report when due, until `ended`."""
         while True:
-            self.beat_if_due()
-            if ended.wait(min(1.0, self._beat_s / 3)):
+            self.report_if_due()
+            if ended.wait(min(1.0, self._report_s / 3)):
                 return
 
     def leaving(self) -> None:
-        """The worker drains: the next beat says so, and comes soon."""
+        """Let the next report, which comes soon, say that the worker drains."""
         self._leaving = True
 
-    def beat_if_due(self) -> None:
+    def report_if_due(self) -> None:
+        """Report, if something changed or the last report is old."""
         now, last = self._clock.now(), self._last
         record = self._record(now)
         if last is not None:
@@ -87,12 +89,14 @@ class Presence:
                 or record.leaving != last.leaving
                 or record.finds_queue_empty != last.finds_queue_empty
             )
-            if since_s < (min(CHANGE_S, self._beat_s) if changed else self._beat_s):
+            if since_s < (min(CHANGE_S, self._report_s) if changed else self._report_s):
                 return
         try:
             asked = self._records.report(record)
         except TaskfleetError as error:
-            _log.warning("no beat", extra=fields("beat_failed", reason=str(error)))
+            _log.warning(
+                "the worker could not report", extra=fields("beat_failed", reason=str(error))
+            )
             return
         self._last = record
         if asked and not self._leaving:
@@ -100,16 +104,17 @@ class Presence:
             self._leave()
 
     def sign_off(self) -> None:
+        """Take the worker off the list."""
         try:
             self._records.sign_off(self._known.worker_id)
         except TaskfleetError as error:
-            # The record grows old, and goes with its time to live.
+            # The record grows old and expires.
             _log.warning("not signed off", extra=fields("sign_off_failed", reason=str(error)))
 
     def _record(self, now: float) -> WorkerRecord:
         known = self._known
-        running, pending, bundles = self._workload.census()
-        hungry = self._workload.has_room() and now - self._intake.last_work_at > UNFED_S
+        census = self._workload.census()
+        finds_queue_empty = self._workload.has_room() and now - self._intake.last_work_at > UNFED_S
         return WorkerRecord(
             known.worker_id,
             known.instance_id,
@@ -117,10 +122,10 @@ class Presence:
             known.kinds,
             known.started_at,
             now,
-            running=running,
-            pending=pending,
+            running=census.running,
+            pending=census.pending,
             limits=known.limits,
-            bundles=bundles,
-            finds_queue_empty=hungry and not self._leaving,
+            bundles=census.claimed,
+            finds_queue_empty=finds_queue_empty and not self._leaving,
             leaving=self._leaving,
         )

@@ -1,5 +1,5 @@
-"""One attempt at one bundle, from its message to its answer. Owns the order of the steps in which
-such systems lose data; it stands here once, top to bottom:
+"""The protocol of one bundle, from its message to its answer: the steps in which such systems lose
+data. In order:
 
     receive -> decode -> claim -> (execute, with heartbeats) -> commit -> publish -> delete
                            |                                     |
@@ -8,7 +8,10 @@ such systems lose data; it stands here once, top to bottom:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-Receiving is `intake`'s, executing `execute`'s, publishing and deleting `outbox`'s.
+This module owns decode, claim, renew, commit and release. Receiving belongs to
+`ec2_worker.intake`, executing to `ec2_worker.execute`, publishing and deleting to
+`ec2_worker.outbox`. The intake calls `decode` and `claim`, the heartbeat calls `renew`, and the
+worker calls `settle` when nothing of the bundle is left to run.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import random
 from collections.abc import Mapping
 
 from ec2_worker.batchwatch import BatchWatch
-from ec2_worker.claimed import Holding
+from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.outbox import Letter, Outbox
 from taskfleet.bundle import Bundle, Response
 from taskfleet.errors import InvalidTask, LeaseLost, TransientError, Undecodable, UnknownKind
@@ -29,21 +32,21 @@ from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.queues import (
-    decode_bundle,
-)
+from taskfleet.wire.queues import decode_bundle
 
 _log = logging.getLogger(__name__)
 
 HAND_BACK_S = (2.0, 10.0)
-"""How long a bundle that this worker will not take stays invisible to the others, and to it."""
+"""Least and most seconds for which a bundle that this worker will not take stays invisible."""
 TROUBLE_S = (1.0, 5.0)
-"""The same when the table cannot be asked."""
+"""Least and most seconds for which a message stays invisible when the table does not answer."""
 
 
-class Attempt:
-    """The protocol's steps, on the worker's ports. `unavailable` names the kinds that this worker
-    cannot run, with the reason."""
+class BundleProtocol:
+    """The protocol's steps on the worker's ports. It keeps no state of its own.
+
+    unavailable: kinds that this worker cannot run, with the reason.
+    """
 
     def __init__(
         self,
@@ -70,9 +73,11 @@ class Attempt:
         self._lease_s = lease_s
         self._worker_id = worker_id
 
+    # --- decode and claim ----------------------------------------------------------------------
+
     def decode(self, message: Message) -> Bundle | None:
-        """The bundle in the message; None when this worker must not run it, and then the message
-        is where it belongs."""
+        """Read the bundle in the message. Returns None when this worker must not run it; the
+        message is then on the dead-letter queue, or left to other workers."""
         try:
             bundle = decode_bundle(message.body)
         except (Undecodable, InvalidTask) as error:
@@ -88,12 +93,13 @@ class Attempt:
         return bundle
 
     def hand_back(self, message: Message) -> None:
-        """Leave the message to other workers; nothing was claimed."""
+        """Leave a message whose bundle was not claimed to other workers."""
         self._tasks.change_visibility([(message, self._rng.uniform(*HAND_BACK_S))])
 
-    def claim(self, bundle: Bundle, message: Message) -> Holding | None:
-        """The bundle in hand, its tasks validated; None when it is not ours to run now, and then
-        its message was dealt with."""
+    def claim(self, bundle: Bundle, message: Message) -> ClaimedBundle | None:
+        """Claim the bundle and validate its tasks. Returns None when it is not ours to run now: the
+        message then becomes visible later, or is answered and deleted. Raises TransientError when
+        the table does not answer."""
         owner = f"{self._worker_id}/{self._rng.getrandbits(64):016x}"
         try:
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
@@ -110,16 +116,16 @@ class Attempt:
             return None
         assert claim.lease is not None  # noqa: S101 - ACQUIRED always carries the lease
         valid, faults = self._validated(bundle)
-        now = self._clock.now()
-        holding = Holding(valid, message, claim.lease, claim.results, now)
-        self._fail_hopeless(holding, faults)
-        if holding.pending and self._watch.cancelled(bundle.batch_id):
-            holding.cancel_pending()
-        return holding
+        claimed = ClaimedBundle(valid, message, claim.lease, claim.results, self._clock.now())
+        self._fail_hopeless(claimed, faults)
+        if claimed.pending and self._watch.cancelled(bundle.batch_id):
+            claimed.cancel_pending()
+        return claimed
 
     def _validated(self, bundle: Bundle) -> tuple[Bundle, dict[int, InvalidTask]]:
-        """Anybody with access to the queue may have put the bundle there: params are parsed again.
-        Tasks that do not parse stay as they are; the faults say why, by index."""
+        """The bundle with canonical params, and the faults of its tasks by index. A task with a
+        fault stays as it is. Params are parsed again here, since anybody with access to the queue
+        may have put the bundle there."""
         tasks, faults = [], {}
         for task in bundle.tasks:
             try:
@@ -130,75 +136,80 @@ class Attempt:
         valid = Bundle(bundle.job_id, bundle.client_id, bundle.batch_id, tasks, bundle.legacy)
         return valid, faults
 
-    def _fail_hopeless(self, holding: Holding, faults: Mapping[int, InvalidTask]) -> None:
-        """Record FAILED for tasks that no attempt can help: those of an unknown kind or with bad
-        params, and those whose attempts were all spent on workers that never came back."""
-        if not faults and not holding.prior and holding.lease.attempt == 1:
+    def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
+        """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
+        params, and tasks whose attempts were all spent on workers that never came back."""
+        if not faults and not claimed.prior and claimed.lease.attempt == 1:
             return
-        for task in list(holding.pending):
+        for task in list(claimed.pending):
             fault = faults.get(task.index)
             if fault is not None:
-                self._fail(holding, task, fault.reason)
+                self._fail(claimed, task, fault.reason)
                 if isinstance(fault, UnknownKind):
-                    holding.poison = str(fault)
+                    claimed.poison = str(fault)
                 continue
-            attempts = self._registry[task.kind].retry.max_attempts
-            if holding.attempt(task.index) > attempts:
+            retry = self._registry[task.kind].retry
+            if retry.is_last(claimed.attempt(task.index) - 1):
                 reason = (
-                    f"gave up after {attempts} attempts: "
+                    f"gave up after {retry.max_attempts} attempts: "
                     "the last one's worker ended or lost its lease"
                 )
-                self._fail(holding, task, reason)
-                holding.poison = f"task {task.index}: {reason}"
+                self._fail(claimed, task, reason)
+                claimed.poison = f"task {task.index}: {reason}"
 
-    def _fail(self, holding: Holding, task: Task, reason: str) -> None:
-        holding.pending.remove(task)
-        holding.results[task.index] = TaskResult(
+    def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
+        claimed.pending.remove(task)
+        claimed.results[task.index] = TaskResult(
             task.index,
             TaskStatus.FAILED,
             error=reason,
-            attempts=holding.attempt(task.index) - 1,
+            attempts=claimed.attempt(task.index) - 1,
             worker_id=self._worker_id,
         )
 
-    def renew(self, holding: Holding) -> None:
-        """Extend the lease and record what is known so far. LeaseLost when it is another's."""
-        holding.has_news = False
-        holding.lease = self._monitor.renew(
-            holding.bundle.job_id,
-            holding.lease,
+    # --- renew -------------------------------------------------------------------------------
+
+    def renew(self, claimed: ClaimedBundle) -> None:
+        """Extend the lease and record what is known so far. Raises LeaseLost when another worker
+        may own the bundle."""
+        claimed.has_news = False
+        claimed.lease = self._monitor.renew(
+            claimed.bundle.job_id,
+            claimed.lease,
             lease_s=self._lease_s,
-            tasks=holding.bundle.tasks,
-            results=holding.rows(),
+            tasks=claimed.bundle.tasks,
+            results=claimed.rows(),
         )
 
-    def settle(self, holding: Holding) -> None:
-        """Commit and answer when every task has its result, else release the bundle with its
-        progress. Tries again while the lease lives; LeaseLost when it does not."""
+    # --- commit or release -------------------------------------------------------------------
+
+    def settle(self, claimed: ClaimedBundle) -> None:
+        """Commit and answer when every task has its result; else release the bundle with its
+        progress. Tries again while the lease lives, and raises LeaseLost when it ends."""
         wait_s = 0.1
         while True:
             try:
-                if holding.finished:
-                    self._commit(holding)
+                if claimed.finished:
+                    self._commit(claimed)
                 else:
-                    self._release(holding)
+                    self._release(claimed)
                 return
             except TransientError as error:
-                if self._clock.now() + wait_s >= holding.lease.expires_at:
+                if self._clock.now() + wait_s >= claimed.lease.expires_at:
                     raise LeaseLost(f"could not settle before the lease ended: {error}") from error
                 _log.warning(
                     "settling failed, trying again",
-                    extra=fields("settle_failed", job_id=holding.bundle.job_id, reason=str(error)),
+                    extra=fields("settle_failed", job_id=claimed.bundle.job_id, reason=str(error)),
                 )
                 self._clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, 5.0)
 
-    def _commit(self, holding: Holding) -> None:
-        bundle = holding.bundle
-        results = [holding.results[task.index] for task in bundle.tasks]
-        self._monitor.commit(bundle.job_id, holding.lease, tasks=bundle.tasks, results=results)
+    def _commit(self, claimed: ClaimedBundle) -> None:
+        bundle = claimed.bundle
+        results = [claimed.results[task.index] for task in bundle.tasks]
+        self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
         timings = self._timings(bundle, results)
-        self._publish(bundle, results, holding.message, holding.poison, timings)
+        self._publish(bundle, results, claimed.message, claimed.poison, timings)
 
     def _publish(
         self,
@@ -214,7 +225,7 @@ class Attempt:
         self._outbox.put(Letter(response, message, poison))
 
     def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
-        """How long the bundle's tasks took, for kinds that do not say beforehand."""
+        """The durations of the bundle's tasks by kind, for kinds that do not say beforehand."""
         samples: dict[str, Sample] = {}
         for task, row in zip(bundle.tasks, results, strict=True):
             if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
@@ -224,12 +235,12 @@ class Attempt:
                 samples[task.kind] = sample.add(row.duration_s)
         return samples
 
-    def _release(self, holding: Holding) -> None:
-        job_id = holding.bundle.job_id
-        rows = holding.rows_to_release()
-        self._monitor.release(job_id, holding.lease, tasks=holding.bundle.tasks, results=rows)
-        retried = [r.attempts for r in holding.results.values() if not r.status.final]
-        unfinished = len(holding.bundle.tasks) - sum(row.status.final for row in rows)
+    def _release(self, claimed: ClaimedBundle) -> None:
+        job_id = claimed.bundle.job_id
+        rows = claimed.rows_to_release()
+        self._monitor.release(job_id, claimed.lease, tasks=claimed.bundle.tasks, results=rows)
+        retried = [r.attempts for r in claimed.results.values() if not r.status.final]
+        unfinished = len(claimed.bundle.tasks) - sum(row.status.final for row in rows)
         all_failed = len(retried) == unfinished
         delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
-        self._tasks.change_visibility([(holding.message, delay_s)])
+        self._tasks.change_visibility([(claimed.message, delay_s)])

@@ -1,25 +1,26 @@
-"""Names the concrete adapters of the worker process, and nobody else does."""
+"""The concrete adapters of the worker process. No other module of the worker names any."""
 
 from __future__ import annotations
 
-from ec2_worker.worker import POOL_THREADS, Ports
+from ec2_worker.parts import WorkerPorts
+from ec2_worker.worker import POOL_THREADS
 from taskfleet.clock import SystemClock
 from taskfleet.errors import SettingsError
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.settings import Settings
 
 
-def aws_ports(settings: Settings, threads: int) -> Ports:
-    """The ports on AWS, or on whatever `AWS_ENDPOINT_URL` points at. SettingsError or
-    PermanentError when something is not there, TransientError when it does not answer."""
-    # Here, so that a local run does not pay for loading the AWS SDK.
+def aws_ports(settings: Settings, threads: int) -> WorkerPorts:
+    """The ports on AWS, or on the service that `AWS_ENDPOINT_URL` names. Raises SettingsError or
+    PermanentError when something is missing, TransientError when it does not answer."""
+    # Imported here, so that a local run does not load the AWS SDK.
     from taskfleet.aws.session import Aws
 
     if not settings.bucket:
         raise SettingsError("TASKFLEET_BUCKET must name the S3 bucket")
     clock = SystemClock()
     aws = Aws(settings, clock, threads=threads + POOL_THREADS)
-    ports = Ports(
+    ports = WorkerPorts(
         tasks=aws.task_queue(),
         responses=aws.response_queue(),
         monitor=aws.monitor(),
@@ -33,10 +34,10 @@ def aws_ports(settings: Settings, threads: int) -> Ports:
     return ports
 
 
-def memory_ports() -> Ports:
-    """The same in memory, for the local worker."""
+def memory_ports() -> WorkerPorts:
+    """The ports in memory, for the local worker."""
     clock = SystemClock()
-    return Ports(
+    return WorkerPorts(
         tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
         responses=MemoryQueue(clock),
         monitor=MemoryMonitor(clock),

@@ -1,6 +1,10 @@
 """The daemon: starts the parts on their threads, drains, and ends. Owns the threads and the order
-in which they stop: receiving first, then the slots, while heartbeats go on; then what is in hand is
-committed or given back; then the answers."""
+in which they stop. Receiving stops first, then the slots, while heartbeats go on. Then what is in
+hand is committed or given back. The answers go last.
+
+A part that raises an unexpected error ends the process with exit code 1, after a drain: a worker
+without one of its threads would look alive and do nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,68 +14,36 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
-from ec2_worker.batchwatch import BatchWatch
-from ec2_worker.claimed import Holding
-from ec2_worker.execute import Executor
-from ec2_worker.heartbeat import Heartbeat
-from ec2_worker.intake import Intake
-from ec2_worker.outbox import Outbox
-from ec2_worker.presence import Presence
-from ec2_worker.protocol import Attempt
-from ec2_worker.workload import Workload
-from taskfleet.bill import Odometer, Spend
-from taskfleet.errors import LeaseLost, PermanentError, TaskfleetError
+from msgspec.structs import replace
+
+from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
+from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import fields
-from taskfleet.ports import (
-    Clock,
-    ObjectStore,
-    TaskMonitor,
-    TaskQueue,
-)
-from taskfleet.provisioner.ports import (
-    FleetRecords,
-)
+from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-POOL_THREADS = 10
-"""For claims and commits: as many as one receive can bring."""
+POOL_THREADS = CALL_MAX_MESSAGES
+"""Threads for claims and commits: as many as one receive can bring."""
 GRACE_S = 5.0
-"""After the drain time-out: for stopped tasks to end, and for what is in hand to be given back."""
-
-
+"""Seconds after the drain time-out in which stopped tasks end and bundles are given back."""
 INTAKE_S = 1.0
-"""For claims under way. An empty long poll is waited for only when the worker leaves patiently;
-else what it might yet bring is hidden from others until its visibility ends."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """What the worker is wired to."""
-
-    tasks: TaskQueue
-    responses: TaskQueue
-    monitor: TaskMonitor
-    store: ObjectStore
-    clock: Clock
-    spent: Callable[[], Spend] = Spend
-    """The running total of the process's AWS calls."""
-    records: FleetRecords | None = None
-    """Where the worker tells of itself; None for one that nobody provisions."""
+"""Seconds for claims under way. An empty long poll is waited for only when the worker leaves
+patiently; else a message that it might yet bring stays hidden until its visibility ends."""
 
 
 class Worker:
-    """`run` works until `drain` is called (from any thread, or a signal handler), or until nothing
-    came for `exit_when_idle_s`."""
+    """A worker with `threads` slots. `run` works until `drain` is called, from any thread or a
+    signal handler, or until nothing came for `exit_when_idle_s`."""
 
     def __init__(
         self,
-        ports: Ports,
+        ports: WorkerPorts,
         registry: Registry,
         settings: Settings,
         *,
@@ -81,85 +53,41 @@ class Worker:
         exit_when_idle_s: float | None = None,
         instance_id: str | None = None,
     ) -> None:
-        self._settings = settings
         self._clock = ports.clock
         self._exit_when_idle_s = exit_when_idle_s
         self._threads = threads
         self.worker_id = worker_id
+        self._drain_timeout_s = settings.drain_timeout_s
         self._drain_asked = threading.Event()
         self._patient = False
         self._ended = threading.Event()
         self._crashed = False
-        limits, unavailable = _abilities(registry)
+        self._poll_s = min(settings.receive_wait_s, exit_when_idle_s or settings.receive_wait_s)
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="steps")
-        self._workload = Workload(
-            threads,
-            limits,
-            lambda task: registry[task.kind].expected_s(task.params),
-            ports.clock.now,
-        )
-        self._executor = Executor(registry, ports.store, ports.clock, worker_id)
-        self._outbox = Outbox(
-            ports.tasks,
-            ports.responses,
-            ports.clock,
-            Odometer(ports.spent),
-            busy=lambda: self._workload.idle_since() is None,
-        )
-        watch = BatchWatch(ports.monitor, ports.clock)
-        self._attempt = Attempt(
-            tasks=ports.tasks,
-            monitor=ports.monitor,
-            outbox=self._outbox,
-            registry=registry,
-            unavailable=unavailable,
-            watch=watch,
-            clock=ports.clock,
-            rng=rng,
-            lease_s=settings.lease_s,
-            worker_id=worker_id,
-        )
-        self._wait_s = min(settings.receive_wait_s, exit_when_idle_s or settings.receive_wait_s)
-        self._intake = Intake(
-            self._workload,
-            self._attempt,
-            ports.tasks,
-            ports.clock,
-            rng,
-            self._pool,
-            lease_s=settings.lease_s,
-            wait_s=self._wait_s,
-            settle=self._settle_soon,
-            on_empty=self._leave_if_idle,
-        )
-        self._presence = None
-        if ports.records is not None:
-            self._presence = Presence(
-                ports.records,
-                self._workload,
-                self._intake,
-                ports.clock,
-                worker_id=worker_id,
-                instance_id=instance_id,
-                slots=threads,
-                kinds=[name for name in registry.names if name not in unavailable],
-                limits=limits,
-                beat_s=settings.beat_s,
+        parts = assemble(
+            ports,
+            registry,
+            replace(settings, receive_wait_s=self._poll_s),
+            Identity(worker_id, threads, instance_id),
+            find_abilities(registry),
+            Hooks(
+                settle=self._settle_soon,
                 leave=partial(self.drain, patiently=True),
-            )
-        self._heartbeat = Heartbeat(
-            self._workload,
-            self._attempt,
-            ports.tasks,
-            watch,
-            ports.clock,
-            lease_s=settings.lease_s,
-            heartbeat_s=settings.heartbeat_s,
-            settle=self._settle_soon,
+                on_empty=self._leave_if_idle,
+            ),
+            pool=self._pool,
+            rng=rng,
+        )
+        self._workload, self._executor = parts.workload, parts.executor
+        self._protocol, self._intake = parts.protocol, parts.intake
+        self._outbox, self._heartbeat, self._presence = (
+            parts.outbox,
+            parts.heartbeat,
+            parts.presence,
         )
 
     def run(self) -> bool:
-        """Work until drained; whether every part ended as it should."""
+        """Work until drained. Returns whether every part ended as it should."""
         _log.info(
             "worker starts",
             extra=fields("worker_started", worker_id=self.worker_id, threads=self._threads),
@@ -169,11 +97,11 @@ class Worker:
         intake = self._start("intake", lambda: self._intake.run(self._drain_asked))
         self._start("heartbeat", lambda: self._heartbeat.run(self._ended))
         outbox = self._start("outbox", self._outbox.run)
-        presence, telling = self._presence, None
+        presence, reporting = self._presence, None
         if presence is not None:
-            telling = self._start("presence", partial(presence.run, self._ended))
+            reporting = self._start("presence", partial(presence.run, self._ended))
         self._drain_asked.wait()
-        poll_ends = time.monotonic() + self._wait_s + INTAKE_S
+        poll_ends = time.monotonic() + self._poll_s + INTAKE_S
         if presence is not None:
             presence.leaving()
         self._finish_or_release(intake)
@@ -182,27 +110,34 @@ class Worker:
         if self._patient:
             intake.join(max(0.0, poll_ends - time.monotonic()))
         self._ended.set()
-        if presence is not None and telling is not None:
-            telling.join(GRACE_S)
+        if presence is not None and reporting is not None:
+            reporting.join(GRACE_S)
             presence.sign_off()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        census = self._workload.census()
         _log.info(
             "worker ends",
-            extra=fields("worker_ended", worker_id=self.worker_id, **self._workload.snapshot()),
+            extra=fields(
+                "worker_ended",
+                worker_id=self.worker_id,
+                in_hand=census.in_hand,
+                running=sum(census.running.values()),
+                pending=sum(census.pending.values()),
+            ),
         )
         return not self._crashed
 
     def drain(self, *, patiently: bool = False) -> None:
-        """Ask `run` to receive no more, finish or give back what is in hand, and return.
-        `patiently`: not before a poll under way has ended, which takes up to `receive_wait_s`; what
-        it brings is given back at once."""
+        """Ask `run` to receive no more, to finish or give back what is in hand, and to return. If
+        `patiently`, `run` also waits for a poll under way, up to `receive_wait_s`, and gives back
+        at once what it brings."""
         self._patient = self._patient or patiently
         self._drain_asked.set()
 
     def stop_tasks(self) -> None:
         """Tell every running task to end at once, and end its subprocesses."""
-        for holding in self._workload.holdings():
-            holding.stop()
+        for claimed in self._workload.in_hand():
+            claimed.stop()
 
     # --- threads -----------------------------------------------------------------------------
 
@@ -211,33 +146,32 @@ class Worker:
             try:
                 work()
             except Exception:  # noqa: BLE001 - logged, and the process ends with 1
-                # A worker without one of its threads would look alive and do nothing.
-                _log.critical(
-                    "a part of the worker crashed; draining",
-                    extra=fields("worker_crashed", part=name),
-                    exc_info=True,
-                )
-                self._crashed = True
-                self.drain()
+                self._crash("a part of the worker crashed; draining", part=name)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+    def _crash(self, message: str, **values: str) -> None:
+        """Log the error that is being handled, and drain; the process then ends with 1."""
+        _log.critical(message, extra=fields("worker_crashed", **values), exc_info=True)
+        self._crashed = True
+        self.drain()
 
     def _slot(self) -> None:
         while (chunk := self._workload.take()) is not None:
             started = time.perf_counter()
             rest = self._executor.run(chunk)
             if self._workload.done(chunk, rest, time.perf_counter() - started):
-                self._settle_soon(chunk.holding)
+                self._settle_soon(chunk.claimed)
 
-    def _settle_soon(self, holding: Holding) -> None:
-        self._pool.submit(self._settle, holding)
+    def _settle_soon(self, claimed: ClaimedBundle) -> None:
+        self._pool.submit(self._settle, claimed)
 
-    def _settle(self, holding: Holding) -> None:
-        job_id = holding.bundle.job_id
+    def _settle(self, claimed: ClaimedBundle) -> None:
+        job_id = claimed.bundle.job_id
         try:
-            self._attempt.settle(holding)
+            self._protocol.settle(claimed)
         except LeaseLost as error:
             _log.warning(
                 "lease lost, the bundle's results are dropped",
@@ -249,20 +183,15 @@ class Worker:
                 extra=fields("settle_failed", job_id=job_id, reason=str(error)),
             )
         except Exception:  # noqa: BLE001 - logged, and the process ends with 1
-            _log.critical(
-                "settling crashed; draining",
-                extra=fields("worker_crashed", part="settle", job_id=job_id),
-                exc_info=True,
-            )
-            self._crashed = True
-            self.drain()
+            self._crash("settling crashed; draining", part="settle", job_id=job_id)
         finally:
-            self._workload.remove(holding)
+            self._workload.remove(claimed)
 
     # --- the end -----------------------------------------------------------------------------
 
     def _leave_if_idle(self) -> None:
-        """Between two polls, so that none is under way that could bring a message to nobody."""
+        """Drain after a long time without work. Called between two polls, so that no poll under way
+        can bring a message to a worker that ends."""
         idle_since = self._workload.idle_since()
         if self._exit_when_idle_s is None or idle_since is None:
             return
@@ -272,10 +201,11 @@ class Worker:
             self.drain()
 
     def _finish_or_release(self, intake: threading.Thread) -> None:
-        for holding in self._workload.stop_starting():
-            self._settle_soon(holding)
+        """Finish what is in hand within the drain time-out; then give back the rest."""
+        for claimed in self._workload.stop_starting():
+            self._settle_soon(claimed)
         intake.join(INTAKE_S)
-        deadline = time.monotonic() + self._settings.drain_timeout_s
+        deadline = time.monotonic() + self._drain_timeout_s
         if not self._workload.wait_empty(deadline - time.monotonic()):
             _log.warning(
                 "drain time-out: running tasks are given back",
@@ -283,25 +213,5 @@ class Worker:
             )
             self.stop_tasks()
             if not self._workload.wait_empty(GRACE_S):
-                for holding in self._workload.abandon():
-                    self._settle(holding)
-
-
-def _abilities(registry: Registry) -> tuple[dict[str, int], dict[str, str]]:
-    """How many tasks of a kind may run at a time, for those kinds that say; and the kinds that
-    cannot run here, with the reason."""
-    limits, unavailable = {}, {}
-    for name in registry.names:
-        kind = registry[name]
-        try:
-            kind.check()
-        except PermanentError as error:
-            unavailable[name] = str(error)
-            _log.warning(
-                "this worker takes no tasks of one kind",
-                extra=fields("kind_unavailable", kind=name, reason=str(error)),
-            )
-        limit = kind.max_concurrent()
-        if limit is not None:
-            limits[name] = limit
-    return limits, unavailable
+                for claimed in self._workload.abandon():
+                    self._settle(claimed)

@@ -1,5 +1,5 @@
 """Settings: read once from the environment, checked against each other, all faults told together.
-Owns every `TASKFLEET_*` name but those of the client (`taskfleet.client.client`); nothing else
+Owns every `TASKFLEET_*` name but those of the client (`taskfleet.client.endpoint`); nothing else
 reads them."""
 
 from __future__ import annotations
@@ -19,69 +19,111 @@ Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. The environment variable of a field is `TASKFLEET_` + its name
-    in capitals; lists are separated by commas. Names of AWS resources carry the stage; `dev`
-    keeps those of 2014."""
+    """All settings. The environment variable of a field is `TASKFLEET_` and the field's name in
+    capitals; a list is written as words separated by commas.
+
+    The string below each field is its row in `docs/settings.md` (`make docs`), so it must be
+    readable alone."""
 
     stage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,15}\Z")] = "dev"
+    """The stage, which separates deployments in one account. Every stage but `dev` is a suffix of
+    the names of its queues and its table; `dev` keeps the names of 2014."""
     region: str = "us-east-1"
+    """The AWS region of the queues, the table, the bucket and the machines."""
     bucket: str = ""
-    """Name of the S3 bucket; bucket names are global, so there is no default."""
+    """The name of the S3 bucket for large results, movies, uploads and the worker's software. API
+    and worker do not start without it; bucket names are global, so there is no default."""
     kinds: list[str] = []
-    """Modules that define task kinds, besides the built-in `sleep`."""
+    """The Python modules that define task kinds, in addition to the built-in kind `sleep`. API and
+    workers must name the same modules."""
     allow_private_urls: bool = False
-    """Lets tasks fetch from private addresses: for the local cloud only."""
+    """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
+    it would let clients reach hosts inside the network."""
     token_secret: str = ""
+    """The secret that signs bearer tokens, at least 32 characters long. Set it only where no SSM
+    parameter holds the secret, as in the local cloud."""
     token_secret_ssm: str = ""
-    """Name of the SSM parameter that holds the secret; read when `token_secret` is not set."""
+    """The name of the SSM parameter that holds the secret of the bearer tokens. It is read when
+    `TASKFLEET_TOKEN_SECRET` is not set."""
     lease_s: Annotated[float, Meta(ge=1, le=43_200)] = 30.0
+    """The seconds for which a worker's claim of a bundle is valid unless renewed. The worker renews
+    it after a third of them; the tasks of a worker that died run again after all of them."""
     drain_timeout_s: Seconds = 100.0
-    """Within the two minutes that a spot notice gives."""
+    """The seconds for which running tasks may continue after SIGTERM, before the worker gives them
+    back to the queue. The default is less than the two minutes of a spot interruption notice."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
+    """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    """The days for which DynamoDB keeps the record of a batch or bundle after its last change. The
+    stack's parameter `SpillDays` must be larger by about ten."""
     result_url_s: Annotated[int, Meta(ge=60, le=604_800)] = 3600
-    """How long a presigned URL in a result works."""
+    """The seconds for which a presigned URL in a result is valid, such as the URL of a movie."""
     upload_max_bytes: Annotated[int, Meta(ge=1, le=5_000_000_000)] = 1_000_000_000
-    """Of a task file; S3 takes 5 GB in one POST."""
+    """The largest file in bytes that the form of `POST /uploads` accepts. S3 accepts at most 5 GB
+    in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
-    """How long a file may be sent to the form of `POST /uploads`."""
+    """The seconds for which the form of `POST /uploads` accepts a file."""
     # --- provisioning; sizes and prices are of one machine ---
     max_capacity: Annotated[int, Meta(ge=0, le=5_000)] = 10
-    """Most instances at a time; 0: none are launched."""
+    """The most machines that may exist at a time. With 0 the provisioner launches none."""
     max_usd_per_hour: Annotated[float, Meta(ge=0)] | None = None
+    """The most US dollars that all machines together may cost in an hour, each counted as
+    `TASKFLEET_INSTANCE_USD_PER_HOUR`. Unset means no such limit."""
     instance_usd_per_hour: Annotated[float, Meta(gt=0)] = 0.0725
-    """For the budget and the bill; the on-demand price of c7g.large in us-east-1."""
+    """The price of one machine in US dollars an hour, for the budget and the cost that
+    `taskfleet fleet` shows. The default is the on-demand price of c7g.large in us-east-1."""
     instance_types: list[str] = []
-    """Tried in this order; none: the launch template's own."""
+    """The EC2 instance types to launch, in order of preference. Empty means the type that the
+    launch template names."""
     launch_template: str = ""
-    """Name; none: `taskfleet-<stage>`, as the stack creates it."""
+    """The name of the EC2 launch template that machines are launched from. Empty means
+    `taskfleet-<stage>`, which `infra/stack.yaml` creates."""
     ami_id: str = ""
-    """An image to launch by itself, with no template, as in 2014."""
+    """A machine image to launch with RunInstances instead of the launch template. It needs exactly
+    one instance type in `TASKFLEET_INSTANCE_TYPES`."""
     subnets: list[str] = []
+    """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
+    or the default VPC."""
     spot: bool = True
-    """Spot first, on demand when it has no capacity."""
+    """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
+    capacity."""
     slots: Annotated[int, Meta(ge=1, le=512)] = DEFAULT_SLOTS
+    """The number of tasks that one machine runs at a time, as API and provisioner assume it. The
+    worker itself takes `--threads`; `make deploy` sets both."""
     cores: Annotated[int, Meta(ge=0, le=1_024)] = 0
-    """That a worker's CPU-bound tasks may keep busy; 0: all that it may run on."""
+    """The number of cores that a worker's CPU-bound tasks may use, such as those of `animoto`. With
+    0 they may use all cores of the process."""
     idle_s: Seconds = 45.0
-    """After which an idle worker ends its machine."""
+    """The seconds without work after which a worker ends itself and its machine, as the
+    provisioner assumes it. The worker itself takes `--exit-when-idle`; `make deploy` sets both."""
     boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
-    """A first guess; then learned."""
+    """The first estimate of the seconds from a machine's launch until its worker runs. The
+    provisioner corrects it by the boots that it sees."""
     beat_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
-    """How often a worker tells of itself."""
+    """The seconds between two reports of a worker's state to the provisioner. API, provisioner and
+    workers must agree on it, since a worker that misses three reports counts as dead."""
     look_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
+    """The seconds between two rounds of the provisioner while there are tasks or machines."""
     policy: Literal["work", "threshold"] = "work"
+    """The rule that decides how many machines there should be: `work` balances cost and waiting
+    time, `threshold` is the rule of 2014 (`docs/provisioning.md`)."""
     threshold: Annotated[int, Meta(ge=0)] = 16
-    """Of the policy of that name: one machine more at each look with more tasks waiting."""
+    """The number of waiting tasks above which the policy `threshold` adds one machine in a
+    round. The policy `work` ignores it."""
     nudge: bool = False
-    """Whether a batch that finds no machine calls the provisioner at once."""
+    """Whether the API calls the provisioner's Lambda function at once when a batch arrives and no
+    machine exists."""
     instance_id: str = ""
-    """Of a worker that cannot ask its machine, as in the local cloud."""
+    """The EC2 instance id of the worker's machine, for a worker that cannot ask the metadata
+    service. The worker's systemd unit and the local cloud set it."""
     imds_url: str = "http://169.254.169.254"
-    """Where a worker asks its machine; empty: it is on none."""
+    """The URL of the EC2 instance metadata service, which tells a worker its instance id and gives
+    notice of an interruption. Empty means that the worker asks nobody."""
     aws_latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-    """Put before every AWS call; for benchmarks against an emulator only."""
+    """The milliseconds to wait before every AWS call, so that a benchmark against an emulator sees
+    the latency of a distant AWS. Leave it at 0 otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe level that functions and workers write to their logs."""
 
     @property
     def _suffix(self) -> str:

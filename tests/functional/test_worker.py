@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from ec2_worker.worker import Ports, Worker
+from ec2_worker.parts import WorkerPorts
+from ec2_worker.worker import Worker
 from taskfleet.batch import (
     Tally,
 )
@@ -23,7 +24,7 @@ from tests.support.worker import failing_kind
 class Fleet:
     def __init__(self, kinds=()):
         clock = SystemClock()
-        self.ports = Ports(
+        self.ports = WorkerPorts(
             tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
             responses=MemoryQueue(clock),
             monitor=MemoryMonitor(clock),
@@ -155,7 +156,7 @@ def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):
     one = fleet()
     batch_id = one.submit(["sleep 60000"])
     worker = one.start(drain_timeout_s=0.2)
-    wait_until(lambda: worker._workload.snapshot()["running"])
+    wait_until(lambda: worker._workload.census().running)
     begun = time.monotonic()
     worker.drain()
     one.threads[0].join(20)
@@ -171,7 +172,7 @@ def test_a_task_that_will_not_end_does_not_hold_the_worker(fleet, monkeypatch):
     one = fleet(TaskKind("deaf", lambda p, c: gate.wait(20)))
     batch_id = one.submit(["deaf"])
     worker = one.start(drain_timeout_s=0.1)
-    wait_until(lambda: worker._workload.snapshot()["running"])
+    wait_until(lambda: worker._workload.census().running)
     worker.drain()
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -268,7 +269,7 @@ def test_a_kind_that_keeps_a_core_busy_runs_as_often_as_it_says_and_sleeps_go_on
 def test_a_crash_of_a_part_ends_the_worker_with_a_fault(fleet, monkeypatch, caplog):
     one = fleet()
     worker = one.start()
-    monkeypatch.setattr(worker._attempt, "decode", lambda message: 1 / 0)
+    monkeypatch.setattr(worker._protocol, "decode", lambda message: 1 / 0)
     one.submit(["sleep 0"])
     one.threads[0].join(20)
     assert one.ends == [False]

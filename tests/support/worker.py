@@ -11,15 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from ec2_worker.batchwatch import BatchWatch
-from ec2_worker.claimed import Holding
-from ec2_worker.execute import Executor
-from ec2_worker.heartbeat import Heartbeat
-from ec2_worker.intake import Intake
-from ec2_worker.outbox import Outbox
-from ec2_worker.protocol import Attempt
-from ec2_worker.workload import Chunk, Workload
-from taskfleet.bill import Odometer, Spend
+from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.parts import Abilities, Hooks, Identity, WorkerPorts, assemble
+from taskfleet.bill import Spend
 from taskfleet.errors import LeaseLost, TransientError
 from taskfleet.memory import (
     ManualClock,
@@ -32,10 +26,11 @@ from taskfleet.memory import (
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.scheduler.collect import collect
 from taskfleet.scheduler.results import Results
+from taskfleet.settings import Settings
 from tests.support.scheduler import submission
 
 LEASE_S = 30.0
-HEARTBEAT_S = 10.0
+HEARTBEAT_S = LEASE_S / 3
 
 
 class Faulty:
@@ -145,55 +140,31 @@ class HandWorker:
         limits: dict[str, int] | None = None,
         spent: Callable[[], Spend] = Spend,
     ) -> None:
-        rng = rng or random.Random(0)
-        clock = cloud.clock
-        tasks = Faulty(cloud.tasks, fault)
-        monitor = Faulty(cloud.monitor, fault)
         self.lost: list[str] = []
-        self.ready: list[Holding] = []
+        self.ready: list[ClaimedBundle] = []
         self.ended = threading.Event()
-        self.workload = Workload(
-            threads,
-            limits or {},
-            lambda t: registry[t.kind].expected_s(t.params),
-            clock.now,
+        ports: Any = WorkerPorts(
+            tasks=Faulty(cloud.tasks, fault),  # type: ignore[arg-type]
+            responses=Faulty(cloud.responses, fault),  # type: ignore[arg-type]
+            monitor=Faulty(cloud.monitor, fault),  # type: ignore[arg-type]
+            store=cloud.store,
+            clock=cloud.clock,
+            spent=spent,
         )
-        self.executor = Executor(registry, cloud.store, clock, worker_id)
-        self.outbox = Outbox(tasks, Faulty(cloud.responses, fault), clock, Odometer(spent))
-        self.watch = BatchWatch(monitor, clock)
-        self.attempt = Attempt(
-            tasks=tasks,
-            monitor=monitor,
-            outbox=self.outbox,
-            registry=registry,
-            unavailable=unavailable or {},
-            watch=self.watch,
-            clock=clock,
-            rng=rng,
-            lease_s=LEASE_S,
-            worker_id=worker_id,
+        parts = assemble(
+            ports,
+            registry,
+            Settings(lease_s=LEASE_S, receive_wait_s=0.0),
+            Identity(worker_id, threads),
+            Abilities(limits or {}, unavailable or {}),
+            Hooks(settle=self.ready.append, leave=lambda: None),
+            pool=Inline(),
+            rng=rng or random.Random(0),
         )
-        self.intake = Intake(
-            self.workload,
-            self.attempt,
-            tasks,
-            clock,
-            rng,
-            Inline(),
-            lease_s=LEASE_S,
-            wait_s=0,
-            settle=self.ready.append,
-        )
-        self.heartbeat = Heartbeat(
-            self.workload,
-            self.attempt,
-            tasks,
-            self.watch,
-            clock,
-            lease_s=LEASE_S,
-            heartbeat_s=HEARTBEAT_S,
-            settle=self.ready.append,
-        )
+        self._clock = cloud.clock
+        self.workload, self.executor, self.outbox = parts.workload, parts.executor, parts.outbox
+        self.watch, self.protocol = parts.watch, parts.protocol
+        self.intake, self.heartbeat = parts.intake, parts.heartbeat
 
     def poll(self) -> bool | None:
         """Receive and claim what there is room for."""
@@ -208,22 +179,22 @@ class HandWorker:
 
     def finish(self, chunk: Chunk) -> None:
         """Run a chunk that was taken."""
-        started = self.executor._clock.now()
+        started = self._clock.now()
         rest = self.executor.run(chunk)
-        elapsed_s = self.executor._clock.now() - started
+        elapsed_s = self._clock.now() - started
         if self.workload.done(chunk, rest, elapsed_s):
-            self.ready.append(chunk.holding)
+            self.ready.append(chunk.claimed)
 
     def settle(self) -> None:
         """Commit or release all that is ready."""
         while self.ready:
-            holding = self.ready.pop(0)
+            claimed = self.ready.pop(0)
             try:
-                self.attempt.settle(holding)
+                self.protocol.settle(claimed)
             except LeaseLost:
-                self.lost.append(holding.bundle.job_id)
+                self.lost.append(claimed.bundle.job_id)
             finally:
-                self.workload.remove(holding)
+                self.workload.remove(claimed)
 
     def work(self, rounds: int = 100) -> None:
         """Everything, until nothing is left to do now."""

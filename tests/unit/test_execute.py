@@ -2,9 +2,8 @@ import logging
 
 import pytest
 
-from ec2_worker.claimed import Holding
+from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import RESULT_MAX_BYTES, Executor, describe
-from ec2_worker.workload import Chunk
 from taskfleet.bundle import Bundle
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
 from taskfleet.lease import Lease
@@ -21,14 +20,14 @@ def cloud():
 
 
 def run(cloud, function, tasks=1, **options):
-    """The holding after one chunk of tasks that call `function`."""
+    """The claimed after one chunk of tasks that call `function`."""
     registry = Registry([TaskKind("k", function, **options)])
     todo = [Task(i, "k", {"n": i}) for i in range(tasks)]
-    holding = Holding(
+    claimed = ClaimedBundle(
         Bundle("b:0", "alice", "b", todo), Message("m", "r", "", 1), Lease("me", 1, 1e12), ()
     )
-    rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(Chunk(holding, "k", todo))
-    return holding, rest
+    rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(Chunk(claimed, "k", todo))
+    return claimed, rest
 
 
 def raising(error):
@@ -45,8 +44,8 @@ def test_a_result_tells_what_when_where_and_how_long(cloud):
         cloud.clock.sleep(2.5)
         return {"square": params["n"] ** 2, "id": f"{context.batch_id}/{context.index}"}
 
-    holding, _ = run(cloud, work)
-    row = holding.results[0]
+    claimed, _ = run(cloud, work)
+    row = claimed.results[0]
     assert row.status is TaskStatus.SUCCEEDED
     assert row.result == {"square": 0, "id": "b/0"}
     assert row.started_at == begun
@@ -66,20 +65,20 @@ def test_a_result_tells_what_when_where_and_how_long(cloud):
     ],
 )
 def test_an_error_is_the_tasks_and_not_the_workers(cloud, error, status, text):
-    holding, _ = run(cloud, raising(error))
-    assert (holding.results[0].status, holding.results[0].error) == (status, text)
-    assert holding.poison is None
+    claimed, _ = run(cloud, raising(error))
+    assert (claimed.results[0].status, claimed.results[0].error) == (status, text)
+    assert claimed.poison is None
 
 
 def test_exhausted_attempts_are_poison(cloud):
-    holding, _ = run(cloud, raising(TransientError("503")), retry=RetryPolicy(max_attempts=1))
-    assert holding.results[0].status is TaskStatus.FAILED
-    assert holding.poison == "task 0: out of attempts (1): 503"
+    claimed, _ = run(cloud, raising(TransientError("503")), retry=RetryPolicy(max_attempts=1))
+    assert claimed.results[0].status is TaskStatus.FAILED
+    assert claimed.poison == "task 0: out of attempts (1): 503"
 
 
 def test_a_stopped_task_leaves_no_result(cloud):
-    holding, _ = run(cloud, raising(TaskStopped("drain")))
-    assert holding.results == {}
+    claimed, _ = run(cloud, raising(TaskStopped("drain")))
+    assert claimed.results == {}
 
 
 @pytest.mark.parametrize(
@@ -92,8 +91,8 @@ def test_a_stopped_task_leaves_no_result(cloud):
     ],
 )
 def test_results_must_be_json_of_a_sensible_size(cloud, value, error):
-    holding, _ = run(cloud, lambda params, context: value)
-    row = holding.results[0]
+    claimed, _ = run(cloud, lambda params, context: value)
+    row = claimed.results[0]
     if error is None:
         assert row.status is TaskStatus.SUCCEEDED
     else:
@@ -102,28 +101,28 @@ def test_results_must_be_json_of_a_sensible_size(cloud, value, error):
 
 
 def test_tasks_that_turn_out_long_are_given_back_to_be_shared(cloud):
-    holding, rest = run(cloud, lambda params, context: cloud.clock.sleep(1), tasks=5)
-    assert sorted(holding.results) == [0]
+    claimed, rest = run(cloud, lambda params, context: cloud.clock.sleep(1), tasks=5)
+    assert sorted(claimed.results) == [0]
     assert [task.index for task in rest] == [1, 2, 3, 4]
 
 
-def test_a_stopped_holding_starts_no_further_task(cloud):
+def test_a_stopped_bundle_starts_no_further_task(cloud):
     def stop_all(params, context):
-        context._holding.stop()
+        context._claimed.stop()
 
-    holding, rest = run(cloud, stop_all, tasks=3)
-    assert sorted(holding.results) == [0]
+    claimed, rest = run(cloud, stop_all, tasks=3)
+    assert sorted(claimed.results) == [0]
     assert [task.index for task in rest] == [1, 2]
 
 
 def test_sleeping_tasks_end_as_soon_as_they_must(cloud):
     def nap(params, context):
         context.on_stop(lambda: None)
-        context._holding.stop()
+        context._claimed.stop()
         context.sleep(3600)
 
-    holding, _ = run(cloud, nap)
-    assert holding.results == {}
+    claimed, _ = run(cloud, nap)
+    assert claimed.results == {}
 
 
 def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
@@ -131,11 +130,11 @@ def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
 
     def work(params, context):
         context.progress(3, 60)
-        seen.append(context._holding.rows()[0].progress)
+        seen.append(context._claimed.rows()[0].progress)
 
-    holding, _ = run(cloud, work)
+    claimed, _ = run(cloud, work)
     assert seen == [[3, 60]]
-    assert holding.rows()[0].progress is None
+    assert claimed.rows()[0].progress is None
 
 
 @pytest.mark.parametrize(

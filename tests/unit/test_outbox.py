@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ec2_worker.outbox import BATCH, LINGERS, Letter, Outbox
+from ec2_worker.outbox import LINGERS, Letter, Outbox
 from taskfleet.bill import Odometer, Spend
 from taskfleet.bundle import Response
 from taskfleet.memory import ManualClock, MemoryQueue
-from taskfleet.ports import Message, OutgoingMessage
+from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage
 
 
 class Responses(MemoryQueue):
@@ -88,11 +88,13 @@ def test_it_does_not_wait_for_ever() -> None:
     assert post.asked == LINGERS
 
 
-@pytest.mark.parametrize(("letters", "calls"), [(BATCH, [10]), (2 * BATCH + 3, [10, 10, 3])])
+@pytest.mark.parametrize(
+    ("letters", "calls"), [(CALL_MAX_MESSAGES, [10]), (2 * CALL_MAX_MESSAGES + 3, [10, 10, 3])]
+)
 def test_a_full_call_goes_without_waiting(letters: int, calls: list[int]) -> None:
     post = Post()
     for _ in range(letters):
         post.put()
     assert post.run() == calls
-    assert post.asked == bool(letters % BATCH)
+    assert post.asked == bool(letters % CALL_MAX_MESSAGES)
     assert post.tasks.receive(10, wait_s=0, visibility_s=30) == []

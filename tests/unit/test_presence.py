@@ -10,6 +10,7 @@ import pytest
 
 from ec2_worker.machine import Imds, watch
 from ec2_worker.presence import Presence
+from ec2_worker.workload import Census
 from taskfleet.memory import ManualClock, MemoryFleetRecords
 from tests.support.imds import FakeImds
 from tests.support.worker import Faulty
@@ -26,8 +27,8 @@ class Hands:
         self.room = True
         self.last_work_at = 0.0
 
-    def census(self) -> tuple[dict[str, int], dict[str, int], int]:
-        return self.running, self.pending, self.bundles
+    def census(self) -> Census:
+        return Census(0, self.running, self.pending, self.bundles)
 
     def has_room(self) -> bool:
         return self.room
@@ -49,7 +50,7 @@ class Teller:
             slots=16,
             kinds=["sleep"],
             limits={"animoto": 2},
-            beat_s=15.0,
+            report_s=15.0,
             leave=self.leave,
         )
 
@@ -60,7 +61,7 @@ class Teller:
         """How many beats arrive within the time."""
         count, seen = 0, None
         for _ in range(int(seconds)):
-            self.presence.beat_if_due()
+            self.presence.report_if_due()
             (worker,) = self.records.workers()
             count += worker.reported_at != seen
             seen = worker.reported_at
@@ -79,42 +80,42 @@ def test_it_beats_at_once_then_every_quarter_of_a_minute() -> None:
 
 def test_a_change_is_told_soon() -> None:
     teller = Teller()
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     teller.clock.sleep(3.0)
     teller.hands.running, teller.hands.bundles = {"sleep": 3}, 5
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     (worker,) = teller.records.workers()
     assert (worker.running, worker.bundles, worker.busy) == ({"sleep": 3}, 5, 3)
     teller.presence.leaving()
     teller.clock.sleep(3.0)
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert teller.records.workers()[0].leaving
 
 
 def test_it_is_hungry_when_it_has_room_and_the_queue_brings_nothing() -> None:
     teller = Teller()
     teller.hands.last_work_at = teller.clock.now()
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert not teller.records.workers()[0].finds_queue_empty
     teller.clock.sleep(4.0)
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert teller.records.workers()[0].finds_queue_empty
     teller.hands.room = False
     teller.clock.sleep(4.0)
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert not teller.records.workers()[0].finds_queue_empty
 
 
 def test_it_leaves_when_asked_and_signs_off() -> None:
     teller = Teller()
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     teller.records.ask_to_leave(["w-1"])
     teller.clock.sleep(15.0)
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert teller.asked == 1
     teller.presence.leaving()
     teller.clock.sleep(15.0)
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     assert teller.asked == 1
     teller.presence.sign_off()
     assert teller.records.workers() == []
@@ -123,7 +124,7 @@ def test_it_leaves_when_asked_and_signs_off() -> None:
 def test_a_table_that_does_not_answer_stops_no_worker() -> None:
     down = True
     teller = Teller(Faulty(MemoryFleetRecords(), lambda name: "before" if down else None))
-    teller.presence.beat_if_due()
+    teller.presence.report_if_due()
     teller.presence.sign_off()
     assert teller.asked == 0
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from ec2_worker.claimed import Holding
+from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.workload import OVERSTAY_S, Workload
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
@@ -13,9 +13,9 @@ from taskfleet.task import Task, TaskResult, TaskStatus
 NOW = 1000.0
 
 
-def holding(job, params, prior=(), kind="sleep", attempt=1):
+def claimed(job, params, prior=(), kind="sleep", attempt=1):
     tasks = [Task(i, kind, p) for i, p in enumerate(params)]
-    return Holding(
+    return ClaimedBundle(
         Bundle(job, "alice", "b", tasks),
         Message(job, f"receipt-{job}", "", 1),
         Lease("me", attempt, 100.0),
@@ -31,8 +31,8 @@ def workload(threads=4, limits=None, clock=None):
     return Workload(threads, limits or {}, expected_s, (clock or ManualClock(NOW)).now)
 
 
-def put(work, *holdings):
-    for one in holdings:
+def put(work, *bundles):
+    for one in bundles:
         work.wait_for_room(0)
         work.give_up_room(work._incoming - 1)
         work.add(one)
@@ -57,19 +57,19 @@ def indices(chunk):
 )
 def test_a_slot_takes_about_twenty_milliseconds_of_work(params, first):
     work = workload()
-    put(work, holding("b:0", params))
+    put(work, claimed("b:0", params))
     assert len(work.take(wait=False).tasks) == first
 
 
 def test_a_bundle_of_long_tasks_spreads_over_all_slots():
     work = workload(threads=4)
-    put(work, holding("b:0", [1000] * 4))
+    put(work, claimed("b:0", [1000] * 4))
     assert [indices(work.take(wait=False)) for _ in range(4)] == [[0], [1], [2], [3]]
 
 
 def test_the_pace_of_unknown_tasks_is_learned():
     work = workload()
-    put(work, holding("b:0", [None] * 600))
+    put(work, claimed("b:0", [None] * 600))
     chunk = work.take(wait=False)
     work.done(chunk, [], 0.0001)
     assert len(work.take(wait=False).tasks) == 200
@@ -77,7 +77,7 @@ def test_the_pace_of_unknown_tasks_is_learned():
 
 def test_what_a_slot_gives_back_is_next_again_in_order():
     work = workload()
-    put(work, holding("b:0", [0] * 6))
+    put(work, claimed("b:0", [0] * 6))
     chunk = work.take(wait=False)
     assert work.done(chunk, chunk.tasks[2:], 1.0) is False
     assert indices(work.take(wait=False)) == [2, 3, 4, 5]
@@ -85,7 +85,7 @@ def test_what_a_slot_gives_back_is_next_again_in_order():
 
 def test_a_chunk_is_of_one_kind():
     work = workload()
-    mixed = Holding(
+    mixed = ClaimedBundle(
         Bundle("b:0", "alice", "b", [Task(0, "a", 0), Task(1, "a", 0), Task(2, "b", 0)]),
         Message("m", "r", "", 1),
         Lease("me", 1, 100.0),
@@ -100,8 +100,8 @@ def test_a_limited_kind_leaves_slots_to_the_others():
     work = workload(threads=4, limits={"movie": 1})
     put(
         work,
-        holding("b:0", [None, None], kind="movie"),
-        holding("b:1", [1000, 1000]),
+        claimed("b:0", [None, None], kind="movie"),
+        claimed("b:1", [1000, 1000]),
     )
     first = work.take(wait=False)
     assert first.kind == "movie"
@@ -119,7 +119,7 @@ def test_it_asks_for_no_more_than_its_free_slots_can_take():
     assert work.wait_for_room(0) == 4
     assert work.wait_for_room(0) == 0  # those places are reserved
     work.give_up_room(4)
-    put(work, holding("b:0", [1000] * 3))
+    put(work, claimed("b:0", [1000] * 3))
     work.take(wait=False)
     assert work.wait_for_room(0) == 1
 
@@ -131,37 +131,37 @@ def test_never_more_than_one_receive_brings():
 def test_no_ops_take_hardly_any_room():
     work = workload(threads=4)
     for number in range(12):
-        put(work, holding(f"b:{number}", [0] * 100))
+        put(work, claimed(f"b:{number}", [0] * 100))
     assert work.wait_for_room(0) == 10
 
 
 def test_room_is_bounded_however_small_the_bundles():
     work = workload(threads=16)
     for number in range(32):
-        put(work, holding(f"b:{number}", [0]))
+        put(work, claimed(f"b:{number}", [0]))
     assert work.wait_for_room(0) == 0
 
 
 def test_a_kind_at_its_limit_is_refused_and_others_are_not():
     work = workload(threads=4, limits={"movie": 2})
     assert not work.refuses({"movie"})
-    put(work, holding("b:0", [None], kind="movie"))
+    put(work, claimed("b:0", [None], kind="movie"))
     assert not work.refuses({"movie"})
     work.take(wait=False)
-    put(work, holding("b:1", [None], kind="movie"))
+    put(work, claimed("b:1", [None], kind="movie"))
     assert work.refuses({"movie"})
     assert not work.refuses({"sleep"})
 
 
 def test_room_wakes_the_intake():
     work = workload(threads=1)
-    put(work, holding("b:0", [1000]))
+    put(work, claimed("b:0", [1000]))
     chunk = work.take(wait=False)
     rooms = []
     thread = threading.Thread(target=lambda: rooms.append(work.wait_for_room(30)))
     thread.start()
     work.done(chunk, [], 1.0)
-    work.remove(chunk.holding)
+    work.remove(chunk.claimed)
     thread.join(10)
     assert rooms == [1]
 
@@ -169,7 +169,7 @@ def test_room_wakes_the_intake():
 def test_a_slot_that_will_soon_be_free_is_filled_ahead():
     clock = ManualClock(NOW)
     work = workload(threads=1, clock=clock)
-    put(work, holding("b:0", [1000]))
+    put(work, claimed("b:0", [1000]))
     work.take(wait=False)
     assert not work.has_room()
     clock.set(NOW + 0.5)
@@ -186,7 +186,7 @@ def test_slots_that_will_be_free_within_a_round_trip_count_as_free(left_s, room)
     clock = ManualClock(NOW)
     work = workload(threads=4, clock=clock)
     for number in range(4):
-        put(work, holding(f"b:{number}", [1000]))
+        put(work, claimed(f"b:{number}", [1000]))
         work.take(wait=False)
     clock.set(NOW + 1.0 - left_s)
     assert work.wait_for_room(0) == room
@@ -198,71 +198,71 @@ def test_slots_that_will_be_free_within_a_round_trip_count_as_free(left_s, room)
 def test_what_is_left_of_a_bundle_that_takes_too_long_is_given_back():
     clock = ManualClock(NOW)
     work = workload(threads=1, clock=clock)
-    put(work, holding("b:0", [None] * 3))
+    put(work, claimed("b:0", [None] * 3))
     running = work.take(wait=False)
     clock.set(NOW + OVERSTAY_S - 0.1)
     assert work.give_back_overdue() == []
-    assert not running.holding.leaving
+    assert not running.claimed.leaving
     clock.set(NOW + OVERSTAY_S)
     assert work.give_back_overdue() == []
     assert work.take(wait=False) is None
     assert work.done(running, [], OVERSTAY_S) is True
-    assert [task.index for task in running.holding.pending] == [1, 2]
+    assert [task.index for task in running.claimed.pending] == [1, 2]
 
 
 def test_a_bundle_that_never_got_a_slot_is_given_back_at_once():
     clock = ManualClock(NOW)
     work = workload(threads=1, clock=clock)
-    put(work, holding("b:0", [None]), holding("b:1", [None]))
+    put(work, claimed("b:0", [None]), claimed("b:1", [None]))
     work.take(wait=False)
     clock.set(NOW + OVERSTAY_S)
     assert [h.bundle.job_id for h in work.give_back_overdue()] == ["b:1"]
     assert work.give_back_overdue() == []
 
 
-# --- the end of a holding -------------------------------------------------------------------
+# --- the end of a claimed -------------------------------------------------------------------
 
 
-def test_a_holding_is_ready_once_when_its_last_chunk_is_done():
+def test_a_bundle_is_ready_once_when_its_last_chunk_is_done():
     work = workload()
-    put(work, holding("b:0", [1000, 1000]))
+    put(work, claimed("b:0", [1000, 1000]))
     first, second = work.take(wait=False), work.take(wait=False)
     assert work.done(first, [], 1.0) is False
     assert work.done(second, [], 1.0) is True
     assert work.stop_starting() == []  # it is being settled already
 
 
-def test_a_holding_with_nothing_left_is_ready_when_it_comes():
+def test_a_bundle_with_nothing_left_is_ready_when_it_comes():
     work = workload()
     work.wait_for_room(0)
-    assert work.add(holding("b:0", [0], prior=[TaskResult(0, TaskStatus.SUCCEEDED)])) is True
+    assert work.add(claimed("b:0", [0], prior=[TaskResult(0, TaskStatus.SUCCEEDED)])) is True
 
 
 def test_draining_starts_nothing_and_waits_for_what_runs():
     work = workload()
-    put(work, holding("b:0", [1000, 1000]), holding("b:1", [1000]))
+    put(work, claimed("b:0", [1000, 1000]), claimed("b:1", [1000]))
     running = work.take(wait=False)
     assert [h.bundle.job_id for h in work.stop_starting()] == ["b:1"]
     assert work.take() is None
     assert work.wait_for_room(30) == 0
     assert work.done(running, [], 1.0) is True
-    assert len(running.holding.pending) == 1
+    assert len(running.claimed.pending) == 1
 
 
-def test_a_lost_holding_is_gone_and_never_settled():
+def test_a_lost_bundle_is_gone_and_never_settled():
     work = workload()
-    put(work, holding("b:0", [1000, 1000]))
+    put(work, claimed("b:0", [1000, 1000]))
     chunk = work.take(wait=False)
-    work.lose(chunk.holding)
-    assert chunk.holding.stopped.is_set()
-    assert work.holdings() == []
+    work.lose(chunk.claimed)
+    assert chunk.claimed.stopped.is_set()
+    assert work.in_hand() == []
     assert work.done(chunk, [], 1.0) is False
     assert work.take(wait=False) is None
 
 
-def test_abandoned_holdings_are_handed_over_once():
+def test_abandoned_bundles_are_handed_over_once():
     work = workload()
-    put(work, holding("b:0", [1000]))
+    put(work, claimed("b:0", [1000]))
     work.take(wait=False)
     assert len(work.abandon()) == 1
     assert work.abandon() == []
@@ -272,7 +272,7 @@ def test_abandoned_holdings_are_handed_over_once():
 
 
 def test_earlier_results_are_kept_and_their_tasks_not_run_again():
-    one = holding(
+    one = claimed(
         "b:0",
         [0, 0, 0],
         prior=[
@@ -286,7 +286,7 @@ def test_earlier_results_are_kept_and_their_tasks_not_run_again():
 
 
 def test_attempts_of_a_released_bundle_are_carried_by_its_rows():
-    one = holding("b:0", [0, 0], prior=[TaskResult(0, TaskStatus.QUEUED, attempts=1)], attempt=3)
+    one = claimed("b:0", [0, 0], prior=[TaskResult(0, TaskStatus.QUEUED, attempts=1)], attempt=3)
     assert {r.index: (r.status, r.attempts) for r in one.rows_to_release()} == {
         0: (TaskStatus.QUEUED, 3),
         1: (TaskStatus.QUEUED, 2),
@@ -294,14 +294,14 @@ def test_attempts_of_a_released_bundle_are_carried_by_its_rows():
 
 
 def test_a_running_tasks_progress_is_among_the_rows_but_not_released():
-    one = holding("b:0", [0])
+    one = claimed("b:0", [0])
     one.running[0] = TaskResult(0, TaskStatus.RUNNING, progress=[3, 60])
     assert one.rows()[0].progress == [3, 60]
     assert one.rows_to_release() == []
 
 
 def test_stop_actions_run_once_and_at_once_when_it_is_too_late():
-    one = holding("b:0", [0])
+    one = claimed("b:0", [0])
     done = []
     forget = one.on_stop(lambda: done.append("forgotten"))
     forget()

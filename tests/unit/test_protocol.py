@@ -89,14 +89,14 @@ def test_a_held_bundle_is_put_off_until_its_lease_ends_and_never_deleted(cloud, 
     holder, other = HandWorker(cloud, registry), HandWorker(cloud, registry, worker_id="w-2")
     holder.poll()
     cloud.clock.sleep(LEASE_S - 10)
-    holder.attempt.renew(holder.workload.holdings()[0])
+    holder.protocol.renew(holder.workload.in_hand()[0])
     cloud.clock.sleep(11)  # the message's visibility was not extended
     assert other.poll() is True
-    assert other.workload.holdings() == []
+    assert other.workload.in_hand() == []
     assert cloud.tasks.depth().in_flight == 1
     cloud.clock.sleep(LEASE_S)
     assert other.poll() is True
-    assert len(other.workload.holdings()) == 1
+    assert len(other.workload.in_hand()) == 1
 
 
 def test_the_worker_that_holds_a_bundle_adopts_a_newer_delivery_of_it(cloud, registry):
@@ -104,7 +104,7 @@ def test_the_worker_that_holds_a_bundle_adopts_a_newer_delivery_of_it(cloud, reg
     worker = HandWorker(cloud, registry)
     worker.poll()
     cloud.clock.sleep(LEASE_S - 1)
-    worker.attempt.renew(worker.workload.holdings()[0])
+    worker.protocol.renew(worker.workload.in_hand()[0])
     cloud.clock.sleep(2)
     worker.poll()
     worker.work()
@@ -172,7 +172,7 @@ def test_progress_is_recorded_within_seconds(cloud, registry):
     worker.poll()
     chunk = worker.take()
     context = SlotContext(
-        chunk.holding, chunk.tasks[0], cloud.store, cloud.clock, cloud.clock.now()
+        chunk.claimed, chunk.tasks[0], cloud.store, cloud.clock, cloud.clock.now()
     )
     context.progress(1, 60)
     cloud.clock.sleep(1)
@@ -192,16 +192,16 @@ def test_a_heartbeat_that_finds_the_lease_gone_stops_the_tasks(cloud, registry):
     cloud.submit(registry, ["sleep 1000"])
     worker, thief = HandWorker(cloud, registry), HandWorker(cloud, registry, worker_id="w-2")
     worker.poll()
-    holding = worker.take().holding
+    claimed = worker.take().claimed
     killed = []
-    holding.on_stop(lambda: killed.append("subprocess"))
+    claimed.on_stop(lambda: killed.append("subprocess"))
     cloud.clock.sleep(LEASE_S + 1)
     thief.poll()
     worker.heartbeat.beat()
     assert killed == ["subprocess"]
-    assert holding.stopped.is_set()
-    assert worker.workload.holdings() == []
-    assert len(thief.workload.holdings()) == 1
+    assert claimed.stopped.is_set()
+    assert worker.workload.in_hand() == []
+    assert len(thief.workload.in_hand()) == 1
 
 
 def test_a_transient_failure_returns_that_task_only_with_backoff(cloud, registry, recorder):

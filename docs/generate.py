@@ -1,0 +1,106 @@
+"""Writes the documents that are generated from the code: `make docs`.
+
+They are the JSON Schemas of the queues' messages (`docs/schemas/`), the HTTP API
+(`docs/openapi.json`) and the settings (`docs/settings.md`). With `--check` nothing is written, and
+the exit code is 1 if a document is stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from chalice_app import openapi
+from docs import settings_page
+from taskfleet.wire.queues import (
+    BundleMessage,
+    LegacyBundleMessage,
+    LegacyResponseMessage,
+    ResponseMessage,
+)
+
+DOCS = Path(__file__).resolve().parent
+MESSAGES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "task_to_process": (
+        "A message on Task_to_process: a bundle of tasks, or a single task in the form of 2014",
+        (BundleMessage, LegacyBundleMessage),
+    ),
+    "processed_task": (
+        "A message on Processed_Task: a finished bundle, or its answer in the form of 2014",
+        (ResponseMessage, LegacyResponseMessage),
+    ),
+}
+
+
+def documents() -> dict[Path, str]:
+    """Every generated document and what it must contain."""
+    found = {
+        DOCS / "schemas" / f"{name}.json": _json(schema(title, types))
+        for name, (title, types) in MESSAGES.items()
+    }
+    found[DOCS / "openapi.json"] = _json(openapi.spec())
+    found[DOCS / "settings.md"] = settings_page.page()
+    return found
+
+
+def schema(title: str, types: tuple[type, ...]) -> dict[str, Any]:
+    """The JSON Schema of a message that has one of several forms."""
+    refs, definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "anyOf": list(refs),
+        "$defs": definitions,
+    }
+
+
+def stale() -> list[Path]:
+    """The documents that are missing or differ from what the code says."""
+    return [
+        path
+        for path, text in documents().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_cleaned(value), indent=2) + "\n"
+
+
+def _cleaned(value: Any) -> Any:
+    """The same with descriptions free of a docstring's indentation, which Python keeps up to 3.12
+    and strips later."""
+    if isinstance(value, dict):
+        return {
+            key: inspect.cleandoc(inner)
+            if key == "description" and isinstance(inner, str)
+            else _cleaned(inner)
+            for key, inner in value.items()
+        }
+    return [_cleaned(inner) for inner in value] if isinstance(value, list) else value
+
+
+def main(arguments: list[str]) -> int:
+    """Write what is stale, or only list it with `--check`."""
+    if unknown := [argument for argument in arguments if argument != "--check"]:
+        print(f"docs.generate: unknown argument {unknown[0]!r}; known: --check", file=sys.stderr)
+        return 2
+    contents = documents()
+    old = stale()
+    for path in old:
+        name = path.relative_to(DOCS.parent)
+        if "--check" in arguments:
+            print(f"{name} is stale: run make docs", file=sys.stderr)
+        else:
+            path.write_text(contents[path], encoding="utf-8")
+            print(f"wrote {name}")
+    return 1 if old and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""Builds `docs/settings.md` from `taskfleet.settings.Settings` and the sources that read it.
+Python drops the docstring of an attribute, so descriptions are read from the source text."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from taskfleet import settings
+from taskfleet.client import endpoint
+from taskfleet.settings import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("taskfleet", "chalice_app", "ec2_worker", "animoto", "localcloud", "infra")
+HOLDERS = {"settings", "_settings", "conf", "_conf", "names"}
+"""The names under which the code holds a `Settings` object."""
+
+INTRODUCTION = """\
+# Settings
+
+Every process of Taskfleet reads its settings from environment variables once, when it starts, and
+checks them together: it refuses to start, and lists every fault, if a value is malformed or out of
+range. `taskfleet/settings.py` defines them. This page is generated from it by `make docs`.
+
+How a variable reaches a process:
+
+- Functions on AWS: `make deploy STAGE=dev ARGS="--set TASKFLEET_MAX_CAPACITY=3"`, or the stage's
+  `environment_variables` in `.chalice/config.json`.
+- Workers on AWS: `make deploy STAGE=dev ARGS="--set WorkerSettings=TASKFLEET_DRAIN_TIMEOUT_S=60"`.
+  `TASKFLEET_KINDS`, `TASKFLEET_SLOTS` and `TASKFLEET_IDLE_S` reach functions and workers alike.
+- The local cloud: the environment of `make up`. It overrides some defaults, so that it stops
+  quickly (`DEFAULTS` in `localcloud/cloud.py`), and sets what only it knows, such as the bucket.
+
+A list is words separated by commas. `1` and `true` mean yes, `0` and `false` mean no. "Read by"
+names the packages whose code uses the value.
+
+boto3 reads credentials, profiles and endpoints from its own variables, such as `AWS_PROFILE` and
+`AWS_ENDPOINT_URL`. ffmpeg is found by `IMAGEIO_FFMPEG_EXE`, if that is set.
+"""
+CLIENT = {
+    endpoint.URL: "The URL of the API. `make deploy` prints it; the local cloud writes it to "
+    "`.local/env`. Set it together with the token: neither is ever combined with one from "
+    "`.local/env`.",
+    endpoint.TOKEN: "The bearer token that names the client. `make deploy` prints one, and "
+    "`taskfleet token` makes one from the secret.",
+}
+_HEAD = "| Variable | Type | Range | Default | Meaning | Read by |\n|---|---|---|---|---|---|\n"
+
+
+def page() -> str:
+    """The text of `docs/settings.md`."""
+    described = descriptions(inspect.getsource(settings), "Settings")
+    readers = used_by()
+    rows = (row(Settings, name, described, readers) for name in Settings.__struct_fields__)
+    client = (
+        f"| `{name}` | text | any | none | {meaning} | `taskfleet.client` |\n"
+        for name, meaning in CLIENT.items()
+    )
+    return "".join(
+        [
+            INTRODUCTION,
+            "\n## API, workers and provisioner\n\n",
+            _HEAD,
+            *rows,
+            "\n## Client library and command line\n\nBoth stand in `.local/env` while a local "
+            "cloud runs; the client reads that file when\nneither variable is set.\n\n",
+            _HEAD,
+            *client,
+        ]
+    )
+
+
+def row(
+    struct: type[msgspec.Struct],
+    name: str,
+    described: Mapping[str, str],
+    readers: Mapping[str, Iterable[str]],
+) -> str:
+    """The table's row of one field."""
+    schema = msgspec.json.schema(struct)["$defs"][struct.__name__]["properties"][name]
+    default = schema.get("default")
+    if "anyOf" in schema:  # a value that may be unset
+        (schema,) = (one for one in schema["anyOf"] if one != {"type": "null"})
+    cells = [
+        f"`{PREFIX}{name.upper()}`",
+        _type(schema),
+        _range(schema),
+        _default(default),
+        described[name],
+        ", ".join(f"`{reader}`" for reader in sorted(readers[name])),
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "choice"
+    names = {
+        "array": "list",
+        "boolean": "yes or no",
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+    }
+    return names[schema["type"]]
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "pattern" in schema:
+        return f"`{schema['pattern']}`"
+    if schema["type"] == "boolean":
+        return "`0`, `1`"
+    low, above, high = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if high is not None:
+        return f"over {above:,}, to {high:,}" if low is None else f"{low:,} to {high:,}"
+    if low is not None:
+        return f"{low:,} or more"
+    return "any" if above is None else f"over {above:,}"
+
+
+def _default(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{int(value)}`"
+    return f"`{value:.10g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def descriptions(source: str, struct: str) -> dict[str, str]:
+    """The docstring of each field of a class, on one line. ValueError names a field without."""
+    (body,) = (
+        node.body
+        for node in ast.parse(textwrap.dedent(source)).body
+        if isinstance(node, ast.ClassDef) and node.name == struct
+    )
+    found: dict[str, str] = {}
+    for field, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        match after:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                found[field.target.id] = " ".join(text.split())
+            case _:
+                raise ValueError(f"{struct}.{field.target.id} has no docstring below it")
+    return found
+
+
+def used_by() -> dict[str, set[str]]:
+    """The packages that read each field, directly or through a property of `Settings`."""
+    fields = set(Settings.__struct_fields__)
+    through = _properties(inspect.getsource(settings))
+    found: dict[str, set[str]] = defaultdict(set)
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if path == Path(settings.__file__):
+                continue
+            for name in _read(ast.parse(path.read_text(encoding="utf-8"))):
+                for field in {name} & fields | through.get(name, set()) & fields:
+                    found[field].add(_room(path))
+    return found
+
+
+def _read(tree: ast.AST) -> Iterator[str]:
+    """The attributes that a module reads of what it calls settings or has from `load()`."""
+    holders = HOLDERS | {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and _is_load(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=holder), attr=name) if holder in holders:
+                yield name
+            case ast.Attribute(value=ast.Attribute(attr=holder), attr=name) if holder in HOLDERS:
+                yield name
+            case ast.Attribute(value=value, attr=name) if _is_load(value):
+                yield name
+
+
+def _is_load(node: ast.AST) -> bool:
+    """Whether this is a call of `taskfleet.settings.load`."""
+    match node:
+        case ast.Call(func=ast.Name(id="load")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="settings"), attr="load")):
+            return True
+    return False
+
+
+def _properties(source: str) -> dict[str, set[str]]:
+    """The fields behind each property of `Settings`, those behind other properties included."""
+    direct = {
+        node.name: {
+            inner.attr
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Attribute)
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id == "self"
+        }
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+    def behind(name: str) -> set[str]:
+        return {name}.union(*(behind(other) for other in direct.get(name, ())))
+
+    return {name: behind(name) for name in direct}
+
+
+def _room(path: Path) -> str:
+    """The package of a module; within `taskfleet`, the room or the module itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:2]) if parts[0] == "taskfleet" else parts[0]

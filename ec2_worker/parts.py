@@ -1,0 +1,194 @@
+"""The worker's parts put together: the one wiring that the daemon and the tests share. Owns who
+gets what; threads belong to `ec2_worker.worker`."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor as Pool
+from dataclasses import dataclass
+
+from ec2_worker.batchwatch import BatchWatch
+from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.execute import Executor
+from ec2_worker.heartbeat import Heartbeat
+from ec2_worker.intake import Intake
+from ec2_worker.outbox import Outbox
+from ec2_worker.presence import Presence
+from ec2_worker.protocol import BundleProtocol
+from ec2_worker.workload import Workload
+from taskfleet.bill import Odometer, Spend
+from taskfleet.errors import PermanentError
+from taskfleet.log import fields
+from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.provisioner.ports import FleetRecords
+from taskfleet.registry import Registry
+from taskfleet.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerPorts:
+    """The ports that the worker works on.
+
+    spent: returns the running total of the process's AWS calls.
+    records: where the worker reports itself; None for a worker that nobody provisions.
+    """
+
+    tasks: TaskQueue
+    responses: TaskQueue
+    monitor: TaskMonitor
+    store: ObjectStore
+    clock: Clock
+    spent: Callable[[], Spend] = Spend
+    records: FleetRecords | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the worker is. `instance_id` is None for one that runs on no machine of the fleet."""
+
+    worker_id: str
+    slots: int
+    instance_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What the worker can run.
+
+    limits: most tasks of a kind that it runs at a time, for kinds that may not use all slots.
+    unavailable: kinds that cannot run here, with the reason.
+    """
+
+    limits: dict[str, int]
+    unavailable: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the parts call in the daemon.
+
+    settle: called with bundles of which nothing is left to run.
+    leave: called when the provisioner asks the worker to leave.
+    on_empty: called between two polls when one brought nothing.
+    """
+
+    settle: Callable[[ClaimedBundle], None]
+    leave: Callable[[], None]
+    on_empty: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The worker's parts. `presence` is None for a worker that nobody provisions."""
+
+    workload: Workload
+    executor: Executor
+    outbox: Outbox
+    watch: BatchWatch
+    protocol: BundleProtocol
+    intake: Intake
+    heartbeat: Heartbeat
+    presence: Presence | None
+
+
+def find_abilities(registry: Registry) -> Abilities:
+    """Ask every kind for its limit and whether it can run here."""
+    limits, unavailable = {}, {}
+    for name in registry.names:
+        kind = registry[name]
+        try:
+            kind.check()
+        except PermanentError as error:
+            unavailable[name] = str(error)
+            _log.warning(
+                "this worker takes no tasks of one kind",
+                extra=fields("kind_unavailable", kind=name, reason=str(error)),
+            )
+        limit = kind.max_concurrent()
+        if limit is not None:
+            limits[name] = limit
+    return Abilities(limits, unavailable)
+
+
+def assemble(
+    ports: WorkerPorts,
+    registry: Registry,
+    settings: Settings,
+    who: Identity,
+    abilities: Abilities,
+    hooks: Hooks,
+    *,
+    pool: Pool,
+    rng: random.Random,
+) -> Parts:
+    """Put the parts together. `pool` runs the claims."""
+    clock = ports.clock
+    workload = Workload(
+        who.slots,
+        abilities.limits,
+        lambda task: registry[task.kind].expected_s(task.params),
+        clock.now,
+    )
+    outbox = Outbox(
+        ports.tasks,
+        ports.responses,
+        clock,
+        Odometer(ports.spent),
+        busy=lambda: workload.idle_since() is None,
+    )
+    watch = BatchWatch(ports.monitor, clock)
+    protocol = BundleProtocol(
+        tasks=ports.tasks,
+        monitor=ports.monitor,
+        outbox=outbox,
+        registry=registry,
+        unavailable=abilities.unavailable,
+        watch=watch,
+        clock=clock,
+        rng=rng,
+        lease_s=settings.lease_s,
+        worker_id=who.worker_id,
+    )
+    intake = Intake(
+        workload,
+        protocol,
+        ports.tasks,
+        clock,
+        rng,
+        pool,
+        lease_s=settings.lease_s,
+        wait_s=settings.receive_wait_s,
+        settle=hooks.settle,
+        on_empty=hooks.on_empty,
+    )
+    heartbeat = Heartbeat(
+        workload,
+        protocol,
+        ports.tasks,
+        watch,
+        clock,
+        lease_s=settings.lease_s,
+        heartbeat_s=settings.heartbeat_s,
+        settle=hooks.settle,
+    )
+    presence = None
+    if ports.records is not None:
+        presence = Presence(
+            ports.records,
+            workload,
+            intake,
+            clock,
+            worker_id=who.worker_id,
+            instance_id=who.instance_id,
+            slots=who.slots,
+            kinds=[name for name in registry.names if name not in abilities.unavailable],
+            limits=abilities.limits,
+            report_s=settings.beat_s,
+            leave=hooks.leave,
+        )
+    executor = Executor(registry, ports.store, clock, who.worker_id)
+    return Parts(workload, executor, outbox, watch, protocol, intake, heartbeat, presence)
