@@ -12,25 +12,22 @@ from taskfleet.batch import (
     Tally,
 )
 from taskfleet.clock import SystemClock
-from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
-from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings
-from tests.support.scheduler import submission
-from tests.support.worker import failing_kind
+from tests.support.worker import Cloud, failing_kind
 
 
 class Fleet:
     def __init__(self, kinds=()):
-        clock = SystemClock()
+        self.cloud = cloud = Cloud(clock=SystemClock())
         self.ports = WorkerPorts(
-            tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
-            responses=MemoryQueue(clock),
-            monitor=MemoryMonitor(clock),
-            store=MemoryStore(),
-            clock=clock,
-            records=MemoryFleetRecords(),
+            tasks=cloud.tasks,
+            responses=cloud.responses,
+            monitor=cloud.monitor,
+            store=cloud.store,
+            clock=cloud.clock,
+            records=cloud.records,
         )
         self.registry = Registry([sleep, *kinds])
         self.threads = []
@@ -67,16 +64,12 @@ class Fleet:
             assert not thread.is_alive()
 
     def submit(self, tasks):
-        p = self.ports
-        made = submission(self.registry, p.tasks, p.monitor, p.clock)
-        return made.submit(tasks, client_id="alice").batch_id
+        return self.cloud.submit(self.registry, tasks)
 
     def finished(self, batch_id, within_s=20):
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            messages = self.ports.responses.receive(10, wait_s=0.1, visibility_s=30)
-            collect({m.message_id: m.body for m in messages}, self.ports.monitor, self.ports.clock)
-            self.ports.responses.delete(messages)
+            self.cloud.collect(wait_s=0.1)
             batch = self.ports.monitor.batch(batch_id)
             if batch.finished:
                 return batch

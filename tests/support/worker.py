@@ -102,10 +102,10 @@ class Cloud:
         made = submission(registry, self.tasks, self.monitor, self.clock)
         return made.submit(tasks, client_id="alice", **options).batch_id
 
-    def collect(self) -> int:
+    def collect(self, wait_s: float = 0.0) -> int:
         """Count what was answered; how many messages that were."""
         count = 0
-        while messages := self.responses.receive(10, wait_s=0, visibility_s=30):
+        while messages := self.responses.receive(10, wait_s=wait_s, visibility_s=30):
             collect({m.message_id: m.body for m in messages}, self.monitor, self.clock)
             self.responses.delete(messages)
             count += len(messages)
