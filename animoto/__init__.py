@@ -1,4 +1,4 @@
-"""Pictures to a movie: the task kind `animoto`."""
+"""Turns a list of pictures into a movie: the task kind `animoto`."""
 
 from animoto.kind import animoto
 

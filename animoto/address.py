@@ -1,7 +1,7 @@
-"""Which addresses a picture may be fetched from. Owns the rule alone; `animoto.download` applies
-it to the address that is really connected to.
+"""The rule for IP addresses: which ones a file may be fetched from. Owns the rule alone;
+`animoto.connect` applies it to each address before it connects there.
 
-The rule is stricter than `ipaddress`'s `is_global`, which lets through NAT64, 6to4 and multicast.
+The rule is stricter than `ipaddress`'s `is_global`, which admits NAT64, 6to4 and multicast.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 _Network = IPv4Network | IPv6Network
 
 
-def _networks(*texts: str) -> tuple[_Network, ...]:
-    return tuple(ip_network(text) for text in texts)
+def _networks(*blocks: str) -> tuple[_Network, ...]:
+    return tuple(ip_network(block) for block in blocks)
 
 
-_NEVER = _networks(
+_NEVER_ALLOWED = _networks(
     "169.254.0.0/16",  # link-local: instance metadata, ECS credentials
     "fe80::/10",
     "fd00:ec2::/32",  # instance metadata and DNS over IPv6
@@ -24,7 +24,7 @@ _NEVER = _networks(
     "224.0.0.0/4",  # multicast
     "ff00::/8",
 )
-_TRANSLATED = _networks(
+_EMBED_IPV4 = _networks(
     "::ffff:0:0/96",  # IPv4-mapped
     "::/96",  # IPv4-compatible, and ::1
     "64:ff9b::/96",  # NAT64
@@ -40,14 +40,17 @@ _NOT_PUBLIC = _networks(
 
 
 def fault(address: str, *, allow_private: bool) -> str | None:
-    """Why `address`, a numeric one as a resolver or a socket gives it, must not be fetched from;
-    None when it may. `allow_private` admits private and loopback addresses, for the local cloud;
-    link-local, multicast and addresses that hide another one stay refused."""
+    """Returns why nothing may be fetched from `address`, or None if it is allowed.
+
+    address: numeric, as a resolver or a socket gives it; an IPv6 zone (`%eth0`) is ignored.
+    allow_private: also admits private and loopback addresses, for the local cloud. Link-local and
+        multicast addresses and those that embed an IPv4 address stay refused.
+    """
     ip = ip_address(address.partition("%")[0])
-    if any(ip in network for network in _NEVER):
+    if any(ip in network for network in _NEVER_ALLOWED):
         return "is link-local, multicast or unspecified, which is never allowed"
-    if any(ip in network for network in _TRANSLATED) and ip != IPv6Address("::1"):
-        return "hides an IPv4 address, which is never allowed"
+    if any(ip in network for network in _EMBED_IPV4) and ip != IPv6Address("::1"):
+        return "embeds an IPv4 address, which is never allowed"
     if not ip.is_global or any(ip in network for network in _NOT_PUBLIC):
         return None if allow_private else "is not a public address"
     return None

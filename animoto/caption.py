@@ -1,5 +1,8 @@
-"""Captions: text to a mask, laid over a frame. Owns fonts, wrapping and place. Pillow draws the
-text; ffmpeg's drawtext would read it as a program."""
+"""Captions: text is rendered to masks, which are laid over a frame. Owns fonts, line breaks and
+placement; not frames.
+
+Pillow draws the text, because ffmpeg's drawtext filter would expand expressions in it.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +15,51 @@ from animoto.frame import BLACK, Frame
 
 _WHITE = (235, 128, 128)
 _FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf")
-"""Looked for on the system in this order; Pillow's own, which knows only Latin, comes last."""
+"""System fonts in order of preference; Pillow's own font, which has only Latin letters, is the
+last resort."""
 _LINES_MAX = 4
-_MISSING = "\U0010ffff"
+"""Most lines of one caption; what does not fit is cut off with an ellipsis."""
+_LINE_HEIGHT = 1.3
+"""Distance between two lines, as a multiple of the font size."""
+_NO_CHARACTER = "\U0010ffff"
+"""A code point that no font has a letter for."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
 class Caption:
-    """Masks of the letters and of their dark rim, and the even place of both."""
+    """A rendered caption: the mask of its letters, the mask of their dark outline, and the even
+    pixel position (left, top) of both."""
 
     letters: Image.Image
-    rim: Image.Image
-    at: tuple[int, int]
+    outline: Image.Image
+    position: tuple[int, int]
 
     def draw(self, frame: Frame) -> None:
-        """Over the frame, which is changed."""
-        frame.paste(BLACK, self.rim, self.at)
-        frame.paste(_WHITE, self.letters, self.at)
+        """Draws the caption onto `frame`, which is modified."""
+        frame.paste(BLACK, self.outline, self.position)
+        frame.paste(_WHITE, self.letters, self.position)
 
 
 def render(text: str, size: tuple[int, int]) -> Caption | None:
-    """White with a dark rim, centred near the bottom of a frame of `size`; None without text."""
-    text = " ".join(text.split(" ")).strip()
+    """Returns `text` in white with a dark outline, centred near the bottom of a frame of `size`
+    (pixels), or None if `text` is blank."""
+    text = text.strip()
     if not text:
         return None
     width, height = size
     points = max(12, round(min(size) / 16))
     font = _font(text, points)
-    rim_px = max(2, points // 12)
+    outline_px = max(2, points // 12)
     lines = _wrap(text, font, width * 9 // 10)
-    box_height = 2 * round((len(lines) * points * 1.3 + 2 * rim_px + points * 0.3) / 2)
-    letters = _mask(lines, font, points, (width, box_height), rim_px=0, margin=rim_px)
-    rim = _mask(lines, font, points, (width, box_height), rim_px=rim_px, margin=rim_px)
+    text_height = len(lines) * points * _LINE_HEIGHT
+    box_height = 2 * round((text_height + 2 * outline_px + points * 0.3) / 2)
+    box = (width, box_height)
+    letters = _mask(lines, font, points, box, outline_px=0, margin=outline_px)
+    outline = _mask(lines, font, points, box, outline_px=outline_px, margin=outline_px)
     top = 2 * ((height - box_height - height // 20) // 2)
-    return Caption(letters, rim, (0, top))
+    return Caption(letters, outline, (0, top))
 
 
 def _mask(
@@ -56,20 +68,23 @@ def _mask(
     points: int,
     size: tuple[int, int],
     *,
-    rim_px: int,
+    outline_px: int,
     margin: int,
 ) -> Image.Image:
+    """Returns an image of mode L and `size` in which the centred lines are 255; `margin` is the
+    distance in pixels of the first line from the top."""
     mask = Image.new("L", size, 0)
     draw = ImageDraw.Draw(mask)
     for number, line in enumerate(lines):
         left = (size[0] - font.getlength(line)) / 2
-        top = margin + number * points * 1.3
-        draw.text((left, top), line, fill=255, font=font, stroke_width=rim_px)
+        top = margin + number * points * _LINE_HEIGHT
+        draw.text((left, top), line, fill=255, font=font, stroke_width=outline_px)
     return mask
 
 
 def _wrap(text: str, font: Font, width: int) -> list[str]:
-    """Lines no wider than `width` pixels, broken at blanks where there are any."""
+    """Breaks `text` into at most `_LINES_MAX` lines no wider than `width` pixels: at blanks, or
+    inside a word that is wider than a line by itself."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""
@@ -97,23 +112,25 @@ def _wrap(text: str, font: Font, width: int) -> list[str]:
 
 
 def _font(text: str, points: int) -> Font:
-    """The first font that has all the letters, else the first there is."""
+    """Returns the first font that has every letter of `text`, else the first font."""
     fonts = _fonts(points)
     return next((font for font in fonts if _covers(font, text)), fonts[0])
 
 
 @functools.lru_cache(maxsize=8)
 def _fonts(points: int) -> tuple[Font, ...]:
-    found: list[Font] = []
+    """Returns the installed fonts of `_FONTS`, then Pillow's own, at a size of `points`."""
+    installed: list[Font] = []
     for name in _FONTS:
         try:
-            found.append(ImageFont.truetype(name, points))
+            installed.append(ImageFont.truetype(name, points))
         except OSError:
             continue
-    return (*found, ImageFont.load_default(points))
+    return (*installed, ImageFont.load_default(points))
 
 
 def _covers(font: Font, text: str) -> bool:
-    """A font draws the same box for every letter that it lacks."""
-    missing = bytes(font.getmask(_MISSING))
+    """Returns whether `font` has every letter of `text`."""
+    # A font draws the same box for every letter that it lacks.
+    missing = bytes(font.getmask(_NO_CHARACTER))
     return all(char.isspace() or bytes(font.getmask(char)) != missing for char in set(text))

@@ -1,40 +1,50 @@
-"""The arguments of ffmpeg. Owns every option that is passed to it; runs nothing.
+"""The arguments of ffmpeg. Owns every option that is passed to it; runs nothing
+(`animoto.ffmpeg` does).
 
-Only options that ffmpeg 5.1 has too. Two steps: frames to a stream of pictures and fades
-(`encode`), which needs no timing, then time stamps, music and container without touching a pixel
-(`finish`), once it is known which pictures could be used.
+A movie is made in two steps. `encode` turns raw frames into a video stream of pictures and fades;
+it needs no timing. `finish` then sets the time stamps and adds music and container without
+decoding a frame; by then it is known which pictures could be used. All options exist since
+ffmpeg 5.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+from animoto.spec import Quality
 
 _QUIET = ["-v", "error", "-nostdin", "-y"]
-_SAME_BYTES = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
-_GROUPS_A_KEYFRAME = 6
+"""Print errors only, read no terminal, overwrite the output."""
+_REPRODUCIBLE = ["-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
+"""Write neither metadata nor version strings, so the same input gives the same bytes."""
+_PICTURES_PER_KEYFRAME = 6
 
 _STILL = {
-    # Constant quantiser: x264's lookahead has nothing to find out about frames that stand still.
+    # Constant quantiser: x264's lookahead gains nothing on frames that stand still.
     "fast": ("ultrafast", "cabac=1:8x8dct=1:partitions=i4x4,i8x8:deblock=0,0:qp=18"),
     "good": ("veryfast", "8x8dct=1:deblock=0,0:rc-lookahead=0:mbtree=0:qp=14"),
 }
+"""x264's preset and parameters, by quality, for pictures that stand still."""
 _MOVING = {
     "fast": ("veryfast", "crf=20"),
     "good": ("medium", "crf=17"),
 }
+"""x264's preset and parameters, by quality, for pictures that move."""
 
-# All three, in the stream itself: browsers that miss one take the colours for BT.709's.
+# A browser that misses one of the three in the stream itself assumes BT.709 for all.
 _COLOURS = "colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
-
-Quality = Literal["fast", "good"]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What the encoder is given. `group`: encoded frames per picture when they stand still (1 for
-    cuts), None when each frame of the movie is given."""
+    """The frames that the encoder is given.
+
+    size: width and height in pixels.
+    fps: frames per second of the movie.
+    group: encoded frames per picture when pictures stand still (1 for cuts); None when every frame
+        of the movie is given.
+    """
 
     size: tuple[int, int]
     fps: int
@@ -43,13 +53,16 @@ class Stream:
 
 
 def encode(stream: Stream, out: str) -> list[str]:
-    """Raw frames on standard input to `out`. Of pictures that stand still one frame each is
-    given; n of them become n * group frames, each a picture followed by its fade."""
+    """Returns the arguments that encode raw frames from standard input into the file `out`.
+
+    Pictures that stand still are given as one frame each: n pictures become n * group frames,
+    each picture followed by its fade.
+    """
     width, height = stream.size
     group = stream.group
     rate = str(stream.fps) if group is None else f"{stream.fps}/{group}"
     fades = group is not None and group > 1
-    # Every frame between two pictures is their weighted mean; no guessing at scene changes.
+    # Each frame between two pictures is their weighted mean; scene detection is off.
     blend = f"framerate=fps={stream.fps}:interp_start=0:interp_end=255:scene=100:flags=0"
     preset, options = _x264(stream)
     return [
@@ -61,13 +74,13 @@ def encode(stream: Stream, out: str) -> list[str]:
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", preset, "-threads", "1"),
         *("-x264-params", f"{options}:{_COLOURS}"),
         *("-color_range", "tv", "-colorspace", "smpte170m"),
-        *_SAME_BYTES,
+        *_REPRODUCIBLE,
         *("-f", "mp4", out),
     ]
 
 
 def _x264(stream: Stream) -> tuple[str, str]:
-    """Preset and parameters."""
+    """Returns x264's preset and parameters."""
     group = stream.group
     if group is None:
         preset, options = _MOVING[stream.quality]
@@ -75,17 +88,22 @@ def _x264(stream: Stream) -> tuple[str, str]:
     preset, options = _STILL[stream.quality]
     if group == 1:
         return preset, f"{options}:bframes=0:scenecut=0:keyint=1"
-    # A linear fade is what B-frames predict: between two pictures they cost next to nothing.
+    # B-frames predict a linear fade exactly, so the frames of a fade cost next to nothing.
     return preset, (
         f"{options}:bframes={group - 1}:b-adapt=0:b-pyramid=none:weightb=1:scenecut=0:pbratio=2"
-        f":keyint={_GROUPS_A_KEYFRAME * group}:min-keyint=1"
+        f":keyint={_PICTURES_PER_KEYFRAME * group}:min-keyint=1"
     )
 
 
 @dataclass(frozen=True)
 class Track:
-    """Music: a file whose format is known from its first bytes. `format` is ffmpeg's name of the
-    demuxer, which is not left to guess: a guess may take the file for a list of other files."""
+    """A music file and how it ends.
+
+    path: the file.
+    format: ffmpeg's name of the demuxer. It is always given, because ffmpeg's own guess may take
+        the file for a playlist and open other files.
+    fade_out_s: seconds over which the music fades out at the end of the movie.
+    """
 
     path: str
     format: str
@@ -93,13 +111,16 @@ class Track:
 
     @property
     def source(self) -> list[str]:
+        """The arguments that open the file as an input."""
+        # "drefs" let an MP4 file refer to other files.
         drefs = ["-enable_drefs", "0"] if self.format == "mov" else []
         return ["-protocol_whitelist", "file,pipe", "-f", self.format, *drefs, "-i", self.path]
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """How long holds become: `group` as encoded, `pieces` as `timing.stretch` made them."""
+    """The rule that moves encoded frames in time: `group` as encoded, `pieces` as
+    `animoto.timing.stretch` returns them."""
 
     group: int
     pieces: Sequence[tuple[int, int, int]]
@@ -114,8 +135,14 @@ def finish(
     stretch: Stretch | None,
     track: Track | None,
 ) -> list[str]:
-    """The encoded `video` becomes the movie: its holds stretched (unless None), with music, ready
-    to play before it is loaded whole."""
+    """Returns the arguments that turn the encoded file `video` into the movie `out`.
+
+    total_frames: length of the movie.
+    stretch: how the frames are moved in time; None leaves them as they are.
+    track: the music, played in a loop; None for a silent movie.
+
+    The index of the file comes first, so it plays before it is loaded whole.
+    """
     total_s = total_frames / fps
     music: list[str] = []
     sound = ["-an"]
@@ -134,34 +161,35 @@ def finish(
         *("-map", "0:v:0", "-c:v", "copy"),
         *(["-bsf:v", _setts(fps, stretch)] if stretch is not None else []),
         *sound,
-        *("-map_chapters", "-1", *_SAME_BYTES, "-movflags", "+faststart", "-f", "mp4", out),
+        *("-map_chapters", "-1", *_REPRODUCIBLE, "-movflags", "+faststart", "-f", "mp4", out),
     ]
 
 
 def _setts(fps: int, stretch: Stretch) -> str:
-    """The bitstream filter that moves time stamps. Register 0 holds the frame's number as it was
-    encoded, 1 the number of holds before it."""
+    """Returns ffmpeg's bitstream filter `setts` that moves the time stamps. In its expressions
+    register 0 holds the frame's number as encoded, register 1 the number of holds before it."""
     group = stretch.group
 
     def moved(number: str, holds: str) -> str:
         return f"st(0,{number});st(1,{holds});(ld(0)+{_piecewise(stretch.pieces)})/({fps}*TB)"
 
-    shown = f"round(PTS*TB*{fps})"
-    passed = f"ceil(ld(0)/{group})"
+    shown_number = f"round(PTS*TB*{fps})"
+    holds_before = f"ceil(ld(0)/{group})"
+    shown = moved(shown_number, holds_before)
     if group == 1:
-        # Decoded as they are shown; the last one has no other after it to say how long.
-        filters = f"setts=ts='{moved(shown, passed)}'"
-        following = moved(f"{shown}+1", passed)
-        return f"{filters}:duration='({following})-({moved(shown, passed)})'"
-    # The next picture is decoded before the fade to it, at the end of the hold. Were it at the
-    # beginning, the last frame of the movie would be taken to last as long as the last hold.
+        # Frames are decoded in the order shown. The duration is set as well, because no frame
+        # follows the last one and ends it.
+        next_shown = moved(f"{shown_number}+1", holds_before)
+        return f"setts=ts='{shown}':duration='({next_shown})-({shown})'"
+    # The next picture is decoded just before the fade to it, at the end of the hold. If it were
+    # decoded at the beginning, the movie's last frame would last as long as the last hold.
     decoded = moved(f"round(DTS*TB*{fps})", f"max(0,floor(ld(0)/{group})+1)")
-    return f"setts=pts='{moved(shown, passed)}':dts='{decoded}'"
+    return f"setts=pts='{shown}':dts='{decoded}'"
 
 
 def _piecewise(pieces: Sequence[tuple[int, int, int]]) -> str:
-    """A linear piece by the value of register 1: a balanced tree, since ffmpeg parses only
-    expressions less than about 100 levels deep."""
+    """Returns the expression that picks a piece by register 1 and evaluates it. The conditions
+    form a balanced tree, because ffmpeg rejects expressions about 100 levels deep."""
     if len(pieces) == 1:
         first, offset, step = pieces[0]
         return f"({offset}+(ld(1)-{first})*{step})"
@@ -173,7 +201,8 @@ def _piecewise(pieces: Sequence[tuple[int, int, int]]) -> str:
 
 
 def measure(track: Track) -> list[str]:
-    """Decode the music and print, on standard output, how far it got (`out_time_us=...`)."""
+    """Returns the arguments that decode the music and report the position reached on standard
+    output (`out_time_us=...`)."""
     return [
         *_QUIET,
         *track.source,
@@ -182,14 +211,14 @@ def measure(track: Track) -> list[str]:
 
 
 def measured_s(report: bytes) -> float:
-    """Seconds of sound, from what `measure` printed; 0 when there were none."""
+    """Returns the seconds of sound in the `report` that `measure` printed; 0 if there is none."""
     times = [line.partition(b"=")[2] for line in report.split() if line[:12] == b"out_time_us="]
     return int(times[-1]) / 1e6 if times and times[-1].isdigit() else 0.0
 
 
 def music_format(head: bytes) -> str | None:
-    """ffmpeg's name of the demuxer for a file that begins with `head` (12 bytes or more); None
-    when it is no kind of music known here."""
+    """Returns ffmpeg's name of the demuxer for a file that begins with `head` (at least 12 bytes),
+    or None if it is not MP3, AAC, WAV, FLAC, Ogg or MP4."""
     if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2):
         return "mp3"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:

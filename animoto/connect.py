@@ -1,8 +1,8 @@
-"""Connections that lead only where they may. Owns resolving, checking and connecting, and cutting
-a connection from outside; not HTTP (`animoto.download`) nor the rule itself (`animoto.address`).
+"""Connections to allowed addresses only. Owns resolving, checking and connecting, and closing a
+connection from another thread; not HTTP (`animoto.download`) nor the rule (`animoto.address`).
 
-A name is resolved once, its addresses are checked, and the socket is connected to a checked
-address, so a name that resolves to something else a moment later gains nothing.
+A host name is resolved once, its addresses are checked, and the socket connects to a checked
+address. A name that resolves to another address a moment later (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -29,29 +29,38 @@ _NO_SUCH_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 
 
 class Unfetchable(Exception):
-    """The file cannot be had, whoever tries again; the message says why, without the URL."""
+    """The file cannot be fetched, and trying again is pointless. The message says why, without
+    the URL."""
 
 
 def resolve(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    """Returns the numeric addresses of `host`, each once, in the system's order of preference.
+    Raises socket.gaierror."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in entries))
 
 
 class Transfer:
-    """One try at one file, in one thread: decides which addresses its connections may lead to,
-    and can be cut from another thread whatever it waits for."""
+    """One try to fetch one file, in one thread. Decides which addresses its connections may
+    lead to; another thread can cut it whatever it waits for.
+
+    resolver: finds the addresses of a host name.
+    allow_private: admits private addresses (see `animoto.address.fault`).
+    """
 
     def __init__(self, resolver: Resolve, *, allow_private: bool) -> None:
         self._resolver = resolver
         self._allow_private = allow_private
         self._lock = threading.Lock()
-        self._line: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._cut = False
         self.expired = False
+        """True once the time given to `within` is up."""
 
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Connections of this thread belong to the transfer; it is cut when the time is up."""
+        """Context in which this thread's connections belong to the transfer. After `seconds` the
+        transfer expires and is cut."""
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
         timer.start()
@@ -63,32 +72,33 @@ class Transfer:
             timer.cancel()
 
     def cut(self) -> None:
+        """Closes the connection in use, and each later one as soon as it is in use."""
         with self._lock:
             self._cut = True
-            if self._line is not None:
+            if self._socket is not None:
                 with contextlib.suppress(OSError):
-                    self._line.shutdown(socket.SHUT_RDWR)
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
-    def use(self, line: socket.socket | None) -> None:
-        """The line of the connection in use; cut at once when the transfer is already."""
+    def use(self, handle: socket.socket | None) -> None:
+        """Notes the socket of the connection in use; shuts it down if the transfer is cut."""
         with self._lock:
-            self._line = line
+            self._socket = handle
             cut = self._cut
         if cut:
             self.cut()
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of `host` that may be connected to, at least one. Unfetchable when the
-        name has none, TransientError when it cannot be resolved now."""
+        """Returns the allowed addresses of `host`, at least one. Raises Unfetchable if it has
+        none, TransientError if it cannot be resolved now."""
         try:
-            found = self._resolver(host, port)
+            resolved = self._resolver(host, port)
         except socket.gaierror as error:
             if error.errno in _NO_SUCH_HOST:
                 raise Unfetchable(f"there is no host {host!r}") from error
             raise TransientError(f"cannot resolve {host!r}: {error.strerror}") from error
         except UnicodeError as error:
-            raise Unfetchable(f"{host!r} is no valid host name") from error
-        faults = {ip: address.fault(ip, allow_private=self._allow_private) for ip in found}
+            raise Unfetchable(f"{host!r} is not a valid host name") from error
+        faults = {ip: address.fault(ip, allow_private=self._allow_private) for ip in resolved}
         allowed = [ip for ip, fault in faults.items() if fault is None]
         if not allowed:
             refused = next(iter(faults), "no address")
@@ -101,13 +111,14 @@ class Transfer:
 
 
 _current: ContextVar[Transfer] = ContextVar("transfer")
+"""The transfer that the thread's connections belong to; urllib3 offers no way to pass it."""
 
 
 class _Guarded(HTTPConnection):
-    """A connection that asks the current transfer where it may lead. Its `line` is a second handle
-    on the socket, which stays good for cutting it while TLS owns the first."""
+    """A connection that asks the current transfer which addresses are allowed."""
 
-    _line: socket.socket | None = None
+    _handle: socket.socket | None = None
+    """A duplicate of the socket, which can be shut down while TLS owns the original."""
 
     def _new_conn(self) -> socket.socket:
         transfer = _current.get()
@@ -118,8 +129,8 @@ class _Guarded(HTTPConnection):
             except OSError as error:
                 failure = error
                 continue
-            self._line = sock.dup()
-            transfer.use(self._line)
+            self._handle = sock.dup()
+            transfer.use(self._handle)
             return sock
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, "timed out") from failure
@@ -140,20 +151,21 @@ class _Guarded(HTTPConnection):
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _current.get().use(self._line)
+        # A kept-open connection may now serve another transfer than the one that opened it.
+        _current.get().use(self._handle)
         super().request(*args, **kwargs)
 
     def close(self) -> None:
-        line, self._line = self._line, None
+        handle, self._handle = self._handle, None
         try:
             super().close()
         finally:
-            if line is not None:
-                line.close()
+            if handle is not None:
+                handle.close()
 
 
 class _GuardedTLS(_Guarded, HTTPSConnection):
-    """The same under TLS; the certificate is checked against the host's name."""
+    """A guarded connection with TLS; the certificate is checked against the host name."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -165,7 +177,8 @@ class _PoolTLS(HTTPSConnectionPool):
 
 
 def pool_manager(connections: int) -> urllib3.PoolManager:
-    """Keeps up to `connections` open to each server; usable only within a `Transfer`."""
+    """Returns a urllib3 pool that keeps up to `connections` open to each server. Its requests must
+    be made inside `Transfer.within`."""
     manager = urllib3.PoolManager(num_pools=16, maxsize=connections)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolTLS}
     return manager

@@ -1,5 +1,5 @@
-"""ffmpeg as a process: found, started, fed, limited, killed. Owns the process and the meaning of
-its end; not its arguments (`animoto.command`)."""
+"""Runs ffmpeg: finds it, starts it, feeds it, limits it and kills it. Owns the process and how
+its exit is judged; not its arguments (`animoto.command`)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from typing import IO, Protocol
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 
-_NEEDS = ("libx264", "aac", "framerate", "setts")
-_GRACE_S = 5
-_TAIL_BYTES = 600
-_ASKED_TO_END = 255
-"""Its exit code after a signal that it catches, such as SIGTERM."""
+_REQUIRED = ("libx264", "aac", "framerate", "setts")
+"""The encoders and filters that movies need."""
+_CPU_GRACE_S = 5
+"""CPU seconds between the signal at the soft limit, which ffmpeg catches, and the kill."""
+_LOG_TAIL_BYTES = 600
+"""Bytes of ffmpeg's last messages that an error quotes."""
+_SIGNAL_EXIT_CODE = 255
+"""ffmpeg's exit code after a signal that it catches, such as SIGTERM."""
 
 
 class Stoppable(Protocol):
-    """What is needed of the task's context."""
+    """The part of a task's context (`taskfleet.registry.TaskContext`) that ffmpeg needs."""
 
     def check_stopped(self) -> None: ...
 
@@ -32,17 +35,21 @@ class Stoppable(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Of one process."""
+class EncodeLimits:
+    """Limits on one ffmpeg process."""
 
     wall_s: float
+    """Longest running time, in seconds."""
     cpu_s: int
+    """Most CPU time, in seconds."""
     file_bytes: int = 4_000_000_000
+    """Largest file that it may write."""
 
 
 def find() -> str:
-    """The path of ffmpeg: `IMAGEIO_FFMPEG_EXE`, else the one that imageio-ffmpeg brings, else the
-    system's. PermanentError says what to install."""
+    """Returns the path of ffmpeg: the environment variable IMAGEIO_FFMPEG_EXE, else the program
+    that imageio-ffmpeg ships, else the system's. Raises PermanentError that says what to
+    install."""
     try:
         import imageio_ffmpeg
     except ImportError:
@@ -53,18 +60,19 @@ def find() -> str:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError:
         raise PermanentError(
-            "imageio-ffmpeg brings no ffmpeg for this machine: install ffmpeg, or set "
+            "imageio-ffmpeg ships no ffmpeg for this machine: install ffmpeg, or set "
             "IMAGEIO_FFMPEG_EXE to one"
         ) from None
 
 
 def check(exe: str) -> None:
-    """PermanentError when `exe` does not run or lacks an encoder or a filter that movies need."""
+    """Raises PermanentError if `exe` does not run or lacks an encoder or filter that movies
+    need."""
     listed = ""
-    for what in ("-encoders", "-filters", "-bsfs"):
+    for listing in ("-encoders", "-filters", "-bsfs"):
         try:
             done = subprocess.run(
-                [exe, "-hide_banner", "-v", "error", what],
+                [exe, "-hide_banner", "-v", "error", listing],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=30,
@@ -75,7 +83,7 @@ def check(exe: str) -> None:
                 f"ffmpeg does not run ({error}): install it, or set IMAGEIO_FFMPEG_EXE to one"
             ) from error
         listed += done.stdout.decode(errors="replace")
-    missing = sorted(set(_NEEDS) - set(listed.split()))
+    missing = sorted(set(_REQUIRED) - set(listed.split()))
     if missing:
         raise PermanentError(
             f"{exe} lacks {', '.join(missing)}: install a full ffmpeg (5.1 or later), or set "
@@ -84,10 +92,10 @@ def check(exe: str) -> None:
 
 
 class Process:
-    """A running ffmpeg in a process group of its own."""
+    """A running ffmpeg in a process group of its own; made by `running`."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], stderr: Path, limits: Limits, context: Stoppable
+        self, child: subprocess.Popen[bytes], stderr: Path, limits: EncodeLimits, context: Stoppable
     ) -> None:
         self._child = child
         self._stderr = stderr
@@ -98,45 +106,49 @@ class Process:
         self._reaping = threading.Lock()
 
     def write(self, data: bytes) -> None:
-        """To its standard input; when it has ended, raises what `finish` would."""
+        """Writes to ffmpeg's standard input. Raises as `finish` does if ffmpeg has ended."""
         stdin = self._child.stdin
-        left = memoryview(data)
+        remaining = memoryview(data)
         try:
-            while left and stdin is not None:
-                left = left[stdin.write(left) :]
+            while remaining and stdin is not None:
+                remaining = remaining[stdin.write(remaining) :]
         except BrokenPipeError:
             self.finish()
-            raise PermanentError("ffmpeg ended before it had all frames") from None
+            raise PermanentError("ffmpeg ended before it had received all frames") from None
 
     def finish(self) -> bytes:
-        """Close its input and wait for its end; returns its standard output. TaskStopped when the
-        task was stopped, TransientError or PermanentError when it failed."""
+        """Closes ffmpeg's input, waits for its end, and returns its standard output. Raises
+        TaskStopped if the task was stopped, TransientError or PermanentError if ffmpeg failed."""
         with contextlib.suppress(BrokenPipeError):
             self.close_input()
-        out = self._child.stdout.read() if self._child.stdout else b""
+        output = self._child.stdout.read() if self._child.stdout else b""
         code = self._wait()
         if code != 0:
             self._context.check_stopped()
-            said = self._stderr.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
-            used_up = self._cpu_s >= self._limits.cpu_s
-            raise meaning(code, said, timed_out=self._timed_out, used_up=used_up)
-        return out
+            log = self._stderr.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+            cpu_exceeded = self._cpu_s >= self._limits.cpu_s
+            raise exit_error(code, log, timed_out=self._timed_out, cpu_exceeded=cpu_exceeded)
+        return output
 
     def close_input(self) -> None:
+        """Ends ffmpeg's standard input. Raises BrokenPipeError if ffmpeg has ended."""
         if self._child.stdin is not None and not self._child.stdin.closed:
             self._child.stdin.close()
 
     def time_out(self) -> None:
+        """Kills ffmpeg because its time is up; `finish` then raises TransientError."""
         self._timed_out = True
         self.kill()
 
     def kill(self) -> None:
-        # A child that was reaped has no group any more, and its number may be another's.
+        """Kills ffmpeg's process group, if it still runs; callable from any thread."""
+        # After a child is reaped, its process id may belong to another process.
         with self._reaping, contextlib.suppress(ProcessLookupError):
             if self._child.returncode is None:
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     def reap(self) -> None:
+        """Kills ffmpeg, waits for its end, and closes its pipes."""
         self.kill()
         with contextlib.suppress(BrokenPipeError):
             self.close_input()
@@ -145,7 +157,8 @@ class Process:
         self._wait()
 
     def _wait(self) -> int:
-        """Its exit code, as `Popen` has it; the CPU time it took is noted."""
+        """Waits for the end of ffmpeg, notes its CPU time, and returns its exit code (negative: the
+        signal that killed it)."""
         if self._child.returncode is None:
             os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
             with self._reaping:
@@ -157,10 +170,13 @@ class Process:
 
 @contextlib.contextmanager
 def running(
-    exe: str, arguments: Sequence[str], *, folder: str, limits: Limits, context: Stoppable
+    exe: str, arguments: Sequence[str], *, folder: str, limits: EncodeLimits, context: Stoppable
 ) -> Iterator[Process]:
-    """An ffmpeg that is gone afterwards, whatever happens; it is killed when the task is stopped
-    and when its time is up. Its complaints go to a file in `folder`."""
+    """Context with a running ffmpeg, which has ended when the context ends, whatever happens.
+
+    ffmpeg is killed when the task is stopped or `limits.wall_s` is over. `folder` is its working
+    directory and takes the file of its messages. Raises TransientError if it cannot be started.
+    """
     stderr = Path(folder, "ffmpeg.log")
     with open(stderr, "wb") as log:
         child = _start(exe, arguments, folder, log)
@@ -170,11 +186,11 @@ def running(
         timer = threading.Timer(limits.wall_s, process.time_out)
         timer.daemon = True
         timer.start()
-        take_back = context.on_stop(process.kill)
+        unregister = context.on_stop(process.kill)
         try:
             yield process
         finally:
-            take_back()
+            unregister()
             timer.cancel()
     finally:
         process.reap()
@@ -197,31 +213,38 @@ def _start(
         raise TransientError(f"cannot start {exe}: {error.strerror}") from error
 
 
-def _limit(pid: int, limits: Limits) -> None:
-    """From outside: code between fork and exec is not safe in a process with threads."""
-    if not hasattr(resource, "prlimit"):  # not Linux: the wall clock alone must do
+def _limit(pid: int, limits: EncodeLimits) -> None:
+    """Sets the resource limits of the running process `pid`."""
+    # Not in a preexec function: code between fork and exec is unsafe in a process with threads.
+    if not hasattr(resource, "prlimit"):  # other systems than Linux have the wall clock only
         return
     with contextlib.suppress(ProcessLookupError):
-        cpu = (limits.cpu_s, limits.cpu_s + _GRACE_S)
+        cpu = (limits.cpu_s, limits.cpu_s + _CPU_GRACE_S)
         resource.prlimit(pid, resource.RLIMIT_CPU, cpu)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 
-def meaning(code: int, said: str, *, timed_out: bool, used_up: bool) -> TaskfleetError:
-    """The error for an ffmpeg that ended with `code` (negative: a signal); `used_up` is its CPU
-    time, which ends it with a signal that it catches."""
-    said = said or "without a word"
+def exit_error(code: int, log: str, *, timed_out: bool, cpu_exceeded: bool) -> TaskfleetError:
+    """Returns the error for an ffmpeg that failed.
+
+    code: its exit code; negative: the signal that killed it.
+    log: the end of its messages.
+    timed_out: it was killed because its time was up.
+    cpu_exceeded: it used all its CPU time. The signal sent then is one that ffmpeg catches, so
+        `code` alone does not show it.
+    """
+    log = log or "no message"
     if timed_out:
         return TransientError("ffmpeg took too long and was killed")
-    if code == -signal.SIGXFSZ or "File too large" in said:
-        return PermanentError("the movie grew over the cap of its size")
-    if used_up:
+    if code == -signal.SIGXFSZ or "File too large" in log:
+        return PermanentError("the movie grew over the cap on its size")
+    if cpu_exceeded:
         return PermanentError("ffmpeg used more CPU time than a movie may")
     if code < 0:
-        return TransientError(f"ffmpeg was killed by {signal.Signals(-code).name}: {said}")
-    if code == _ASKED_TO_END:
-        return TransientError(f"ffmpeg was told to end by a signal: {said}")
-    if "No space left on device" in said or "Cannot allocate memory" in said:
-        return TransientError(f"ffmpeg lacked room: {said}")
-    return PermanentError(f"ffmpeg failed with exit code {code}: {said}")
+        return TransientError(f"ffmpeg was killed by {signal.Signals(-code).name}: {log}")
+    if code == _SIGNAL_EXIT_CODE:
+        return TransientError(f"ffmpeg was ended by a signal: {log}")
+    if "No space left on device" in log or "Cannot allocate memory" in log:
+        return TransientError(f"ffmpeg ran out of disk or memory: {log}")
+    return PermanentError(f"ffmpeg failed with exit code {code}: {log}")

@@ -1,10 +1,10 @@
-"""Picture lists, as in `images.txt`: what people write to say which pictures make which movie.
-Owns that form and where in it a fault is; not what a movie may be (`animoto.spec`).
+"""Reads picture lists such as `examples/images.txt`, which name the pictures of one or more movies.
+Owns their format and the line numbers in messages; not what a movie may be (`animoto.spec`).
 
-UTF-8; one picture a line, a URL or the path of a file, in the order of play. Blank lines and lines
-that begin with `#` are skipped. Behind the picture, separated by tabs, may stand `duration=4`
-(seconds) and `caption=...` (`\\n` in it begins a new line). A line `---` ends one movie and begins
-the next.
+A list is UTF-8 text. Each line names one picture, a URL or the path of a file, in the order of
+play. Blank lines and lines that begin with `#` are skipped. `duration=4` (seconds) and
+`caption=TEXT` (with `\\n` for a line break) may follow the picture, separated by tabs. A line
+`---` separates two movies.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from typing import Any
 
 from taskfleet.errors import InvalidTask
 
-END = "---"
+SEPARATOR = "---"
+"""The line between two movies."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `source` is a URL or, with `path`, a file's path."""
+    """One picture of a list.
+
+    line: its line number, from 1.
+    source: the URL or path as written.
+    path: the file, if `source` is a path.
+    options: `duration` and `caption`, as given.
+    """
 
     line: int
     source: str
@@ -29,24 +36,33 @@ class Entry:
     options: dict[str, Any]
 
     def image(self, url: str) -> str | dict[str, Any]:
-        """As the task's params want it, found at `url`."""
+        """Returns the picture in the form of the task's params, with `url` as its source."""
         return {"url": url, **self.options} if self.options else url
 
 
 def read(lines: Iterable[str], folder: Path) -> list[list[Entry]]:
-    """The movies of a list, each with at least one picture; paths are relative to `folder`, where
-    the list lies. InvalidTask names the line at fault."""
+    """Returns the movies of a list, each with at least one picture.
+
+    folder: the list's folder; paths in the list are relative to it.
+
+    Raises InvalidTask that names the faulty line.
+    """
     movies: list[list[Entry]] = [[]]
     for number, line in enumerate(lines, start=1):
-        text = line.lstrip("\ufeff").strip(" \r\n") if number == 1 else line.strip(" \r\n")
-        if text == END:
+        text = (line.lstrip("\ufeff") if number == 1 else line).strip(" \r\n")
+        if text == SEPARATOR:
             movies.append([])
         elif text.strip() and not text.startswith("#"):
             movies[-1].append(_entry(number, text, folder))
-    found = [movie for movie in movies if movie]
-    if not found:
+    movies = [movie for movie in movies if movie]
+    if not movies:
         raise InvalidTask("the list names no picture")
-    return found
+    return movies
+
+
+def is_url(source: str) -> bool:
+    """Returns whether `source` is meant as a URL rather than as the path of a file."""
+    return "://" in source
 
 
 def _entry(number: int, text: str, folder: Path) -> Entry:
@@ -60,15 +76,15 @@ def _entry(number: int, text: str, folder: Path) -> Entry:
                 f"line {number}: {field!r:.60} is neither duration=SECONDS nor caption=TEXT"
             )
         if name in options:
-            raise InvalidTask(f"line {number}: {name} stands twice")
+            raise InvalidTask(f"line {number}: {name} is given twice")
         options[name] = _seconds(number, value) if name == "duration" else _text(value)
     if not source:
         raise InvalidTask(f"line {number}: begins with a tab; the picture must come first")
-    if "://" in source:
+    if is_url(source):
         return Entry(number, source, None, options)
     path = folder / Path(source).expanduser()
     if not path.is_file():
-        raise InvalidTask(f"line {number}: no file {source!r}, and it is no URL")
+        raise InvalidTask(f"line {number}: no file {source!r}, and it is not a URL")
     return Entry(number, source, path, options)
 
 
@@ -77,7 +93,7 @@ def _seconds(number: int, value: str) -> float:
         return float(value)
     except ValueError:
         raise InvalidTask(
-            f"line {number}: duration={value!r:.40} is no number of seconds"
+            f"line {number}: duration={value!r:.40} is not a number of seconds"
         ) from None
 
 

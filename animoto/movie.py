@@ -1,5 +1,5 @@
-"""The making of one movie: music, pictures, encoding, time stamps. Owns their order and what each
-is given; not any one step."""
+"""Makes one movie: music, pictures, encoding, time stamps. Owns the order of the steps and what
+each step is given; not the steps themselves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from taskfleet.errors import PermanentError
 from taskfleet.registry import TaskContext
 
 _SLOT_MIN_FRAMES = 2
+"""Shortest slot of a picture, in frames."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """A finished movie: the paths of its file and poster, its length in frames, how many of the
-    pictures could be used, and what `on_error` let pass."""
+class FinishedMovie:
+    """A finished movie.
+
+    video: path of the MP4 file.
+    poster: path of a JPEG of the first picture.
+    frames: length in frames.
+    pictures: number of pictures that could be used.
+    skipped: the others, in the form that the result has.
+    """
 
     video: str
     poster: str
@@ -34,9 +41,11 @@ class Made:
 
 @dataclass
 class Maker:
-    """Makes one movie in `folder`, which it fills and does not clean.
+    """Makes one movie.
 
-    last_attempt: the task will not be tried again (see `Stills`).
+    folder: takes all files; the caller deletes it.
+    exe: path of ffmpeg.
+    last_attempt: the task will not be tried again (see `animoto.stills.Stills`).
     """
 
     movie: Movie
@@ -46,10 +55,11 @@ class Maker:
     exe: str
     last_attempt: bool
     _shown: list[int] = field(default_factory=list)
+    """Indices of the pictures in the movie so far."""
 
-    def make(self) -> Made:
-        """Raises TransientError, PermanentError and TaskStopped as every task does."""
-        take_back = self.context.on_stop(self.downloader.stop)
+    def make(self) -> FinishedMovie:
+        """Makes the movie. Raises TransientError, PermanentError or TaskStopped."""
+        unregister = self.context.on_stop(self.downloader.stop)
         try:
             sound, fit_s = None, None
             if self.movie.music is not None:
@@ -66,18 +76,18 @@ class Maker:
                     stretched = None
                     frames = self._moving(stills, planned, group)
                     self._encode(None, frames, sum(planned))
-                    slots = [planned[place] for place in self._shown]
+                    slots = [planned[index] for index in self._shown]
                 else:
                     self._encode(group, self._standing(stills), len(planned) * group)
-                    # Pictures may have been left out, which only now is known.
+                    # Only now is it known which pictures were left out.
                     slots = self._slots(self._shown, fit_s)
-                    # One alone has nothing to fade to, so it is one frame.
+                    # A single picture has nothing to fade to, so it was encoded as one frame.
                     group = group if len(slots) > 1 else 1
                     stretched = command.Stretch(group, timing.stretch(slots, group))
             self._finish(sum(slots), stretched, sound.track if sound else None)
         finally:
-            take_back()
-        return Made(
+            unregister()
+        return FinishedMovie(
             video=self._path("movie.mp4"),
             poster=self._path("poster.jpg"),
             frames=sum(slots),
@@ -85,17 +95,18 @@ class Maker:
             skipped=stills.skipped,
         )
 
-    def _slots(self, places: Iterable[int], fit_s: float | None) -> list[int]:
-        """Frames of each picture's slot; together `fit_s` seconds long, if given."""
+    def _slots(self, indices: Iterable[int], fit_s: float | None) -> list[int]:
+        """Returns the frames of each picture's slot. If `fit_s` is given, the slots are scaled to
+        that many seconds together; raises PermanentError if they would become too short or long."""
         pictures = self.movie.pictures
-        seconds = [self.movie.slot_s(pictures[place]) for place in places]
+        seconds = [self.movie.slot_s(pictures[index]) for index in indices]
         if fit_s is None:
             return timing.slots(seconds, self.movie.fps)
         seconds = timing.fitted(seconds, fit_s)
         slots = timing.slots(seconds, self.movie.fps)
         if max(seconds) > SLOT_MAX_S or min(slots) < _SLOT_MIN_FRAMES:
             raise PermanentError(
-                f"{len(slots)} pictures cannot be fitted to music of {fit_s:.1f} s: each may have "
+                f"{len(slots)} pictures cannot be fitted to music of {fit_s:.1f} s: each can take "
                 f"from {_SLOT_MIN_FRAMES} frames to {SLOT_MAX_S:g} s"
             )
         return slots
@@ -103,45 +114,45 @@ class Maker:
     # --- frames -----------------------------------------------------------------------------
 
     def _standing(self, stills: Iterable[Still]) -> Iterator[Frame]:
-        """One frame a picture."""
+        """Yields one frame per picture."""
         for still in stills:
             if still.caption is not None:
                 still.caption.draw(still.frame)
-            self._note(still.place, still.frame)
+            self._note_shown(still.index, still.frame)
             yield still.frame
 
     def _moving(self, stills: Iterable[Still], slots: Sequence[int], group: int) -> Iterator[Frame]:
-        """Every frame of the movie."""
+        """Yields every frame of a movie whose pictures move; `slots` has the frames of each
+        picture's slot."""
         shots = (self._shot(still, slots, group) for still in stills)
         shot = next(shots, None)
         while shot is not None:
-            self._note(shot.number, shot.at(0, self.movie.size))
+            self._note_shown(shot.index, shot.at(0, self.movie.size))
             following = next(shots, None)
             yield from motion.slot_frames(shot, following, group, self.movie.size)
             shot = following
 
     def _shot(self, still: Still, slots: Sequence[int], group: int) -> motion.Shot:
-        # Nothing fades into the first one.
+        # Nothing fades into the first picture.
         lead = group - 1 if self._shown else 0
-        return motion.Shot(still.place, still.frame, still.caption, lead, slots[still.place])
+        return motion.Shot(still.index, still.frame, still.caption, lead, slots[still.index])
 
-    def _note(self, place: int, frame: Frame) -> None:
-        """That a picture is in the movie; the first one makes the poster."""
+    def _note_shown(self, index: int, frame: Frame) -> None:
+        """Notes that a picture is in the movie; the frame of the first one becomes the poster."""
         if not self._shown:
             with open(self._path("poster.jpg"), "wb") as file:
                 file.write(frame.jpeg())
-        self._shown.append(place)
+        self._shown.append(index)
 
     # --- ffmpeg -----------------------------------------------------------------------------
 
     def _encode(self, group: int | None, frames: Iterator[Frame], count: int) -> None:
-        """Write the frames, which become about `count` frames of video."""
+        """Encodes the frames, which become about `count` frames of video."""
         movie = self.movie
         stream = command.Stream(movie.size, movie.fps, movie.quality, group)
-        share = movie.size[0] * movie.size[1] / (1280 * 720)
-        cpu_s = round(60 + 0.3 * count * share)
-        # Waiting for pictures counts as well, so the wall clock is generous.
-        limits = ffmpeg.Limits(wall_s=600 + 4 * cpu_s, cpu_s=cpu_s)
+        cpu_s = round(60 + 0.3 * count * movie.relative_area)
+        # The wall clock also runs while ffmpeg waits for pictures, so its limit is generous.
+        limits = ffmpeg.EncodeLimits(wall_s=600 + 4 * cpu_s, cpu_s=cpu_s)
         with self._ffmpeg(command.encode(stream, self._path("video.mp4")), limits) as process:
             for frame in frames:
                 process.write(frame.to_bytes())
@@ -150,6 +161,7 @@ class Maker:
     def _finish(
         self, total_frames: int, stretch: command.Stretch | None, track: command.Track | None
     ) -> None:
+        """Turns the encoded video into the movie; see `animoto.command.finish`."""
         arguments = command.finish(
             self._path("video.mp4"),
             self._path("movie.mp4"),
@@ -158,12 +170,12 @@ class Maker:
             stretch=stretch,
             track=track,
         )
-        limits = ffmpeg.Limits(wall_s=600, cpu_s=300)
+        limits = ffmpeg.EncodeLimits(wall_s=600, cpu_s=300)
         with self._ffmpeg(arguments, limits) as process:
             process.finish()
 
     def _ffmpeg(
-        self, arguments: list[str], limits: ffmpeg.Limits
+        self, arguments: list[str], limits: ffmpeg.EncodeLimits
     ) -> AbstractContextManager[ffmpeg.Process]:
         return ffmpeg.running(
             self.exe, arguments, folder=self.folder, limits=limits, context=self.context

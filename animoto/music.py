@@ -1,5 +1,5 @@
-"""The music of a movie: fetched, recognised, measured. Owns what counts as music; ffmpeg decodes
-it, since nothing else here could, but never guesses what it is."""
+"""Fetches the music of a movie, recognises its format, and measures its length. Owns what counts as
+music; ffmpeg decodes it, but is always told the format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from animoto.spec import Music, without_query
 from taskfleet.errors import PermanentError, TransientError
 
 _SHORTEST_S = 0.1
-_LIMITS = ffmpeg.Limits(wall_s=120, cpu_s=60)
+"""Shortest piece of music, in seconds."""
+_MEASURE_LIMITS = ffmpeg.EncodeLimits(wall_s=120, cpu_s=60)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Sound:
 def fetch(
     music: Music, folder: str, downloader: Downloader, exe: str, context: ffmpeg.Stoppable
 ) -> Sound:
-    """PermanentError when it cannot be used, TransientError when it cannot be had now."""
+    """Fetches the music into `folder` and measures it; `exe` is the path of ffmpeg. Raises
+    PermanentError if it cannot be used, TransientError if a later try may succeed."""
     shown = f"music ({without_query(music.url)})"
     path = os.path.join(folder, "music")
     try:
@@ -37,18 +39,18 @@ def fetch(
     except TransientError as error:
         raise TransientError(f"{shown}: {error}", error.retry_after_s) from error
     with open(path, "rb") as file:
-        form = command.music_format(file.read(16))
-    if form is None:
+        demuxer = command.music_format(file.read(16))
+    if demuxer is None:
         raise PermanentError(f"{shown} is not MP3, AAC, M4A, FLAC, Ogg or WAV")
-    track = command.Track(path, form, music.fade_out)
+    track = command.Track(path, demuxer, music.fade_out)
     try:
         with ffmpeg.running(
-            exe, command.measure(track), folder=folder, limits=_LIMITS, context=context
+            exe, command.measure(track), folder=folder, limits=_MEASURE_LIMITS, context=context
         ) as process:
             seconds = command.measured_s(process.finish())
     except PermanentError as error:
         raise PermanentError(f"{shown} cannot be played: {error}") from error
-    # Looping a file without sound would never end.
+    # ffmpeg would loop a file without sound forever.
     if seconds < _SHORTEST_S:
-        raise PermanentError(f"{shown} holds no sound")
+        raise PermanentError(f"{shown} contains no sound")
     return Sound(track, seconds)

@@ -1,28 +1,32 @@
-"""A picture file becomes a frame: decoded small, turned upright, fitted. Owns what counts as a
-picture and how it fills the frame; not fetching it, nor captions.
+"""Turns a picture file into a frame: decodes it, turns it upright, and fits it. Owns what counts as
+a picture and how it fills the frame; not fetching (`animoto.download`) nor captions.
 
-The file comes from anybody. Only four formats are tried, sizes are checked before a pixel is
-decoded, and whatever Pillow raises on a broken file becomes `NotAPicture`.
+The file is untrusted. Only four formats are tried, the size is checked before a pixel is decoded,
+and every exception that Pillow raises on a broken file becomes `NotAPicture`.
 """
 
 from __future__ import annotations
 
 import struct
 import threading
-from typing import Literal
 
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from animoto.frame import BLACK, COLOUR_TO_VIDEO, LIGHT_TO_VIDEO, Frame
+from animoto.spec import Fit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 PIXELS_MAX = 50_000_000
+"""Most pixels of a baseline JPEG, which is shrunk while it is decoded."""
 PIXELS_MAX_WHOLE = 36_000_000
-"""For files that must be decoded whole; a baseline JPEG is shrunk while it is decoded."""
+"""Most pixels of every other file, which must be decoded whole."""
 _PIXELS_LARGE = 8_000_000
+"""A file with more pixels that must be decoded whole is decoded alone (`_one_large`)."""
 _DRAFT_FACTOR = 1.5
-"""Shrinking on load to 1.5 times the wanted size loses nothing to see (50 dB against all of it)."""
+"""A JPEG is shrunk while decoding to no less than this multiple of the wanted size. The result
+differs invisibly from one of all pixels (PSNR 50 dB)."""
 _ORIENTATION_TAG = 0x0112
+"""EXIF's tag for the orientation."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,7 +36,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""The transposition that turns a picture upright, by its EXIF orientation."""
 _SIDEWAYS = (5, 6, 7, 8)
+"""The orientations that swap width and height."""
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -45,19 +51,22 @@ _BROKEN = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+"""Every exception that Pillow raises on a broken file."""
 _BACKGROUND_SHRINK = 8
+"""The background is blurred at this fraction of the frame's width and height."""
 _BACKGROUND_DIM = 0.6
+"""Contrast and brightness of the background, relative to the picture."""
 _one_large = threading.Lock()
-"""Large pictures that must be decoded whole take turns: memory, not time, is what is short."""
+"""Held while a large picture is decoded whole: two at a time would take too much memory."""
 
 _BEST = Image.Resampling.LANCZOS
 _GAP = 1.0
-"""Whole steps of halving first, then `_BEST`: 0.7 times the time of bicubic on all pixels, and
-nearer to Lanczos on all of them on average (61 dB against 52; at worst 48 against 51)."""
+"""Pillow's `reducing_gap`: shrink by a whole factor first, then with `_BEST`. Takes 0.7 times as
+long as bicubic on all pixels and comes closer to Lanczos on all pixels on average (PSNR 61 dB
+against 52 dB; at worst 48 dB against 51 dB)."""
 
-Fit = Literal["blur", "contain", "cover"]
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+"""Left, top, right and bottom in pixels."""
 
 
 class NotAPicture(Exception):
@@ -65,39 +74,44 @@ class NotAPicture(Exception):
 
 
 def load(path: str, size: tuple[int, int], fit: Fit) -> Frame:
-    """The picture in the file as a frame of `size` (even width and height). NotAPicture when it
-    is none, too large or broken."""
+    """Returns the picture in the file as a frame of `size` (even width and height). Raises
+    NotAPicture if the file is no picture, too large or broken."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            whole = _check_size(image)
+            whole = _decoded_whole(image)
+            _check_size(image, whole=whole)
             if whole and image.width * image.height > _PIXELS_LARGE:
                 with _one_large:
                     planes = _planes(image, size, fit)
             else:
                 planes = _planes(image, size, fit)
     except _BROKEN as error:
-        raise NotAPicture(_why(path, error)) from error
+        raise NotAPicture(_fault(path, error)) from error
     return _compose(planes, size, fit)
 
 
-def _check_size(image: Image.Image) -> bool:
-    """Whether the file must be decoded whole, for which the limit is lower."""
-    whole = image.format not in ("JPEG", "MPO") or bool(image.info.get("progressive"))
+def _decoded_whole(image: Image.Image) -> bool:
+    """Returns whether all pixels are decoded at once: so in all files but baseline JPEGs."""
+    return image.format not in ("JPEG", "MPO") or bool(image.info.get("progressive"))
+
+
+def _check_size(image: Image.Image, *, whole: bool) -> None:
+    """Raises NotAPicture if the picture has too many pixels."""
     limit = PIXELS_MAX_WHOLE if whole else PIXELS_MAX
     if image.width * image.height > limit:
         raise NotAPicture(
             f"{image.width} x {image.height} pixels is over the cap of {limit / 1e6:g} million"
         )
-    return whole
 
 
-def _why(path: str, error: BaseException) -> str:
+def _fault(path: str, error: BaseException) -> str:
+    """Returns in words why the file could not be decoded; `error` is Pillow's exception."""
     with open(path, "rb") as file:
         head = file.read(64)
     if not head:
         return "the file is empty"
     if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"avi"):
-        return "HEIC and AVIF pictures are not supported; convert it to JPEG"
+        return "HEIC and AVIF pictures are not supported; convert the file to JPEG"
     if isinstance(error, UnidentifiedImageError):
         return f"not a picture in any of the formats {', '.join(FORMATS)}"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -109,8 +123,10 @@ def _why(path: str, error: BaseException) -> str:
 
 
 def _planes(image: Image.Image, size: tuple[int, int], fit: Fit) -> list[Image.Image]:
-    """Upright Y, Cb and Cr, full range, each as large as `fit` wants of a frame of `size`; the
-    colours at half of it. Every step works on as few pixels as will do."""
+    """Returns the upright picture as Y, Cb and Cr in full range, scaled for a frame of `size`; Cb
+    and Cr have half the width and height. With "cover" the planes fill the frame, else they fit
+    into it."""
+    # Every step works on as few pixels as possible.
     orientation = _orientation(image)
     frame = size[::-1] if orientation in _SIDEWAYS else size
     cover = fit == "cover"
@@ -124,25 +140,26 @@ def _planes(image: Image.Image, size: tuple[int, int], fit: Fit) -> list[Image.I
         wanted = frame
     box = _middle(image.size, frame) if cover else (0, 0, *image.size)
     if image.mode == "YCbCr":
-        # One after the other: together they take as much memory as the picture itself.
+        # One channel at a time: all three together take as much memory as the picture itself.
         planes = [
-            image.getchannel(place).resize(
-                _half(wanted) if place else wanted, _BEST, box, reducing_gap=_GAP
+            image.getchannel(channel).resize(
+                _half(wanted) if channel else wanted, _BEST, box, reducing_gap=_GAP
             )
-            for place in range(3)
+            for channel in range(3)
         ]
     else:
         small = _rgb(image, wanted, box).convert("YCbCr")
         planes = [
-            plane.resize(_half(wanted), _BEST) if colour else plane
-            for colour, plane in enumerate(small.split())
+            plane.resize(_half(wanted), _BEST) if channel else plane
+            for channel, plane in enumerate(small.split())
         ]
     turn = _TURNS.get(orientation)
     return planes if turn is None else [plane.transpose(turn) for plane in planes]
 
 
 def _rgb(image: Image.Image, wanted: tuple[int, int], box: Box) -> Image.Image:
-    """What is in the box, at the wanted size, without transparency (over white)."""
+    """Returns the part of `image` inside `box`, scaled to `wanted` pixels, as RGB; transparent
+    parts lie over white."""
     if image.mode.startswith("I"):  # 16 bits of grey; Pillow would clip them to white
         image = image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     elif image.mode == "1":
@@ -158,13 +175,16 @@ def _rgb(image: Image.Image, wanted: tuple[int, int], box: Box) -> Image.Image:
 
 
 def _stores_rgb(image: Image.Image) -> bool:
+    """Returns whether a JPEG stores RGB instead of YCbCr: by Adobe's marker or its components'
+    names."""
     if image.info.get("adobe_transform") == 0:
         return True
     return [layer[0] for layer in getattr(image, "layer", ())] == [ord(c) for c in "RGB"]
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8 as EXIF has it; 1 also when the EXIF data are broken."""
+    """Returns the EXIF orientation, 1 to 8; 1 (upright) if there is none or the EXIF data are
+    broken."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG)
     except _BROKEN:
@@ -176,15 +196,15 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _scaled(given: tuple[int, int], frame: tuple[int, int], *, cover: bool) -> tuple[int, int]:
-    """Width and height with the shape of `given` that just cover the frame, or just fit into
-    it."""
+    """Returns the width and height, in the proportions of `given`, that just cover the frame or
+    just fit into it."""
     scales = (frame[0] / given[0], frame[1] / given[1])
     scale = max(scales) if cover else min(scales)
     return max(2, round(given[0] * scale)), max(2, round(given[1] * scale))
 
 
 def _middle(given: tuple[int, int], frame: tuple[int, int]) -> Box:
-    """The largest box in the middle of `given` that has the frame's shape."""
+    """Returns the largest box in the middle of `given` that has the frame's proportions."""
     scale = min(given[0] / frame[0], given[1] / frame[1])
     left = (given[0] - frame[0] * scale) / 2
     top = (given[1] - frame[1] * scale) / 2
@@ -196,29 +216,31 @@ def _half(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _compose(planes: list[Image.Image], size: tuple[int, int], fit: Fit) -> Frame:
-    """Planes of the right scale become a frame in video range."""
-    done = []
-    for colour, plane in enumerate(planes):
-        area = _half(size) if colour else size
-        table = COLOUR_TO_VIDEO if colour else LIGHT_TO_VIDEO
-        done.append(_fill(plane.point(table), area, fit, neutral=BLACK[colour]))
-    return Frame(*done)
+    """Returns a frame of `size` in video range, made of scaled planes in full range."""
+    filled = []
+    for channel, plane in enumerate(planes):
+        area = _half(size) if channel else size
+        table = COLOUR_TO_VIDEO if channel else LIGHT_TO_VIDEO
+        filled.append(_fill(plane.point(table), area, fit, neutral=BLACK[channel]))
+    return Frame(*filled)
 
 
 def _fill(plane: Image.Image, area: tuple[int, int], fit: Fit, *, neutral: int) -> Image.Image:
+    """Returns the plane centred in an image of the size `area`. The rest shows the blurred plane,
+    or the level `neutral` if `fit` is not "blur"."""
     if plane.size == area:
         return plane
     blur = fit == "blur"
-    ground = _blurred(plane, area, neutral) if blur else Image.new("L", area, neutral)
-    ground.paste(plane, ((area[0] - plane.width) // 2, (area[1] - plane.height) // 2))
-    return ground
+    background = _blurred(plane, area, neutral) if blur else Image.new("L", area, neutral)
+    background.paste(plane, ((area[0] - plane.width) // 2, (area[1] - plane.height) // 2))
+    return background
 
 
 def _blurred(plane: Image.Image, area: tuple[int, int], neutral: int) -> Image.Image:
-    """The picture itself behind it: filling the area, out of focus and darker. Blurred small,
-    since nothing of it is sharp anyway."""
+    """Returns the plane as its own background: filling the area, out of focus and darker."""
+    # Blurring a small copy is faster, and nothing in the result is sharp anyway.
     small = (max(2, area[0] // _BACKGROUND_SHRINK), max(2, area[1] // _BACKGROUND_SHRINK))
-    ground = ImageOps.fit(plane, small, Image.Resampling.BILINEAR)
-    ground = ground.filter(ImageFilter.GaussianBlur(small[1] / 15))
-    ground = ground.point([round(neutral + (i - neutral) * _BACKGROUND_DIM) for i in range(256)])
-    return ground.resize(area, Image.Resampling.BICUBIC)
+    dimmed = [round(neutral + (level - neutral) * _BACKGROUND_DIM) for level in range(256)]
+    background = ImageOps.fit(plane, small, Image.Resampling.BILINEAR)
+    background = background.filter(ImageFilter.GaussianBlur(small[1] / 15)).point(dimmed)
+    return background.resize(area, Image.Resampling.BICUBIC)

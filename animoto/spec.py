@@ -1,7 +1,7 @@
-"""What a movie shall be: the params of the task, checked and made canonical. Owns their names,
-limits and defaults; not how the movie is made. Light to import, since the API imports it.
+"""The params of an `animoto` task: which movie is wanted. Owns their names, limits and defaults and
+the form of URLs; not how the movie is made. Light to import, because the API imports it.
 
-Pictures are named by their place from 0, as in `images[3]`.
+Messages name a picture by its index from 0, as in `images[3]`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from taskfleet.batch import is_id
 from taskfleet.errors import InvalidTask
 
 UPLOAD = "upload:"
-"""Before the id of a file that the client uploaded (`POST /uploads`), in the place of a URL."""
+"""Prefix of the id of a file that the client uploaded (`POST /uploads`); stands where a URL may."""
 PICTURES_MAX = 500
+"""Most pictures of one movie."""
 URL_MAX_CHARS = 4096
 CAPTION_MAX_CHARS = 200
 SLOT_MIN_S = 0.2
 SLOT_MAX_S = 60.0
+"""Shortest and longest time of one picture, in seconds."""
 MOVIE_MAX_S = 3600.0
+"""Longest movie, in seconds."""
 DURATION_DEFAULT_S = 2.4
+"""Seconds per picture unless the params say otherwise."""
 
 PRESETS = {
     "720p": (1280, 720),
@@ -32,7 +36,9 @@ PRESETS = {
     "square": (1080, 1080),
     "story": (1080, 1920),
 }
-"""Width and height in pixels."""
+"""Width and height in pixels, by the name of the preset."""
+_REFERENCE_PIXELS = 1280 * 720
+"""Pixels of the frame that costs were measured with."""
 
 SlotSeconds = Annotated[float, Meta(ge=SLOT_MIN_S, le=SLOT_MAX_S)]
 Transition = Literal["crossfade", "cut"]
@@ -42,8 +48,13 @@ Quality = Literal["fast", "good"]
 
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One picture. `duration` is its slot in seconds, the fade to the next one included, or unset
-    for the movie's; `caption` is one or more lines of text, empty for none."""
+    """One picture of a movie.
+
+    url: a URL, or an upload's id behind `UPLOAD`.
+    duration: its seconds in the movie, including the fade to the next picture; unset for the
+        movie's `duration`.
+    caption: one or more lines of text; empty for none.
+    """
 
     url: str
     duration: SlotSeconds | UnsetType = UNSET
@@ -51,12 +62,17 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def plain(self) -> bool:
+        """True if the picture has nothing but a URL."""
         return self.duration is UNSET and not self.caption
 
 
 class Music(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Played again and again until the movie ends, silent over its last `fade_out` seconds; with
-    `fit_to_music` the slots are scaled so that the movie is as long as the music."""
+    """The music of a movie, played in a loop until the movie ends.
+
+    url: a URL, or an upload's id behind `UPLOAD`.
+    fade_out: seconds over which the music fades out at the end of the movie.
+    fit_to_music: scales the times of the pictures so that the movie is as long as the music.
+    """
 
     url: str
     fade_out: Annotated[float, Meta(ge=0, le=30)] = 3.0
@@ -64,7 +80,7 @@ class Music(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Movie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole movie; the defaults are those of the task's params."""
+    """The params of one movie; the defaults here are the defaults of the task's params."""
 
     images: Annotated[list[str | Picture], Meta(min_length=1, max_length=PICTURES_MAX)]
     preset: Literal["720p", "1080p", "square", "story"] = "720p"
@@ -79,6 +95,7 @@ class Movie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def pictures(self) -> list[Picture]:
+        """The images, each as a `Picture`."""
         return [Picture(image) if isinstance(image, str) else image for image in self.images]
 
     @property
@@ -86,76 +103,89 @@ class Movie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Width and height in pixels."""
         return PRESETS[self.preset]
 
+    @property
+    def relative_area(self) -> float:
+        """Pixels of a frame, relative to 720p; the cost of a frame is proportional to it."""
+        return self.size[0] * self.size[1] / _REFERENCE_PIXELS
+
     def slot_s(self, picture: Picture) -> float:
+        """Returns the seconds that `picture` has in the movie."""
         return self.duration if picture.duration is UNSET else picture.duration
 
     @property
     def total_s(self) -> float:
-        """Its length when every picture can be used and it is not fitted to music."""
+        """Seconds of the movie if every picture can be used and it is not fitted to music."""
         return math.fsum(self.slot_s(picture) for picture in self.pictures)
 
 
 def movie(params: Any) -> Movie:
-    """What a client handed in, or the canonical params, as a `Movie`: text is a list of URLs
-    between blanks. InvalidTask says what is wrong, and with which picture."""
+    """Returns checked params as a `Movie`.
+
+    params: as the client sent them or canonical: an object, or text of URLs separated by blanks.
+
+    Raises InvalidTask that says what is wrong, and with which picture.
+    """
     if isinstance(params, str):
         params = {"images": params.split()}
     if not isinstance(params, dict):
-        raise InvalidTask('animoto needs {"images": [URL, ...]} or URLs between blanks')
+        raise InvalidTask('animoto needs {"images": [URL, ...]} or URLs separated by blanks')
     try:
-        found = msgspec.convert(params, Movie)
+        wanted = msgspec.convert(params, Movie)
     except msgspec.ValidationError as error:
-        raise InvalidTask(f"animoto: {_in_words(error)}") from None
-    for place, picture in enumerate(found.pictures):
-        _check_url(picture.url, f"images[{place}]")
-        _check_finite(found.slot_s(picture), f"duration of images[{place}]")
+        raise InvalidTask(f"animoto: {_readable(error)}") from None
+    for index, picture in enumerate(wanted.pictures):
+        _check_url(picture.url, f"images[{index}]")
+        _check_finite(wanted.slot_s(picture), f"duration of images[{index}]")
         if any(ord(char) < 32 and char not in "\n\t" for char in picture.caption):
-            raise InvalidTask(f"animoto: caption of images[{place}] has control characters")
-    if found.music is not None:
-        _check_url(found.music.url, "music")
-        _check_finite(found.music.fade_out, "fade_out of the music")
-    if found.total_s > MOVIE_MAX_S:
+            raise InvalidTask(f"animoto: caption of images[{index}] has control characters")
+    if wanted.music is not None:
+        _check_url(wanted.music.url, "music")
+        _check_finite(wanted.music.fade_out, "fade_out of the music")
+    if wanted.total_s > MOVIE_MAX_S:
         raise InvalidTask(
-            f"animoto: {found.total_s:g} s of movie is over the cap of {MOVIE_MAX_S:g} s"
+            f"animoto: a movie of {wanted.total_s:g} s is over the cap of {MOVIE_MAX_S:g} s"
         )
-    return found
+    return wanted
 
 
 def parse(raw: Any) -> dict[str, Any]:
-    """Canonical params: every default written out, pictures with nothing but a URL as text."""
-    found = movie(raw)
-    images = [picture.url if picture.plain else picture for picture in found.pictures]
-    canonical: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(found, images=images))
+    """Returns the canonical params: with every default, and a picture that has nothing but a URL
+    as text. Raises InvalidTask."""
+    wanted = movie(raw)
+    images = [picture.url if picture.plain else picture for picture in wanted.pictures]
+    canonical: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(wanted, images=images))
     return canonical
 
 
 def without_query(url: str) -> str:
-    """The URL as it may be shown: a query may hold a secret, such as a presigned URL's."""
+    """Returns `url` without its query and fragment, for messages and results: a query may hold a
+    secret, such as the signature of a presigned URL."""
     return url.partition("#")[0].partition("?")[0]
 
 
-def _in_words(error: msgspec.ValidationError) -> str:
-    """`$.images[0].x` is how msgspec names a place; `images[0].x` is how people do."""
+def _readable(error: msgspec.ValidationError) -> str:
+    # msgspec writes `$.images[0].url` for what the client knows as `images[0].url`.
     return str(error).replace("`$.", "`").replace(" - at `$`", "")
 
 
-def _check_finite(seconds: float, what: str) -> None:
+def _check_finite(seconds: float, name: str) -> None:
     if not math.isfinite(seconds):
-        raise InvalidTask(f"animoto: {what} must be a number, not {seconds}")
+        raise InvalidTask(f"animoto: {name} must be a finite number, not {seconds}")
 
 
-def _check_url(url: str, where: str) -> None:
+def _check_url(url: str, name: str) -> None:
     if url.startswith(UPLOAD):
-        fault = None if is_id(url.removeprefix(UPLOAD)) else f"{url!r:.60} is no id of an upload"
+        valid = is_id(url.removeprefix(UPLOAD))
+        fault = None if valid else f"{url!r:.60} is not the id of an upload"
     else:
         fault = url_fault(url)
     if fault:
-        raise InvalidTask(f"animoto: {where}: {fault}")
+        raise InvalidTask(f"animoto: {name}: {fault}")
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong with the form of a URL, or None; where it leads is checked when it is
-    fetched (`animoto.address`)."""
+    """Returns what is wrong with the form of `url`, or None. Which address it leads to is checked
+    when it is fetched (`animoto.address`)."""
     if len(url) > URL_MAX_CHARS:
         return f"URL of {len(url)} characters is over the cap of {URL_MAX_CHARS}"
     if any(ord(char) <= 32 or ord(char) == 127 or char == "\\" for char in url):

@@ -1,8 +1,9 @@
-"""The pictures of a movie, fetched and decoded in the background, in order. Owns what runs at the
-same time and what becomes of pictures that cannot be used; neither fetching nor decoding itself.
+"""Fetches and decodes the pictures of a movie in background threads and yields them in order. Owns
+what runs concurrently and how unusable pictures are handled; not fetching (`animoto.download`) nor
+decoding (`animoto.picture`).
 
-At most `_FETCHED_AHEAD` files and `_DECODED_AHEAD` frames wait at a time, so memory and disk do not
-grow with their number.
+At most `_FETCHED_AHEAD` files and `_DECODED_AHEAD` frames wait at a time, so memory and disk usage
+do not grow with the number of pictures.
 """
 
 from __future__ import annotations
@@ -22,39 +23,50 @@ from animoto.spec import Movie, Picture, without_query
 from taskfleet.errors import PermanentError, TransientError
 
 CONNECTIONS = 8
+"""Files fetched at a time."""
 _DECODERS = 2
+"""Pictures decoded at a time."""
 _FETCHED_AHEAD = 16
+"""Most fetches started before their files are needed."""
 _DECODED_AHEAD = 3
+"""Most decodings started before their frames are needed."""
 
-T = TypeVar("T")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Started = TypeVar("Started")
 
 
 @dataclass(frozen=True)
 class Still:
-    """A picture ready to be shown; `frame` is of the movie's size, or larger for Ken Burns."""
+    """A decoded picture.
 
-    place: int
+    index: of the picture in the params.
+    frame: of the movie's size, or `animoto.motion.oversized` for Ken Burns.
+    caption: not yet drawn onto the frame; None if there is none.
+    """
+
+    index: int
     frame: Frame
     caption: caption.Caption | None
 
 
 class _Unusable(Exception):
-    def __init__(self, place: int, error: Exception) -> None:
+    """The picture at `index` could not be fetched or decoded, because of `error`."""
+
+    def __init__(self, index: int, error: Exception) -> None:
         super().__init__(str(error))
-        self.place = place
+        self.index = index
         self.error = error
 
 
 @dataclass
 class Stills:
-    """The pictures of one movie; iterate once.
+    """The pictures of one movie. A context manager that is iterated once, inside its context.
 
-    folder: where files lie until they are decoded.
-    last_attempt: the task will not be tried again, so a picture that only cannot be had now
-        counts as one that cannot be had.
-    progress: called with the number of pictures dealt with and of all.
-    skipped: what `on_error` let pass, as it stands in the result.
+    folder: takes the files until they are decoded.
+    last_attempt: the task will not be tried again, so a picture that cannot be fetched now is
+        treated as unusable instead of failing the attempt.
+    progress: called with the number of pictures handled and the number of all.
+    skipped: the pictures that `on_error` tolerated, in the form that the result has.
     """
 
     movie: Movie
@@ -78,8 +90,11 @@ class Stills:
         self._decoders.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[Still]:
-        """Every picture that can be used, or its placeholder. Raises PermanentError or
-        TransientError for one without which there is no movie."""
+        """Yields each usable picture, and a placeholder for an unusable one if `on_error` says so.
+
+        Raises PermanentError or TransientError for an unusable picture that `on_error` does not
+        tolerate, and PermanentError if no picture can be used.
+        """
         pictures = self._pictures
         files = _ahead(
             lambda item: (item[0], self._fetchers.submit(self._fetch, *item)),
@@ -92,10 +107,10 @@ class Stills:
         for done, future in enumerate(stills, 1):
             try:
                 yield future.result()
-            except _Unusable as fault:
-                self._give_up(fault)
+            except _Unusable as unusable:
+                self._skip(unusable)
                 if self.movie.on_error == "placeholder":
-                    yield self._still(fault.place, Frame.plain(self._size, GREY))
+                    yield self._still(unusable.index, Frame.plain(self._size, GREY))
             self.progress(done, len(pictures))
         if len(self.skipped) == len(pictures):
             first = self.skipped[0]
@@ -104,47 +119,54 @@ class Stills:
                 f"{first['reason']}"
             )
 
-    def _fetch(self, place: int, wanted: Picture) -> str:
-        path = os.path.join(self.folder, f"picture-{place}")
+    def _fetch(self, index: int, wanted: Picture) -> str:
+        """Returns the path of the fetched file."""
+        path = os.path.join(self.folder, f"picture-{index}")
         try:
             self.downloader.fetch(wanted.url, path)
         except (Unfetchable, TransientError) as error:
-            raise _Unusable(place, error) from error
+            raise _Unusable(index, error) from error
         return path
 
-    def _decode(self, place: int, file: Future[str]) -> Still:
+    def _decode(self, index: int, file: Future[str]) -> Still:
+        """Waits for the file, decodes it, and deletes it."""
         path = file.result()
         try:
-            return self._still(place, picture.load(path, self._size, self.movie.fit))
+            return self._still(index, picture.load(path, self._size, self.movie.fit))
         except picture.NotAPicture as error:
-            raise _Unusable(place, error) from error
+            raise _Unusable(index, error) from error
         finally:
             os.unlink(path)
 
     @property
     def _size(self) -> tuple[int, int]:
+        """Width and height in pixels of the stills' frames."""
         moving = self.movie.motion == "kenburns"
         return motion.oversized(self.movie.size) if moving else self.movie.size
 
-    def _still(self, place: int, frame: Frame) -> Still:
-        text = self._pictures[place].caption
-        return Still(place, frame, caption.render(text, self.movie.size))
+    def _still(self, index: int, frame: Frame) -> Still:
+        text = self._pictures[index].caption
+        return Still(index, frame, caption.render(text, self.movie.size))
 
-    def _give_up(self, fault: _Unusable) -> None:
-        """Note that a picture cannot be used, or raise."""
-        url = without_query(self._pictures[fault.place].url)
-        message = f"images[{fault.place}] ({url}): {fault}"
-        may_pass = self.movie.on_error != "fail"
-        if isinstance(fault.error, TransientError) and not (may_pass and self.last_attempt):
-            raise TransientError(message, fault.error.retry_after_s) from fault.error
-        if not may_pass:
-            raise PermanentError(message) from fault.error
-        self.skipped.append({"index": fault.place, "url": url, "reason": str(fault)})
+    def _skip(self, unusable: _Unusable) -> None:
+        """Adds the picture to `skipped`, or raises if the movie cannot go on without it."""
+        index, error = unusable.index, unusable.error
+        url = without_query(self._pictures[index].url)
+        message = f"images[{index}] ({url}): {error}"
+        tolerated = self.movie.on_error != "fail"
+        if isinstance(error, TransientError) and not (tolerated and self.last_attempt):
+            raise TransientError(message, error.retry_after_s) from error
+        if not tolerated:
+            raise PermanentError(message) from error
+        self.skipped.append({"index": index, "url": url, "reason": str(error)})
 
 
-def _ahead(start: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
-    """`start` of each item, in order, up to `count` of them before they are asked for."""
-    started: deque[R] = deque()
+def _ahead(
+    start: Callable[[Item], Started], items: Iterable[Item], count: int
+) -> Iterator[Started]:
+    """Calls `start` for each item and yields its results in order. Up to `count` items are started
+    before their results are asked for."""
+    started: deque[Started] = deque()
     for item in items:
         started.append(start(item))
         if len(started) > count:

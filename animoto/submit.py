@@ -1,6 +1,7 @@
-"""The movie maker's command line.
+"""The command line of the movie maker. Owns its options and output; not the format of the list
+(`animoto.listing`) nor the params of a task (`animoto.spec`).
 
-python animoto/submit.py images.txt                        hand in, follow, print the movies' URLs
+python animoto/submit.py images.txt                           make the movies, print their URLs
 python animoto/submit.py images.txt --out movies --repeat 3   make each three times, download them
 """
 
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 
 if __package__ in (None, ""):
-    # Started as a file, Python looks for modules beside it; they are one folder up.
+    # When run as a file, Python searches for modules in this folder; they are one folder up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import os
@@ -25,7 +26,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from animoto import spec
-from animoto.listing import Entry, read
+from animoto.listing import Entry, is_url, read
+from taskfleet.batch import random_batch_id
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.client import (
     Client,
@@ -37,9 +39,15 @@ from taskfleet.wire.http import (
 )
 
 PROGRAM = "submit.py"
+"""Name of the program in messages."""
 POLL_S = 1.0
+"""Longest wait between two looks at the movies' progress, in seconds."""
 DOWNLOAD_TIMEOUT_S = 60
+"""Longest wait of a download for the next byte, in seconds."""
+_UNSENT_UPLOAD = spec.UPLOAD + random_batch_id(bytes(16))
+"""Stands for a file in params that are checked before it is uploaded; names no real upload."""
 _IMAGE = re.compile(r"images\[(\d+)\]")
+"""The name of a picture in the messages of `animoto.spec`."""
 
 
 def _choice(values: Any) -> click.Choice[str]:
@@ -52,36 +60,52 @@ def _choice(values: Any) -> click.Choice[str]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("images", type=click.File(encoding="utf-8"))
-@click.option("--preset", type=_choice(spec.PRESETS), help="Size of the movie.  [default: 720p]")
-@click.option("--fps", type=_choice((25, 30)), help="Frames a second.  [default: 25]")
 @click.option(
-    "--duration", type=float, help="Seconds a picture, its fade included.  [default: 2.4]"
+    "--preset", type=_choice(spec.PRESETS), help="Frame size of the movie.  [default: 720p]"
 )
-@click.option("--transition", type=_choice(get_args(spec.Transition)), help="[default: crossfade]")
+@click.option("--fps", type=_choice((25, 30)), help="Frames per second.  [default: 25]")
+@click.option(
+    "--duration", type=float, help="Seconds per picture, including its fade.  [default: 2.4]"
+)
+@click.option(
+    "--transition",
+    type=_choice(get_args(spec.Transition)),
+    help="From one picture to the next.  [default: crossfade]",
+)
 @click.option(
     "--fit",
     type=_choice(get_args(spec.Fit)),
     help="How a picture fills the frame.  [default: blur]",
 )
-@click.option("--motion", type=_choice(get_args(spec.Motion)), help="[default: none]")
-@click.option("--quality", type=_choice(get_args(spec.Quality)), help="[default: fast]")
+@click.option(
+    "--motion",
+    type=_choice(get_args(spec.Motion)),
+    help="Movement over each picture.  [default: none]",
+)
+@click.option(
+    "--quality",
+    type=_choice(get_args(spec.Quality)),
+    help="Image quality; good takes longer.  [default: fast]",
+)
 @click.option(
     "--on-error",
     type=_choice(("skip", "fail", "placeholder")),
-    help="What becomes of a picture that cannot be had.  [default: skip]",
+    help="What to do about a picture that cannot be used.  [default: skip]",
 )
-@click.option("--music", help="URL or file of the music.")
-@click.option("--fade-out", type=float, help="Seconds over which the music ends.  [default: 3]")
+@click.option("--music", help="URL or file of music for every movie.")
+@click.option("--fade-out", type=float, help="Seconds of the music's fade-out.  [default: 3]")
 @click.option(
-    "--fit-to-music", is_flag=True, help="As long as the music, whatever --duration says."
-)
-@click.option(
-    "--repeat", type=click.IntRange(1, 10_000), default=1, help="Make each so many times."
+    "--fit-to-music", is_flag=True, help="Scale durations so the movie is as long as the music."
 )
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Download the movies to here."
+    "--repeat", type=click.IntRange(1, 10_000), default=1, help="Make each movie this many times."
 )
-@click.option("--name", help="What to call the batch.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Download the movies into this folder.",
+)
+@click.option("--name", help="Name of the batch.")
 def main(
     images: TextIO,
     music: str | None,
@@ -92,10 +116,10 @@ def main(
     name: str | None,
     **options: Any,
 ) -> int:
-    """Make movies of the pictures that the list IMAGES names, one URL or file a line.
+    """Make movies of the pictures in the list IMAGES, which has one URL or file per line.
 
-    A line `---` begins the next movie; behind a picture, separated by tabs, may stand duration=4
-    and caption=TEXT. The URL of each movie is printed last, one a line.
+    A line `---` begins the next movie. Options of a picture, duration=4 and caption=TEXT, follow it
+    on its line, separated by tabs. At the end the URL of each movie is printed, one per line.
     """
     given = {option: value for option, value in options.items() if value is not None}
     if "fps" in given:
@@ -104,15 +128,15 @@ def main(
         raise click.UsageError("--fade-out and --fit-to-music need --music")
     movies = _movies(images)
     sound = _sound(music, fade_out, fit_to_music)
-    tasks = [_params(movie, given, sound, {}) for movie in movies]  # checks all before it sends any
+    tasks = [_params(movie, given, sound, {}) for movie in movies]  # checks all before sending any
     try:
         with Client.from_env() as client:
             uploaded = _upload(client, movies, music)
             if uploaded:
                 tasks = [_params(movie, given, sound, uploaded) for movie in movies]
-            wanted = [{"kind": "animoto", "params": params} for params in tasks] * repeat
-            accepted = client.submit(wanted, name=name)
-            rows = _follow(client, accepted.batch_id, len(wanted), out)
+            batch = [{"kind": "animoto", "params": params} for params in tasks] * repeat
+            accepted = client.submit(batch, name=name)
+            rows = _follow(client, accepted.batch_id, len(batch), out)
     except ValueError as error:
         raise TaskfleetError(str(error)) from error
     for row in rows:
@@ -125,6 +149,7 @@ def main(
 
 
 def _movies(images: TextIO) -> list[list[Entry]]:
+    """Reads the list. Raises TaskfleetError that names the file and the line at fault."""
     folder = Path(images.name).parent if images.name != "<stdin>" else Path()
     try:
         return read(images, folder)
@@ -135,10 +160,11 @@ def _movies(images: TextIO) -> list[list[Entry]]:
 
 
 def _sound(music: str | None, fade_out: float | None, fit: bool) -> dict[str, Any] | None:
+    """Returns the params' `music`; its `url` is the option's value, which may be a file."""
     if music is None:
         return None
-    if "://" not in music and not Path(music).is_file():
-        raise click.UsageError(f"--music {music!r}: no such file, and it is no URL")
+    if not is_url(music) and not Path(music).is_file():
+        raise click.UsageError(f"--music {music!r}: no such file, and it is not a URL")
     fade = {} if fade_out is None else {"fade_out": fade_out}
     return {"url": music, "fit_to_music": fit, **fade}
 
@@ -149,29 +175,31 @@ def _params(
     sound: dict[str, Any] | None,
     uploaded: dict[Path, str],
 ) -> dict[str, Any]:
-    """The params of the task, checked as the API would; files that were not uploaded yet count as
-    uploaded under a name of no meaning."""
+    """Returns the params of one movie's task, checked as the API checks them. A file that is not
+    yet in `uploaded` gets a placeholder for its upload id. Raises TaskfleetError that names the
+    line at fault."""
 
-    def found(path: Path | None, source: str) -> str:
-        return source if path is None else uploaded.get(path, f"{spec.UPLOAD}0")
+    def url_of(path: Path | None, source: str) -> str:
+        return source if path is None else uploaded.get(path, _UNSENT_UPLOAD)
 
-    params = {"images": [e.image(found(e.path, e.source)) for e in movie], **options}
+    images = [entry.image(url_of(entry.path, entry.source)) for entry in movie]
+    params = {"images": images, **options}
     if sound is not None:
         source = sound["url"]
-        path = None if "://" in source else Path(source)
-        params["music"] = {**sound, "url": found(path, source)}
+        path = None if is_url(source) else Path(source)
+        params["music"] = {**sound, "url": url_of(path, source)}
     try:
         return spec.parse(params)
     except InvalidTask as error:
-        place = _IMAGE.search(error.reason)
-        where = f"line {movie[int(place[1])].line}: " if place else ""
-        raise TaskfleetError(f"{where}{error.reason}") from error
+        image = _IMAGE.search(error.reason)
+        line = f"line {movie[int(image[1])].line}: " if image else ""
+        raise TaskfleetError(f"{line}{error.reason}") from error
 
 
 def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dict[Path, str]:
-    """Each file once; file -> what stands for it in the params."""
+    """Uploads each file once; returns the URL that stands for it in the params."""
     paths = dict.fromkeys(entry.path for movie in movies for entry in movie if entry.path)
-    if music is not None and "://" not in music:
+    if music is not None and not is_url(music):
         paths[Path(music)] = None
     uploaded: dict[Path, str] = {}
     with _progress() as progress:
@@ -187,11 +215,12 @@ def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dic
 
 
 def _follow(client: Client, batch_id: str, movies: int, out: Path | None) -> list[ResultView]:
-    """The movies' rows at their end, in order; bars on the way, files as they come."""
+    """Waits until all movies have ended and returns their rows in order. Meanwhile shows progress
+    bars, reports each movie that ends, and downloads it into `out`, if given."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     ended: dict[int, ResultView] = {}
-    bars: dict[int, TaskID] = {}
+    bars: dict[int, TaskID] = {}  # of the movies in the making, by index
     try:
         with _progress() as progress:
             overall = progress.add_task("movies", total=movies)
@@ -205,7 +234,7 @@ def _follow(client: Client, batch_id: str, movies: int, out: Path | None) -> lis
                         if row.index in bars:
                             progress.remove_task(bars.pop(row.index))
                         progress.advance(overall)
-                        _tell(progress.console, row)
+                        _report(progress.console, row)
                         if out is not None and row.status is TaskStatus.SUCCEEDED:
                             _download(row.result["url"], out / f"movie-{row.index + 1:03}.mp4")
                     elif row.progress is not None:
@@ -219,24 +248,25 @@ def _follow(client: Client, batch_id: str, movies: int, out: Path | None) -> lis
     return [ended[index] for index in sorted(ended)]
 
 
-def _tell(console: Console, row: ResultView) -> None:
+def _report(console: Console, row: ResultView) -> None:
+    """Prints one line about a movie that has ended."""
     title = f"movie {row.index + 1}"
     if row.status is not TaskStatus.SUCCEEDED:
         complain(PROGRAM, f"{title}: {row.status.lower()}: {row.error}")
         return
-    made = row.result
-    left_out = [skipped["index"] + 1 for skipped in made["skipped"]]
-    without = f", without pictures {left_out}" if left_out else ""
+    movie = row.result
+    skipped = [picture["index"] + 1 for picture in movie["skipped"]]
+    without = f", without pictures {skipped}" if skipped else ""
     console.print(
-        f"{title}: {made['pictures']} pictures, {made['duration_s']:.1f} s, "
-        f"{made['bytes'] / 1e6:.1f} MB, made in {row.duration_s:.1f} s{without}",
+        f"{title}: {movie['pictures']} pictures, {movie['duration_s']:.1f} s, "
+        f"{movie['bytes'] / 1e6:.1f} MB, made in {row.duration_s:.1f} s{without}",
         highlight=False,
         markup=False,
     )
 
 
 def _download(url: str, path: Path) -> None:
-    """Whole or not at all."""
+    """Stores what `url` answers at `path`, completely or not at all. Raises TaskfleetError."""
     draft = path.with_suffix(".part")
     try:
         with requests.get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
@@ -252,6 +282,7 @@ def _download(url: str, path: Path) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
+    """Context with progress bars on standard error; draws nothing if that is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:

@@ -1,5 +1,5 @@
-"""The temporary directory of one job. Owns its making, its removal and the removal of what dead
-processes left behind; not what is put into it."""
+"""The temporary directory of one movie in the making. Owns its creation, its removal, and the
+removal of directories that dead processes left behind; not its contents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "taskfleet-animoto-"
+"""Beginning of the directories' names."""
 _LOCK = "lock"
+"""Name of the file that the directory's owner keeps locked."""
 _YOUNG_S = 60.0
+"""Age in seconds below which an unlocked directory is spared: its owner may be about to lock it."""
 
 
 @contextlib.contextmanager
 def workspace(parent: str | None = None) -> Iterator[str]:
-    """A new directory, gone afterwards whatever happened. Its lock file is held as long as this
-    process lives, which tells it from a leftover."""
+    """Context with a new directory in `parent` (default: the system's temporary directory), which
+    is deleted afterwards whatever happens. A locked file in it shows that its process lives."""
     path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
     try:
         with open(os.path.join(path, _LOCK), "wb") as lock:
@@ -31,7 +34,7 @@ def workspace(parent: str | None = None) -> Iterator[str]:
 
 
 def remove_leftovers(parent: str | None = None) -> list[str]:
-    """Remove this user's workspaces whose process is dead; returns their paths."""
+    """Deletes this user's workspaces in `parent` whose process is dead; returns their paths."""
     removed = []
     for path in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -42,6 +45,7 @@ def remove_leftovers(parent: str | None = None) -> list[str]:
 
 
 def _abandoned(path: Path) -> bool:
+    """Returns whether no living process owns the workspace at `path`."""
     try:
         with open(path / _LOCK, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,5 +53,4 @@ def _abandoned(path: Path) -> bool:
         return False
     except FileNotFoundError:
         pass
-    # One that was made a moment ago may not be locked yet.
     return time.time() - path.stat().st_mtime > _YOUNG_S

@@ -1,11 +1,12 @@
-"""A kind whose durations nobody knows beforehand: it has no `expected_s` and no `hint_s`, so
-Taskfleet learns from the tasks that ran how many of them should share a message."""
+"""A task kind whose durations are not known beforehand: it has neither `expected_s` nor `hint_s`.
+Taskfleet learns from the tasks that have run how many of them to put into one message."""
 
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import task_kind
 
 
 def seconds(raw):
+    """Returns the seconds of a nap as a float."""
     try:
         value = float(raw)
     except (TypeError, ValueError):
@@ -17,5 +18,6 @@ def seconds(raw):
 
 @task_kind("nap", parse=seconds)
 def nap(params, context):
+    """Sleeps for the given seconds."""
     context.sleep(params)
     return {"slept_s": params}

@@ -103,6 +103,8 @@ class TaskKind:
     retry: which errors are tried again, and how often.
     max_concurrent: () -> how many tasks of the kind one worker runs at a time, or None for as many
         as it has slots; for work that keeps a core busy: `Settings.usable_cores`.
+    prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
+        the files that a killed worker left behind.
     check: raises PermanentError on a worker that cannot run the kind, saying what is missing;
         that worker then takes none of its tasks.
     present: (result, store) -> the result as a client sees it, made anew at each reading, for
@@ -116,6 +118,7 @@ class TaskKind:
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_concurrent: Callable[[], int | None] = _no_need
+    prepare: Callable[[], None] = _no_need
     check: Callable[[], None] = _no_need
     present: Callable[[Any, ObjectStore], Any] = _unchanged
 

@@ -13,7 +13,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from animoto import animoto
+from animoto import animoto, kind
+from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, answer, plain, web_server
 
 pytestmark = pytest.mark.e2e
@@ -128,7 +129,7 @@ def watched(web: Web, movie: bytes, profile: str, seeks: list[float]) -> dict:
     ids=lambda params: "-".join(map(str, params.values())) or "defaults",
 )
 def test_chromium_plays_and_seeks(monkeypatch, tmp_path, params):
-    monkeypatch.setenv("TASKFLEET_ALLOW_PRIVATE_URLS", "1")
+    monkeypatch.setattr(kind, "process_settings", lambda: Settings(allow_private_urls=True))
     context = Context()
     slot_s = 1.4
     with web_server() as web:

@@ -78,13 +78,13 @@ def test_a_movie_that_cannot_be_made_is_told_and_the_exit_code_is_1(cloud, tmp_p
     ("listed", "options", "complaint"),
     [
         ("", [], "images.txt, the list names no picture"),
-        ("nowhere.jpg\n", [], "images.txt, line 1: no file 'nowhere.jpg', and it is no URL"),
+        ("nowhere.jpg\n", [], "images.txt, line 1: no file 'nowhere.jpg', and it is not a URL"),
         ("# a\nftp://host/a.jpg\n", [], "line 2: animoto: images[0]: URL 'ftp://host/a.jpg' must"),
         ("http://host/a.jpg\tduration=0\n", [], "line 1: animoto: Expected `float` >= 0.2"),
         ("http://host/a.jpg\n", ["--preset", "4k"], "Invalid value for '--preset'"),
         ("http://host/a.jpg\n", ["--fps", "24"], "Invalid value for '--fps'"),
         ("http://host/a.jpg\n", ["--fit-to-music"], "--fade-out and --fit-to-music need --music"),
-        ("http://host/a.jpg\n", ["--music", "no.mp3"], "no such file, and it is no URL"),
+        ("http://host/a.jpg\n", ["--music", "no.mp3"], "no such file, and it is not a URL"),
         ("http://host/a.jpg\n", ["--bogus"], "No such option '--bogus'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files from servers that mean harm, over real sockets on loopback."""
+"""Downloads from hostile and broken servers, over real sockets on loopback."""
 
 import socket
 import struct
@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from animoto.connect import Unfetchable
-from animoto.download import Downloader, Limits
+from animoto.download import Downloader, DownloadLimits
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
 from tests.support.animoto import answer, redirect
 
-QUICK = Limits(
+QUICK = DownloadLimits(
     file_bytes=100_000,
     job_bytes=250_000,
     connect_s=1,
@@ -33,7 +33,7 @@ def no_uploads(upload_id, max_bytes):
 
 @pytest.fixture
 def fetch(tmp_path):
-    """Fetch a URL; returns what was stored. Private addresses are allowed unless told."""
+    """Fetches a URL and returns the stored bytes. Private addresses are allowed by default."""
     opened = []
 
     def fetch(url, *, allow_private=True, limits=QUICK, **options):
@@ -66,7 +66,7 @@ def test_compressed_answers_are_not_unpacked(web, fetch):
     assert fetch(web.url("/a")) == bomb
 
 
-def test_files_of_one_server_share_a_connection(web, tmp_path):
+def test_files_from_one_server_share_a_connection(web, tmp_path):
     web.add("/a", b"x" * 1000)
     downloader = Downloader(allow_private=True, connections=4, limits=QUICK, uploaded=no_uploads)
     for n in range(5):
@@ -132,7 +132,7 @@ def test_a_redirect_is_followed(web, fetch):
         ("/a", "more than 3 times"),
     ],
 )
-def test_a_redirect_leads_nowhere_else_than_a_url(web, fetch, to, said):
+def test_a_redirect_to_a_forbidden_place_is_refused(web, fetch, to, said):
     with pytest.raises(Unfetchable, match=said):
         fetch(web.add("/a", redirect(to)))
 
@@ -154,7 +154,7 @@ def test_a_redirect_from_a_public_host_into_the_private_network_is_refused(web, 
 
 
 def test_a_name_that_changes_its_address_is_connected_to_the_one_that_was_checked(web, fetch):
-    """Rebinding: the second answer would lead to the metadata service."""
+    """DNS rebinding: the second answer would lead to the metadata service."""
     web.add("/a", b"checked")
     answers = iter([["127.0.0.1"], ["169.254.169.254"]])
     got = fetch(f"http://rebind.example:{web.port}/a", resolver=lambda host, port: next(answers))
@@ -252,13 +252,13 @@ def test_an_answer_that_breaks_off_is_transient(web, fetch):
 # --- too much, too slow ---------------------------------------------------------------------
 
 
-def test_a_file_that_says_it_is_huge_is_not_read(web, fetch):
+def test_a_file_with_a_huge_content_length_is_not_read(web, fetch):
     url = web.add("/a", lambda h: answer(h, headers={"Content-Length": "99999999999"}))
     with pytest.raises(Unfetchable, match="over the cap of 100000"):
         fetch(url)
 
 
-def test_a_file_that_does_not_say_so_is_cut_off(web, fetch):
+def test_a_huge_file_without_a_content_length_is_cut_off(web, fetch):
     sent = []
 
     def endless(handler):
@@ -274,7 +274,7 @@ def test_a_file_that_does_not_say_so_is_cut_off(web, fetch):
     assert sum(sent) < 20_000_000
 
 
-def test_all_files_of_a_job_share_a_cap(web, tmp_path):
+def test_all_files_of_a_job_share_one_cap(web, tmp_path):
     web.add("/a", b"x" * 90_000)
     downloader = Downloader(allow_private=True, connections=4, limits=QUICK, uploaded=no_uploads)
     downloader.fetch(web.url("/a"), str(tmp_path / "1"))
@@ -285,7 +285,7 @@ def test_all_files_of_a_job_share_a_cap(web, tmp_path):
 
 
 def drip(part):
-    """A server that never falls silent, and never ends either."""
+    """Returns a page that is sent slowly, without a pause and without an end."""
 
     def page(handler):
         if part == "body":
@@ -316,7 +316,7 @@ def test_silence_ends_sooner(web, fetch):
 
 @pytest.mark.parametrize("part", ["body", "headers"])
 def test_stopping_ends_a_download_at_once(web, tmp_path, part):
-    limits = Limits(total_s=30, silence_s=30)
+    limits = DownloadLimits(total_s=30, silence_s=30)
     downloader = Downloader(allow_private=True, connections=4, limits=limits, uploaded=no_uploads)
     threading.Timer(0.2, downloader.stop).start()
     begun = time.monotonic()
@@ -360,5 +360,5 @@ def test_an_uploaded_file_is_copied_under_the_same_caps(fetch):
 
 def test_nobody_is_redirected_to_an_upload(web, fetch):
     web.add("/a", redirect("upload:1"))
-    with pytest.raises(Unfetchable, match="redirected to a bad place"):
+    with pytest.raises(Unfetchable, match="redirected to an invalid URL"):
         fetch(web.url("/a"), uploaded=lambda upload_id, max_bytes: b"secret")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animoto import animoto, picture
+from animoto import animoto, kind, picture
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.registry import Registry
+from taskfleet.settings import Settings
 from tests.support.animoto import (
     PHOTOGRAPHS,
     SMALL,
@@ -33,8 +34,8 @@ MIDDLING = (480, 270)
 
 @pytest.fixture(autouse=True)
 def local(monkeypatch, tmp_path):
-    """Loopback allowed, and a temporary directory that must be empty in the end."""
-    monkeypatch.setenv("TASKFLEET_ALLOW_PRIVATE_URLS", "1")
+    """Allows loopback addresses; the temporary directory must be empty after each test."""
+    monkeypatch.setattr(kind, "process_settings", lambda: Settings(allow_private_urls=True))
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -56,7 +57,7 @@ def middling(monkeypatch):
 
 @pytest.fixture
 def make(tmp_path):
-    """Make a movie of params; returns the result and the path of the file."""
+    """Makes a movie of params; returns the result and the path of the file."""
 
     def make(params, **context):
         ctx = Context(**context)
@@ -74,7 +75,7 @@ def photos(web):
 
 
 def expected(name, tmp_path, size=MIDDLING, fit="blur"):
-    """Light of the frame that the photograph becomes."""
+    """Returns the Y plane of the frame that the photograph becomes."""
     path = tmp_path / "expected.jpg"
     path.write_bytes(photograph_jpeg(name))
     return np.asarray(picture.load(str(path), size, fit).y)
@@ -177,7 +178,7 @@ def test_durations_of_their_own_do_not_drift(make, web):
 
 @pytest.mark.usefixtures("small")
 def test_five_hundred_pictures_of_different_lengths(make, web):
-    """The expression that moves the time stamps has one piece a picture."""
+    """The expression that moves the time stamps then has one piece per picture."""
     url = web.add("/a", plain("navy", (32, 18)))
     images = [{"url": url, "duration": 0.2 + 0.04 * (n % 3)} for n in range(500)]
     result, path = make({"images": images})
@@ -219,7 +220,7 @@ def test_the_middle_of_a_slot_is_the_picture_and_of_a_fade_the_mean(
         assert similarity(seen[60 * number + 30], wanted) >= 0.97
         assert similarity(seen[60 * number], wanted) >= 0.97
     for number, (one, other) in enumerate(pairwise(pictures)):
-        # Of the 16 steps from one picture to the next the eighth lies in the middle.
+        # The eighth of the 16 steps from one picture to the next is the middle of the fade.
         mean = (one.astype(int) + other) // 2
         assert similarity(seen[60 * number + 44 + 8], mean.astype(np.uint8)) >= 0.97
 
@@ -285,7 +286,7 @@ def test_the_poster_is_the_first_picture(photos, tmp_path):
 
 
 def music(seconds: float, level: float = 0.5) -> bytes:
-    """A WAV file of a steady tone."""
+    """Returns a WAV file with a steady tone."""
     times = np.arange(int(44100 * seconds)) / 44100
     samples = (np.sin(2 * math.pi * 440 * times) * 32767 * level).astype("<i2").tobytes()
     head = b"RIFF" + struct.pack("<I", 36 + len(samples)) + b"WAVEfmt "
@@ -294,7 +295,7 @@ def music(seconds: float, level: float = 0.5) -> bytes:
 
 
 def loudness(path, tmp_path) -> np.ndarray:
-    """Root mean square of each tenth of a second of the movie's sound, 0 to 1."""
+    """Returns the root mean square of each tenth of a second of the movie's sound, 0 to 1."""
     out = tmp_path / "sound.wav"
     subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", path, "-ac", "1", out], check=True)
     with wave.open(str(out)) as sound:
@@ -370,21 +371,21 @@ def test_a_picture_left_out_does_not_shorten_a_movie_fitted_to_music(make, web):
         (b"#EXTM3U\n#EXTINF:1\n/etc/passwd\n", "is not MP3"),
         (plain("red"), "is not MP3"),
         (b"", "is not MP3"),
-        (b"ID3\x04\0\0\0\0\0\0", "cannot be played|holds no sound"),
-        (b"ID3ffconcat version 1.0\nfile /etc/passwd\n", "cannot be played|holds no sound"),
-        (b"fLaC" + bytes(200), "cannot be played|holds no sound"),
-        (b"\0\0\0\x18ftypM4A \0\0\0\0" + bytes(100), "cannot be played|holds no sound"),
-        (music(0.01), "holds no sound"),
+        (b"ID3\x04\0\0\0\0\0\0", "cannot be played|contains no sound"),
+        (b"ID3ffconcat version 1.0\nfile /etc/passwd\n", "cannot be played|contains no sound"),
+        (b"fLaC" + bytes(200), "cannot be played|contains no sound"),
+        (b"\0\0\0\x18ftypM4A \0\0\0\0" + bytes(100), "cannot be played|contains no sound"),
+        (music(0.01), "contains no sound"),
     ],
 )
 @pytest.mark.usefixtures("small")
-def test_what_is_no_music_fails_the_movie_in_words(make, web, data, said):
+def test_a_file_that_is_no_music_fails_the_movie_with_a_reason(make, web, data, said):
     params = {"images": [web.add("/a", plain("red"))], "music": {"url": web.add("/m", data)}}
     with pytest.raises(PermanentError, match=said):
         make(params)
 
 
-def test_missing_music_fails_the_movie_by_its_name(make, web):
+def test_missing_music_fails_the_movie_and_is_named_without_its_query(make, web):
     params = {"images": [web.add("/a", plain("red"))], "music": {"url": web.url("/m?key=hush")}}
     with pytest.raises(PermanentError, match=r"music \(http://.*/m\): answered 404") as caught:
         make(params)
@@ -405,7 +406,7 @@ def test_too_short_music_cannot_carry_many_pictures(make, web):
 
 @pytest.fixture
 def mixed(web):
-    """Black, missing, white, no picture."""
+    """Four images: black, missing, white, and a file that is no picture."""
     return [
         {"url": web.add("/0", plain("black")), "duration": 0.4},
         {"url": web.url("/1?token=hush"), "duration": 0.6},
@@ -478,7 +479,7 @@ def test_a_server_that_stays_in_trouble_costs_its_picture_not_the_movie(make, we
 
 
 def test_private_addresses_need_the_setting(make, web, monkeypatch):
-    monkeypatch.delenv("TASKFLEET_ALLOW_PRIVATE_URLS")
+    monkeypatch.setattr(kind, "process_settings", Settings)
     with pytest.raises(PermanentError, match="not a public address"):
         make({"images": [web.add("/a", plain("red"))]})
     assert web.connections == 0

@@ -1,4 +1,4 @@
-"""Picture files of every kind, whole, odd and hostile, through the real decoder."""
+"""Picture files of every kind, intact, odd and hostile, through the real decoder."""
 
 import contextlib
 import io
@@ -42,7 +42,7 @@ def colour_at(frame: Frame, x: int, y: int) -> tuple[int, int, int]:
 
 
 def expected_light(image: Image.Image, size=SIZE, fit="contain") -> np.ndarray:
-    """The same by the plainest means: everything in full, then shrunk."""
+    """Returns the expected Y plane, made by the plainest means: decode all pixels, then shrink."""
     if fit == "contain":
         placed = ImageOps.pad(image, size, Image.Resampling.LANCZOS)
     else:
@@ -52,7 +52,7 @@ def expected_light(image: Image.Image, size=SIZE, fit="contain") -> np.ndarray:
 
 
 RED = (81, 90, 240)
-"""BT.601 in video range."""
+"""Red as Y, U and V (BT.601, video range)."""
 
 
 def close(got: tuple[int, int, int], wanted: tuple[int, int, int]) -> bool:
@@ -65,7 +65,7 @@ def close(got: tuple[int, int, int], wanted: tuple[int, int, int]) -> bool:
 @pytest.mark.parametrize("fit", ["contain", "cover"])
 @pytest.mark.parametrize("size", [(1280, 720), (540, 960)])
 @pytest.mark.parametrize("name", ["astronaut.png", "coffee.png", "retina.jpg"])
-def test_a_photograph_looks_as_if_it_was_shrunk_with_all_care(load, name, size, fit):
+def test_a_photograph_looks_like_one_shrunk_from_all_its_pixels(load, name, size, fit):
     image = photograph(name)
     got = light(load(jpeg(image, quality=98), size, fit))
     assert similarity(got, expected_light(image, size, fit)) > 0.97
@@ -250,7 +250,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(/etc/passwd) (r) fil
         pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC", id="heic"),
     ],
 )
-def test_what_is_no_picture_is_refused_in_words(load, data, said):
+def test_a_file_that_is_no_picture_is_refused_with_a_reason(load, data, said):
     with pytest.raises(picture.NotAPicture, match=said):
         load(data)
 
@@ -263,8 +263,8 @@ def test_a_large_progressive_jpeg_is_refused_before_it_is_decoded(load):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damage_of_any_kind_is_either_seen_or_shown(load, seed):
-    """Nothing but NotAPicture comes out of a damaged file."""
+def test_a_damaged_file_is_either_refused_or_shown(load, seed):
+    """A damaged file raises no exception but NotAPicture."""
     rng = np.random.default_rng(seed)
     image = photograph("coffee.png").resize((200, 150))
     form = ("JPEG", "PNG", "WEBP", "GIF")[seed % 4]

@@ -1,4 +1,4 @@
-"""What is left when a movie is stopped, killed or out of room: nothing but the error."""
+"""A movie that is stopped, killed or out of disk leaves nothing behind but its error."""
 
 import os
 import signal
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from animoto import animoto, command, ffmpeg, workspace
+from animoto import animoto, command, ffmpeg, kind, workspace
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from taskfleet.settings import Settings
 from tests.support.animoto import Context, answer, photograph_jpeg, plain, small_frames
 
 
 @pytest.fixture
 def temp(monkeypatch, tmp_path):
-    monkeypatch.setenv("TASKFLEET_ALLOW_PRIVATE_URLS", "1")
+    monkeypatch.setattr(kind, "process_settings", lambda: Settings(allow_private_urls=True))
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -26,7 +27,7 @@ def temp(monkeypatch, tmp_path):
 
 
 def encoders() -> list[int]:
-    """The ffmpeg processes that this process started and has not yet reaped."""
+    """Returns the ids of the ffmpeg processes that this process started and has not yet reaped."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -144,31 +145,31 @@ def encode(tmp_path, limits, frames, out="out.mp4"):
 
 def test_a_full_disk_is_transient(tmp_path):
     with pytest.raises(TransientError, match="No space left"):
-        encode(tmp_path, ffmpeg.Limits(wall_s=60, cpu_s=60), 40, "/dev/full")
+        encode(tmp_path, ffmpeg.EncodeLimits(wall_s=60, cpu_s=60), 40, "/dev/full")
     assert encoders() == []
 
 
 def test_a_movie_over_the_cap_of_its_size_is_permanent(tmp_path):
-    with pytest.raises(PermanentError, match="cap of its size"):
-        encode(tmp_path, ffmpeg.Limits(wall_s=60, cpu_s=60, file_bytes=1_000_000), 40)
+    with pytest.raises(PermanentError, match="cap on its size"):
+        encode(tmp_path, ffmpeg.EncodeLimits(wall_s=60, cpu_s=60, file_bytes=1_000_000), 40)
     assert (tmp_path / "out.mp4").stat().st_size <= 1_000_000
 
 
 def test_an_ffmpeg_that_burns_cpu_is_ended(tmp_path):
     with pytest.raises(PermanentError, match="more CPU time"):
-        encode(tmp_path, ffmpeg.Limits(wall_s=60, cpu_s=1), 2000)
+        encode(tmp_path, ffmpeg.EncodeLimits(wall_s=60, cpu_s=1), 2000)
 
 
 def test_an_ffmpeg_that_hangs_is_killed(tmp_path):
     begun = time.monotonic()
     with pytest.raises(TransientError, match="took too long"):
-        encode(tmp_path, ffmpeg.Limits(wall_s=0.3, cpu_s=60), 2000)
+        encode(tmp_path, ffmpeg.EncodeLimits(wall_s=0.3, cpu_s=60), 2000)
     assert time.monotonic() - begun < 5
     assert encoders() == []
 
 
 def test_a_download_onto_a_full_disk_is_transient(web, temp):
-    """A tiny file system of its own; making one takes root's rights, so this may be skipped."""
+    """Mounts a tiny file system, which needs root; skipped otherwise."""
     small = temp / "small"
     small.mkdir()
     mounted = subprocess.run(
@@ -189,7 +190,7 @@ def test_a_download_onto_a_full_disk_is_transient(web, temp):
 
 
 def test_memory_and_files_do_not_grow_with_the_number_of_pictures(web, temp):
-    """However slow the encoder is, no more than a window of pictures waits for it."""
+    """Even if the encoder is slow, no more than a window of pictures waits for it."""
     data = photograph_jpeg("coffee.png")
     url = web.add("/a", data)
     most = 0
@@ -266,7 +267,7 @@ def test_a_worker_without_a_usable_ffmpeg_says_what_to_install(
 
 
 @pytest.mark.parametrize("missing", ["PIL", "imageio_ffmpeg", "urllib3"])
-def test_a_worker_without_a_library_says_which(temp, monkeypatch, missing):
+def test_a_worker_without_a_library_says_what_to_install(temp, monkeypatch, missing):
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -286,7 +287,7 @@ def test_the_systems_ffmpeg_makes_the_same_kind_of_movie(web, temp, monkeypatch)
 
 
 def test_paths_in_a_url_are_never_paths_on_the_disk(web, temp):
-    """Files are named by number; what a URL or a header calls them means nothing."""
+    """Files are named by number; names in a URL or a header are ignored."""
     named = {"Content-Disposition": 'attachment; filename="../../etc/x"'}
     web.add("/etc/cron.d/x", lambda h: answer(h, plain("red"), headers=named))
     web.add("/%2E%2E%2Fx", plain("blue"))

@@ -1,5 +1,5 @@
-"""What the tests of movies share: a context without a worker, pictures made from numbers and from
-photographs, a web server on loopback that also misbehaves, and a look into finished movies."""
+"""Shared parts of the tests of movies: a task context without a worker, pictures, a web server on
+loopback that can misbehave, and functions that read finished movies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "reti
 
 @dataclass
 class Context:
-    """A `TaskContext` that the test itself stops."""
+    """A `TaskContext` that the test stops itself; `seen` collects the progress reported."""
 
     store: MemoryStore = field(default_factory=MemoryStore)
     batch_id: str = "b1"
@@ -88,7 +88,7 @@ class Context:
 
 
 def photograph(name: str) -> Image.Image:
-    """One that scikit-image ships."""
+    """Returns one of the photographs that scikit-image ships, by its file name."""
     return Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
 
 
@@ -123,14 +123,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients here break off on purpose; what else goes wrong is printed as usual."""
+        """Ignores broken connections, which tests cause on purpose; prints all others."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Web:
-    """Serves `pages` by path; a page that is a function writes its own answer. `asked` counts the
-    requests by path, `connections` the sockets accepted."""
+    """Serves `pages` by path; a page that is a function writes its own answer. `asked` counts
+    requests by path, `connections` counts accepted sockets."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
@@ -218,7 +218,7 @@ def small_frames(patch: pytest.MonkeyPatch, size: tuple[int, int] = SMALL) -> No
 
 
 def probe(path: Path | str) -> dict[str, Any]:
-    """What ffprobe says of the file's streams and container; asked once for each file."""
+    """Returns what ffprobe reports about the file's streams and container, asked once per file."""
     return _probe(str(path), Path(path).stat().st_mtime_ns)
 
 
@@ -239,8 +239,8 @@ def video(path: Path | str) -> dict[str, Any]:
 
 
 def frames(path: Path | str, fps: int) -> np.ndarray[Any, Any]:
-    """Light (Y, video range) of every frame of the movie played at a constant `fps`: an array
-    (frame, row, column). What a player would show at n / fps seconds."""
+    """Returns the Y plane (video range) of every frame of the movie played at a constant `fps`, as
+    an array (frame, row, column): what a player shows at n / fps seconds."""
     size = video(path)
     width, height = size["width"], size["height"]
     exe = imageio_ffmpeg.get_ffmpeg_exe()
@@ -253,12 +253,12 @@ def frames(path: Path | str, fps: int) -> np.ndarray[Any, Any]:
 
 
 def similarity(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
-    """SSIM."""
+    """Returns the structural similarity (SSIM) of two images; 1 if they are equal."""
     return float(structural_similarity(a, b, data_range=255))
 
 
 def boxes(path: Path | str) -> list[str]:
-    """The top-level boxes of an MP4 file, in order."""
+    """Returns the types of the top-level boxes of an MP4 file, in order."""
     data = Path(path).read_bytes()
     found, at = [], 0
     while at < len(data):

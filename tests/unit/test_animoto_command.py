@@ -32,13 +32,13 @@ def test_moving_pictures_come_frame_by_frame() -> None:
     assert "-vf" not in arguments
 
 
-def test_users_bytes_are_never_probed() -> None:
+def test_ffmpeg_is_always_told_the_format_of_its_inputs() -> None:
     track = command.Track("music", "mp3", 3.0)
     finish = command.finish(
         "in.mp4", "out.mp4", fps=25, total_frames=250, stretch=None, track=track
     )
-    for arguments, place in ((finish, finish.index("music")), (command.measure(track), None)):
-        at = arguments.index("music") if place is None else place
+    for arguments in (finish, command.measure(track)):
+        at = arguments.index("music")
         source = arguments[at - 5 : at]
         assert source == ["-protocol_whitelist", "file,pipe", "-f", "mp3", "-i"]
     assert command.encode(STREAM, "out.mp4").count("-i") == 1
@@ -70,13 +70,10 @@ def test_music_without_a_fade_is_left_alone() -> None:
 def test_many_pieces_make_a_shallow_expression() -> None:
     pieces = [(place, place * 40, 40 + place % 2) for place in range(500)]
     stretch = command.Stretch(16, pieces)
-    (filters,) = [
-        text
-        for text in command.finish("a", "b", fps=25, total_frames=1, stretch=stretch, track=None)
-        if text.startswith("setts")
-    ]
+    arguments = command.finish("a", "b", fps=25, total_frames=1, stretch=stretch, track=None)
+    (setts,) = [argument for argument in arguments if argument.startswith("setts")]
     depth = deepest = 0
-    for char in filters:
+    for char in setts:
         depth += (char == "(") - (char == ")")
         deepest = max(deepest, depth)
     assert depth == 0
@@ -105,7 +102,7 @@ def test_many_pieces_make_a_shallow_expression() -> None:
         (b"\xff", None),
     ],
 )
-def test_music_is_known_by_its_first_bytes(head: bytes, expected: str | None) -> None:
+def test_music_is_recognised_by_its_first_bytes(head: bytes, expected: str | None) -> None:
     assert command.music_format(head) == expected
 
 
@@ -117,18 +114,20 @@ def test_music_is_known_by_its_first_bytes(head: bytes, expected: str | None) ->
         (b"", 0.0),
     ],
 )
-def test_the_length_of_music_is_what_ffmpeg_reported_last(report: bytes, seconds: float) -> None:
+def test_the_length_of_music_is_the_last_position_that_ffmpeg_reported(
+    report: bytes, seconds: float
+) -> None:
     assert command.measured_s(report) == seconds
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "flags", "expected"),
+    ("code", "log", "flags", "expected"),
     [
         (-signal.SIGKILL, "", {"timed_out"}, TransientError),
         (-signal.SIGKILL, "", set(), TransientError),
         (-signal.SIGSEGV, "", set(), TransientError),
-        (-signal.SIGKILL, "", {"used_up"}, PermanentError),
-        (255, "Immediate exit requested", {"used_up"}, PermanentError),
+        (-signal.SIGKILL, "", {"cpu_exceeded"}, PermanentError),
+        (255, "Immediate exit requested", {"cpu_exceeded"}, PermanentError),
         (255, "Immediate exit requested", set(), TransientError),
         (-signal.SIGXFSZ, "", set(), PermanentError),
         (228, "av_interleaved_write_frame(): No space left on device", set(), TransientError),
@@ -137,8 +136,10 @@ def test_the_length_of_music_is_what_ffmpeg_reported_last(report: bytes, seconds
         (1, "Invalid argument", set(), PermanentError),
     ],
 )
-def test_the_end_of_ffmpeg_has_a_meaning(
-    code: int, said: str, flags: set[str], expected: type[Exception]
+def test_a_failed_ffmpeg_is_transient_or_permanent(
+    code: int, log: str, flags: set[str], expected: type[Exception]
 ) -> None:
-    found = ffmpeg.meaning(code, said, timed_out="timed_out" in flags, used_up="used_up" in flags)
-    assert type(found) is expected
+    error = ffmpeg.exit_error(
+        code, log, timed_out="timed_out" in flags, cpu_exceeded="cpu_exceeded" in flags
+    )
+    assert type(error) is expected

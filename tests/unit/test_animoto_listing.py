@@ -10,18 +10,18 @@ def listed(text, folder=Path()):
     return read(text.splitlines(keepends=True), folder)
 
 
-def test_urls_in_order_of_play_are_a_movie():
+def test_a_list_of_urls_is_one_movie_in_their_order():
     (movie,) = listed("\ufeff# holiday\nhttps://a/1.jpg\n\n  https://a/2.jpg  \n")
     assert [entry.image(entry.source) for entry in movie] == ["https://a/1.jpg", "https://a/2.jpg"]
     assert [entry.line for entry in movie] == [2, 4]
 
 
-def test_durations_and_captions_stand_behind_tabs():
+def test_durations_and_captions_follow_the_picture_after_tabs():
     (movie,) = listed("https://a/1.jpg\tduration=4\tcaption=On the\\nbeach = good\n")
     assert movie[0].image("u") == {"url": "u", "duration": 4.0, "caption": "On the\nbeach = good"}
 
 
-def test_three_dashes_begin_the_next_movie_and_empty_movies_are_none():
+def test_three_dashes_begin_the_next_movie_and_empty_movies_are_dropped():
     movies = listed("---\nhttps://a/1.jpg\n---\n---\nhttps://a/2.jpg\nhttps://a/3.jpg\n---\n")
     assert [len(movie) for movie in movies] == [1, 2]
 
@@ -40,13 +40,13 @@ def test_paths_are_relative_to_the_list(tmp_path):
     [
         ("", "names no picture"),
         ("# only\n---\n", "names no picture"),
-        ("https://a/1.jpg\nmissing.jpg\n", "line 2: no file 'missing.jpg', and it is no URL"),
-        ("https://a/1.jpg\tduration=long\n", "line 1: duration='long' is no number"),
+        ("https://a/1.jpg\nmissing.jpg\n", "line 2: no file 'missing.jpg', and it is not a URL"),
+        ("https://a/1.jpg\tduration=long\n", "line 1: duration='long' is not a number"),
         ("https://a/1.jpg\tcolour=red\n", "line 1: 'colour=red' is neither"),
-        ("https://a/1.jpg\tduration=1\tduration=2\n", "line 1: duration stands twice"),
+        ("https://a/1.jpg\tduration=1\tduration=2\n", "line 1: duration is given twice"),
         ("\n\tduration=1\n", "line 2: begins with a tab"),
     ],
 )
-def test_a_fault_is_named_by_its_line(text, fault):
+def test_an_error_names_its_line(text, fault):
     with pytest.raises(InvalidTask, match=fault):
         listed(text)

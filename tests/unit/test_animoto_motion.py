@@ -13,9 +13,9 @@ SIZE = (64, 36)
 
 
 @given(st.integers(0, 500), st.floats(0, 1))
-def test_the_view_stays_inside_the_picture_and_keeps_its_shape(number: int, share: float) -> None:
+def test_the_view_stays_inside_the_picture_and_keeps_its_shape(index: int, elapsed: float) -> None:
     width, height = motion.oversized((1280, 720))
-    left, top, right, bottom = motion.view(number, share, (width, height))
+    left, top, right, bottom = motion.view(index, elapsed, (width, height))
     assert -1e-6 <= left < right <= width + 1e-6
     assert -1e-6 <= top < bottom <= height + 1e-6
     assert (right - left) / (bottom - top) == pytest.approx(width / height)
@@ -30,8 +30,8 @@ def test_the_view_moves_in_steps_of_less_than_a_pixel() -> None:
     assert max(moves) - min(moves) < 1e-6
 
 
-def shot(number: int, level: int) -> motion.Shot:
-    return motion.Shot(number, Frame.plain(motion.oversized(SIZE), (level, 128, 128)), None, 7, 20)
+def shot(index: int, level: int) -> motion.Shot:
+    return motion.Shot(index, Frame.plain(motion.oversized(SIZE), (level, 128, 128)), None, 7, 20)
 
 
 def test_a_fade_goes_evenly_from_one_picture_to_the_next() -> None:
@@ -46,7 +46,7 @@ def test_the_last_picture_does_not_fade() -> None:
     assert len(frames) == 20
 
 
-def test_no_text_no_caption() -> None:
+def test_a_blank_text_makes_no_caption() -> None:
     assert caption.render("", (1280, 720)) is None
     assert caption.render("  \n ", (1280, 720)) is None
 
@@ -56,7 +56,7 @@ def test_no_text_no_caption() -> None:
     "text",
     ["Hi", "A longer caption " * 8, "x" * 200, "one\ntwo\nthree\nfour\nfive", "%{localtime}"],
 )
-def test_a_caption_is_seen_near_the_bottom_within_the_frame(
+def test_a_caption_is_visible_near_the_bottom_and_inside_the_frame(
     text: str, size: tuple[int, int]
 ) -> None:
     frame = Frame.plain(size, GREY)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from animoto import animoto
 from animoto.spec import parse, without_query
+from taskfleet.batch import random_batch_id
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import Registry
 
@@ -39,7 +40,7 @@ def test_a_line_of_text_is_a_list_of_urls() -> None:
     assert parse(f"{URL}  {URL}") == parse({"images": [URL, URL]})
 
 
-def test_a_picture_keeps_only_what_is_special_about_it() -> None:
+def test_a_picture_keeps_only_values_that_are_not_the_default() -> None:
     given_images = [{"url": URL}, {"url": URL, "duration": 4}, {"url": URL, "caption": "Hello"}]
     assert parse({"images": given_images})["images"] == [
         URL,
@@ -49,7 +50,7 @@ def test_a_picture_keeps_only_what_is_special_about_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (None, "needs"),
         ([URL], "needs"),
@@ -83,10 +84,10 @@ def test_a_picture_keeps_only_what_is_special_about_it() -> None:
         ({"images": [URL] * 400, "duration": 10}, "3600"),
     ],
 )
-def test_bad_params_are_refused_by_name(raw: Any, said: str) -> None:
+def test_invalid_params_are_rejected_by_name(raw: Any, message: str) -> None:
     with pytest.raises(InvalidTask) as caught:
         parse(raw)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +114,25 @@ def test_bad_params_are_refused_by_name(raw: Any, said: str) -> None:
         "https://example.org/" + "a" * 4096,
     ],
 )
-def test_a_malformed_url_is_refused_with_its_place(url: str) -> None:
+def test_a_malformed_url_is_rejected_with_its_index(url: str) -> None:
     with pytest.raises(InvalidTask, match=r"images\[1\]"):
         parse({"images": [URL, url]})
 
 
 @pytest.mark.parametrize("url", [URL, "HTTP://EXAMPLE.ORG", "http://[2001:db8::1]:8080/ä.jpg?x=1"])
-def test_a_wellformed_url_is_taken_as_it_is(url: str) -> None:
+def test_a_well_formed_url_is_kept_unchanged(url: str) -> None:
     assert parse({"images": [url]})["images"] == [url]
+
+
+def test_an_upload_may_stand_in_the_place_of_a_url() -> None:
+    url = "upload:" + random_batch_id(bytes(16))
+    assert parse({"images": [url], "music": {"url": url}})["images"] == [url]
+
+
+@pytest.mark.parametrize("upload_id", ["", "0", "../secret", "x" * 65])
+def test_a_malformed_upload_id_is_rejected_with_its_index(upload_id: str) -> None:
+    with pytest.raises(InvalidTask, match=r"images\[0\]: 'upload:.* is not the id"):
+        parse({"images": [f"upload:{upload_id}"]})
 
 
 def test_a_message_never_shows_a_query() -> None:
@@ -157,7 +169,7 @@ movies = st.fixed_dictionaries(
 
 
 @given(movies)
-def test_canonical_params_are_json_and_stay_as_they_are(raw: dict[str, Any]) -> None:
+def test_canonical_params_are_json_and_parse_to_themselves(raw: dict[str, Any]) -> None:
     canonical = parse(raw)
     assert parse(json.loads(json.dumps(canonical))) == canonical
 
@@ -178,7 +190,7 @@ def test_more_work_is_expected_to_take_longer() -> None:
     assert cost() < cost(images=[URL] * 60)
 
 
-def test_the_api_needs_nothing_heavy_to_check_params() -> None:
+def test_checking_params_imports_no_heavy_module() -> None:
     heavy = ["PIL", "imageio_ffmpeg", "urllib3", "requests", "numpy", "boto3", "subprocess"]
     program = (
         "import sys; from taskfleet.registry import Registry\n"

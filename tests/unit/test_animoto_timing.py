@@ -8,7 +8,7 @@ from animoto import timing
 
 
 def moved(number: int, pieces: list[tuple[int, int, int]], group: int) -> int:
-    """Where an encoded frame comes to lie: the rule that ffmpeg is given, in Python."""
+    """Returns the new number of an encoded frame: the rule that ffmpeg is given, in Python."""
     holds = -(-number // group)
     first, offset, step = [piece for piece in pieces if piece[0] <= holds][-1]
     return number + offset + (holds - first) * step
@@ -21,7 +21,7 @@ def test_slots_do_not_drift(seconds: list[float], fps: int) -> None:
         assert abs(at - end * fps) <= 0.5001
 
 
-def test_equal_slots_of_whole_frames_are_equal() -> None:
+def test_equal_durations_make_equal_slots() -> None:
     assert timing.slots([2.4] * 60, 25) == [60] * 60
 
 
@@ -34,7 +34,7 @@ def test_a_fade_takes_less_than_half_of_the_shortest_slot(shortest: int, group: 
 
 
 @given(st.lists(st.integers(5, 90), min_size=1, max_size=40))
-def test_stretched_frames_lie_where_the_slots_say(slots: list[int]) -> None:
+def test_stretched_frames_are_shown_in_their_slots(slots: list[int]) -> None:
     group = timing.group(slots)
     pieces = timing.stretch(slots, group)
     starts = [0, *accumulate(slots)]
