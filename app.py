@@ -1,4 +1,5 @@
-"""Chalice's entry point. Lambda finds each handler by its name here."""
+"""The entry point of the Lambda functions. Chalice and Lambda find `app` and the handlers by their
+names in this module."""
 
 import functools
 

@@ -16,19 +16,18 @@ if __package__ in (None, ""):
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO, get_args
 
 import click
 import requests
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TaskID
 
 from animoto import spec
 from animoto.listing import Entry, is_url, read
 from taskfleet.batch import random_batch_id
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.cli.progress import counting_bars
 from taskfleet.client import (
     Client,
 )
@@ -202,7 +201,7 @@ def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dic
     if music is not None and not is_url(music):
         paths[Path(music)] = None
     uploaded: dict[Path, str] = {}
-    with _progress() as progress:
+    with counting_bars() as progress:
         bar = progress.add_task("uploading", total=len(paths), visible=bool(paths))
         for path in paths:
             with path.open("rb") as file:
@@ -222,7 +221,7 @@ def _follow(client: Client, batch_id: str, movies: int, out: Path | None) -> lis
     ended: dict[int, ResultView] = {}
     bars: dict[int, TaskID] = {}  # of the movies in the making, by index
     try:
-        with _progress() as progress:
+        with counting_bars() as progress:
             overall = progress.add_task("movies", total=movies)
             while len(ended) < movies:
                 client.status(batch_id, wait_s=POLL_S)
@@ -278,15 +277,6 @@ def _download(url: str, path: Path) -> None:
     except (requests.RequestException, OSError) as error:
         draft.unlink(missing_ok=True)
         raise TaskfleetError(f"{path} could not be downloaded: {type(error).__name__}") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Context with progress bars on standard error; draws nothing if that is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
-        yield p
 
 
 if __name__ == "__main__":

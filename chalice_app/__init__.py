@@ -1,2 +1,2 @@
-"""The HTTP front end that runs in Lambda: envelopes in, envelopes out. What a batch is and what
-becomes of it is `taskfleet`'s."""
+"""The Lambda functions: the HTTP API and the handlers of queues and schedules. They unpack events
+and pack answers; what happens to a batch is decided in `taskfleet`."""

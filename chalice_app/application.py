@@ -1,4 +1,4 @@
-"""The Chalice app, put together. Owns which parts it has."""
+"""Assembles the Chalice app from its authorizer, routes and event handlers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from chalice_app.services import Services
 
 
 def create_app(services: Callable[[], Services]) -> Chalice:
-    """`services` is called by each handler and should answer the same each time; not at import,
-    which Chalice does on machines that have no settings."""
-    # Chalice would set up a logger of its own and write to the process's environment.
+    """Returns the app.
+
+    services: returns the services, the same at each call. Handlers call it, so that the app can be
+        imported on a machine without settings, as `chalice deploy` does.
+    """
+    # Without these arguments Chalice sets up a logger of its own and writes to os.environ.
     app = Chalice("taskfleet", configure_logs=False, env={})
     add_routes(app, services, add_authorizer(app, services))
     add_events(app, services)

@@ -1,5 +1,6 @@
-"""Who calls: the authorizer in front of every route but `/health`. Owns the header and the answer
-to API Gateway; what a token holds is `taskfleet.wire.token`'s."""
+"""The authorizer in front of every route but `/health`: finds out which client calls. Owns the
+header and the answer to API Gateway; not the token itself (`taskfleet.wire.token`).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +17,12 @@ from taskfleet.wire import token
 _log = logging.getLogger(__name__)
 
 CACHE_S = 60
-"""How long API Gateway remembers an answer: at most so long does an expired token still work."""
+"""Seconds for which API Gateway caches an answer. An expired token may work for so much longer."""
 
 
 def add_authorizer(app: Chalice, services: Callable[[], Services]) -> ChaliceAuthorizer:
+    """Adds the authorizer to the app. Returns it, for the routes."""
+
     @app.authorizer(ttl_seconds=CACHE_S)
     def authorize(request: AuthRequest) -> AuthResponse | dict[str, Any]:
         scheme, _, credential = request.token.strip().partition(" ")
@@ -31,7 +34,7 @@ def add_authorizer(app: Chalice, services: Callable[[], Services]) -> ChaliceAut
         except token.InvalidToken as error:
             _log.info("a token was refused", extra=fields("token_refused", reason=str(error)))
             return _denied()
-        # The answer is remembered for the token, whatever route it came with: hence all routes.
+        # API Gateway caches the answer by token, for every route: it must allow all of them.
         return AuthResponse(routes=["*"], principal_id=client_id)
 
     authorizer: ChaliceAuthorizer = authorize
@@ -39,7 +42,8 @@ def add_authorizer(app: Chalice, services: Callable[[], Services]) -> ChaliceAut
 
 
 def _denied() -> dict[str, Any]:
-    """Said outright: an Allow of nothing is not a policy that IAM would take."""
+    """Returns an explicit denial. Chalice's own, which allows no resource, is not a valid IAM
+    policy."""
     statement = {"Effect": "Deny", "Action": "execute-api:Invoke", "Resource": ["*"]}
     return {
         "principalId": "nobody",

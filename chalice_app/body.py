@@ -1,8 +1,9 @@
-"""From the bytes of a `POST /batches` to what is submitted. Owns the media types, the cap, and the
-shape of the two bodies; not what a task means (`taskfleet.registry`).
+"""Reads the body of `POST /batches`. Owns the media types, the cap, and the shapes of the bodies;
+not what a task means (`taskfleet.registry`).
 
-JSON: `{"tasks": [...], "name"?, "idempotency_key"?}`, or `upload_id` in place of `tasks`. Text: one
-task a line, as in a task file (`taskfleet.wire.taskfile`); name and key are query parameters then.
+A JSON body is an object with `tasks` or `upload_id`, and optionally `name` and `idempotency_key`. A
+text body has one task on each line, as a task file does (`taskfleet.wire.taskfile`); name and key
+are query parameters then. Docstrings of the structs become descriptions in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -17,22 +18,29 @@ from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
 from taskfleet.wire import strictjson
-from taskfleet.wire.http import (
-    BODY_MAX_BYTES,
-    KEY_MAX_CHARS,
-    NAME_MAX_CHARS,
-)
+from taskfleet.wire.http import BODY_MAX_BYTES, KEY_MAX_CHARS, NAME_MAX_CHARS
 from taskfleet.wire.taskfile import read_tasks
 
 JSON_TYPE = "application/json"
+"""Media type of a body that is one JSON object."""
 TEXT_TYPE = "text/plain"
+"""Media type of a body that is a task file."""
 
-Name = Annotated[str, Meta(max_length=NAME_MAX_CHARS)]
-Key = Annotated[str, Meta(min_length=1, max_length=KEY_MAX_CHARS)]
+Name = Annotated[str, Meta(max_length=NAME_MAX_CHARS, description="A name for the batch, to show.")]
+Key = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=KEY_MAX_CHARS,
+        description="A text that you choose, such as a random UUID. Sending the same payload again "
+        "under the same key gives the same batch and runs nothing twice.",
+    ),
+]
 
 
 class SubmitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of these tasks."""
+    """Makes a batch of the given tasks. A task is text, such as `"sleep 1000"`, or an object with
+    its kind and its params, such as `{"kind": "sleep", "params": 1000}`."""
 
     tasks: list[Any]
     name: Name | None = None
@@ -40,7 +48,8 @@ class SubmitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FromUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of the tasks in a file that was uploaded before. Without a key the upload is one."""
+    """Makes a batch of the tasks in a file that was sent with a form of `POST /uploads`. Without
+    `idempotency_key`, the upload's id serves as the key."""
 
     upload_id: str
     name: Name | None = None
@@ -48,7 +57,7 @@ class FromUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The words of a JSON body that a text body has no place for."""
+    """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
     name: Name | None = None
     idempotency_key: Key | None = None
@@ -57,8 +66,10 @@ class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_submission(
     body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
 ) -> SubmitRequest | FromUpload:
-    """Unreadable, UnsupportedMedia, TooLarge, Unprocessable or InvalidTask say what is wrong.
-    `headers` finds its keys in lower case."""
+    """Reads a submission. `headers` must have its keys in lower case.
+
+    Raises Unreadable, UnsupportedMedia, TooLarge, Unprocessable or InvalidTask.
+    """
     media = _media_type(headers)
     if len(body) > BODY_MAX_BYTES:
         raise TooLarge(
@@ -66,22 +77,25 @@ def read_submission(
             "one POST; send it as a file through POST /uploads"
         )
     if media == TEXT_TYPE:
-        named = read_query(query, TextQuery)
-        return SubmitRequest(_tasks_of_text(body), named.name, named.idempotency_key)
+        parameters = read_query(query, TextQuery)
+        return SubmitRequest(_text_tasks(body), parameters.name, parameters.idempotency_key)
     read_query(query, NoQuery)
-    return _request_of_json(body)
+    return _json_request(body)
 
 
 def check_empty(body: bytes) -> None:
-    """For a POST that takes nothing."""
+    """Raises Unprocessable unless the body is empty or `{}`."""
     if body.strip() not in (b"", b"{}"):
-        raise Unprocessable("the body: leave it empty; the file goes to the url of the answer")
+        raise Unprocessable(
+            "the body must be empty; send the file to the url in the answer instead"
+        )
 
 
 def _media_type(headers: Mapping[str, str]) -> str:
+    """Returns `JSON_TYPE` or `TEXT_TYPE`. Raises UnsupportedMedia for all other bodies."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise UnsupportedMedia(f"content encoding {encoding!r:.60}; send the body as it is")
+        raise UnsupportedMedia(f"content encoding {encoding!r:.60}; send the body without encoding")
     media, _, parameters = headers.get("content-type", JSON_TYPE).partition(";")
     media = media.strip().lower()
     if media not in (JSON_TYPE, TEXT_TYPE):
@@ -94,7 +108,7 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return media
 
 
-def _request_of_json(body: bytes) -> SubmitRequest | FromUpload:
+def _json_request(body: bytes) -> SubmitRequest | FromUpload:
     try:
         value = strictjson.loads(body)
     except ValueError as error:
@@ -103,16 +117,16 @@ def _request_of_json(body: bytes) -> SubmitRequest | FromUpload:
         raise Unreadable('the body must be a JSON object like {"tasks": ["sleep 1000"]}')
     if "tasks" in value and "upload_id" in value:
         raise Unprocessable("the body: a batch has either tasks or an upload_id, not both")
-    form: type[SubmitRequest | FromUpload] = FromUpload if "upload_id" in value else SubmitRequest
+    shape: type[SubmitRequest | FromUpload] = FromUpload if "upload_id" in value else SubmitRequest
     try:
-        return msgspec.convert(value, form)
+        return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"the body: {error}") from None
 
 
-def _tasks_of_text(body: bytes) -> list[Any]:
+def _text_tasks(body: bytes) -> list[Any]:
     try:
-        text = body.decode("utf-8-sig")  # editors on Windows put a mark first
+        text = body.decode("utf-8-sig")  # without the byte order mark of editors on Windows
     except UnicodeDecodeError as error:
         raise Unreadable(f"the body: not UTF-8: byte {error.start} cannot be read") from None
     tasks: list[Any] = []

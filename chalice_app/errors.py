@@ -1,7 +1,7 @@
-"""Which HTTP answer each error becomes. Owns the table and the form of an error's body,
-`{"Code", "Message"}`, which is Chalice's; not the errors of the core (`taskfleet.errors`).
+"""Turns errors into HTTP answers. Owns the table of statuses; not the errors of the core
+(`taskfleet.errors`) nor the form of an error's body (`taskfleet.wire.http.Error`).
 
-400 is for what cannot be read, 422 for what can be read and cannot be done.
+The status is 400 for a request that cannot be read, 422 for one that can be read and not executed.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _log = logging.getLogger(__name__)
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 RETRY_AFTER_S = 2.0
-"""Told to a client when the error itself knows no better."""
+"""Seconds after which a client should try again, unless the error says."""
 MESSAGE_MAX_CHARS = 500
-"""Messages quote what the client sent, which may be long."""
+"""Longest message in characters. Messages quote the request, which may be long."""
 
 
 class Unreadable(TaskfleetError):
-    """Bytes that are not what their media type says."""
+    """The body is not what its media type says."""
 
 
 class UnsupportedMedia(TaskfleetError):
-    """A media type, charset or encoding that this API does not take."""
+    """The body has a media type, charset or encoding that this API does not read."""
 
 
 class Unprocessable(TaskfleetError):
-    """A body or query that can be read and does not make a request."""
+    """The body or the query can be read, but is not a valid request."""
 
 
 _TABLE: dict[type[TaskfleetError], tuple[int, str]] = {
@@ -59,20 +59,20 @@ _TABLE: dict[type[TaskfleetError], tuple[int, str]] = {
 
 
 def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Decorator of a view: what it returns becomes the JSON body of an answer with this status,
-    what it raises becomes the error's answer. Nothing else leaves a view."""
+    """Decorator of a view: its result becomes the JSON body of an answer with this status, and
+    every exception becomes the answer for that error."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Response]:
         @functools.wraps(view)
         def answered(**arguments: str) -> Response:
             try:
                 body = msgspec.json.encode(view(**arguments)).decode()
-            except Exception as error:  # noqa: BLE001 - the last line before the client
-                known = _answer_to(error)
-                if known is None:
+            except Exception as error:  # noqa: BLE001 - nothing may reach the client unchecked
+                response = _error_response(error)
+                if response is None:
                     _log.exception("a request failed", extra=fields("request_failed", view=name))
                     return _error(500, "InternalServerError", "An internal server error occurred.")
-                return known
+                return response
             return Response(body, headers=dict(JSON_HEADERS), status_code=status)
 
         name = view.__name__
@@ -81,15 +81,17 @@ def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Re
     return decorate
 
 
-def _answer_to(error: Exception) -> Response | None:
-    """None for what no client can do anything about."""
+def _error_response(error: Exception) -> Response | None:
+    """Returns the answer for an expected error, None for any other."""
     if isinstance(error, TransientError):
-        _log.warning("a request was turned away", extra=fields("turned_away", reason=str(error)))
+        _log.warning(
+            "a request was refused for now", extra=fields("turned_away", reason=str(error))
+        )
         wait_s = max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))
         return _error(
             503,
             "ServiceUnavailableError",
-            f"The queue or the table is busy; send the same again in {wait_s} s.",
+            f"The queue or the table is busy; send the same request again in {wait_s} s.",
             {"Retry-After": str(wait_s)},
         )
     for kind in type(error).__mro__:

@@ -1,8 +1,11 @@
-"""`GET /openapi.json`: the API as OpenAPI 3.1. Owns the prose; the schemas are made from the very
-structs that bodies and answers are read with and written from."""
+"""The OpenAPI 3.1 document of the HTTP API, as `GET /openapi.json` returns it. Owns the description
+of each route; the schemas are generated from the structs that the API reads and writes
+(`chalice_app.body`, `chalice_app.query`, `taskfleet.wire.http`).
+"""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -45,24 +48,31 @@ _STRUCTS = [
     Error,
 ]
 _ERRORS = {
-    400: "The body cannot be read: malformed, ambiguous or over-deep JSON, or not UTF-8",
-    401: "No token",
-    403: "A token that is not valid, or no longer",
-    404: "No such batch or upload, or another client's",
-    409: "The idempotency key stands for another payload",
-    413: f"A body over {BODY_MAX_BYTES} bytes",
-    415: f"A content type other than {JSON_TYPE} and {TEXT_TYPE}",
-    422: "It can be read and cannot be done; the message names the task by its index",
-    500: "A fault of the service",
-    503: "The queue or the table is busy; Retry-After says when to send the same again",
+    400: "The body cannot be read: it is not UTF-8, or malformed, ambiguous or too deeply nested "
+    "JSON.",
+    401: "The request has no token.",
+    403: "The token is not valid or has expired.",
+    404: "There is no such batch or upload, or it belongs to another client.",
+    409: "The idempotency key was used before for another payload.",
+    413: f"The body has more than {BODY_MAX_BYTES} bytes.",
+    415: f"The content type is neither {JSON_TYPE} nor {TEXT_TYPE}.",
+    422: "The request can be read but is not valid. The message names a faulty task by its index.",
+    500: "The service failed.",
+    503: "The queue or the table is busy. The header Retry-After says in how many seconds to send "
+    "the same request again.",
 }
-_EVERYWHERE = (401, 403, 500, 503)
+_COMMON_ERRORS = (401, 403, 500, 503)
+"""Errors of every route that needs a token."""
 
 
 def spec() -> Json:
+    """Returns the document."""
     _, schemas = msgspec.json.schema_components(
         _STRUCTS, ref_template="#/components/schemas/{name}"
     )
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = _as_markdown(schema["description"])
     batch_id: Json = {
         "name": "batch_id",
         "in": "path",
@@ -76,17 +86,18 @@ def spec() -> Json:
         "paths": {
             "/batches": {
                 "post": _operation(
-                    f"Hand in up to {MAX_TASKS} tasks, or the file of an upload, which is read "
-                    "after the answer; sending the same again under the same idempotency key is "
-                    "one batch",
+                    f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an upload",
                     Accepted,
                     status=202,
                     errors=(400, 404, 409, 413, 415, 422),
                     query=TextQuery,
                     body=_bodies(),
+                    description="The file of an upload is read after the answer. Sending the same "
+                    "payload again under the same idempotency key gives the same batch. The query "
+                    f"parameters are for a body of the type {TEXT_TYPE} only.",
                 ),
                 "get": _operation(
-                    "The caller's batches, newest first",
+                    "List your batches, newest first",
                     BatchList,
                     errors=(422,),
                     query=BatchesQuery,
@@ -94,32 +105,37 @@ def spec() -> Json:
             },
             "/uploads": {
                 "post": _operation(
-                    "A form to send a task file of any size with: POST it to `url` as "
-                    "multipart/form-data, `fields` first and then the file as `file`. It has one "
-                    "task a line, as a text body of POST /batches; what is wrong with it shows as "
-                    "the `error` of its batch, by line",
+                    "Get a form with which to send a file",
                     UploadForm,
                     status=201,
                     errors=(422,),
+                    description="The file may be a task file of any size, for POST /batches with "
+                    "its `upload_id`. It has one task on each line, like a text body. If a line is "
+                    "faulty, its batch is cancelled, none of its tasks runs, and the `error` of "
+                    "the batch names the line.",
                 )
             },
             "/batches/{batch_id}": {
                 "parameters": [batch_id],
                 "get": _operation(
-                    "A batch; `wait` holds the answer until something changes or so many seconds "
-                    "pass",
+                    "Read the status of a batch",
                     BatchView,
                     errors=(404, 422),
                     query=StatusQuery,
+                    description="With `wait`, the answer comes when the batch changes or the time "
+                    "is up.",
                 ),
                 "delete": _operation(
-                    "Cancel the tasks that have not started", BatchView, status=202, errors=(404,)
+                    "Cancel the tasks of a batch that have not started",
+                    BatchView,
+                    status=202,
+                    errors=(404,),
                 ),
             },
             "/batches/{batch_id}/results": {
                 "parameters": [batch_id],
                 "get": _operation(
-                    "Results by index, page by page",
+                    "Read the results of a batch, page by page",
                     ResultPage,
                     errors=(404, 422),
                     query=ResultsQuery,
@@ -127,11 +143,16 @@ def spec() -> Json:
             },
             "/fleet": {
                 "get": _operation(
-                    "The machines and workers, the last decisions, and why nothing runs", FleetView
+                    "Read the state of the machines and workers, and why nothing runs", FleetView
                 )
             },
-            "/health": {"get": {**_operation("Liveness", Health, common=(500,)), "security": []}},
-            "/openapi.json": {"get": _operation("This document", None)},
+            "/health": {
+                "get": {
+                    **_operation("Check that the API answers", Health, common=(500,)),
+                    "security": [],
+                }
+            },
+            "/openapi.json": {"get": _operation("Read this document", None)},
         },
         "components": {
             "schemas": schemas,
@@ -148,22 +169,35 @@ def _operation(
     *,
     status: int = 200,
     errors: tuple[int, ...] = (),
-    common: tuple[int, ...] = _EVERYWHERE,
+    common: tuple[int, ...] = _COMMON_ERRORS,
     query: type | None = None,
     body: Json | None = None,
+    description: str | None = None,
 ) -> Json:
+    """Returns one operation. Without `answers`, its answer is an object of any form."""
     schema = {"type": "object"} if answers is None else _reference(answers)
-    responses = {str(status): {"description": "Done", "content": {JSON_TYPE: {"schema": schema}}}}
+    responses = {
+        str(status): {"description": "Success", "content": {JSON_TYPE: {"schema": schema}}}
+    }
     for code in sorted({*errors, *common}):
         responses[str(code)] = {"description": _ERRORS[code]}
-        if code not in (401, 403):  # these are API Gateway's own words
+        if code not in (401, 403):  # API Gateway makes these, with bodies of its own
             responses[str(code)]["content"] = {JSON_TYPE: {"schema": _reference(Error)}}
     operation: Json = {"summary": summary, "responses": responses}
+    if description is not None:
+        operation["description"] = description
     if query is not None:
         operation["parameters"] = _parameters(query)
     if body is not None:
         operation["requestBody"] = body
     return operation
+
+
+def _as_markdown(docstring: str) -> str:
+    """Returns the docstring with one line for each paragraph and without indentation, which
+    Markdown would show as code."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _reference(struct: type) -> Json:
@@ -178,8 +212,9 @@ def _parameters(query: type) -> list[Json]:
 def _bodies() -> Json:
     lines = {
         "type": "string",
-        "description": "One task a line, such as `sleep 1000`, or a JSON object; blank lines and "
-        "lines that begin with `#` are skipped. Name and key are query parameters then.",
+        "description": "One task on each line: text such as `sleep 1000`, or a JSON object. Blank "
+        "lines and lines that begin with `#` are skipped. The name and the idempotency key are "
+        "query parameters.",
     }
     return {
         "required": True,

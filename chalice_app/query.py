@@ -1,5 +1,7 @@
-"""Query parameters, read strictly: an unknown, repeated or impossible one is a 422, since a typo
-that is ignored asks for something else. Owns that rule and the parameters of the GET routes."""
+"""Reads query parameters strictly: an unknown, repeated or invalid parameter is refused, since a
+misspelt one that was ignored would change the meaning of the request. Owns that rule and the
+parameters of the GET routes.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +12,47 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
-from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
-    PAGE_DEFAULT,
-    PAGE_MAX,
-    WAIT_MAX_S,
-)
+from taskfleet.wire.http import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S
 
-Cursor = Annotated[str, Meta(max_length=2_000)]
+Cursor = Annotated[
+    str,
+    Meta(max_length=2_000, description="The cursor in the previous page; none for the first page."),
+]
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where what a query could say belongs into the body: a key that was overlooked would cost the
-    client its safety."""
+    """No parameters: for routes whose parameters belong into the body. An idempotency key in the
+    query of a JSON request must not be ignored, or its tasks could run twice."""
 
 
 class BatchesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    limit: Annotated[int, Meta(ge=1, le=BATCHES_PAGE_MAX)] = BATCHES_PAGE_MAX
+    """The parameters of `GET /batches`."""
+
+    limit: Annotated[
+        int, Meta(ge=1, le=BATCHES_PAGE_MAX, description="Most batches in the page.")
+    ] = BATCHES_PAGE_MAX
     cursor: Cursor | None = None
 
 
 class StatusQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`wait` in seconds."""
+    """The parameters of `GET /batches/{batch_id}`."""
 
-    wait: Annotated[float, Meta(ge=0, le=WAIT_MAX_S)] = 0.0
+    wait: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=WAIT_MAX_S,
+            description="Most seconds for which the answer is held until the batch changes.",
+        ),
+    ] = 0.0
 
 
 class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT
+    """The parameters of `GET /batches/{batch_id}/results`."""
+
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX, description="Most results in the page.")] = (
+        PAGE_DEFAULT
+    )
     cursor: Cursor | None = None
 
 
@@ -45,11 +60,16 @@ Q = TypeVar("Q")
 
 
 def read_query(given: Mapping[str, list[str]] | None, form: type[Q]) -> Q:
-    """`given` is a query string's parameters, each with all its values."""
+    """Returns the parameters as a `form`. Raises Unprocessable.
+
+    given: all values of each parameter of the query string; None when it is empty.
+    """
     single = {}
     for name, values in (given or {}).items():
         if len(values) != 1:
-            raise Unprocessable(f"the query: {name!r:.60} is given {len(values)} times")
+            raise Unprocessable(
+                f"the query: {name!r:.60} is given {len(values)} times; give it once"
+            )
         single[name] = values[0]
     try:
         return msgspec.convert(single, form, strict=False)

@@ -1,5 +1,6 @@
-"""The routes. Each opens its envelope, calls one method of the core, and returns what that
-returned; `chalice_app.errors.answer` does the rest."""
+"""The routes of the HTTP API. Each reads its request, calls one method of the core and returns its
+result; `chalice_app.errors.answer` makes the HTTP answer. Owns paths and methods.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +29,16 @@ from taskfleet.wire.http import (
 
 T = TypeVar("T")
 
+# What a Host header may be before it is put into a URL.
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
 
 
 def add_routes(
     app: Chalice, services: Callable[[], Services], authorizer: ChaliceAuthorizer
 ) -> None:
-    # A list of no content types takes any: it is for bodies, and only POST has one.
+    """Adds all routes to the app."""
+
+    # An empty list of content types accepts any; requests other than POST have no body.
     def route(path: str, method: str = "GET") -> Callable[..., Any]:
         decorator: Callable[..., Any] = app.route(
             path, methods=[method], authorizer=authorizer, content_types=[]
@@ -60,18 +64,18 @@ def add_routes(
     )
     @answer(202)
     def submit() -> Accepted:
-        sent = request()
-        wanted = read_submission(_raw(sent), sent.headers, query())
-        called: dict[str, Any] = {
+        current = request()
+        wanted = read_submission(_raw(current), current.headers, query())
+        options: dict[str, Any] = {
             "client_id": client_id(),
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
         }
         if isinstance(wanted, FromUpload):
-            batch = services().uploads.submit(wanted.upload_id, **called)
+            batch = services().uploads.submit(wanted.upload_id, **options)
         else:
-            batch = services().submission.submit(wanted.tasks, **called)
-        url = f"{_base_url(sent.headers, sent.context)}/{batch.batch_id}"
+            batch = services().submission.submit(wanted.tasks, **options)
+        url = f"{_own_url(current.headers, current.context)}/{batch.batch_id}"
         return Accepted(batch.batch_id, batch.status, batch.expected_total, url)
 
     @route("/uploads", "POST")
@@ -97,7 +101,7 @@ def add_routes(
     def read_batch(batch_id: str) -> BatchView:
         wanted = read_query(query(), StatusQuery)
         return services().results.status(
-            _known_form(batch_id), client_id=client_id(), wait_s=wanted.wait
+            _checked_id(batch_id), client_id=client_id(), wait_s=wanted.wait
         )
 
     @route("/batches/{batch_id}/results")
@@ -107,7 +111,7 @@ def add_routes(
         return _with_cursor(
             wanted.cursor,
             lambda: services().results.results(
-                _known_form(batch_id),
+                _checked_id(batch_id),
                 client_id=client_id(),
                 limit=wanted.limit,
                 cursor=wanted.cursor,
@@ -117,7 +121,7 @@ def add_routes(
     @route("/batches/{batch_id}", "DELETE")
     @answer(202)
     def cancel_batch(batch_id: str) -> BatchView:
-        return services().results.cancel(_known_form(batch_id), client_id=client_id())
+        return services().results.cancel(_checked_id(batch_id), client_id=client_id())
 
     @route("/fleet")
     @answer()
@@ -132,7 +136,7 @@ def add_routes(
     @route("/openapi.json")
     @answer()
     def openapi() -> dict[str, Any]:
-        from chalice_app.openapi import spec  # few calls need it, every cold start would pay
+        from chalice_app.openapi import spec  # imported here to keep cold starts short
 
         return spec()
 
@@ -143,27 +147,29 @@ def _raw(request: Request) -> bytes:
 
 
 def _with_cursor(cursor: str | None, read: Callable[[], T]) -> T:
-    """A ValueError with a cursor in play is about the cursor, by the promise of `Results`."""
+    """Calls `read`. Its ValueError becomes Unprocessable if there is a cursor: the methods of
+    `Results` raise ValueError for a malformed cursor only."""
     try:
         return read()
     except ValueError:
         if cursor is None:
             raise
         raise Unprocessable(
-            f"the query: cursor {cursor!r:.60} is none that this API gave"
+            f"the query: cursor {cursor!r:.60} is not one that this API gave"
         ) from None
 
 
-def _known_form(batch_id: str) -> str:
-    """Only what could be an id reaches the table, which has its own limits on keys."""
+def _checked_id(batch_id: str) -> str:
+    """Returns the id. Raises NotFound if it is malformed, before it reaches the table, which would
+    refuse some texts as a key with another error."""
     if not is_id(batch_id):
         raise NotFound(f"no batch {batch_id!r:.60}")
     return batch_id
 
 
-def _base_url(headers: Mapping[str, str], context: Mapping[str, Any]) -> str:
-    """The URL of this very request as its client wrote it, or its path when that cannot be
-    known. API Gateway's path has the stage in it."""
+def _own_url(headers: Mapping[str, str], context: Mapping[str, Any]) -> str:
+    """Returns the URL of this request as the client called it, or only its path when the Host
+    header is missing or malformed. The path of API Gateway contains the stage."""
     path = str(context.get("path") or "/batches").rstrip("/")
     host = headers.get("host", "")
     if not _HOST.fullmatch(host):

@@ -1,5 +1,6 @@
-"""What the handlers work with, put together from ports. Owns no concrete adapter
-(`chalice_app.wiring`), so that a test hands in those in memory."""
+"""Assembles the services that the handlers call from ports. Owns which parts there are; not the
+adapters behind the ports (`chalice_app.wiring`), so that tests can pass those in memory.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
-from taskfleet.ports import (
-    Clock,
-    ObjectStore,
-    TaskMonitor,
-    TaskQueue,
-)
-from taskfleet.provisioner.ports import (
-    Fleet,
-    FleetRecords,
-    Nudge,
-)
-from taskfleet.provisioner.reconcile import (
-    Provisioner,
-    ProvisionerPorts,
-)
+from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge
+from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
@@ -35,28 +24,32 @@ from taskfleet.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """`token_secret` is asked for it only when a token is read: of all the functions only the
-    authorizer may read the secret."""
+    """Everything that the handlers call.
+
+    token_secret: returns the secret that signs tokens. It is called only to read a token, since the
+        authorizer is the only function that may read the secret.
+    odometer: returns the AWS calls since it was last asked.
+    provisioner: None where no machine may be launched.
+    """
 
     submission: Submission
     uploads: Uploads
     expansion: Expansion
     results: Results
-    tasks: TaskQueue
+    task_queue: TaskQueue
     monitor: TaskMonitor
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
     fleet_views: FleetViews
     provisioner: Provisioner | None
-    """None where no machine may be launched."""
 
 
 def assemble(
     *,
     registry: Registry,
-    tasks: TaskQueue,
-    expand: TaskQueue,
+    task_queue: TaskQueue,
+    upload_queue: TaskQueue,
     monitor: TaskMonitor,
     store: ObjectStore,
     clock: Clock,
@@ -68,36 +61,44 @@ def assemble(
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
 ) -> Services:
+    """Returns the services on the given ports.
+
+    fleet: None where no machine may be launched.
+    nudge: None where the provisioner cannot be called.
+    spent: returns the running total of this process's AWS calls.
+    """
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
-        provisioner = Provisioner(ProvisionerPorts(tasks, monitor, records, fleet, clock), settings)
+        provisioner = Provisioner(
+            ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
+        )
     planner = Planner(
         registry,
         monitor,
         least_slots=settings.slots,
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
-    enqueuer = Enqueuer(tasks, monitor, spent, announcer.announce)
+    enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     return Services(
         submission=Submission(registry, planner, enqueuer, monitor, clock, random_bytes),
         uploads=Uploads(
             planner,
             store,
-            expand,
+            upload_queue,
             monitor,
             clock,
             random_bytes,
             max_bytes=settings.upload_max_bytes,
             expires_s=settings.upload_url_s,
         ),
-        expansion=Expansion(registry, planner, enqueuer, store, expand, monitor, clock),
+        expansion=Expansion(registry, planner, enqueuer, store, upload_queue, monitor, clock),
         results=Results(registry, monitor, store, clock),
-        tasks=tasks,
+        task_queue=task_queue,
         monitor=monitor,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
-        fleet_views=FleetViews(tasks, records, clock, settings),
+        fleet_views=FleetViews(task_queue, records, clock, settings),
         provisioner=provisioner,
     )

@@ -1,4 +1,6 @@
-"""Names the concrete adapters of the API's process, and nobody else does."""
+"""Connects the services of the Lambda functions with their adapters on AWS. Owns which adapter is
+used for each port.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from taskfleet.settings import Settings, load
 
 
 def connect() -> Services:
-    """The services on AWS, or on whatever `AWS_ENDPOINT_URL` points at, by the settings of the
-    environment. SettingsError lists what is missing. Calls nothing yet."""
+    """Returns the services on AWS, or on the endpoint in `AWS_ENDPOINT_URL`, with the settings of
+    the environment. Makes no call yet. Raises SettingsError, which lists what is missing."""
     settings = load()
     set_up(settings.log_level)
     _check(settings)
@@ -29,8 +31,8 @@ def connect() -> Services:
 
     return assemble(
         registry=Registry.load(settings.kinds),
-        tasks=aws.task_queue(),
-        expand=aws.upload_queue(),
+        task_queue=aws.task_queue(),
+        upload_queue=aws.upload_queue(),
         monitor=aws.monitor(),
         store=aws.store(),
         clock=clock,
@@ -50,8 +52,8 @@ def _check(settings: Settings) -> None:
         faults.append("TASKFLEET_BUCKET must name the S3 bucket")
     if not (settings.token_secret or settings.token_secret_ssm):
         faults.append(
-            "TASKFLEET_TOKEN_SECRET must hold the secret of the tokens, or "
-            "TASKFLEET_TOKEN_SECRET_SSM name the SSM parameter that does"
+            "TASKFLEET_TOKEN_SECRET must hold the secret that signs tokens, or "
+            "TASKFLEET_TOKEN_SECRET_SSM must name the SSM parameter that does"
         )
     if faults:
         raise SettingsError("; ".join(faults))

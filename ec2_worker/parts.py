@@ -96,11 +96,12 @@ class Parts:
 
 
 def find_abilities(registry: Registry) -> Abilities:
-    """Ask every kind for its limit and whether it can run here."""
+    """Prepare every kind, and ask for its limit and whether it can run here."""
     limits, unavailable = {}, {}
     for name in registry.names:
         kind = registry[name]
         try:
+            kind.prepare()
             kind.check()
         except PermanentError as error:
             unavailable[name] = str(error)

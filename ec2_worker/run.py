@@ -17,8 +17,6 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -26,7 +24,7 @@ from typing import NoReturn
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from ec2_worker.local import LocalRun, Summary
@@ -35,12 +33,10 @@ from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
+from taskfleet.cli.progress import Failed, batch_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
-from taskfleet.wire.http import (
-    BatchView,
-)
 
 
 @click.command(
@@ -156,17 +152,7 @@ def _run_local(
     signal.signal(signal.SIGINT, lambda *_: threading.Thread(target=run.cancel).start())
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=run.cancel).start())
     try:
-        with _progress() as progress:
-            bar = progress.add_task("tasks", total=None)
-
-            def show(view: BatchView) -> None:
-                progress.update(
-                    bar,
-                    total=view.total,
-                    completed=view.succeeded + view.failed + view.cancelled,
-                    failed=view.failed,
-                )
-
+        with batch_bar(Failed(), TimeRemainingColumn(), description="tasks") as show:
             summary = run.run(path, show)
     except InvalidTask as error:
         raise TaskfleetError(f"{path}, {error}") from error
@@ -181,20 +167,6 @@ def _run_local(
         complain("run.py", "interrupted: the rest did not run")
         return INTERRUPTED
     return SOME_FAILED if summary.batch.failed else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
-        yield p
 
 
 def _table(summary: Summary) -> Table:

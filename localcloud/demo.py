@@ -7,8 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,13 +15,14 @@ from typing import Any, NoReturn
 import requests
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
 from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from localcloud.photographs import publish
 from taskfleet.bundle import DEFAULT_SLOTS
+from taskfleet.cli.progress import batch_bar
 from taskfleet.client import Client, ClientError
 from taskfleet.wire.http import (
     BatchView,
@@ -120,7 +120,13 @@ def main() -> None:
             env = cloud.variables
             client = Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"])
             for workload in workloads(publish(env)):
-                with _bar(console, workload) as show:
+                bar = batch_bar(
+                    TimeElapsedColumn(),
+                    description=workload.name,
+                    total=len(workload.tasks),
+                    console=console,
+                )
+                with bar as show:
                     outcomes.append(run(client, workload, show))
             movie = outcomes[-1].movie
             if movie is not None:
@@ -144,23 +150,6 @@ def _save(url: str, path: Path) -> None:
     answer.raise_for_status()
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(answer.content)
-
-
-@contextmanager
-def _bar(console: Console, workload: Workload) -> Iterator[Callable[[BatchView], None]]:
-    columns = (
-        TextColumn("{task.description:12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(workload.name, total=len(workload.tasks))
-
-        def show(view: BatchView) -> None:
-            progress.update(bar, completed=view.succeeded + view.failed + view.cancelled)
-
-        yield show
 
 
 def _fail(message: str) -> NoReturn:

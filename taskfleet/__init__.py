@@ -1,7 +1,7 @@
 """Taskfleet: batches of tasks over HTTP, executed once each by a fleet of EC2 workers.
 
-The public names of the library can be imported from here. They are loaded when they are first
-used, so that a Lambda function, which has no `requests`, can import this package.
+The public names of the library can be imported from here. Each is loaded on first use, so that a
+Lambda function, which has no `requests`, can import this package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_DEFINED_IN = {
     "Client": "taskfleet.client",
     "PermanentError": "taskfleet.errors",
     "RetryPolicy": "taskfleet.retry",
@@ -32,6 +32,6 @@ __all__ = ["Client", "PermanentError", "RetryPolicy", "TaskKind", "TransientErro
 
 def __getattr__(name: str) -> Any:
     """Load a public name from the module that defines it (PEP 562)."""
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_DEFINED_IN[name]), name)

@@ -1,1 +1,1 @@
-"""The command line `taskfleet`."""
+"""The command line `taskfleet`, and what other command lines of the project share with it."""

@@ -1,5 +1,6 @@
-"""How every command line of Taskfleet ends: an exit code, and for an error one line on standard
-error instead of a traceback. Owns that; not what the commands do."""
+"""Ends every command line of Taskfleet with an exit code, and reports an error as one line on
+standard error instead of a traceback. Owns the exit codes; not what the commands do.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +13,22 @@ import click
 
 from taskfleet.errors import TaskfleetError
 
-SOME_FAILED, BAD_USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+SOME_FAILED = 1
+"""Exit code when a task failed or was cancelled."""
+BAD_USAGE = 2
+"""Exit code for wrong usage or input, and when the API cannot be reached."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
+PIPE_CLOSED = 141
+"""Exit code when the reader closed the output: 128 + SIGPIPE."""
 
 
 class OneLineErrors(click.Command):
-    """Mix-in for a command or group. Its functions return their exit code, or None for 0."""
+    """Mix-in for a click command or group. The command's function returns its exit code, or None
+    for 0."""
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
+        """Run the command and exit. Every expected error becomes one line and an exit code."""
         program = options.get("prog_name") or self.name or ""
         options |= {"standalone_mode": False, "prog_name": program}
         try:
@@ -41,11 +51,13 @@ class OneLineErrors(click.Command):
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command's function. Returns its exit code, `PIPE_CLOSED` when the reader of the
+        output is gone."""
         try:
             code = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered would be written, and complained of, when Python ends.
+            # Python would write the rest of the buffer at exit, fail, and print an error.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
@@ -53,10 +65,11 @@ class OneLineErrors(click.Command):
 
 
 def complain(program: str, message: str) -> None:
-    """One line to the person, on standard error, whatever the message quotes."""
+    """Print the message as one line to standard error, whatever text it quotes."""
     print(f"{program}: {plain(message)}", file=sys.stderr, flush=True)
 
 
 def plain(text: str) -> str:
-    """On one line and without control characters: what tasks return must not steer a terminal."""
+    """Returns the text on one line and without control characters, since text that tasks return
+    must not control the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,9 +1,7 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|redrive|fleet`. Owns the
-commands, their exit codes and the form of their errors; not their looks (`taskfleet.cli.output`,
-`taskfleet.cli.fleet`) nor what they do (`taskfleet.client.client`).
-
-Exit codes: 0 all succeeded, 1 some failed or were cancelled, 2 wrong usage or input or no API,
-130 interrupted, 141 whoever read the output closed it.
+"""The command line: `taskfleet submit|status|results|cancel|token|redrive|fleet`. Owns the commands
+and their options; not the form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`,
+`taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the calls to the API
+(`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -21,31 +19,17 @@ from taskfleet import __version__, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
-from taskfleet.cli.output import (
-    progress_bar,
-    say,
-    sending_bar,
-    summary,
-    write_batches,
-    write_json,
-    write_results,
-)
+from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
+from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
-from taskfleet.client import (
-    ApiError,
-    Client,
-    ClientError,
-    endpoint,
-)
+from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
 from taskfleet.wire import token
-from taskfleet.wire.http import (
-    Accepted,
-    BatchView,
-)
+from taskfleet.wire.http import Accepted, BatchView
 
 RECENT = 20
+"""Batches that `taskfleet status` lists."""
 
 
 class _Commands(OneLineErrors, click.Group):
@@ -55,39 +39,52 @@ class _Commands(OneLineErrors, click.Group):
 @click.group("taskfleet", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskfleet")
 def main() -> None:
-    """Batches of tasks, executed once each by a fleet of workers.
+    """Submit batches of tasks to a fleet of workers, and follow them.
 
-    TASKFLEET_URL and TASKFLEET_TOKEN say where the API is and who you are; without them, the
-    local cloud of this directory is used (.local/env).
+    TASKFLEET_URL is the URL of the API and TASKFLEET_TOKEN your token. Without them, the command
+    uses the local cloud that was started in this directory (.local/env).
+
+    Exit codes: 0 if all tasks succeeded, 1 if some failed or were cancelled, 2 for wrong usage or
+    input or when the API cannot be reached, 130 after Ctrl-C.
     """
 
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object on each line."
+)
 
 
 @main.command()
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
-@click.option("--name", help="What to call the batch.")
-@click.option("--key", help="Idempotency key: handed in again under it, nothing runs twice.")
-@click.option("--wait/--no-wait", default=True, help="Wait for the end (the default) or not.")
+@click.option("--name", help="Name of the batch.")
+@click.option(
+    "--key", help="Idempotency key: submitting the same file again under it runs nothing twice."
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Wait until the batch is finished.",
+)
 @as_json_option
 def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json: bool) -> int:
-    """Hand in the tasks of FILE (- for standard input).
+    """Submit the tasks in FILE (- for standard input) as one batch.
 
-    One task a line, such as `sleep 1000`; a line that begins with { is a task as JSON. Blank lines
-    and lines that begin with # are skipped. Prints the batch's id; with --json, once it is
-    finished, the results.
+    FILE has one task on each line, such as `sleep 1000`; a line that begins with { is a task as a
+    JSON object. Blank lines and lines that begin with # are skipped.
+
+    Prints the id of the batch. With --json, prints the results instead, once the batch is finished.
     """
     with _client() as client:
         tasks = TaskFile(file)
-        accepted = _hand_in(client, tasks, name, key)
+        accepted = _submit(client, tasks, name, key)
         if not wait:
             if as_json:
                 write_json([accepted])
             else:
                 click.echo(accepted.batch_id)
-            what = f"{accepted.total:,} tasks" if accepted.total else "the file was"
-            say(f"{what} handed in; taskfleet status {accepted.batch_id} --wait")
+            submitted = f"{accepted.total:,} tasks" if accepted.total else "the file was"
+            say(f"{submitted} submitted; to wait: taskfleet status {accepted.batch_id} --wait")
             return 0
         if not as_json:
             click.echo(accepted.batch_id)
@@ -101,11 +98,13 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
 
 @main.command()
 @click.argument("batch", required=False)
-@click.option("--wait", is_flag=True, help="Wait for the end of the batch.")
-@click.option("--cost", is_flag=True, help="Show AWS calls and dollars too (--json always does).")
+@click.option("--wait", is_flag=True, help="Wait until the batch is finished.")
+@click.option(
+    "--cost", is_flag=True, help="Show the AWS calls and their price too (--json always does)."
+)
 @as_json_option
 def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
-    """How BATCH stands; without it, your latest batches."""
+    """Show the status of BATCH, or of your latest batches."""
     if batch is None and wait:
         raise click.UsageError("--wait needs a BATCH.")
     with _client() as client:
@@ -126,10 +125,10 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
 
 @main.command()
 @click.argument("batch")
-@click.option("--failed", is_flag=True, help="Only of tasks that failed.")
+@click.option("--failed", is_flag=True, help="Show failed tasks only.")
 @as_json_option
 def results(batch: str, failed: bool, as_json: bool) -> int:
-    """The results of BATCH, as far as there are any."""
+    """Show the results of BATCH that exist so far."""
     with _client() as client:
         view = client.status(batch)
         rows = client.results(batch)
@@ -147,17 +146,21 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
 @main.command()
 @click.argument("batch")
 def cancel(batch: str) -> int:
-    """Cancel what of BATCH has not started yet."""
+    """Cancel the tasks of BATCH that have not started."""
     with _client() as client:
         view = client.cancel(batch)
-    say(f"{'finished before' if view.finished_at else 'cancelled'}: {summary(view)}")
+    say(f"{'already finished' if view.finished_at else 'cancelled'}: {summary(view)}")
     return 0
 
 
 @main.command()
 @as_json_option
 def fleet(as_json: bool) -> int:
-    """The machines and workers, the last decisions, and why nothing runs when nothing does."""
+    """Show the machines, the workers and the last decisions.
+
+    The decisions are those of the provisioner, which starts and ends machines. If tasks wait and
+    none runs, the output says why.
+    """
     with _client() as client:
         view = client.fleet()
     if as_json:
@@ -168,22 +171,27 @@ def fleet(as_json: bool) -> int:
 
 
 @main.command("token")
-@click.option("--client-id", required=True, help="Whom the token names.")
+@click.option("--client-id", required=True, help="The client that the token names.")
 @click.option(
-    "--ttl", callback=duration_s, default="1d", show_default=True, help="How long it is good."
+    "--ttl",
+    callback=duration_s,
+    metavar="DURATION",
+    default="1d",
+    show_default=True,
+    help="How long the token is valid, such as 90 (seconds), 15m, 12h or 30d.",
 )
 def make_token(client_id: str, ttl: float) -> int:
-    """Make a bearer token, signed with TASKFLEET_TOKEN_SECRET."""
-    found = settings.load({**endpoint.variables(Path.cwd()), **os.environ})
-    if not found.token_secret:
+    """Print a new bearer token, signed with TASKFLEET_TOKEN_SECRET."""
+    secret = settings.load({**endpoint.variables(Path.cwd()), **os.environ}).token_secret
+    if not secret:
         raise SettingsError(
-            "TASKFLEET_TOKEN_SECRET is not set; it must be the secret that the API has"
+            "TASKFLEET_TOKEN_SECRET is not set; set it to the secret that the API uses"
         )
     try:
-        made = token.make(found.token_secret, client_id, ttl, time.time())
+        new_token = token.make(secret, client_id, ttl, time.time())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--client-id") from error
-    click.echo(made)
+    click.echo(new_token)
     return 0
 
 
@@ -191,13 +199,15 @@ main.add_command(redrive)
 
 
 def _client() -> Client:
+    """Returns a client for the API of the environment. Raises SettingsError."""
     try:
         return Client.from_env()
     except ValueError as error:
         raise SettingsError(str(error)) from error
 
 
-def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
+def _submit(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
+    """Submit the tasks with a progress bar. Errors name the file and the line, or how to go on."""
     key = str(uuid.uuid4()) if key is None else key
     try:
         with sending_bar() as show:
@@ -205,12 +215,12 @@ def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None)
                 return client.submit_file(tasks.large, name=name, idempotency_key=key, on_sent=show)
             return client.submit(tasks, name=name, idempotency_key=key, on_sent=show)
     except KeyboardInterrupt:
-        say("interrupted while handing in; taskfleet status shows what of it arrived")
+        say("interrupted while submitting; taskfleet status shows whether the batch was taken in")
         raise click.exceptions.Exit(INTERRUPTED) from None
     except ClientError as error:
         if error.passing:
             raise TaskfleetError(
-                f"{error}; to go on without running anything twice, add --key {key}"
+                f"{error}; to try again without running anything twice, add --key {key}"
             ) from error
         if isinstance(error, ApiError) and error.index is not None:
             raise tasks.fault(error) from error
@@ -222,24 +232,24 @@ def _hand_in(client: Client, tasks: TaskFile, name: str | None, key: str | None)
 
 
 def _follow(client: Client, batch_id: str) -> BatchView:
-    """The batch at its end, with a bar on the way."""
+    """Wait for the end of the batch with a progress bar. Returns the finished batch."""
     try:
-        with progress_bar() as show:
+        with batch_bar(Failed(), Rate(), TimeLeft()) as show:
             batch = client.wait(batch_id, on_progress=show)
     except KeyboardInterrupt:
         say(
-            f"no longer waiting, but the batch goes on: taskfleet status {batch_id} --wait, or "
-            f"taskfleet cancel {batch_id}"
+            "stopped waiting, but the batch goes on; to wait again: "
+            f"taskfleet status {batch_id} --wait; to cancel it: taskfleet cancel {batch_id}"
         )
         raise click.exceptions.Exit(INTERRUPTED) from None
     except ClientError as error:
         if not error.passing:
             raise
         raise TaskfleetError(
-            f"{error}; the batch goes on: taskfleet status {batch_id} --wait"
+            f"{error}; the batch goes on; to wait again: taskfleet status {batch_id} --wait"
         ) from error
     if batch.error is None:
-        hint = f"; taskfleet results {batch_id} --failed" if batch.failed else ""
+        hint = f"; to see why: taskfleet results {batch_id} --failed" if batch.failed else ""
         say(summary(batch) + hint)
     return batch
 

@@ -1,51 +1,41 @@
-"""What people see on the command line: a bar while they wait, tables, one-line summaries. Owns
-their looks; standard output is for what was asked for, standard error for all else."""
+"""The output of the command line: JSON lines, tables of batches and results, one-line summaries.
+Owns their form; not progress bars (`taskfleet.cli.progress`) nor the fleet (`taskfleet.cli.fleet`).
+
+What was asked for goes to standard output, everything else to standard error.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from taskfleet.cli.command import complain, plain
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    BatchView,
-    ResultView,
-)
+from taskfleet.wire.http import BatchView, ResultView
 
 FILE_WIDTH = 160
-"""Of a table that goes into a file or pipe, which have no width of their own."""
+"""Width in characters of a table that goes into a file or a pipe."""
 _ROWS_A_TABLE = 500
+"""Rows of results that are laid out at a time."""
 _STYLES = {"SUCCEEDED": "green", "DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
 
 def say(message: str) -> None:
-    """One line to the person, on standard error."""
+    """Print one line to standard error."""
     complain("taskfleet", message)
 
 
 def write_json(values: Iterable[msgspec.Struct]) -> None:
-    """One object a line."""
+    """Print each value as a JSON object on a line of its own."""
     for value in values:
         sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
@@ -54,7 +44,7 @@ def write_json(values: Iterable[msgspec.Struct]) -> None:
 
 
 def write_batches(batches: Iterable[BatchView], *, cost: bool = False) -> None:
-    """With `cost` also the AWS calls made for each and their price."""
+    """Print a table of batches; with `cost` also the AWS calls made for each and their price."""
     table = Table(box=None, pad_edge=False)
     for title in ("batch", "status"):
         table.add_column(title, no_wrap=True)
@@ -77,11 +67,13 @@ def write_batches(batches: Iterable[BatchView], *, cost: bool = False) -> None:
             batch.created_at[:19].replace("T", " "),
             Text(plain(batch.name or "")),
         )
-    _stdout().print(table)
+    stdout_console().print(table)
 
 
 def _cost(batch: BatchView) -> tuple[str, ...]:
-    """Calls and dollars, of the batch and by its tasks."""
+    """Returns the batch's calls, calls a task, dollars, and dollars a million tasks."""
+    if not batch.total:  # the file of an upload is being read, or was refused
+        return f"{batch.aws_calls:,}", "", f"{batch.cost_usd:.6f}", ""
     return (
         f"{batch.aws_calls:,}",
         f"{batch.aws_calls / batch.total:.4f}",
@@ -91,7 +83,7 @@ def _cost(batch: BatchView) -> tuple[str, ...]:
 
 
 def summary(batch: BatchView) -> str:
-    """How a batch stands, in a line."""
+    """Returns the batch's status as one line."""
     seconds = seconds_of(batch)
     counts = [f"{batch.succeeded:,} succeeded"]
     counts += [f"{batch.failed:,} failed"] if batch.failed else []
@@ -101,74 +93,26 @@ def summary(batch: BatchView) -> str:
 
 
 def seconds_of(batch: BatchView) -> float | None:
-    """From the batch's being taken in to its last result, or None while it has no end."""
+    """Returns the seconds from the batch's creation to its last result; None until then."""
     if batch.finished_at is None:
         return None
     took = datetime.fromisoformat(batch.finished_at) - datetime.fromisoformat(batch.created_at)
     return took.total_seconds()
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[BatchView], None]]:
-    """Yields what shows each state of one batch; draws nothing when standard error is no
-    terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]:,} failed", markup=False),
-        _Rate(),
-        TextColumn("{task.fields[eta]}", markup=False),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=None, failed=0, eta="")
-
-        def show(batch: BatchView) -> None:
-            progress.update(
-                bar,
-                description=plain(batch.name or batch.batch_id),
-                total=batch.total or None,  # of a file that is being checked nobody knows yet
-                completed=batch.succeeded + batch.failed + batch.cancelled,
-                failed=batch.failed,
-                eta="" if batch.eta_s is None else f"{timedelta(seconds=round(batch.eta_s))} left",
-            )
-
-        yield show
-
-
-@contextmanager
-def sending_bar() -> Iterator[Callable[[int, int], None]]:
-    """Yields what shows bytes sent and their total, once there are any."""
-    console = Console(stderr=True)
-    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=None, visible=False)
-        yield lambda sent, total: progress.update(bar, completed=sent, total=total, visible=True)
-
-
-class _Rate(ProgressColumn):
-    """Tasks a second of late."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f}/s")
-
-
 # --- results ----------------------------------------------------------------------------------
 
 
 def write_results(rows: Iterable[ResultView], total: int) -> None:
-    """A table, printed as its rows come in: columns have fixed widths, so that any number of rows
-    needs no more memory than a few. `total` is that of the batch."""
-    console = _stdout()
-    source = iter(rows)
+    """Print a table of results as they arrive. Its columns have fixed widths, so that it needs no
+    more memory for many rows than for a few.
+
+    total: number of tasks of the batch, which decides the width of the index.
+    """
+    console = stdout_console()
+    remaining = iter(rows)
     first = True
-    while chunk := list(islice(source, _ROWS_A_TABLE)):
+    while chunk := list(islice(remaining, _ROWS_A_TABLE)):
         table = _results_table(len(f"{total}"), show_header=first)
         for row in chunk:
             table.add_row(
@@ -212,10 +156,12 @@ def _status(status: str) -> Text:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Called while the error is handled: the command line ends the same way for all output."""
+        """Raise the BrokenPipeError that rich is handling, so that `OneLineErrors` ends the program
+        as it does for other output. Rich by itself would exit with 1."""
         raise
 
 
-def _stdout() -> Console:
+def stdout_console() -> Console:
+    """Returns a console for standard output: as wide as the terminal, or `FILE_WIDTH`."""
     terminal = sys.stdout.isatty()
     return _Console(width=None if terminal else FILE_WIDTH, markup=False, highlight=False)

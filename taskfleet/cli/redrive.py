@@ -1,56 +1,64 @@
-"""`taskfleet redrive`. Owns the command and, as the one of its kind that speaks to AWS itself, its
-wiring; the moving is `taskfleet.scheduler.redrive`'s."""
+"""`taskfleet redrive`: the one command that calls AWS itself. Owns the command and which cloud it
+calls; the moving is done by `taskfleet.scheduler.redrive`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import click
 
 from taskfleet import settings
 from taskfleet.cli.output import say
 from taskfleet.client import endpoint
-from taskfleet.ports import Message
-from taskfleet.scheduler.redrive import look
+from taskfleet.ports import Message, TaskQueue
+from taskfleet.scheduler.redrive import peek
 from taskfleet.scheduler.redrive import redrive as move
 
-if TYPE_CHECKING:
-    from taskfleet.aws.session import Aws
-
 SHOWN_CHARS = 100
+"""Characters of a message's body that are printed."""
+
+QueueName = Literal["tasks", "responses", "uploads"]
 
 
 @click.command("redrive")
 @click.option(
     "--responses",
     is_flag=True,
-    help="Those of Processed_Task: responses that were not counted.",
+    help="Move those of Processed_Task: responses that were not counted.",
 )
 @click.option(
-    "--uploads", is_flag=True, help="Those of Upload_to_expand: files that were not read."
+    "--uploads", is_flag=True, help="Move those of Upload_to_expand: files that were not read."
 )
-@click.option("--list", "only_list", is_flag=True, help="Show them with the reasons, move nothing.")
 @click.option(
-    "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
+    "--list", "only_list", is_flag=True, help="Show them with their reasons and move nothing."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Most messages to show or move.",
 )
 def redrive(responses: bool, uploads: bool, only_list: bool, limit: int) -> int:
-    """Move dead letters back to their queue, once the reason is mended.
+    """Move dead letters back to their queue, once their cause is fixed.
 
-    Needs AWS credentials that may read and write the queues, and TASKFLEET_STAGE when the stage is
-    not dev. Without TASKFLEET_URL the local cloud of this directory is used. A task that has its
-    result does not run again: hand its batch in anew for that.
+    By default, moves those of Task_to_process: bundles of tasks. A task that has its result does
+    not run again; submit it in a new batch for that.
+
+    Needs AWS credentials that may read and write the queues, and TASKFLEET_STAGE if the stage is
+    not dev. Without TASKFLEET_URL, the command uses the local cloud that was started in this
+    directory.
     """
     if responses and uploads:
         raise click.UsageError("--responses or --uploads, not both.")
-    aws = _aws()
-    if responses:
-        queue = aws.response_queue()
-    else:
-        queue = aws.upload_queue() if uploads else aws.task_queue()
+    queue = open_queue("responses" if responses else "uploads" if uploads else "tasks")
     count = 0
-    for message in look(queue, limit) if only_list else move(queue, limit):
+    for message in peek(queue, limit) if only_list else move(queue, limit):
         count += 1
         click.echo(_line(message))
     say(f"{count:,} dead letters" + ("" if only_list else " moved back"))
@@ -64,15 +72,49 @@ def _line(message: Message) -> str:
     return f"{message.message_id}\t{reason}\t{shown}"
 
 
-def _aws() -> Aws:
-    # Here, since no other command should pay for loading the AWS SDK.
+def open_queue(name: QueueName) -> TaskQueue:
+    """Returns a queue of the cloud that the process's environment names, or, without
+    TASKFLEET_URL, of the local cloud of this directory if there is one.
+
+    For a local cloud, the settings and the AWS account come from its env file. AWS_* variables of
+    the process, which may name a real account, are not used.
+    """
+    local = {} if os.environ.get(endpoint.URL) else endpoint.variables(Path.cwd())
+    if not local:
+        return _connect(name, os.environ)
+    others = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    environ = {**others, **local}
+    with _environment(environ):
+        return _connect(name, environ)
+
+
+def _connect(name: QueueName, environ: Mapping[str, str]) -> TaskQueue:
+    # Imported here, so that no other command loads the AWS SDK.
     from taskfleet.aws.session import Aws
     from taskfleet.clock import SystemClock
 
-    if not os.environ.get(endpoint.URL):
-        local = endpoint.variables(Path.cwd())
-        if local:  # and nothing of an account that is meant for something else
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
-                del os.environ[name]
-            os.environ.update(local)
-    return Aws(settings.load(), SystemClock())
+    aws = Aws(settings.load(environ), SystemClock())
+    if name == "tasks":
+        return aws.task_queue()
+    return aws.response_queue() if name == "responses" else aws.upload_queue()
+
+
+@contextmanager
+def _environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Makes `environ` the environment of this process for the time of the `with` block.
+
+    boto3 takes profiles, endpoints and proxies from `os.environ` only. It reads them when it makes
+    a client, so a client made in the block keeps them.
+    """
+    before = dict(os.environ)
+    _set_environment(environ)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(environ: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(environ):
+        del os.environ[name]
+    os.environ.update(environ)

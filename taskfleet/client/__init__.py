@@ -1,4 +1,4 @@
-"""The HTTP client. `Client` and what its calls raise can be imported from here."""
+"""The HTTP client. `Client` and the errors of its methods can be imported from here."""
 
 from taskfleet.client.client import Client, NotFinished
 from taskfleet.client.transport import ApiError, ClientError, Unreachable

@@ -1,7 +1,8 @@
-"""A submission as it is sent: the body of one POST when it fits, otherwise a task file with one
-task a line, and the form that such a file travels in. Owns where the one ends and the other begins;
-not the sending (`taskfleet.client.client`, `taskfleet.client.transport`) nor what a line means
-(`taskfleet.wire.taskfile`)."""
+"""Encodes a submission: as the body of one POST when it fits, otherwise as a task file with one
+task on each line, which is sent in a form. Owns the choice between the two and both encodings; not
+the sending (`taskfleet.client.client`, `taskfleet.client.transport`) nor what a line means
+(`taskfleet.wire.taskfile`).
+"""
 
 from __future__ import annotations
 
@@ -17,15 +18,11 @@ import msgspec
 
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.wire.http import (
-    BODY_MAX_BYTES,
-    MAX_TASKS,
-)
-from taskfleet.wire.taskfile import (
-    kind_and_params,
-)
+from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS
+from taskfleet.wire.taskfile import kind_and_params
 
 _READ_BYTES = 256 * 1024
+"""Bytes that are read from a form at a time."""
 
 
 def pack(
@@ -36,29 +33,34 @@ def pack(
     max_bytes: int = BODY_MAX_BYTES,
     max_tasks: int = MAX_TASKS,
 ) -> bytes | IO[bytes]:
-    """A JSON body, or a temporary file at its start, the N-th task on its N-th line; `tasks` is
-    consumed once. InvalidTask names a task that cannot travel; ValueError a name or key that is
-    not Unicode."""
+    """Encode a submission. Returns a JSON body if it has at most `max_bytes` bytes and `max_tasks`
+    tasks, otherwise an open temporary file, positioned at its start, with the N-th task on the N-th
+    line. `tasks` is iterated once.
+
+    Raises InvalidTask for a task that cannot be encoded, ValueError for a name or key that is not
+    valid Unicode.
+    """
     envelope: dict[str, Any] = {"idempotency_key": idempotency_key}
     if name is not None:
         envelope["name"] = name
     room = max_bytes - len(msgspec.json.encode({**envelope, "tasks": []}))
-    held: list[Any] = []
-    texts: list[bytes] = []
-    source = iter(tasks)
-    for task in source:
-        text = _encode(task, len(held))
-        held.append(task)
-        texts.append(text)
-        room -= len(text) + 1
-        if room < -1 or len(held) > max_tasks:  # the last one has no comma
-            texts.clear()
-            return _spooled(chain(held, source))
-    listed = msgspec.Raw(b"[" + b",".join(texts) + b"]")
-    return msgspec.json.encode({**envelope, "tasks": listed})
+    taken: list[Any] = []
+    encoded: list[bytes] = []
+    remaining = iter(tasks)
+    for task in remaining:
+        data = _encode(task, len(taken))
+        taken.append(task)
+        encoded.append(data)
+        room -= len(data) + 1  # with a comma
+        if room < -1 or len(taken) > max_tasks:  # the last task has no comma
+            encoded.clear()
+            return _task_file(chain(taken, remaining))
+    array = msgspec.Raw(b"[" + b",".join(encoded) + b"]")
+    return msgspec.json.encode({**envelope, "tasks": array})
 
 
-def _spooled(tasks: Iterable[Any]) -> IO[bytes]:
+def _task_file(tasks: Iterable[Any]) -> IO[bytes]:
+    """Returns a temporary file with one task on each line, positioned at its start."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         for index, task in enumerate(tasks):
@@ -71,22 +73,23 @@ def _spooled(tasks: Iterable[Any]) -> IO[bytes]:
 
 
 def line(task: Any, index: int) -> bytes:
-    """A task as a line of a task file, without its end."""
-    if not isinstance(task, str) or not _is_plain(task):
+    """Returns a task as a line of a task file, without the line's end. Raises InvalidTask, which
+    names the task by `index`."""
+    if isinstance(task, str) and _fits_on_line(task):
+        data = _utf8(task, index)
+    else:
         try:
             kind, params = kind_and_params(task)
         except InvalidTask as error:
             raise error.at(index) from None
-        text = _encode({"kind": kind, "params": params}, index)
-    else:
-        text = _utf8(task, index)
-    if len(text) > LINE_MAX_BYTES:
-        raise InvalidTask(f"its {len(text)} bytes are over the cap of {LINE_MAX_BYTES}", index)
-    return text
+        data = _encode({"kind": kind, "params": params}, index)
+    if len(data) > LINE_MAX_BYTES:
+        raise InvalidTask(f"its {len(data)} bytes are over the cap of {LINE_MAX_BYTES}", index)
+    return data
 
 
-def _is_plain(task: str) -> bool:
-    """Whether the text means on a line what it means by itself."""
+def _fits_on_line(task: str) -> bool:
+    """Returns whether a line with this text would be read as this task."""
     text = task.strip()
     return bool(text) and text[0] not in "{#\ufeff" and "\n" not in task
 
@@ -99,22 +102,26 @@ def _utf8(task: str, index: int) -> bytes:
 
 
 def _encode(task: Any, index: int) -> bytes:
-    """What a task may be is for the server to say; that it is JSON is seen here."""
+    """Returns the task as JSON. Raises InvalidTask when that is impossible; everything else is
+    validated by the server."""
     try:
         if isinstance(task, str):
             return msgspec.json.encode(task)
-        # msgspec would turn NaN into null without a word.
+        # Not msgspec, which encodes NaN as null without an error.
         text = json.dumps(task, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         return text.encode()
     except RecursionError:
-        raise InvalidTask("nested too deeply", index) from None
+        raise InvalidTask("is nested too deeply", index) from None
     except (TypeError, ValueError) as error:
         raise InvalidTask(f"cannot be written as JSON: {error}", index) from None
 
 
 class FormBody:
-    """A file in a form, as multipart/form-data (RFC 7578), read as it is sent: `requests` streams
-    it and knows its length. `on_sent` sees bytes of it sent and their total."""
+    """A file in a form, as multipart/form-data (RFC 7578). `requests` streams it as the body of a
+    request and knows its length.
+
+    on_sent: called with the bytes that were sent so far and their total.
+    """
 
     def __init__(
         self,
@@ -140,7 +147,7 @@ class FormBody:
         return iter(self.read, b"")
 
     def read(self, size: int = -1) -> bytes:
-        """Up to so many bytes, and at most what comes conveniently; none at the end."""
+        """Returns up to `size` bytes, or a block of convenient size; nothing at the end."""
         for piece in self._pieces:
             data = piece.read(_READ_BYTES if size < 0 else size)
             if data:
@@ -153,7 +160,7 @@ class FormBody:
         return self._sent
 
     def seek(self, _offset: int) -> None:
-        """To the start, from where a form is sent again."""
+        """Go to the start, whatever the offset: a form is always sent again from there."""
         self._sent = 0
         for piece in self._pieces:
             piece.seek(0)

@@ -1,6 +1,6 @@
-"""The client: batches handed in, followed and read over HTTP. Owns which calls there are and how
-they are paced; not HTTP itself (`taskfleet.client.transport`), the shapes of the answers
-(`taskfleet.scheduler.results`) nor the command line (`taskfleet.cli.main`).
+"""The client: submits, follows and reads batches over HTTP. Owns the calls and the pace of polling;
+not HTTP itself (`taskfleet.client.transport`), the shapes of the answers (`taskfleet.wire.http`)
+nor the command line (`taskfleet.cli.main`).
 
     with Client.from_env() as client:
         batch = client.submit(["sleep 1000"] * 80)
@@ -45,16 +45,19 @@ from taskfleet.wire.http import (
 )
 
 LONG_POLL_S = 20.0
+"""Seconds for which `wait` lets the API hold an answer."""
 OUTAGE_S = 60.0
-"""How long `wait` bears an API that cannot be reached, once it was."""
+"""Seconds for which `wait` goes on while the API cannot be reached. The first call must succeed."""
 _FASTEST_POLL_S = 0.1
+"""Least seconds between the starts of two polls."""
 _SLOWEST_POLL_S = 1.0
+"""Most seconds between the starts of two polls of a batch that changes."""
 _POLLS_A_WAIT = 50
-"""A batch that changes all the time is looked at so often over the time that it takes."""
+"""Number of polls, roughly, over the life of a batch that changes all the time."""
 
 
 class NotFinished(ClientError):
-    """`wait` ran out of its time; `batch` is as last seen, and goes on."""
+    """`wait` ran into its time-out. `batch` is the batch as last seen; it goes on."""
 
     def __init__(self, batch: BatchView, timeout_s: float) -> None:
         super().__init__(f"batch {batch.batch_id} was not finished after {timeout_s:g} s")
@@ -62,9 +65,18 @@ class NotFinished(ClientError):
 
 
 class Client:
-    """Speaks to the API at `url`, as the client that `token` names; ValueError for either that is
-    none. Throttles, outages of a moment and lost connections are retried (`backoff_s` sets the
-    pace); every call then raises ApiError or Unreachable. Not to be shared between threads."""
+    """Calls the API at `url` as the client that `token` names. For one thread at a time.
+
+    Throttles, short outages and lost connections are retried; after the last retry every method
+    raises `ApiError` or `Unreachable`. `batch_id` is the id of one of your batches everywhere; for
+    any other, methods raise `ApiError` with the status 404.
+
+    backoff_s: factor of the growing pause between retries, in seconds.
+    read_timeout_s: longest time without a byte of an answer, in seconds.
+    clock: paces `wait`; the system's clock unless given.
+
+    Raises ValueError if the URL or the token is malformed.
+    """
 
     def __init__(
         self,
@@ -80,8 +92,8 @@ class Client:
 
     @classmethod
     def from_env(cls) -> Client:
-        """For the API that `TASKFLEET_URL` and `TASKFLEET_TOKEN` name, or that a local cloud serves
-        from this directory. SettingsError when neither is there."""
+        """Returns a client for the API that `TASKFLEET_URL` and `TASKFLEET_TOKEN` name, or for the
+        local cloud that was started in this directory. Raises SettingsError if there is neither."""
         endpoint = find(os.environ, Path.cwd())
         return cls(endpoint.url, endpoint.token)
 
@@ -92,6 +104,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close all connections."""
         self._http.close()
 
     def submit(
@@ -102,14 +115,21 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
     ) -> Accepted:
-        """Hand a batch in, of any size; what is too much for one POST goes as a file with one task
-        a line (see `submit_file`), by way of a temporary one. Calling again with the same key,
-        after any error, is the same batch.
+        """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
+        `{"kind": ..., "params": ...}`. Tasks that are too much for one request are written to a
+        temporary file and sent as by `submit_file`.
 
-        ApiError or InvalidTask names the task at fault by its place in `tasks`.
+        name: a name for the batch, to show.
+        idempotency_key: submitting again with the same key, after any error, gives the same batch
+            and runs nothing twice; a new random key unless given.
+        on_sent: called with the bytes of the file that were sent so far and their total.
+
+        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`.
         """
         if isinstance(tasks, str | bytes | Mapping):
-            raise TypeError(f"tasks must be several tasks, not one {type(tasks).__name__}")
+            raise TypeError(
+                f"tasks must be a list of several tasks, not one {type(tasks).__name__}"
+            )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         packed = pack(tasks, name=name, idempotency_key=key)
         if isinstance(packed, bytes):
@@ -125,23 +145,33 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
     ) -> Accepted:
-        """Hand in a task file of any size, which can be sought in, as it is; `on_sent` sees bytes
-        sent and their total. It is read after the answer: a line with a fault cancels the batch,
-        nothing of it runs, and the batch's `error` names the line."""
+        """Submit a task file of any size as a batch. `file` must be seekable.
+
+        The service reads the file after its answer. If a line is faulty, the batch is cancelled,
+        none of its tasks runs, and its `error` names the line.
+
+        name, on_sent: as for `submit`.
+        idempotency_key: submitting the same content again with the same key gives the same batch.
+        """
         upload_id = self.upload(file, on_sent)
-        words = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
-        body = msgspec.json.encode({k: v for k, v in words.items() if v is not None})
+        fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
+        body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
         return self._http.call("POST", "/batches", Accepted, body=body)
 
     def upload(self, file: IO[bytes], on_sent: Callable[[int, int], None] | None = None) -> str:
-        """Hand in a file of any kind, which can be sought in; returns the upload's id, for a batch
-        or a task to name it by. It is kept for some days, and only your tasks may read it."""
+        """Send a file of any kind. Returns the upload's id, with which a batch or a task refers to
+        the file. The file is kept for some days, and only your tasks can read it.
+
+        file: must be seekable.
+        on_sent: called with the bytes that were sent so far and their total.
+        """
         form = self._http.call("POST", "/uploads", UploadForm)
         self._http.send_form(form.url, form.fields, file, on_sent or (lambda _sent, _total: None))
         return form.upload_id
 
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
-        """The batch now; with `wait_s` (at most 25) as soon as something changes, or then."""
+        """Returns the batch now. With `wait_s` (seconds, at most 25) the answer is held until the
+        batch changes or the time is up."""
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
         return self._http.call("GET", _path(batch_id), BatchView, params=params)
 
@@ -151,9 +181,12 @@ class Client:
         timeout_s: float | None = None,
         on_progress: Callable[[BatchView], None] | None = None,
     ) -> BatchView:
-        """The batch once every task of it has its result; `on_progress` sees each state on the
-        way, the last too. NotFinished after `timeout_s`. An API that goes away for less than a
-        minute is waited for."""
+        """Wait until every task of the batch has its result. Returns the finished batch. An API
+        that cannot be reached for less than a minute is tolerated.
+
+        timeout_s: raise NotFinished after so many seconds; never unless given.
+        on_progress: called with each state of the batch that is seen, also the last.
+        """
         began = polled = self._clock.now()
         batch = self.status(batch_id)
         while True:
@@ -180,7 +213,7 @@ class Client:
                 self._clock.sleep(_SLOWEST_POLL_S)
 
     def results(self, batch_id: str) -> Iterator[ResultView]:
-        """Every result there is by now, in order of index, read page by page."""
+        """Yields the results that exist so far, in order of index. Pages are read as needed."""
         params = {"limit": str(PAGE_MAX)}
         while True:
             page = self._http.call("GET", f"{_path(batch_id)}/results", ResultPage, params=params)
@@ -190,7 +223,7 @@ class Client:
             params["cursor"] = page.cursor
 
     def batches(self) -> Iterator[BatchView]:
-        """Your batches, newest first, read page by page."""
+        """Yields your batches, newest first. Pages are read as needed."""
         params = {"limit": str(BATCHES_PAGE_MAX)}
         while True:
             page = self._http.call("GET", "/batches", BatchList, params=params)
@@ -200,21 +233,22 @@ class Client:
             params["cursor"] = page.cursor
 
     def cancel(self, batch_id: str) -> BatchView:
-        """Let the tasks not yet started become CANCELLED."""
+        """Cancel the tasks that have not started. Returns the batch."""
         return self._http.call("DELETE", _path(batch_id), BatchView)
 
     def fleet(self) -> FleetView:
-        """Machines, workers, the last decisions, and why nothing runs when nothing does."""
+        """Returns the machines, the workers, the provisioner's last decisions, and, if tasks wait
+        and none runs, the reason."""
         return self._http.call("GET", "/fleet", FleetView)
 
     def health(self) -> dict[str, Any]:
-        """`{"status": "ok", "version": ...}`; needs no token."""
+        """Returns `{"status": "ok", "version": ...}` if the API answers."""
         return self._http.call("GET", "/health", dict[str, Any])
 
 
 def _pace_s(elapsed_s: float, batch: BatchView) -> float:
-    """Between two looks: often at first, later less so, and often again near the end, so that it
-    is not seen late."""
+    """Returns the seconds between two polls: few at first, more as the batch takes longer, and few
+    again near its expected end, so that the end is seen soon."""
     pace_s = elapsed_s / _POLLS_A_WAIT
     if batch.eta_s is not None:
         pace_s = min(pace_s, batch.eta_s / 2)
@@ -222,7 +256,10 @@ def _pace_s(elapsed_s: float, batch: BatchView) -> float:
 
 
 def _path(batch_id: str) -> str:
-    """What could not be an id is kept out of the URL, where it may mean something else."""
+    """Returns the path of a batch. Raises ApiError for text that cannot be an id, since a `/` or
+    `?` in it would call another route."""
     if not is_id(batch_id):
-        raise ApiError(404, f"no batch {batch_id!r}")
+        raise ApiError(
+            404, f"no batch {batch_id!r:.60}: an id has 26 digits and lower-case letters"
+        )
     return f"/batches/{batch_id}"

@@ -1,5 +1,6 @@
-"""HTTP as the client needs it: one call, its time-outs, its retries, and what can go wrong. Owns
-those errors; not which calls there are (`taskfleet.client.client`)."""
+"""HTTP for the client: one call with its time-outs and retries. Owns the errors of a call; not
+which calls there are (`taskfleet.client.client`).
+"""
 
 from __future__ import annotations
 
@@ -20,13 +21,20 @@ from taskfleet.client.body import FormBody
 from taskfleet.errors import TaskfleetError
 
 CONNECT_TIMEOUT_S = 5.0
+"""Longest time to connect, in seconds."""
 READ_TIMEOUT_S = 35.0
-"""Above the 29 s that API Gateway gives an answer, and so above every `wait`."""
+"""Longest time without a byte of an answer, in seconds. API Gateway answers within 29 s, so this
+also covers an answer that is held with `wait`."""
 BACKOFF_S = 0.3
+"""Factor of the growing pause between retries, in seconds (`backoff_factor` of urllib3)."""
 RETRY_AFTER_MAX_S = 60
+"""Longest pause that a server can ask for with `Retry-After`, in seconds."""
 CONNECT_RETRIES = 3
+"""Retries after a lost connection."""
 STATUS_RETRIES = 6
+"""Retries after an answer with a status of `RETRIED_STATUS`."""
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
+"""HTTP statuses of answers that are retried."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TASK_AT = re.compile(r"task (\d+): (.*)", re.DOTALL)
@@ -35,26 +43,30 @@ T = TypeVar("T")
 
 
 class ClientError(TaskfleetError):
-    """Base of what the client raises by itself."""
+    """Base of the errors that the client raises."""
 
     @property
     def passing(self) -> bool:
-        """Whether the same call may work later."""
+        """True when the same call may succeed later."""
         return False
 
 
 class ApiError(ClientError):
-    """The API refused. `status` is HTTP's, `message` the API's own; `index` is the place, in what
-    was submitted, of the task at fault, from 0, and `reason` what is wrong with it, or the
-    message when it is about no single task."""
+    """The API refused a call.
+
+    status: the HTTP status.
+    message: the API's message.
+    index: place of the faulty task among those submitted, from 0; None when no task is named.
+    reason: what is wrong with that task; the message when no task is named.
+    """
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{message} (HTTP {status})")
-        found = _TASK_AT.fullmatch(message) if status == 422 else None
+        match = _TASK_AT.fullmatch(message) if status == 422 else None
         self.status = status
         self.message = message
-        self.index = int(found[1]) if found else None
-        self.reason = found[2] if found else message
+        self.index = int(match[1]) if match else None
+        self.reason = match[2] if match else message
 
     @property
     def passing(self) -> bool:
@@ -62,7 +74,7 @@ class ApiError(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer came: nobody listens, the name is not known, the connection broke."""
+    """No answer came: nothing listens there, the host is unknown, or the connection broke."""
 
     @property
     def passing(self) -> bool:
@@ -70,9 +82,15 @@ class Unreachable(ClientError):
 
 
 class Transport:
-    """Calls to the API at `url`, as the client that `token` names; ValueError for either that
-    is none. Retried on 429, 502, 503, 504 and lost connections, after `Retry-After` or with backoff
-    (`backoff_s` is urllib3's factor). Not to be shared between threads."""
+    """Calls the API at `url` as the client that `token` names. For one thread at a time.
+
+    Lost connections and answers of `RETRIED_STATUS` are retried, after `Retry-After` or a growing
+    pause.
+
+    backoff_s, read_timeout_s: as `BACKOFF_S` and `READ_TIMEOUT_S`.
+
+    Raises ValueError if the URL or the token is malformed.
+    """
 
     def __init__(
         self,
@@ -87,7 +105,7 @@ class Transport:
             raise ValueError(f"{url!r} is not the URL of an API, such as http://127.0.0.1:8000")
         token = token.strip()
         if not re.fullmatch(r"[!-~]+", token):
-            raise ValueError("the token is empty, or has characters that no token has")
+            raise ValueError("the token is empty, or has characters that no token can have")
         self._read_timeout_s = read_timeout_s
         self._backoff_s = backoff_s
         self._session = self._make_session(self.url)
@@ -95,7 +113,7 @@ class Transport:
 
     def _make_session(self, url: str) -> requests.Session:
         session = requests.Session()
-        # A proxy's loopback is not this machine's.
+        # No proxy for this machine: to a proxy, loopback addresses mean the proxy's own machine.
         session.trust_env = urlsplit(url).hostname not in _LOOPBACK
         session.headers["User-Agent"] = f"taskfleet/{__version__}"
         retry = _Retry(
@@ -105,7 +123,7 @@ class Transport:
             other=0,
             status=STATUS_RETRIES,
             status_forcelist=RETRIED_STATUS,
-            # Every call may come twice: a POST carries its idempotency key.
+            # Every method is retried: a POST may arrive twice, since it has an idempotency key.
             allowed_methods=None,
             backoff_factor=self._backoff_s,
             backoff_jitter=self._backoff_s / 2,
@@ -116,6 +134,7 @@ class Transport:
         return session
 
     def close(self) -> None:
+        """Close all connections."""
         self._session.close()
 
     def call(
@@ -127,7 +146,8 @@ class Transport:
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> T:
-        """The answer's body as an `answer`; ApiError or Unreachable when there is none."""
+        """Make one call. Returns the answer's body as an `answer`. Raises ApiError or
+        Unreachable."""
         response = self._request(
             self._session,
             method,
@@ -153,8 +173,11 @@ class Transport:
         file: IO[bytes],
         on_sent: Callable[[int, int], None],
     ) -> None:
-        """POST a file in a form that the API made; ApiError or Unreachable when it was not taken.
-        The form is its own permission: no token goes there."""
+        """POST a file in a form that the API made. The form contains the permission, so no token is
+        sent. Raises ApiError or Unreachable.
+
+        on_sent: called with the bytes that were sent so far and their total.
+        """
         form = FormBody(fields, file, on_sent)
         with self._make_session(url) as session:
             session.auth = _no_auth
@@ -162,9 +185,9 @@ class Transport:
                 session, "POST", url, data=form, headers={"Content-Type": form.content_type}
             )
         if not 200 <= response.status_code < 300:
-            found = re.search(r"<Message>(.*?)</Message>", response.text, re.DOTALL)
-            said = html.unescape(found[1]) if found else response.reason
-            raise ApiError(response.status_code, f"the file was not taken: {said}")
+            match = re.search(r"<Message>(.*?)</Message>", response.text, re.DOTALL)
+            reason = html.unescape(match[1]) if match else response.reason
+            raise ApiError(response.status_code, f"the file was refused: {reason}")
 
     def _request(
         self, session: requests.Session, method: str, url: str, **options: Any
@@ -184,19 +207,20 @@ class Transport:
         ) as error:
             where = "{0.scheme}://{0.netloc}".format(urlsplit(url))
             raise Unreachable(
-                f"cannot reach {where}: {_root(error)}; is it running, and the URL right?"
+                f"cannot reach {where}: {_root_cause(error)}; is it running, and is the URL right?"
             ) from error
         except requests.RequestException as error:
             raise ClientError(f"cannot call {url}: {error}") from error
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Nor a password of `~/.netrc`."""
+    """Send no credentials, not even from ~/.netrc."""
     return request
 
 
 class _Bearer(AuthBase):
-    """As a header alone the token would give way to a password in `~/.netrc`."""
+    """Sends the bearer token. If it were a plain header, `requests` would replace it by a password
+    from ~/.netrc."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -207,7 +231,7 @@ class _Bearer(AuthBase):
 
 
 class _Retry(Retry):
-    """With a cap on what a server may ask for."""
+    """Retries that wait at most `RETRY_AFTER_MAX_S`, whatever a server asks for."""
 
     def get_retry_after(self, response: Any) -> float | None:
         seconds = super().get_retry_after(response)
@@ -215,14 +239,15 @@ class _Retry(Retry):
 
 
 def _refusal(response: requests.Response) -> ApiError:
-    """In the API's words (`{"Code", "Message"}`), or API Gateway's (`{"message"}`)."""
+    """Returns the error for an answer that is not a success, with the message of the API
+    (`{"Code", "Message"}`) or of API Gateway (`{"message"}`)."""
     status = response.status_code
     try:
         body = msgspec.json.decode(response.content, type=dict[str, Any])
-        said = body.get("Message") or body.get("message")
+        given = body.get("Message") or body.get("message")
     except msgspec.DecodeError:
-        said = None
-    message = said if isinstance(said, str) else response.reason or "no reason given"
+        given = None
+    message = given if isinstance(given, str) else response.reason or "no reason given"
     if status in (401, 403):
         message += "; the token may be wrong or expired"
     if 300 <= status < 400:
@@ -230,8 +255,8 @@ def _refusal(response: requests.Response) -> ApiError:
     return ApiError(status, message)
 
 
-def _root(error: Exception) -> str:
-    """The innermost reason that requests and urllib3 have wrapped."""
+def _root_cause(error: Exception) -> str:
+    """Returns the message of the innermost error that requests and urllib3 have wrapped."""
     reason: Any = error
     while True:
         inner = getattr(reason, "reason", None) or next(
@@ -239,5 +264,6 @@ def _root(error: Exception) -> str:
             None,
         )
         if not isinstance(inner, Exception):
+            # urllib3 puts the repr of a connection in front: "HTTPConnection(...): refused".
             return str(reason).rpartition("): ")[2] or type(reason).__name__
         reason = inner

@@ -1,2 +1,2 @@
-"""The front-end scheduler: takes batches in, puts them on the queue, and reads what became of
-them."""
+"""The front-end scheduler: takes batches in, puts them on the queue, and reads their status and
+results."""

@@ -1,40 +1,39 @@
-"""Keeping a batch's progress from the responses on `Processed_Task`. Owns what a response counts
-for; that each counts once is the monitor's promise (`TaskMonitor.record_progress`)."""
+"""Counts the responses on `Processed_Task` into the progress of their batches. Owns how a response
+is counted; `TaskMonitor.record_progress` makes sure that each is counted once.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 
-from taskfleet.batch import (
-    Tally,
-)
+from taskfleet.batch import Tally
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Response, bundle_number, job_id
 from taskfleet.errors import Undecodable
 from taskfleet.log import fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
-from taskfleet.wire.queues import (
-    LegacyResponseMessage,
-    decode_response,
-)
+from taskfleet.wire.queues import LegacyResponseMessage, decode_response
 
 _log = logging.getLogger(__name__)
 
 _NUMBER_END = 1_000_000_000
-"""Beyond any bundle's number, within any table's."""
+"""First number that no bundle can have. The table can store every number below it."""
 
 
 def collect(
     bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock, overhead: Spend = NOTHING
 ) -> list[str]:
-    """Count the responses, given as message id -> body. Returns the ids of those that are not for
-    this reader and should stay on the queue: answers to programs of 2014, which read it
-    themselves. `overhead` is what bringing them here cost. Raises TransientError when the table
-    would not have it: collect all again.
+    """Count responses. Returns the ids of messages that must stay on the queue: responses to
+    programs of 2014, which read them from there themselves.
+
+    bodies: message id -> body.
+    overhead: what receiving these messages cost; it is divided among their batches.
+
+    Raises TransientError when the table is busy; the caller then passes all of them again.
     """
-    stay: list[str] = []
+    to_keep: list[str] = []
     tallies: dict[str, dict[int, Tally]] = {}
     spends: dict[str, Spend] = {}
     samples: dict[str, Sample] = {}
@@ -42,13 +41,13 @@ def collect(
         try:
             response = decode_response(body)
             if isinstance(response, LegacyResponseMessage):
-                stay.append(message_id)
+                to_keep.append(message_id)
                 continue
             number = _number_in_batch(response)
         except (Undecodable, ValueError) as error:
-            # Nothing could ever count it; its bundle's item still holds the results.
+            # Trying again would not help. The bundle's record still holds the results.
             _log.error(
-                "a response that cannot be read was dropped",
+                "an unreadable response was dropped",
                 extra=fields("response_undecodable", message_id=message_id, reason=str(error)),
             )
             continue
@@ -66,15 +65,20 @@ def collect(
             )
     if samples:
         monitor.learn(samples)
-    return stay
+    return to_keep
 
 
 def _number_in_batch(response: Response) -> int:
-    """A worker answers whatever bundle anybody put on the queue, under the names it came with: one
-    that is not its batch's would be counted in the place of another. ValueError for such."""
+    """Returns the bundle's number. Raises ValueError when its job id does not belong to its batch.
+
+    A worker copies both ids from the message that it received, and anybody with access to the queue
+    can send one. A wrong pair would be counted in place of another bundle.
+    """
     number = bundle_number(response.job_id)
-    theirs = job_id(response.batch_id, number)
     possible = 0 <= number < _NUMBER_END
-    if not response.batch_id or not possible or response.job_id != theirs:
-        raise ValueError(f"{response.job_id!r:.60} is no bundle of {response.batch_id!r:.60}")
+    expected = job_id(response.batch_id, number)
+    if not response.batch_id or not possible or response.job_id != expected:
+        raise ValueError(
+            f"job {response.job_id!r:.60} is not a bundle of batch {response.batch_id!r:.60}"
+        )
     return number

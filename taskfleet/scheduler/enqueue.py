@@ -39,7 +39,7 @@ class Announcer:
         self._nudge = nudge
 
     def announce(self, tasks: Sequence[Task], messages: int) -> None:
-        """These tasks are on the queue, in so many messages."""
+        """Tells the provisioner that `tasks` are on the queue, in `messages` messages."""
         try:
             machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
             if self._nudge is not None and not machines:
@@ -51,17 +51,17 @@ class Announcer:
             )
 
     def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
-        found: dict[str, KindDemand] = {}
+        demand: dict[str, KindDemand] = {}
         for kind in {task.kind for task in tasks}:
             expected_s = self._registry[kind].expected_s
             of_kind = [task for task in tasks if task.kind == kind]
-            known: dict[int, float | None] = {}  # batches repeat the same params many times over
+            cache: dict[int, float | None] = {}  # large batches share the same params many times
             for task in of_kind:
-                if id(task.params) not in known:
-                    known[id(task.params)] = expected_s(task.params)
-            seconds = [s for task in of_kind if (s := known[id(task.params)]) is not None]
-            found[kind] = KindDemand(len(of_kind), len(seconds), sum(seconds))
-        return found
+                if id(task.params) not in cache:
+                    cache[id(task.params)] = expected_s(task.params)
+            seconds = [s for task in of_kind if (s := cache[id(task.params)]) is not None]
+            demand[kind] = KindDemand(len(of_kind), len(seconds), sum(seconds))
+        return demand
 
 
 class Enqueuer:

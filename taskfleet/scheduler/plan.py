@@ -1,5 +1,5 @@
-"""What a batch is cut by: the expected seconds of its tasks and the slots of the fleet. Owns the
-plan of a batch; the cutting itself is a pure function of `taskfleet.bundle`.
+"""Plans how a batch is cut into bundles: by the expected seconds of its tasks and the slots of the
+fleet. Owns the plan of a batch; the cutting itself is a pure function of `taskfleet.bundle`.
 """
 
 from __future__ import annotations

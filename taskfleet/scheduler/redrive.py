@@ -1,6 +1,6 @@
-"""Dead letters: looking at them, and moving them back to the queue that they came from. Owns the
-order of the steps in which none is lost; what happens to a message then is its reader's business:
-a bundle that has its results is answered again, and never runs twice.
+"""Dead letters: shows them, and moves them back to the queue that they came from. Owns an order of
+steps that loses none; the queue's reader decides what happens to a message that was moved back. A
+bundle that already has its results is answered again and does not run twice.
 """
 
 from __future__ import annotations
@@ -10,50 +10,60 @@ from collections.abc import Callable, Iterator
 from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage, TaskQueue
 
 HIDDEN_S = 60.0
+"""Seconds for which a dead letter is invisible to other readers while it is handled here."""
 WAIT_S = 1.0
-"""For what another reader has just made visible again."""
+"""Seconds to wait for a dead letter, such as one that another reader is about to give back."""
 
 
-def look(queue: TaskQueue, limit: int) -> Iterator[Message]:
-    """The first dead letters of the queue; they stay where they are."""
+def peek(queue: TaskQueue, limit: int) -> Iterator[Message]:
+    """Yields up to `limit` dead letters of the queue and leaves them in place."""
     dead = queue.dead_letters()
     seen: list[Message] = []
     try:
-        for batch in _batches(dead, limit, lambda message: message.message_id):
-            seen += batch
-            yield from batch
+        for messages in _new_messages(dead, limit, lambda message: message.message_id):
+            seen += messages
+            yield from messages
     finally:
-        dead.change_visibility([(message, 0.0) for message in seen])
+        _show_again(dead, seen)
 
 
 def redrive(queue: TaskQueue, limit: int) -> Iterator[Message]:
-    """Move up to `limit` dead letters back, yielding each once it is moved. Each is sent before it
-    is deleted: cut short between the two it is on both queues, and claimed or counted once."""
+    """Moves up to `limit` dead letters back to the queue and yields each once it is moved.
+
+    A message is sent before it is deleted. If the move is interrupted between the two, the message
+    is on both queues, and its readers claim or count it once.
+    """
     dead = queue.dead_letters()
-    # By body: what dies again meanwhile is a new message, and would go round for ever.
-    for batch in _batches(dead, limit, lambda message: message.body):
-        queue.send([OutgoingMessage(message.body) for message in batch])
-        dead.delete(batch)
-        yield from batch
+    # Compared by body: a message that fails again meanwhile comes back under a new message id and
+    # would otherwise be moved forever.
+    for messages in _new_messages(dead, limit, lambda message: message.body):
+        queue.send([OutgoingMessage(message.body) for message in messages])
+        dead.delete(messages)
+        yield from messages
 
 
-def _batches(
+def _new_messages(
     dead: TaskQueue, limit: int, identity: Callable[[Message], str]
 ) -> Iterator[list[Message]]:
-    """Up to ten at a time, none of the same identity twice, until nothing new comes."""
+    """Yields up to `limit` messages, one list a call, until a call returns nothing new. No two have
+    the same identity; repetitions are made visible again."""
     seen: set[str] = set()
     left = limit
     while left > 0:
-        fresh: list[Message] = []
-        again: list[Message] = []
+        new: list[Message] = []
+        seen_before: list[Message] = []
         for message in dead.receive(
             min(CALL_MAX_MESSAGES, left), wait_s=WAIT_S, visibility_s=HIDDEN_S
         ):
-            (again if identity(message) in seen else fresh).append(message)
+            (seen_before if identity(message) in seen else new).append(message)
             seen.add(identity(message))
-        if again:
-            dead.change_visibility([(message, 0.0) for message in again])
-        if not fresh:
+        if seen_before:
+            _show_again(dead, seen_before)
+        if not new:
             return
-        left -= len(fresh)
-        yield fresh
+        left -= len(new)
+        yield new
+
+
+def _show_again(dead: TaskQueue, messages: list[Message]) -> None:
+    dead.change_visibility([(message, 0.0) for message in messages])

@@ -1,5 +1,7 @@
-"""What became of a batch: its status, its results page by page, its cancellation. Owns who may
-see what and the shapes that the HTTP API answers with; not HTTP."""
+"""Reads batches for their clients: status, results in pages, the list of batches; and cancels them.
+Owns who may see which batch, and paging; not the shapes of the answers (`taskfleet.wire.http`) nor
+HTTP itself (`chalice_app.routes`).
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,25 @@ from taskfleet.wire.http import (
 )
 
 PAGE_MAX_BYTES = 4_000_000
-"""Of the rows' JSON: Lambda answers with at most 6 MB."""
+"""Most bytes of JSON in a page's rows. An answer of Lambda has at most 6 MB."""
 PAGE_MAX_BUNDLES = 1_000
+"""Most bundles that one page reads."""
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _WAIT_FIRST_POLL_S = 0.03
+"""Seconds until the first read of a waiting request."""
 _WAIT_SLOWEST_POLL_S = 1.0
+"""Most seconds between two reads of a waiting request."""
 _WAIT_POLL_GROWTH = 1.05
-"""A change is seen at most about a twentieth of the time later than it took to come; a look is one
-read, of a dollar eight millions."""
+"""Factor between two pauses. A change is seen later by at most about 1/20 of the time that it took
+to come. One read costs about an eight-millionth of a dollar."""
 _WAIT_SETTLE_S = 0.1
+"""Seconds for which an answer is held after the first change, since others often follow."""
 _CALL_MAX_BUNDLES = 100
+"""Most bundles in one read of the table."""
 
 
 def view(batch: BatchRecord, now: float) -> BatchView:
+    """Returns the batch as its client sees it at `now`, in epoch seconds."""
     eta_s = batch.eta_s(now)
     return BatchView(
         batch_id=batch.batch_id,
@@ -61,8 +69,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
 
 
 class Results:
-    """Reads batches on behalf of clients. Each method raises NotFound for a batch that does not
-    exist and for another client's alike."""
+    """Reads batches on behalf of clients. Each method that takes a batch's id raises NotFound when
+    the batch does not exist or belongs to another client."""
 
     def __init__(
         self, registry: Registry, monitor: TaskMonitor, store: ObjectStore, clock: Clock
@@ -73,9 +81,12 @@ class Results:
         self._clock = clock
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
-        """One read; with `wait_s` (at most 25) the answer is held until something changes or the
-        time is up. A change is often the first of several, and the last of them is what a client
-        waits for: it is held for a moment longer."""
+        """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
+        the time is up.
+
+        After the first change the answer is held for another moment: changes often come together,
+        and the client waits for the last of them.
+        """
         batch = self._own(batch_id, client_id)
         now = self._clock.now()
         deadline = now + min(wait_s, WAIT_MAX_S)
@@ -93,7 +104,8 @@ class Results:
         return view(batch, now)
 
     def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
-        """ValueError for a cursor that is none of ours."""
+        """Returns one page of the client's batches, newest first. Raises ValueError for a cursor
+        that no page had."""
         page = self._monitor.batches(
             client_id, limit=min(limit, BATCHES_PAGE_MAX), cursor=cursor or None
         )
@@ -101,7 +113,8 @@ class Results:
         return BatchList([view(batch, now) for batch in page.items], page.cursor)
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
-        """Tasks not yet started become CANCELLED; a finished batch stays as it is."""
+        """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
+        is."""
         self._own(batch_id, client_id)
         now = self._clock.now()
         batch = self._monitor.cancel_batch(batch_id, now)
@@ -115,26 +128,27 @@ class Results:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
     ) -> ResultPage:
-        """Up to `limit` (at most 5,000) rows and 4 MB. ValueError for a cursor that is none of
-        ours."""
+        """Returns one page of results: up to `limit` rows (at most 5,000) and 4 MB. Raises
+        ValueError for a cursor that no page had."""
         batch = self._own(batch_id, client_id)
-        number, index = _read_cursor(cursor)
-        last = min(batch.bundles, number + PAGE_MAX_BUNDLES)
+        first_bundle, first_index = _read_cursor(cursor)
+        end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
         limit = min(limit, PAGE_MAX)
         rows: list[ResultView] = []
         room = PAGE_MAX_BYTES
-        # So many bundles have a page's rows, on average.
+        # A page's rows fill this many bundles on average.
         at_once = min(_CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
-        for record_number, record in self._bundles(batch_id, range(number, last), at_once):
-            for row in self._rows(batch_id, record, index):
+        for number, bundle in self._bundles(batch_id, range(first_bundle, end), at_once):
+            for row in self._rows(batch_id, bundle, first_index):
                 size = len(msgspec.json.encode(row))
                 if rows and (len(rows) >= limit or size > room):
-                    return ResultPage(rows, f"{record_number}-{row.index}")
+                    return ResultPage(rows, f"{number}-{row.index}")
                 rows.append(row)
                 room -= size
-        return ResultPage(rows, f"{last}-0" if last < batch.bundles else None)
+        return ResultPage(rows, f"{end}-0" if end < batch.bundles else None)
 
     def _own(self, batch_id: str, client_id: str) -> BatchRecord:
+        """Returns the client's batch. Raises NotFound."""
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.client_id != client_id:
             raise NotFound(f"no batch {batch_id!r}")
@@ -143,24 +157,25 @@ class Results:
     def _bundles(
         self, batch_id: str, wanted: range, at_once: int
     ) -> Iterator[tuple[int, BundleRecord]]:
-        """Those of the bundles that are recorded."""
+        """Yields the number and the record of each wanted bundle that a worker has claimed,
+        reading `at_once` records a call."""
         for start in range(0, len(wanted), at_once):
             numbers = {job_id(batch_id, n): n for n in wanted[start : start + at_once]}
-            for record in self._monitor.bundles(list(numbers)):
-                yield numbers[record.job_id], record
+            for bundle in self._monitor.bundles(list(numbers)):
+                yield numbers[bundle.job_id], bundle
 
-    def _rows(self, batch_id: str, record: BundleRecord, first: int) -> Iterator[ResultView]:
-        """Those from index `first` on. While a worker has the bundle in hand, rows come in any
-        order, and come and go between pages."""
-        tasks = {task.index: task for task in record.tasks}
-        for result in sorted(record.results, key=lambda result: result.index):
-            if result.index >= first and result.status is not TaskStatus.QUEUED:
+    def _rows(self, batch_id: str, bundle: BundleRecord, first_index: int) -> Iterator[ResultView]:
+        """Yields the bundle's rows from `first_index` on, in order of index. While a worker
+        executes the bundle, its results are recorded in any order, and some return to the queue."""
+        tasks = {task.index: task for task in bundle.tasks}
+        for result in sorted(bundle.results, key=lambda result: result.index):
+            if result.index >= first_index and result.status is not TaskStatus.QUEUED:
                 yield self._row(batch_id, tasks.get(result.index), result)
 
     def _row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
         value = result.result
         if task is not None and value is not None:
-            # The results of a kind that was retired since stay readable as recorded.
+            # When the kind is no longer loaded, its results are shown as recorded.
             with contextlib.suppress(UnknownKind):
                 value = self._registry[task.kind].present(value, self._store)
         return ResultView(
@@ -179,11 +194,12 @@ class Results:
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:
+    """Returns the fields that count as a change for a client that waits."""
     return batch.status, batch.expected_total, batch.tally
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int]:
-    """The bundle and the task index that the page begins with."""
+    """Returns the number of the bundle and the task index with which the page begins."""
     if not cursor:
         return 0, 0
     match = _CURSOR.fullmatch(cursor)

@@ -1,7 +1,10 @@
-"""Taking a batch in whole: validate -> record -> enqueue, so that a submission cut short anywhere
-can be sent again. Owns that order; not its steps (`taskfleet.scheduler.enqueue`), batches that come
-from an upload (`taskfleet.scheduler.upload`), nor reading what became of them
-(`taskfleet.scheduler.results`)."""
+"""Takes in a batch whose tasks are all in one request: validates them, records the batch, and
+enqueues its bundles, in this order. A submission interrupted at any point can be sent again.
+
+Owns that order; not planning (`taskfleet.scheduler.plan`), enqueueing
+(`taskfleet.scheduler.enqueue`), batches made of an upload (`taskfleet.scheduler.upload`), nor
+reading results (`taskfleet.scheduler.results`).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ from taskfleet.wire.http import MAX_TASKS
 
 
 class Submission:
-    """Hands batches in. `random_bytes` makes so many random bytes (`os.urandom`)."""
+    """Takes in batches.
+
+    random_bytes: returns the given number of random bytes, such as `os.urandom`.
+    """
 
     def __init__(
         self,
@@ -49,11 +55,11 @@ class Submission:
         idempotency_key: str | None = None,
         max_tasks: int = MAX_TASKS,
     ) -> BatchRecord:
-        """Validate all tasks, then record and enqueue them.
+        """Validate all tasks, then record and enqueue them. Returns the batch as recorded.
 
-        InvalidTask names the first task at fault, and nothing was done; Conflict when the key
-        stands for another payload; TransientError when the queue or table would not have it: send
-        the same again.
+        Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
+        used `idempotency_key` before for another payload; TransientError when the queue or the
+        table is busy: the caller may send the same again.
         """
         spent_before = self._enqueuer.spent()
         tasks = self._validate(raw_tasks, max_tasks)
@@ -64,7 +70,7 @@ class Submission:
 
         plan = self._planner.plan(tasks)
         bundles = self._planner.cut(tasks, plan)
-        fresh = BatchRecord(
+        wanted = BatchRecord(
             batch_id=batch_id,
             client_id=client_id,
             name=name,
@@ -76,15 +82,16 @@ class Submission:
             plan=plan,
         )
         try:
-            batch = record(self._monitor, fresh)
+            batch = record_once(self._monitor, wanted)
             if batch.enqueued < batch.total:
                 if batch.plan != plan:
                     bundles = self._planner.cut(tasks, batch.plan)
                 self._enqueuer.enqueue(batch, bundles, spent_before)
         except TaskfleetError:
             if idempotency_key is None:
-                # Nobody can send this batch again: what did reach the queue must not run. The
-                # record may stand although recording it failed, as when the reply was lost.
+                # Nobody can send this batch again, so the bundles already on the queue must not
+                # run. The batch may be recorded although `record_once` failed: the write may have
+                # taken effect and only its reply been lost.
                 self._monitor.cancel_batch(batch_id, self._clock.now())
             raise
         return batch
@@ -97,28 +104,36 @@ class Submission:
                 f"{len(raw_tasks)} tasks are over the cap of {max_tasks} a request; send them as a "
                 "file through POST /uploads"
             )
-        read = self._registry.parse
-        known: dict[str, Task] = {}  # batches repeat the same text many times over
+        parse = self._registry.parse
+        parsed: dict[str, Task] = {}  # large batches repeat the same text many times
         tasks = []
         for index, raw in enumerate(raw_tasks):
             if not isinstance(raw, str):
-                tasks.append(read(raw, index))
+                tasks.append(parse(raw, index))
                 continue
-            same = known.get(raw)
-            if same is None:
-                same = known[raw] = read(raw, index)
-            tasks.append(Task(index, same.kind, same.params))
+            task = parsed.get(raw)
+            if task is None:
+                task = parsed[raw] = parse(raw, index)
+            tasks.append(Task(index, task.kind, task.params))
         return tasks
 
 
-def record(monitor: TaskMonitor, fresh: BatchRecord) -> BatchRecord:
-    """The batch as it stands, whether recorded now or by an earlier try. Conflict when its id
-    stands for another payload."""
-    known = monitor.create_batch(fresh)
-    if known is not None and known.payload_hash != fresh.payload_hash:
-        raise Conflict("this idempotency_key was used before for another payload")
-    return fresh if known is None else known
+def record_once(monitor: TaskMonitor, wanted: BatchRecord) -> BatchRecord:
+    """Record the batch unless its id is taken. Returns the batch as it stands in the table.
+
+    Raises Conflict when the id belongs to a batch with another payload.
+    """
+    earlier = monitor.create_batch(wanted)
+    if earlier is None:
+        return wanted
+    if earlier.payload_hash != wanted.payload_hash:
+        raise Conflict(
+            "this idempotency_key was used before for another payload; choose a new key, or send "
+            "the same payload again"
+        )
+    return earlier
 
 
 def payload_hash(name: str | None, payload: Any) -> str:
+    """Returns a hash of the name and the payload that does not depend on the order of keys."""
     return hashlib.sha256(msgspec.json.encode([name, payload], order="sorted")).hexdigest()

@@ -1,5 +1,7 @@
-"""Batches that come as a file: the form to send it with, and the batch made of it at once, whatever
-its size. Owns the taking in; the file is read later, elsewhere (`taskfleet.scheduler.expand`)."""
+"""Takes in batches that are sent as a file: makes the form to send the file with, and records a
+batch of it at once, whatever the file's size. Owns these two steps; the file is read later, by
+`taskfleet.scheduler.expand`.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,25 @@ from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_b
 from taskfleet.errors import NotFound
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.scheduler.plan import Planner
-from taskfleet.scheduler.submit import payload_hash, record
+from taskfleet.scheduler.submit import payload_hash, record_once
 from taskfleet.wire.http import UploadForm
 from taskfleet.wire.queues import encode_upload
 
 
 class Uploads:
-    """Takes uploads in. `expand` is the queue of batches whose files are to be read; `max_bytes`
-    and `expires_s` are those of a form; `random_bytes` makes so many random bytes."""
+    """Takes in uploads.
+
+    upload_queue: the queue of batches whose files are to be read.
+    random_bytes: returns the given number of random bytes, such as `os.urandom`.
+    max_bytes: size of the largest file that a form takes.
+    expires_s: seconds for which a form may be used.
+    """
 
     def __init__(
         self,
         planner: Planner,
         store: ObjectStore,
-        expand: TaskQueue,
+        upload_queue: TaskQueue,
         monitor: TaskMonitor,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
@@ -32,7 +39,7 @@ class Uploads:
     ) -> None:
         self._planner = planner
         self._store = store
-        self._expand = expand
+        self._upload_queue = upload_queue
         self._monitor = monitor
         self._clock = clock
         self._random_bytes = random_bytes
@@ -40,7 +47,7 @@ class Uploads:
         self._expires_s = expires_s
 
     def form(self, client_id: str) -> UploadForm:
-        """For one file of the client's."""
+        """Makes a form with which the client can send one file."""
         upload_id = random_batch_id(self._random_bytes(32))
         url, fields = self._store.upload_form(
             upload_key(client_id, upload_id), max_bytes=self._max_bytes, expires_s=self._expires_s
@@ -55,25 +62,26 @@ class Uploads:
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> BatchRecord:
-        """Record the batch, open and empty, and have its file read. Without a key the upload itself
-        is the key.
+        """Record an open, empty batch and ask for its file to be read. Returns the batch as
+        recorded. Without `idempotency_key`, the upload's id serves as one.
 
-        NotFound when the client has no such upload; Conflict when the key stands for another file
-        or name; TransientError when the queue or table would not have it: send the same again.
+        Raises NotFound when the client has no such upload; Conflict when the client used the key
+        before for another file or name; TransientError when the queue or the table is busy: the
+        caller may send the same again.
         """
         key = f"\nupload {upload_id}" if idempotency_key is None else idempotency_key
         batch_id = keyed_batch_id(client_id, key)
-        found = self._found(upload_id, client_id)
-        if found is None:
-            # Files are kept for some days, batches for longer.
-            known = self._monitor.batch(batch_id)
-            if known is not None and known.upload is not None:
-                return known
+        upload = self._find(upload_id, client_id)
+        if upload is None:
+            # The file may have expired: batches are kept for longer than files.
+            earlier = self._monitor.batch(batch_id)
+            if earlier is not None and earlier.upload is not None:
+                return earlier
             raise NotFound(
                 f"no upload {upload_id!r:.60}: get one from POST /uploads and send the file to its "
                 "url first"
             )
-        batch = record(
+        batch = record_once(
             self._monitor,
             BatchRecord(
                 batch_id=batch_id,
@@ -82,17 +90,18 @@ class Uploads:
                 created_at=self._clock.now(),
                 total=0,
                 bundles=0,
-                payload_hash=payload_hash(name, {"etag": found.etag}),
+                payload_hash=payload_hash(name, {"etag": upload.etag}),
                 closed=False,
                 plan=self._planner.plan_unread(),
-                upload=found,
+                upload=upload,
             ),
         )
         if not _begun(batch):
-            send_to_expand(self._expand, batch)
+            request_expansion(self._upload_queue, batch)
         return batch
 
-    def _found(self, upload_id: str, client_id: str) -> Upload | None:
+    def _find(self, upload_id: str, client_id: str) -> Upload | None:
+        """Returns the client's upload, or None when no file was sent under this id."""
         if not is_id(upload_id):
             return None
         key = upload_key(client_id, upload_id)
@@ -101,16 +110,17 @@ class Uploads:
 
 
 def _begun(batch: BatchRecord) -> bool:
-    """Whether its message is known to have been sent."""
-    read = batch.upload is not None and batch.upload.lines > 0
-    return read or batch.total > 0 or batch.cancelled_at is not None
+    """Returns whether reading the batch's file has begun, or is no longer needed."""
+    checked = batch.upload is not None and batch.upload.lines > 0
+    return checked or batch.total > 0 or batch.cancelled_at is not None
 
 
 def upload_key(client_id: str, upload_id: str) -> str:
-    """Where the file lies in the store: no client can name another's."""
+    """Returns the file's key in the object store. It contains the client's id, so that no client
+    can name another's file."""
     return f"uploads/{client_id}/{upload_id}"
 
 
-def send_to_expand(queue: TaskQueue, batch: BatchRecord) -> None:
-    """Put the batch on the queue of those whose files are to be read."""
-    queue.send([OutgoingMessage(encode_upload(batch.batch_id), group=batch.client_id)])
+def request_expansion(upload_queue: TaskQueue, batch: BatchRecord) -> None:
+    """Puts the batch on the queue of batches whose files are to be read."""
+    upload_queue.send([OutgoingMessage(encode_upload(batch.batch_id), group=batch.client_id)])

@@ -1,1 +1,1 @@
-"""Every form in which data leaves or enters a process: HTTP, queues, task files, tokens."""
+"""The forms in which data enters and leaves a process: HTTP, queues, task files, JSON, tokens."""

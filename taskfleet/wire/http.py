@@ -1,7 +1,10 @@
-"""The HTTP API's bodies: the shapes of its answers, its caps, and the form of a time in it. Both
-ends use them: `chalice_app` writes what `taskfleet.client` reads.
+"""The HTTP API's caps, the shapes of its answers, and the form of a time in them. `chalice_app`
+writes these shapes and `taskfleet.client` reads them. The shapes of requests are in
+`chalice_app.body` and `chalice_app.query`.
 
-Every time in an answer is text in ISO 8601, UTC. Every duration is a number of seconds.
+Every time in an answer is text in ISO 8601, UTC. Every duration is a number of seconds. Docstrings
+of the structs become descriptions in the OpenAPI document, for readers who know HTTP and JSON but
+not Python.
 """
 
 from __future__ import annotations
@@ -16,28 +19,28 @@ from taskfleet.batch import BatchStatus
 from taskfleet.task import TaskStatus
 
 BODY_MAX_BYTES = 5 * 1024 * 1024
-"""Largest body of one request. A larger batch is sent as an upload."""
+"""Largest body of one request, in bytes. A larger batch is sent as an upload."""
 MAX_TASKS = 250_000
 """Most tasks in one request."""
 NAME_MAX_CHARS = 200
-"""Longest name of a batch."""
+"""Longest name of a batch, in characters."""
 KEY_MAX_CHARS = 200
-"""Longest idempotency key."""
+"""Longest idempotency key, in characters."""
 PAGE_DEFAULT = 1_000
-"""Results in a page when the request does not say."""
+"""Results in a page when the request does not set a limit."""
 PAGE_MAX = 5_000
 """Most results in a page."""
 BATCHES_PAGE_MAX = 100
 """Most batches in a page."""
 WAIT_MAX_S = 25.0
-"""Longest time for which a request may be held until something changes."""
+"""Most seconds for which an answer may be held until the batch changes."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer to a submission: the batch as it was recorded.
+    """The batch that a submission made, or found under the same idempotency key.
 
-    `url` is where its status can be read. `total` is 0 for a batch made of an upload, since the
-    file is read later.
+    `batch_id` names the batch from now on, and `GET` on `url` returns its status. `total` is the
+    number of its tasks; it is 0 for a batch made of an upload, since the file is read later.
     """
 
     batch_id: str
@@ -47,12 +50,15 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class BatchView(msgspec.Struct, frozen=True):
-    """A batch as its client sees it.
+    """The status of a batch.
 
-    `aws_calls` and `cost_usd` count the calls to SQS, DynamoDB and S3 that were made for the batch
-    so far, and their public price; calls for reading its status and results are not included.
-    `error` says why the service cancelled the batch, for example a fault in its file; it is None
-    when a client cancelled it.
+    `total` is the number of its tasks, 0 until the file of an upload has been checked. `succeeded`,
+    `failed` and `cancelled` count the tasks that have ended. `created_at` and `finished_at` are
+    times in ISO 8601, UTC; `finished_at` is null until every task has ended. `eta_s` estimates the
+    seconds until then; it is null while there is no estimate. `aws_calls` and `cost_usd` are the
+    calls to SQS, DynamoDB and S3 made for the batch so far and their list price in US dollars;
+    calls for reading its status and results are not included. `error` says why the service
+    cancelled the batch, such as a fault in its file; it is null otherwise.
     """
 
     batch_id: str
@@ -71,17 +77,24 @@ class BatchView(msgspec.Struct, frozen=True):
 
 
 class BatchList(msgspec.Struct, frozen=True):
-    """One page of a client's batches, newest first. `cursor` is None on the last page."""
+    """One page of the caller's batches, newest first.
+
+    `cursor` is the value of the query parameter `cursor` for the next page, null on the last page.
+    """
 
     batches: list[BatchView]
     cursor: str | None
 
 
 class ResultView(msgspec.Struct, frozen=True):
-    """A task and its result as the client sees them.
+    """A task and its result.
 
-    `task` is the task as it was submitted, with canonical params. `progress` is `[done, total]`
-    while a running task reports it.
+    `index` is the task's place in the batch, from 0. `task` is the task as it was submitted, with
+    its params in normal form. `result` is what the task returned, null if nothing; `error` is why
+    it failed, null if it did not. `attempts` counts its executions, except those that a worker
+    broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
+    the last execution. `progress` is `[done, total]` while a running task reports it, null
+    otherwise.
     """
 
     task_id: str
@@ -98,10 +111,11 @@ class ResultView(msgspec.Struct, frozen=True):
 
 
 class ResultPage(msgspec.Struct, frozen=True):
-    """One page of results, in order of index. `cursor` is None on the last page.
+    """One page of a batch's results, in order of index.
 
-    A page before the last may be short, even empty. Tasks that no worker has reported on yet are
-    not listed.
+    `cursor` is the value of the query parameter `cursor` for the next page, null on the last page.
+    A page before the last may be short or even empty. Tasks that no worker has reported on yet are
+    left out.
     """
 
     results: list[ResultView]
@@ -109,8 +123,9 @@ class ResultPage(msgspec.Struct, frozen=True):
 
 
 class UploadForm(msgspec.Struct, frozen=True):
-    """Where to send a file: as a POST of multipart/form-data to `url`, with `fields` first and the
-    file last, as the field `file`."""
+    """A form with which to send a file: POST it to `url` as multipart/form-data, all `fields` first
+    and the file last, as the field `file`. `upload_id` then stands for the file in
+    `POST /batches`."""
 
     upload_id: str
     url: str
@@ -118,7 +133,8 @@ class UploadForm(msgspec.Struct, frozen=True):
 
 
 class InstancesView(msgspec.Struct, frozen=True):
-    """The instances in one state, with the ages of the oldest and the newest."""
+    """The EC2 instances in one state: their number, and the ages of the oldest and the newest in
+    seconds."""
 
     state: str
     count: int
@@ -127,8 +143,12 @@ class InstancesView(msgspec.Struct, frozen=True):
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """A worker. `running` and `pending` count its tasks; `beat_s` is the time since its last
-    report."""
+    """A worker, which executes up to `slots` tasks at a time.
+
+    `running` counts the tasks that it executes, `pending` those that wait for one of its slots.
+    `age_s` is the number of seconds since its start, `beat_s` that since its last report. `leaving`
+    is true when it takes no more work. `instance_id` is null for a worker outside EC2.
+    """
 
     worker_id: str
     instance_id: str | None
@@ -141,7 +161,11 @@ class WorkerView(msgspec.Struct, frozen=True):
 
 
 class DecisionView(msgspec.Struct, frozen=True):
-    """One decision of the provisioner. `launched`, `ended` and `retired` count machines."""
+    """One decision of the provisioner: at the time `at` it wanted `desired` machines for `reason`.
+
+    `launched` and `ended` count the machines that it started and terminated; `retired` counts those
+    that it asked to finish their work and leave.
+    """
 
     at: str
     desired: int
@@ -154,10 +178,12 @@ class DecisionView(msgspec.Struct, frozen=True):
 class FleetView(msgspec.Struct, frozen=True):
     """The state of the fleet.
 
-    `backlog` and `in_flight` count messages; the queue's own counts may be a minute old. `running`
-    counts tasks. `decisions` has the newest first. `looked_s` is the time since the provisioner's
-    last round, None when there was none. `why` says why nothing runs; it is None unless tasks wait
-    and none runs.
+    `backlog` and `in_flight` count the messages that wait on the queue and that workers hold; they
+    may be a minute old. `running` counts tasks. `desired` is the number of machines that the
+    provisioner wants, `max_capacity` the most that it may start. `decisions` begins with the
+    newest. `cost_usd` is the price of all machines so far in US dollars, `usd_per_hour` that of the
+    machines that run now. `looked_s` is the number of seconds since the provisioner last ran, null
+    when it never did. `why` explains why nothing runs; it is null unless tasks wait and none runs.
     """
 
     backlog: int
@@ -175,26 +201,29 @@ class FleetView(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer of `GET /health`."""
+    """The service answers: `status` is `ok`, `version` that of Taskfleet."""
 
     status: str
     version: str
 
 
 class Error(msgspec.Struct, frozen=True):
-    """The body of every answer with a status of 400 or more, in Chalice's form."""
+    """The body of an error. `Code` names the kind of error; `Message` says what is wrong, where,
+    and what to do."""
 
+    # The names of the fields are those of Chalice's own errors.
     Code: str
     Message: str
 
 
 def iso_time(moment: float) -> str:
-    """An epoch time as ISO 8601 with milliseconds, UTC: `2026-11-24T12:00:00.000Z`."""
+    """Returns `moment` (epoch seconds) as ISO 8601 in UTC, such as `2026-11-24T12:00:00.000Z`."""
     second, ms = divmod(round(moment * 1000), 1000)
     return f"{_iso_second(second)}.{ms:03d}Z"
 
 
 @functools.lru_cache(4096)
 def _iso_second(second: int) -> str:
-    """Cached, since a page of results has thousands of times within a few seconds."""
+    """Returns the part before the milliseconds. Cached, since the thousands of times in a page of
+    results lie within a few seconds."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

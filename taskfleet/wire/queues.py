@@ -1,8 +1,9 @@
 """The messages on the three queues: `Task_to_process` carries bundles, `Processed_Task` carries
 responses, `Upload_to_expand` names batches whose files are to be read. Owns their versioned JSON
-forms (JSON Schemas: `docs/schemas/`).
+forms, whose JSON Schemas are in `docs/schemas/`.
 
-A single task in the form of 2014, `{"clientID", "jobID", "task"}`, is read and answered too.
+A message in the form of 2014, `{"clientID", "jobID", "task"}`, which is a single task, is read and
+answered too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.taskfile import kind_and_params
 
 WIRE_VERSION = 1
+"""Version of all three forms: the field `v` of a message."""
 
 
 class BundleMessage(msgspec.Struct, frozen=True):
@@ -68,19 +70,20 @@ _legacy_response_decoder = msgspec.json.Decoder(LegacyResponseMessage)
 
 
 def _encode(message: msgspec.Struct) -> str:
-    """JSON without the two characters that JSON allows and SQS refuses."""
+    """Returns the message as JSON. Escapes U+FFFE and U+FFFF, which JSON allows and SQS refuses."""
     text = _encode_json(message).decode()
     return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def encode_bundle(bundle: Bundle) -> str:
+    """Returns a message of `Task_to_process`."""
     return _encode(
         BundleMessage(WIRE_VERSION, bundle.job_id, bundle.client_id, bundle.batch_id, bundle.tasks)
     )
 
 
 def decode_bundle(body: str) -> Bundle:
-    """Read a message of `Task_to_process`. Its tasks are not validated. Raises Undecodable, which
+    """Reads a message of `Task_to_process`. The tasks are not validated. Raises Undecodable, which
     says what is wrong, or InvalidTask for an empty task in the form of 2014."""
     try:
         if '"clientID"' in body:
@@ -97,7 +100,9 @@ def decode_bundle(body: str) -> Bundle:
     except (msgspec.DecodeError, RecursionError) as error:
         raise Undecodable(f"not a bundle: {error}") from error
     if message.v != WIRE_VERSION:
-        raise Undecodable(f"bundle of version {message.v}; this worker reads {WIRE_VERSION}")
+        raise Undecodable(
+            f"bundle of version {message.v}; this worker reads version {WIRE_VERSION}"
+        )
     if not message.tasks:
         raise Undecodable("a bundle without tasks")
     if len({task.index for task in message.tasks}) != len(message.tasks):
@@ -106,6 +111,7 @@ def decode_bundle(body: str) -> Bundle:
 
 
 def encode_response(response: Response) -> str:
+    """Returns a message of `Processed_Task`, in the form of 2014 when the bundle came in that."""
     if response.legacy is not None:
         only = response.results[0]
         return _encode(
@@ -130,7 +136,7 @@ def encode_response(response: Response) -> str:
 
 
 def decode_response(body: str) -> Response | LegacyResponseMessage:
-    """Read a message of `Processed_Task`; `Undecodable` says what is wrong."""
+    """Reads a message of `Processed_Task`. Raises Undecodable, which says what is wrong."""
     try:
         if '"clientID"' in body[:100]:
             return _legacy_response_decoder.decode(body)
@@ -138,7 +144,9 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
     except (msgspec.DecodeError, RecursionError) as error:
         raise Undecodable(f"not a response: {error}") from error
     if message.v != WIRE_VERSION:
-        raise Undecodable(f"response of version {message.v}; this reader knows {WIRE_VERSION}")
+        raise Undecodable(
+            f"response of version {message.v}; this reader knows version {WIRE_VERSION}"
+        )
     return Response(
         message.job_id,
         message.client_id,
@@ -160,16 +168,18 @@ _upload_decoder = msgspec.json.Decoder(UploadMessage)
 
 
 def encode_upload(batch_id: str) -> str:
-    """A message of `Upload_to_expand` for the batch."""
+    """Returns a message of `Upload_to_expand` for the batch."""
     return _encode(UploadMessage(WIRE_VERSION, batch_id))
 
 
 def decode_upload(body: str) -> str:
-    """Read a message of `Upload_to_expand`: the batch's id. Raises Undecodable."""
+    """Reads a message of `Upload_to_expand` and returns the batch's id. Raises Undecodable."""
     try:
         message = _upload_decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Undecodable(f"not an upload to expand: {error}") from error
     if message.v != WIRE_VERSION:
-        raise Undecodable(f"version {message.v}; this reader knows {WIRE_VERSION}")
+        raise Undecodable(
+            f"upload message of version {message.v}; this reader knows version {WIRE_VERSION}"
+        )
     return message.batch_id

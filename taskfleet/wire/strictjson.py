@@ -1,6 +1,7 @@
-"""JSON that means one thing only. Python's own reader takes NaN, 1e400, duplicate keys and lone
-surrogates, which the next program in the chain may read otherwise, and gives up on deep nesting
-with RecursionError. Owns what is refused; not what the values mean."""
+"""Reads JSON (RFC 8259) strictly: refuses whatever two readers may understand differently, much as
+I-JSON does (RFC 7493). Python's own reader accepts NaN, 1e400, duplicate keys and lone surrogates,
+and fails on deep nesting with RecursionError. Owns what is refused; not what the values mean.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import math
 from typing import Any
 
 MAX_DEPTH = 64
-"""Readers further down the chain give up at depths of their own; none at this one."""
+"""Deepest nesting that is accepted. Every other JSON reader in Taskfleet accepts it too."""
 
 
 def loads(text: str | bytes) -> Any:
-    """The value; ValueError says what is wrong and where."""
+    """Returns the value. Raises ValueError, which says what is wrong and where."""
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
@@ -21,22 +22,24 @@ def loads(text: str | bytes) -> Any:
             raise ValueError(f"not UTF-8: byte {error.start} cannot be read") from None
     try:
         value = _decoder.decode(text)
-        if text.count("[") + text.count("{") > MAX_DEPTH:  # else it cannot be that deep
+        if text.count("[") + text.count("{") > MAX_DEPTH:  # otherwise it cannot be too deep
             _check_depth(value)
-        if "\\u" in text:
+        if "\\u" in text:  # only an escape can make a lone surrogate
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError(f"nested over {MAX_DEPTH} deep") from None
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"malformed JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except UnicodeEncodeError:
-        raise ValueError("a \\u escape stands for half a character") from None
+        raise ValueError("a \\u escape stands for half a character: a lone surrogate") from None
     return value
 
 
 def _check_depth(value: Any) -> None:
+    """Raises ValueError when the value is nested too deeply. Goes level by level, so that its own
+    stack stays flat."""
     level = [value]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
@@ -48,21 +51,21 @@ def _check_depth(value: Any) -> None:
         level = [node for node in inner if isinstance(node, list | dict)]
         if not level:
             return
-    raise ValueError(f"nested over {MAX_DEPTH} deep")
+    raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"the key {name!r:.60} stands twice in one object")
+                raise ValueError(f"the key {name!r:.60} occurs twice in one object")
             seen.add(name)
     return value
 
 
-def _constant(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -80,5 +83,5 @@ def _int(text: str) -> int:
 
 
 _decoder = json.JSONDecoder(
-    object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float, parse_int=_int
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int
 )

@@ -1,9 +1,9 @@
-"""Task files: one task a line, the form in which people write batches. Owns that form, for the
-command line, the HTTP API and the local worker alike.
+"""Reads task files, which have one task a line: the form in which people write batches. Owns that
+form for the command line, the HTTP API and the local worker.
 
-A line is a task as `taskfleet.registry.split` reads it, such as `sleep 1000`; a line that begins
-with `{` is a task as a JSON object. Blank lines, lines that begin with `#`, and the mark that
-editors on Windows put before the first line are skipped.
+A line is a kind and its params, such as `sleep 1000`. A line that begins with `{` is a task as a
+JSON object, `{"kind": "sleep", "params": 1000}`. Blank lines, lines that begin with `#`, and a byte
+order mark at the beginning of the file are skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from taskfleet.wire import strictjson
 
 
 def read_tasks(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    """(line number from 1, task as submitted) of each task. InvalidTask names the line."""
+    """Yields the line number, from 1, and the task of each line that holds one. The task is text or
+    an object, not yet validated. Raises InvalidTask, which names the line by its number."""
     for number, line in enumerate(lines, start=1):
         task = read_line(line, number)
         if task is not None:
@@ -24,8 +25,8 @@ def read_tasks(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 
 def read_line(line: str, number: int) -> Any:
-    """The task on a line, as submitted, or None when the line is skipped. InvalidTask names the
-    line."""
+    """Returns the task on the line, text or an object, not yet validated; None for a blank line or
+    a comment. Raises InvalidTask, which names the line by its number."""
     text = _content(line, number)
     if not text or text.startswith("#"):
         return None
@@ -38,22 +39,24 @@ def read_line(line: str, number: int) -> Any:
 
 
 def holds_task(line: bytes, number: int) -> bool:
-    """Whether `read_line` finds a task on the line, which is UTF-8, or a fault; quicker than that,
-    for skipping lines that were read before."""
+    """Returns whether `read_line` would return a task or raise an error. The line must be UTF-8.
+    This is faster than `read_line`, for skipping lines that were read before."""
     start = line.lstrip()[:1]
-    if b"!" <= start <= b"~":
+    if b"!" <= start <= b"~":  # a visible ASCII character
         return start != b"#"
     text = _content(line.decode(), number)
     return bool(text) and not text.startswith("#")
 
 
 def _content(line: str, number: int) -> str:
+    """Returns the line without a byte order mark and surrounding white space."""
     return (line.removeprefix("\ufeff") if number == 1 else line).strip()
 
 
 def kind_and_params(raw: Any) -> tuple[str, Any]:
-    """The kind and the params of a task as it was submitted, neither validated: `"sleep 1000"` is
-    `("sleep", "1000")`, and a bare name has params None. Raises InvalidTask."""
+    """Returns the kind and the params of a task as it was submitted, neither validated:
+    `"sleep 1000"` gives `("sleep", "1000")`. The params are None when there are none. Raises
+    InvalidTask."""
     if isinstance(raw, str):
         words = raw.strip().split(maxsplit=1)
         if not words:

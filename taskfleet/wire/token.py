@@ -1,6 +1,7 @@
-"""Bearer tokens: signed JSON Web Tokens that name a client. Owns what such a token holds and when
-it is good; not the HTTP header around it (`chalice_app.auth`) nor where the secret comes from
-(`taskfleet.settings`)."""
+"""Bearer tokens: signed JSON Web Tokens (RFC 7519) that name a client. Owns a token's claims and
+when it is valid; not the HTTP header around it (`chalice_app.auth`) nor the secret's source
+(`taskfleet.settings`, `chalice_app.wiring`).
+"""
 
 from __future__ import annotations
 
@@ -11,19 +12,23 @@ import jwt
 from taskfleet.errors import SettingsError, TaskfleetError
 
 ALGORITHM = "HS256"
+"""The only signature algorithm that is accepted (HMAC with SHA-256, RFC 7518)."""
 PARTY = "taskfleet"
-"""Issuer and audience alike."""
+"""Both the issuer and the audience of every token."""
 SECRET_MIN_BYTES = 32
-"""As many as HS256 digests have: a shorter secret is easier to guess than the signature."""
+"""Shortest secret in bytes: the size of an HS256 digest, as RFC 7518, section 3.2, demands."""
 
 
 class InvalidToken(TaskfleetError):
-    """Not a token to trust; the message says why and holds nothing of the secret."""
+    """The token cannot be trusted. The message says why and contains nothing of the secret."""
 
 
 def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
-    """A token for `client_id`, good from `now` (epoch seconds) for `ttl_s` seconds. SettingsError
-    for a secret that is missing or too short."""
+    """Returns a token for `client_id` that is valid for `ttl_s` seconds from `now` (epoch seconds).
+
+    Raises ValueError when `client_id` is empty, SettingsError when the secret is missing or too
+    short.
+    """
     if not client_id:
         raise ValueError("a token needs a client_id")
     issued = int(now)
@@ -38,8 +43,11 @@ def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
 
 
 def read(token: str, secret: str, now: float) -> str:
-    """The `client_id` that a token names. InvalidToken when it is not one of ours, altered, or
-    expired at `now` (epoch seconds); SettingsError for a secret that is missing or too short."""
+    """Returns the `client_id` that the token names.
+
+    Raises InvalidToken when the token was not made with this secret, was altered, or has expired at
+    `now` (epoch seconds); SettingsError when the secret is missing or too short.
+    """
     try:
         claims = jwt.decode(
             token,
@@ -47,7 +55,7 @@ def read(token: str, secret: str, now: float) -> str:
             algorithms=[ALGORITHM],
             audience=PARTY,
             issuer=PARTY,
-            # The moment is the caller's; the library would take the machine's.
+            # Expiry is checked below against `now`; the library would use the machine's clock.
             options={
                 "require": ["exp", "iss", "aud", "client_id"],
                 "verify_exp": False,
@@ -68,7 +76,8 @@ def read(token: str, secret: str, now: float) -> str:
 
 
 def _checked(secret: str) -> str:
-    """An empty secret would let anybody sign."""
+    """Returns the secret. Raises SettingsError when it is too short: with an empty secret anybody
+    could sign tokens."""
     if len(secret.encode()) < SECRET_MIN_BYTES:
-        raise SettingsError(f"the token secret must have at least {SECRET_MIN_BYTES} characters")
+        raise SettingsError(f"the token secret must have at least {SECRET_MIN_BYTES} bytes")
     return secret

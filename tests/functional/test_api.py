@@ -1,4 +1,4 @@
-"""What a client of the HTTP API gets, route by route."""
+"""The answers of the HTTP API, route by route."""
 
 import json
 import re
@@ -157,7 +157,7 @@ class TestUploading:
         limits = {"max_bytes": 1_000_000_000, "expires_s": 3600}
         assert asked == [(f"uploads/bob/{answer.json_body['upload_id']}", limits)]
 
-    def test_a_bad_line_is_told_by_its_number_and_nothing_runs(self, api):
+    def test_a_bad_line_is_named_by_its_number_and_nothing_runs(self, api):
         upload_id = api.upload(b"sleep 1\n# why\nsleep -1\nsleep 2\n")
         answer = api.call("POST", "/batches", {"upload_id": upload_id})
         api.run()
@@ -208,13 +208,13 @@ class TestUploading:
         api.run()
         assert api.call("GET", answer.json_body["url"]).json_body["status"] == "DONE"
 
-    def test_a_message_that_is_none_fails_so_that_it_becomes_a_dead_letter(self, api):
+    def test_a_malformed_message_fails_so_that_it_becomes_a_dead_letter(self, api):
         record = {"messageId": "m", "receiptHandle": "r"}
         for body in ("x", "{}", '{"v": 2, "batch_id": "b"}'):
             with pytest.raises(Undecodable):
                 api.client.lambda_.invoke("expand_upload", {"Records": [record | {"body": body}]})
 
-    def test_one_of_a_batch_that_is_gone_is_left_alone(self, api):
+    def test_a_message_for_a_batch_that_is_gone_is_ignored(self, api):
         body = '{"v": 1, "batch_id": "b"}'
         record = {"messageId": "m", "receiptHandle": "r", "body": body}
         api.client.lambda_.invoke("expand_upload", {"Records": [record]})
@@ -298,7 +298,7 @@ class TestReading:
         assert theirs.body.decode().replace(batch_id, "0" * 26) == unknown.body.decode()
 
     @pytest.mark.parametrize("batch_id", ["x", "a" * 3000, "A" * 26, "..", "%00" * 26, "é"])
-    def test_what_cannot_be_an_id_is_not_looked_up(self, batch_id):
+    def test_a_malformed_id_is_not_looked_up(self, batch_id):
         api = Frontend(fault=lambda name: "before" if name == "batch" else None)
         assert api.call("GET", f"/batches/{batch_id}").status_code == 404
 
@@ -375,7 +375,7 @@ class TestWhoMayCall:
 
 
 class TestFaultsOfTheService:
-    def test_a_bug_is_a_500_with_nothing_of_the_inside_and_a_traceback_in_the_log(self, caplog):
+    def test_a_bug_is_a_500_without_details_and_a_traceback_in_the_log(self, caplog):
         def fault(name):
             raise RuntimeError("the inside")
 
@@ -426,6 +426,16 @@ class TestSpec:
         references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(spec))
         assert references
         assert set(references) <= set(spec["components"]["schemas"])
+
+    def test_descriptions_are_flowing_text_that_markdown_does_not_take_for_code(self, spec):
+        described = {
+            name: schema["description"]
+            for name, schema in spec["components"]["schemas"].items()
+            if "description" in schema
+        }
+        assert described["BatchView"].startswith("The status of a batch.\n\n`total` is")
+        for name, text in described.items():
+            assert not re.search(r"\n +|[^\n]\n[^\n]|None|True|False", text), name
 
     def test_answers_are_as_it_says(self, api, spec):
         batch_id = api.submit(["sleep 1"])

@@ -10,7 +10,7 @@ from taskfleet.registry import Registry, TaskKind, sleep
 from tests.support.frontend import Frontend
 from tests.support.worker import HandWorker
 
-# Each travels alone, as it would if it took long.
+# Each task is a bundle of its own, as long tasks are.
 ALONE = TaskKind("alone", lambda params, context: None, expected_s=lambda params: 2.0)
 
 
@@ -28,7 +28,7 @@ def deliver(api, bodies):
 
 
 def answered(api, tasks):
-    """A batch whose responses wait on the queue: its id and their bodies."""
+    """Returns the id of a batch whose responses wait on the queue, and their bodies."""
     batch_id = api.submit(tasks)
     HandWorker(api.cloud, api.registry).work()
     messages = api.cloud.responses.receive(10, wait_s=0, visibility_s=30)
@@ -98,6 +98,6 @@ def test_the_response_queue_is_that_of_the_stage(environ, name):
     assert stage_settings(environ).response_queue == name
 
 
-def test_an_impossible_stage_is_told():
+def test_an_impossible_stage_is_refused():
     with pytest.raises(SettingsError, match="TASKFLEET_STAGE"):
         stage_settings({"TASKFLEET_STAGE": "Prod!"})

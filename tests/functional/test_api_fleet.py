@@ -1,4 +1,4 @@
-"""`GET /fleet`, the tick that provisions, and the nudge, through the API in process."""
+"""`GET /fleet`, the tick that runs the provisioner, and the nudge, with the API in this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tick(api: Frontend) -> None:
     api.client.lambda_.invoke("tick", event)
 
 
-def test_an_empty_fleet_is_told_as_it_is(api: Frontend) -> None:
+def test_an_empty_fleet(api: Frontend) -> None:
     view = fleet(api)
     assert (view["backlog"], view["running"], view["workers"], view["instances"]) == (0, 0, [], [])
     assert view["why"] is None
@@ -37,7 +37,7 @@ def test_an_empty_fleet_is_told_as_it_is(api: Frontend) -> None:
     assert view["max_capacity"] == 10
 
 
-def test_it_needs_a_token(api: Frontend) -> None:
+def test_the_fleet_needs_a_token(api: Frontend) -> None:
     assert api.call("GET", "/fleet", as_client=None).status_code == 401
 
 
@@ -59,10 +59,10 @@ def test_a_batch_that_finds_no_machine_nudges_the_provisioner_and_the_tick_launc
     assert "1 machines are booting, the first since" in view["why"]
     assert len(api.cloud.fleet.instances()) == 1
     api.submit(["sleep 1"])
-    assert api.cloud.nudges.count == 1, "a machine is on its way"
+    assert api.cloud.nudges.count == 1, "a machine is booting already"
 
 
-def test_a_batch_is_taken_though_the_provisioner_cannot_be_told() -> None:
+def test_a_batch_is_taken_although_the_provisioner_cannot_be_called() -> None:
     api = Frontend(fault=lambda name: "before" if name == "add_demand" else None)
     api.submit(["sleep 1"])
     assert api.cloud.nudges.count == 0
@@ -106,7 +106,7 @@ def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
 
 
 def test_why_nothing_runs(api: Frontend) -> None:
-    """Those that need the provisioner's history are in tests/unit/test_provisioner.py."""
+    """The reasons that need the provisioner's history are in tests/unit/test_provisioner.py."""
     cloud = api.cloud
     api.submit(["sleep 1000"])
     tick(api)
@@ -127,7 +127,7 @@ def test_why_nothing_runs(api: Frontend) -> None:
     assert view["workers"][0]["worker_id"] == "w-1"
 
 
-def test_a_table_that_does_not_answer_is_an_answer() -> None:
+def test_a_table_that_does_not_answer_is_the_reason() -> None:
     broken: set[str] = set()
     api = Frontend(fault=lambda name: "before" if name in broken else None)
     api.submit(["sleep 1"])

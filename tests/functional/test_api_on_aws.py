@@ -1,6 +1,6 @@
-"""The API on its AWS adapters (moto plays AWS): it works, and each function calls nothing that its
-policy file does not allow. Resources, and that nothing is allowed in vain, are looked at where the
-functions are processes (`tests/e2e/test_function_permissions.py`)."""
+"""The API on its AWS adapters, with moto as AWS: it works, and no function makes a call that its
+policy file does not allow. `tests/e2e/test_function_permissions.py` checks the resources, and that
+no policy allows more than is used."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from tests.support.moto_aws import create_stack, moto_account
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of more than thirty-two characters"
 BUCKET = "taskfleet-test"
-# What an operation needs, where that has another name.
+# The permission that an operation needs, where it has another name.
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
@@ -40,7 +40,7 @@ PERMISSIONS = {
 
 
 class OnAws:
-    """Each function of the app as Lambda runs it: a process, so adapters, of its own."""
+    """Every function of the app with adapters of its own, as in a process of its own on Lambda."""
 
     def __init__(self, monkeypatch):
         self.calls = {}
@@ -54,11 +54,11 @@ class OnAws:
 
         monkeypatch.setattr(wiring, "Aws", Watched)
         monkeypatch.setattr(wiring, "set_up", lambda level: None)
-        monkeypatch.setattr(events, "LOOKS_S", 0.0)  # one look is enough
+        monkeypatch.setattr(events, "TICK_S", 0.0)  # one round is enough
         self.worker = Aws(load(), SystemClock())
 
     def function(self, name):
-        """The client of an app in a fresh process that stands for function `name`."""
+        """Returns a test client for an app that stands for the function `name`."""
         services = wiring.connect()
         self.calls[name] = self._made[-1].meter
         return Client(create_app(lambda: services))
@@ -68,7 +68,7 @@ class OnAws:
         return {PERMISSIONS.get(operation, operation) for operation in operations}
 
     def work(self, result):
-        """What a worker does with all that waits; the response bodies."""
+        """Execute all waiting bundles as a worker does. Returns the bodies of the responses."""
         queue, monitor = self.worker.task_queue(), self.worker.monitor()
         bodies = []
         for message in queue.receive(10, wait_s=0, visibility_s=30):

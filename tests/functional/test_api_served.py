@@ -1,4 +1,4 @@
-"""The local HTTP server around the app: many clients at a time, large bodies, a clean end."""
+"""The local HTTP server around the app: many clients at a time, large bodies, a clean shutdown."""
 
 import http.client
 import json
@@ -56,7 +56,7 @@ def test_requests_at_the_same_time_do_not_mix_up(api, server):
         line.close()
         return batch["batch_id"]
 
-    # Each step of the one waits for the same step of the other.
+    # Each request waits until the other has come to the same step.
     together = threading.Barrier(2, timeout=10)
     api.on_services = together.wait
     with ThreadPoolExecutor(2) as pool:
@@ -100,7 +100,7 @@ def test_a_poller_that_waits_holds_up_nobody(api, server):
 
 
 def test_250_000_tasks_in_5_mib_are_taken_in_within_seconds(api, server):
-    lines = [f"sleep 0.{n:07d}" for n in range(250_000)]  # all different: nothing to remember
+    lines = [f"sleep 0.{n:07d}" for n in range(250_000)]  # all different, so that no cache helps
     body = json.dumps({"tasks": lines}, separators=(",", ":")).encode()
     assert 4 * MIB < len(body) <= 5 * MIB
     line = connect(server)

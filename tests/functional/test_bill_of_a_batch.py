@@ -43,8 +43,8 @@ class Process:
     def services(self, registry: Registry) -> Services:
         return assemble(
             registry=registry,
-            tasks=self.tasks,
-            expand=self.uploads,
+            task_queue=self.tasks,
+            upload_queue=self.uploads,
             monitor=self.monitor,
             store=self.store,
             clock=self.clock,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chalice_app.events import LOOKS_S
+from chalice_app.events import TICK_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("chalice_app", "taskfleet", "animoto")
@@ -217,7 +217,7 @@ def test_the_tick_comes_every_minute_and_never_twice_at_a_time(package):
 
 def test_no_function_outlasts_api_gateway_but_the_tick_and_the_one_that_reads_files(package):
     timeouts = {name: props["Timeout"] for name, props in package.functions().items()}
-    assert LOOKS_S + 10 < timeouts.pop("tick") < 120
+    assert TICK_S + 10 < timeouts.pop("tick") < 120
     # Lambda refuses a queue whose visibility is shorter than the time-out of its function.
     assert 60 <= timeouts.pop("expand_upload") < visibility_s("UploadQueue")
     assert timeouts["collect_responses"] < visibility_s("ResponseQueue")

@@ -1,4 +1,4 @@
-"""The API over ports in memory, for tests in process and over HTTP."""
+"""The API on ports in memory, for tests in this process and over HTTP."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ SECRET = "a secret of more than thirty-two characters"
 
 
 class Frontend:
-    """One API and the world behind it. `fault` breaks calls to the queue and the table, see
-    `support.Faulty`."""
+    """One API and the cloud behind it.
+
+    fault: breaks calls to the queues and the table; see `tests.support.worker.Faulty`.
+    """
 
     def __init__(
         self,
@@ -38,8 +40,8 @@ class Frontend:
         self.registry = registry or Registry.load()
         services = assemble(
             registry=self.registry,
-            tasks=Faulty(self.cloud.tasks, fault),
-            expand=Faulty(self.cloud.uploads, fault),
+            task_queue=Faulty(self.cloud.tasks, fault),
+            upload_queue=Faulty(self.cloud.uploads, fault),
             monitor=Faulty(self.cloud.monitor, fault),
             store=self.cloud.store,
             clock=self.cloud.clock,
@@ -51,7 +53,7 @@ class Frontend:
             settings=settings or Settings(bucket="b"),
         )
         self.on_services: Callable[[], None] = lambda: None
-        """Called whenever a handler asks for its services."""
+        """Called whenever a handler gets its services."""
 
         def provide() -> Services:
             self.on_services()
@@ -73,7 +75,8 @@ class Frontend:
         content_type: str | None = "application/json",
         headers: dict[str, str] | None = None,
     ) -> HTTPResponse:
-        """`body` is bytes as they are, text as UTF-8, or anything else as JSON."""
+        """Make one request. `body` is sent as it is when bytes, as UTF-8 when text, otherwise as
+        JSON."""
         sent = dict(headers or {})
         if as_client is not None:
             sent.setdefault("authorization", f"Bearer {self.token(as_client)}")
@@ -87,7 +90,7 @@ class Frontend:
         return str(response.json_body["batch_id"])
 
     def upload(self, data: bytes, as_client: str = "alice") -> str:
-        """An upload with a file in it."""
+        """Store `data` as an upload. Returns the upload's id."""
         form = self.call("POST", "/uploads", as_client=as_client)
         assert form.status_code == 201, form.body
         key = form.json_body["fields"]["key"]
@@ -95,12 +98,13 @@ class Frontend:
         return str(form.json_body["upload_id"])
 
     def run(self) -> None:
-        """Execute all that waits on the queues, and count it as the queue handler does."""
+        """Read all uploads, execute all tasks and count all responses that wait on the queues."""
         self.feed(self.cloud.uploads, "expand_upload", 1)
         HandWorker(self.cloud, self.registry).work()
         self.feed(self.cloud.responses, "collect_responses", 10)
 
     def feed(self, queue: MemoryQueue, function: str, size: int) -> None:
+        """Call a function with the queue's messages, up to `size` at a time, as Lambda does."""
         while messages := queue.receive(size, wait_s=0, visibility_s=30):
             records = [
                 {"messageId": m.message_id, "receiptHandle": m.receipt_handle, "body": m.body}
@@ -111,7 +115,7 @@ class Frontend:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Server]:
-        """The same behind a real HTTP server on a free port."""
+        """Serve the API with a real HTTP server on a free port."""
         server = make_server(self.app, "127.0.0.1", 0)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

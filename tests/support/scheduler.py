@@ -1,4 +1,4 @@
-"""The front-end scheduler on given ports, as `chalice_app.services` puts it together."""
+"""The front-end scheduler on given ports, assembled as by `chalice_app.services`."""
 
 from __future__ import annotations
 

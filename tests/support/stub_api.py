@@ -1,5 +1,5 @@
-"""A real HTTP server that answers what a test tells it to, in order, and remembers what it was
-asked."""
+"""A real HTTP server that gives the answers that a test prepares, in order, and keeps the requests
+that it gets."""
 
 from __future__ import annotations
 
@@ -45,11 +45,14 @@ ROW = {
 
 
 def accepted(total: int = 3) -> dict[str, Any]:
+    """Returns the body of the answer to a submission."""
     return {"batch_id": BATCH_ID, "status": "QUEUED", "total": total, "url": "http://x/batches/y"}
 
 
 @dataclass(frozen=True)
 class Asked:
+    """A request that the server got."""
+
     method: str
     path: str
     headers: dict[str, str]
@@ -66,7 +69,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is sent as JSON unless it is bytes; with `status` 0 the connection is cut."""
+    """An answer to one request. `body` is sent as JSON unless it is bytes; with the status 0 the
+    connection is closed without an answer."""
 
     status: int
     body: Any
@@ -74,6 +78,8 @@ class Answer:
 
 
 class StubApi:
+    """The server; `serving` runs it."""
+
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self._answers: deque[Answer] = deque()
@@ -105,7 +111,7 @@ class StubApi:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def answers(self, *answers: Answer | dict[str, Any]) -> None:
-        """What to answer next, one call each; a bare body is a 200."""
+        """Prepare the answers to the next requests; a body alone is sent with the status 200."""
         self._answers.extend(a if isinstance(a, Answer) else Answer(200, a) for a in answers)
 
     @property
@@ -114,12 +120,13 @@ class StubApi:
 
     @property
     def left(self) -> int:
-        """How many answers nobody asked for."""
+        """The number of prepared answers that were not needed."""
         return len(self._answers)
 
 
 @contextmanager
 def serving() -> Iterator[StubApi]:
+    """Run a server for the time of the `with` block."""
     stub = StubApi()
     thread = threading.Thread(target=stub._server.serve_forever, args=(0.01,))
     thread.start()

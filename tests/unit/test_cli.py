@@ -1,4 +1,4 @@
-"""The command line: what it prints where, and how it exits."""
+"""The command line: its output, its errors and its exit codes."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_without_a_key_each_run_gets_one_of_its_own(api: StubApi, run: Run, task
     [
         ('sleep 1\n# x\n{"kind": \n', "tasks.txt, line 3: malformed JSON"),
         ('{"kind": "x", "params": NaN}\n', "tasks.txt, line 1: NaN is not JSON"),
-        ('{"kind": "x", "kind": "y"}\n', "tasks.txt, line 1: the key 'kind' stands twice"),
+        ('{"kind": "x", "kind": "y"}\n', "tasks.txt, line 1: the key 'kind' occurs twice"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_before_anything_is_sent(
@@ -195,7 +195,7 @@ def test_a_fault_in_a_large_file_is_named_by_its_line(api: StubApi, run: Run, ta
 
 
 @pytest.mark.parametrize("source", ["tasks.txt", "-"])
-def test_so_it_is_in_a_file_of_very_many_tasks(
+def test_a_fault_in_a_file_of_very_many_tasks_is_named_by_its_line(
     api: StubApi, run: Run, tasks: Tasks, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
@@ -222,7 +222,7 @@ def test_without_waiting_a_file_is_handed_in_with_no_count(
     api.answers(*upload(api))
     result = run("submit", "--no-wait", tasks("sleep 1\n" * 700_000))
     assert (result.exit_code, result.stdout) == (0, f"{BATCH_ID}\n")
-    assert result.stderr.startswith("taskfleet: the file was handed in; ")
+    assert result.stderr.startswith("taskfleet: the file was submitted; ")
 
 
 def test_a_file_without_tasks_is_refused_in_the_apis_words(
@@ -254,7 +254,7 @@ def test_a_busy_api_is_given_up_with_the_key_to_go_on_with(
     result = run("submit", tasks("sleep 1"))
     assert result.exit_code == 2
     key = api.asked[0].json["idempotency_key"]
-    assert f"oops (HTTP 500); to go on without running anything twice, add --key {key}" in (
+    assert f"oops (HTTP 500); to try again without running anything twice, add --key {key}" in (
         result.stderr
     )
 
@@ -274,13 +274,19 @@ def test_status_shows_the_batch(api: StubApi, run: Run) -> None:
     ]
 
 
-def test_status_tells_the_cost_when_asked_to(api: StubApi, run: Run) -> None:
+def test_status_shows_the_cost_on_request(api: StubApi, run: Run) -> None:
     api.answers({**DONE, "total": 2000, "aws_calls": 1012, "cost_usd": 0.0005})
     result = run("status", BATCH_ID, "--cost")
     header, row = result.stdout.splitlines()
     assert "AWS calls" in header
     assert "$ a million" in header
     assert row.split()[7:11] == ["1,012", "0.5060", "0.000500", "0.250"]
+
+
+def test_the_cost_of_a_batch_without_tasks_has_no_price_a_task(api: StubApi, run: Run) -> None:
+    api.answers({**BATCH, "total": 0, "aws_calls": 12, "cost_usd": 0.0005})
+    _, row = run("status", BATCH_ID, "--cost").stdout.splitlines()
+    assert row.split()[6:8] == ["12", "0.000500"]
 
 
 @pytest.mark.parametrize(("batch", "code"), [(BATCH, 0), (DONE, 0), (SOME_FAILED, 1)])
@@ -366,7 +372,7 @@ def test_cancel_says_how_the_batch_stands(api: StubApi, run: Run) -> None:
 
 def test_cancelling_a_finished_batch_says_that_it_was_too_late(api: StubApi, run: Run) -> None:
     api.answers(Answer(202, DONE))
-    assert "finished before" in run("cancel", BATCH_ID).stderr
+    assert "already finished" in run("cancel", BATCH_ID).stderr
 
 
 @pytest.mark.parametrize("command", ["status", "results", "cancel"])
@@ -375,6 +381,15 @@ def test_an_unknown_batch_is_one_line_and_exit_code_2(api: StubApi, run: Run, co
     result = run(command, BATCH_ID)
     assert result.exit_code == 2
     assert result.stderr == f"taskfleet: no batch '{BATCH_ID}' (HTTP 404)\n"
+
+
+@pytest.mark.parametrize("command", ["status", "results", "cancel"])
+def test_what_cannot_be_an_id_is_one_line_that_says_why(run: Run, command: str) -> None:
+    result = run(command, "WRONG")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "taskfleet: no batch 'WRONG': an id has 26 digits and lower-case letters (HTTP 404)\n"
+    )
 
 
 # --- token ------------------------------------------------------------------------------------
@@ -445,7 +460,7 @@ def test_wrong_usage_is_one_line_that_says_where_help_is(run: Run, args: list[st
 
 def test_help_and_version_are_for_standard_output(run: Run) -> None:
     assert run("--version").stdout.strip().endswith(taskfleet.__version__)
-    assert "Hand in the tasks" in run("submit", "-h").stdout
+    assert "Submit the tasks in FILE" in run("submit", "-h").stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`taskfleet fleet`: what it prints."""
+"""The output of `taskfleet fleet`."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_the_fleet_in_words(api: StubApi) -> None:
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [
         "1,200 messages wait, 3 are in flight, 0 tasks run",
-        "desired 3 of at most 10 machines; the provisioner looked 7 s ago",
+        "3 machines wanted, at most 10 allowed; the provisioner ran 7 s ago",
         "$0.2500 so far, $0.1450 an hour",
         "nothing runs: 2 machines are booting, the first since 31 s",
         "instances count oldest s newest s",
         "booting 2 31 12",
-        "worker running pending slots age s beat s",
+        "worker running pending slots age s report s",
         "w-1 i-1 (leaving) 0 2 16 61 4",
         "2026-01-01T00:00:00Z launched 2, asked 1 to leave, 1200 tasks wait",
     ]
@@ -81,8 +81,8 @@ def test_the_fleet_as_json(api: StubApi) -> None:
     assert json.loads(result.stdout) == FLEET
 
 
-def test_a_fleet_that_nobody_looked_after(api: StubApi) -> None:
+def test_a_fleet_whose_provisioner_never_ran(api: StubApi) -> None:
     api.answers({**FLEET, "looked_s": None, "why": None, "workers": [], "instances": []})
     result = CliRunner().invoke(main, ["fleet"])
-    assert "the provisioner never looked" in result.stdout
+    assert "the provisioner never ran" in result.stdout
     assert "nothing runs" not in result.stdout

@@ -1,4 +1,4 @@
-"""The client against a real HTTP server that answers as told."""
+"""The client against a real HTTP server whose answers the tests determine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def client(api: StubApi) -> Iterator[Client]:
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long urllib3 would have slept between tries."""
+    """Replaces the pauses of urllib3 between tries; returns the list of their seconds."""
     slept: list[float] = []
     real = transport.Retry.sleep_for_retry.__globals__["time"]
     fake = types.SimpleNamespace(sleep=slept.append, time=real.time)
@@ -58,7 +58,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bodies of two tasks."""
+    """Makes a body hold at most two tasks."""
     monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
 
 
@@ -89,7 +89,7 @@ def test_a_submission_travels_with_token_and_key(api: StubApi, client: Client) -
 def test_the_token_goes_before_a_password_in_netrc(
     api: StubApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_LOOPBACK", ())  # so that the file would be looked at
+    monkeypatch.setattr(transport, "_LOOPBACK", ())  # for other hosts requests reads the file
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
@@ -309,7 +309,7 @@ STORED = Answer(204, b"")
 
 
 def sent_file(api: StubApi, place: int = 1) -> bytes:
-    """The file in a form that was sent."""
+    """Returns the file in the form that was sent."""
     asked = api.asked[place]
     boundary = asked.headers["content-type"].partition("boundary=")[2]
     *_, last = asked.body.split(f"--{boundary}\r\n".encode())
@@ -360,7 +360,7 @@ class TestFiles:
         assert sent_file(api) == data
         assert api.asked[2].json == {"upload_id": "u1"}
 
-    def test_a_file_is_sent_again_from_its_start_when_the_way_is_lost(
+    def test_a_file_is_sent_again_from_its_start_when_the_connection_is_lost(
         self, api: StubApi, client: Client
     ) -> None:
         api.answers(form(api), CUT, Answer(503, b"<x/>"), STORED, Answer(202, accepted(0)))
@@ -373,7 +373,7 @@ class TestFiles:
     ) -> None:
         told = b"<Error><Code>EntityTooLarge</Code><Message>It &gt; the cap.</Message></Error>"
         api.answers(form(api), Answer(400, told))
-        with pytest.raises(ApiError, match="the file was not taken: It > the cap") as caught:
+        with pytest.raises(ApiError, match="the file was refused: It > the cap") as caught:
             client.submit(["sleep 1"] * 3)
         assert caught.value.status == 400
         assert api.lines == ["POST /uploads", "POST /store"]
@@ -397,7 +397,7 @@ class TestFiles:
         assert api.asked == []
 
 
-def test_what_is_refused_is_told(api: StubApi, client: Client) -> None:
+def test_the_reason_of_a_refusal_is_raised(api: StubApi, client: Client) -> None:
     api.answers(Answer(422, {"Message": "task 0: no"}))
     with pytest.raises(ApiError, match="task 0: no"):
         client.submit(["nap"])

@@ -1,4 +1,4 @@
-"""Where one POST of a submission ends and a file begins, and that a file means the same."""
+"""A submission is one POST up to its caps, and a file with the same meaning beyond them."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_a_task_that_cannot_travel_is_named_by_its_place(
         ("x" * (LINE_MAX_BYTES + 1), "over the cap"),
     ],
 )
-def test_so_is_one_that_no_line_can_hold(bad: Any, why: str) -> None:
+def test_a_task_that_no_line_can_hold_is_named_by_its_place(bad: Any, why: str) -> None:
     with pytest.raises(InvalidTask, match=f"task 2: .*{why}"):
         packed(["sleep 0", "sleep 0", bad], max_tasks=1)
 
 
-def test_a_task_without_a_bottom_is_named_by_its_place() -> None:
+def test_a_task_that_is_nested_too_deeply_is_named_by_its_place() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(InvalidTask, match="task 0: nested too deeply"):
+    with pytest.raises(InvalidTask, match="task 0: is nested too deeply"):
         packed([{"kind": "x", "params": deep}])

@@ -28,7 +28,7 @@ def body(batch_id, number, statuses):
 
 
 def monitor_of(clock, **totals):
-    """A monitor with these batches: id -> total."""
+    """Returns a monitor with these batches, given as id -> total."""
     monitor = MemoryMonitor(clock)
     for batch_id, total in totals.items():
         monitor.create_batch(
@@ -61,16 +61,17 @@ STATUSES = st.lists(st.sampled_from([S, F, C]), min_size=1, max_size=4)
 
 @st.composite
 def deliveries(draw):
-    """Bundles of two batches, and the calls in which their responses come: each at least once,
-    some again, in any order and any company. The last flag says whether a call's table failed."""
+    """Draws bundles of two batches, and the calls in which their responses come: each at least
+    once, some twice, in any order and any grouping. With each call comes the number of times that
+    the table fails during it."""
     bundles = {
         (batch_id, number): statuses
         for batch_id in ("b1", "b2")
         for number, statuses in enumerate(draw(st.lists(STATUSES, max_size=5)))
     }
     keys = sorted(bundles)
-    again = draw(st.lists(st.sampled_from(keys), max_size=8)) if keys else []
-    order = draw(st.permutations(keys + again))
+    repeated = draw(st.lists(st.sampled_from(keys), max_size=8)) if keys else []
+    order = draw(st.permutations(keys + repeated))
     calls = []
     while order:
         size = draw(st.integers(1, len(order)))
@@ -80,7 +81,7 @@ def deliveries(draw):
 
 
 class Failing:
-    """A monitor whose `record_progress` raises after it took effect, at its next `times` calls."""
+    """A monitor whose next `times` calls of `record_progress` raise after they took effect."""
 
     def __init__(self, monitor, times):
         self._monitor, self.times = monitor, times

@@ -1,10 +1,16 @@
-"""Dead letters: looked at, and moved back."""
+"""Dead letters: they are shown, and moved back to their queue."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
+
+from taskfleet.cli.redrive import open_queue
 from taskfleet.memory import ManualClock, MemoryQueue
 from taskfleet.ports import OutgoingMessage
-from taskfleet.scheduler.redrive import look, redrive
+from taskfleet.scheduler.redrive import peek, redrive
 
 
 def queue_with_dead(count: int) -> MemoryQueue:
@@ -27,7 +33,7 @@ def bodies(queue: object) -> set[str]:
 def test_looking_tells_the_reason_and_leaves_all_in_place() -> None:
     queue = queue_with_dead(25)
     for _ in range(2):
-        seen = list(look(queue, 100))
+        seen = list(peek(queue, 100))
         assert {m.attributes["reason"] for m in seen} == {f"why body {n}" for n in range(25)}
     assert queue.depth().backlog == 0
     assert queue.dead_letters().depth().backlog == 25
@@ -77,3 +83,47 @@ def test_what_dies_again_meanwhile_does_not_go_round_for_ever() -> None:
             queue.dead_letter(returned, "again")
     assert sorted(moved) == ["body 0", "body 1", "body 2"]
     assert dead.depth().backlog == 3
+
+
+# --- the queue that the command opens ---------------------------------------------------------
+
+
+@pytest.fixture
+def real_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory without a local cloud, and the credentials of a real account."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
+
+
+def client_of(queue: object) -> tuple[str, str, str | None]:
+    """The endpoint, the access key and the session token that a queue uses."""
+    client = queue._client  # type: ignore[attr-defined]
+    credentials = client._request_signer._credentials
+    return client.meta.endpoint_url, credentials.access_key, credentials.token
+
+
+@pytest.mark.usefixtures("real_account")
+def test_without_a_url_the_local_clouds_queue_is_opened_and_the_environment_kept(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "env").write_text(
+        "export TASKFLEET_STAGE=test AWS_ENDPOINT_URL=http://127.0.0.1:9\n"
+        "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
+    )
+    before = dict(os.environ)
+    queue = open_queue("uploads")
+    assert dict(os.environ) == before
+    assert client_of(queue) == ("http://127.0.0.1:9", "local", None)
+    assert queue._name == "Upload_to_expand-test"  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("real_account")
+def test_without_a_local_cloud_the_account_of_the_environment_is_used() -> None:
+    url, key, session_token = client_of(open_queue("tasks"))
+    assert (url, key, session_token) == ("https://sqs.us-east-1.amazonaws.com", "real", "real")

@@ -34,7 +34,7 @@ FILM = TaskKind(
 
 
 class CountingMonitor(MemoryMonitor):
-    """Counts reads of batches, and runs `on_read` before each."""
+    """A monitor that counts reads of batches and calls `on_read` before each."""
 
     def __init__(self, clock):
         super().__init__(clock)
@@ -265,7 +265,7 @@ def test_a_client_without_batches_has_an_empty_list(world):
 
 
 @pytest.mark.parametrize("cursor", ["x", "nan_b1", "1-0"])
-def test_a_list_s_cursor_that_is_none_of_ours_is_refused(world, cursor):
+def test_a_malformed_cursor_of_a_list_is_refused(world, cursor):
     with pytest.raises(ValueError, match="cursor"):
         world.results.batches(client_id="alice", limit=5, cursor=cursor)
 
@@ -340,7 +340,7 @@ def test_a_bundle_in_hand_shows_its_running_and_ended_tasks_but_none_that_waits(
 
 @given(st.lists(st.integers(0, 6), max_size=30), st.integers(1, 40))
 def test_any_page_size_yields_each_row_once_and_in_order(sizes, limit):
-    """Bundle sizes; a bundle of 0 rows was never claimed."""
+    """`sizes` has the rows of each bundle; a bundle of 0 rows was never claimed."""
     world = World()
     world.batch(total=max(1, sum(sizes)), bundles=len(sizes))
     index = 0
@@ -356,8 +356,8 @@ def test_any_page_size_yields_each_row_once_and_in_order(sizes, limit):
 
 @st.composite
 def snapshots(draw):
-    """What a bundle's item holds at one moment after another: rows join, start, end and return to
-    the queue, listed in any order."""
+    """Draws successive states of a bundle's record: rows appear, start, end and return to the
+    queue, listed in any order."""
     count = draw(st.integers(1, 6))
     taken = []
     for _ in range(draw(st.integers(1, 8))):
@@ -451,7 +451,7 @@ def test_a_cursor_beyond_the_end_finds_nothing(world, cursor):
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_cursor_that_is_none_of_ours_is_refused(world, cursor):
+def test_a_malformed_cursor_is_refused(world, cursor):
     world.batch()
     with pytest.raises(ValueError, match=re.escape("is not one that this API gave")):
         world.results.results("b1", client_id="alice", cursor=cursor)

@@ -56,7 +56,7 @@ class World:
         return self.monitor.batches(client_id, limit=100, cursor=None).items
 
     def bundles(self):
-        """Every bundle on the queue, in order, duplicates too."""
+        """Returns every bundle on the queue, in order, with duplicates."""
         found = []
         while messages := self.queue.receive(10, wait_s=0, visibility_s=9):
             found += [decode_bundle(message.body) for message in messages]
@@ -126,18 +126,18 @@ def test_one_bad_task_and_nothing_is_recorded_or_sent(tasks, reason, index):
 
 
 @pytest.mark.parametrize(
-    "again",
+    "repetition",
     [
         {"tasks": [{"kind": "note", "params": {"a": 1, "b": 2}}]},
         {"tasks": [{"params": {"b": 2, "a": 1}, "kind": "note"}]},
     ],
 )
-def test_the_same_payload_under_the_same_key_is_the_same_batch(again):
+def test_the_same_payload_under_the_same_key_is_the_same_batch(repetition):
     world = World()
     first = world.submit([{"kind": "note", "params": {"a": 1, "b": 2}}], idempotency_key="k")
     assert len(world.bundles()) == 1
     world.clock.sleep(60)
-    second = world.submit(again["tasks"], idempotency_key="k")
+    second = world.submit(repetition["tasks"], idempotency_key="k")
     assert (second.batch_id, second.created_at) == (first.batch_id, first.created_at)
     assert world.bundles() == []
     assert len(world.batches()) == 1
@@ -236,7 +236,7 @@ def test_sent_again_it_is_cut_for_the_fleet_it_was_recorded_with():
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("call", range(1, 6))
 def test_a_submission_that_nobody_can_send_again_is_cancelled(call, after):
-    """Calls: create the batch, send three bundles, mark them enqueued."""
+    """The calls are: create the batch, send three bundles, record them as enqueued."""
     world = World(Outage({call: after}))
     with pytest.raises(TransientError):
         world.submit(["note"] * 3)
@@ -271,7 +271,7 @@ def test_sending_again_while_workers_are_at_it_keeps_what_they_did():
     }
 
 
-def test_what_stands_on_the_queue_is_plain_json():
+def test_a_message_on_the_queue_is_plain_json():
     world = World()
     batch = world.submit([{"kind": "note", "params": {"text": "naïve \N{GRINNING FACE}"}}])
     (message,) = world.queue.receive(1, wait_s=0, visibility_s=9)
@@ -318,13 +318,11 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
         (["sleep 100"] * 3_200, 100_000, 1_600),  # never less than a quarter of a second
     ],
 )
-def test_every_slot_of_the_fleet_gets_its_share_and_nobody_asks_when_it_changes_nothing(
-    tasks, slots, bundles
-):
-    """`slots` None: it is not asked for."""
+def test_every_slot_gets_a_bundle_and_slots_are_read_only_when_they_matter(tasks, slots, bundles):
+    """`slots` is None where the number of slots must not be asked for."""
 
-    def told():
+    def seen_slots():
         assert slots is not None
         return slots
 
-    assert World(slots=told).submit(tasks).bundles == bundles
+    assert World(slots=seen_slots).submit(tasks).bundles == bundles

@@ -29,9 +29,9 @@ def test_a_task_file_has_one_task_a_line(lines, tasks):
     [
         ("{", "line 3: malformed JSON"),
         ('{"kind": "a"} tail', "line 3: malformed JSON: Extra data"),
-        ('{"kind": "a", "kind": "b"}', "line 3: the key 'kind' stands twice"),
+        ('{"kind": "a", "kind": "b"}', "line 3: the key 'kind' occurs twice"),
         ('{"kind": "a", "params": NaN}', "line 3: NaN is not JSON"),
-        ('{"a":' * 100_000, "line 3: nested over 64 deep"),
+        ('{"a":' * 100_000, "line 3: nested more than 64 levels deep"),
     ],
     ids=lambda value: repr(value)[:30],
 )

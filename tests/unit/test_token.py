@@ -1,4 +1,4 @@
-"""What makes a bearer token good, and each way in which it is not."""
+"""Bearer tokens: when one is valid, and every way in which one is not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Uploads: taken in at once, checked whole, handed in part by part, and none of it lost or doubled
-when a run ends early, dies, or comes twice."""
+"""Uploads: recorded at once, checked whole, enqueued part by part, with no task lost or doubled
+when a run ends early, fails, or is repeated."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ REGISTRY = Registry([sleep, NOTE])
 
 
 class World:
-    """`late` is a list of answers to whether the time is nearly up; when it is used up, never."""
+    """`late` has the answers to whether the time is nearly up; after the last one it never is."""
 
     def __init__(self, outage: Outage | None = None, **sizes: int) -> None:
         self.outage = outage or Outage()
         self.clock = ManualClock()
         self.tasks = MemoryQueue(self.clock)
-        self.again = MemoryQueue(self.clock)
+        self.upload_queue = MemoryQueue(self.clock)
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore()
         flaky = self.outage.wrap(self.monitor)
         planner = Planner(REGISTRY, flaky)
         enqueuer = Enqueuer(OneByOne(self.tasks, self.outage), flaky)  # type: ignore[arg-type]
-        again = self.outage.wrap(self.again)
+        flaky_uploads = self.outage.wrap(self.upload_queue)
         self.uploads = Uploads(
             planner,
             self.store,
-            again,
+            flaky_uploads,
             flaky,
             self.clock,
             random.Random(1).randbytes,
@@ -65,7 +65,14 @@ class World:
             expires_s=60,
         )
         self.expansion = Expansion(
-            REGISTRY, planner, enqueuer, self.store, again, flaky, self.clock, **sizes
+            REGISTRY,
+            planner,
+            enqueuer,
+            self.store,
+            flaky_uploads,
+            flaky,
+            self.clock,
+            **sizes,
         )
         self.late: list[bool] = []
 
@@ -78,9 +85,9 @@ class World:
         return self.uploads.submit(self.upload(data), client_id="alice", **options)
 
     def run(self) -> int:
-        """Feed the function as Lambda does, until nothing waits; how many runs that took."""
+        """Call the function as Lambda does until the queue is empty. Returns the number of runs."""
         runs = 0
-        while messages := self.again.receive(1, wait_s=0, visibility_s=30):
+        while messages := self.upload_queue.receive(1, wait_s=0, visibility_s=30):
             runs += 1
             assert runs < 200
             try:
@@ -88,7 +95,7 @@ class World:
             except TransientError:
                 self.clock.sleep(31)
             else:
-                self.again.delete(messages)
+                self.upload_queue.delete(messages)
         return runs
 
     def _time_left_s(self) -> float:
@@ -107,7 +114,8 @@ class World:
 
 
 def assert_whole(world: World, expected: list[tuple[str, Any]]) -> None:
-    """The batch is closed and all of it on the queue, each bundle always with the same content."""
+    """Assert that the batch is closed and all its tasks are on the queue, each bundle always with
+    the same content."""
     batch = world.batch()
     assert (batch.total, batch.enqueued, batch.closed) == (len(expected), len(expected), True)
     assert (batch.cancelled_at, batch.error) == (None, None)
@@ -130,11 +138,11 @@ def test_a_batch_stands_at_once_open_and_empty() -> None:
     assert (batch.name, batch.total, batch.closed, batch.status) == ("big", 0, False, "QUEUED")
     assert batch.plan == Plan({"note": 0.5})  # of whatever may be in the file
     assert world.tasks.depth().backlog == 0
-    assert world.again.depth().backlog == 1
+    assert world.upload_queue.depth().backlog == 1
 
 
 @pytest.mark.parametrize("upload_id", ["", "x", "../../etc", "0" * 26, "A" * 26, "0" * 26 + "\n"])
-def test_an_upload_that_is_none_is_not_found(upload_id: str) -> None:
+def test_a_malformed_upload_id_is_not_found(upload_id: str) -> None:
     with pytest.raises(NotFound, match="POST /uploads"):
         World().uploads.submit(upload_id, client_id="alice")
 
@@ -152,12 +160,12 @@ def test_another_clients_upload_is_not_found() -> None:
 
 
 def test_once_it_is_being_read_sending_it_again_starts_no_second_reading() -> None:
-    world = World(look_lines=1)
+    world = World(time_check_lines=1)
     upload_id = world.upload(b"sleep 1\nsleep 2")
     world.uploads.submit(upload_id, client_id="alice")
     world.run()
     world.uploads.submit(upload_id, client_id="alice")
-    assert world.again.depth().backlog == 0
+    assert world.upload_queue.depth().backlog == 0
 
 
 def test_the_same_key_for_another_name_is_a_conflict() -> None:
@@ -218,7 +226,7 @@ def test_lines_are_those_of_a_task_file() -> None:
 def test_a_file_with_a_fault_runs_nothing_and_ends_with_its_line(
     data: bytes, error: str, late: bool
 ) -> None:
-    world = World(part_tasks=2, look_lines=2)
+    world = World(part_tasks=2, time_check_lines=2)
     world.submit(data)
     world.late = [late] * 100
     world.run()
@@ -228,11 +236,11 @@ def test_a_file_with_a_fault_runs_nothing_and_ends_with_its_line(
     assert len(batch.error) <= 500
     assert (batch.status, batch.total, batch.finished) == (BatchStatus.CANCELLED, 0, True)
     assert batch.finished_at == batch.cancelled_at
-    assert world.tasks.depth().backlog == world.again.depth().backlog == 0
+    assert world.tasks.depth().backlog == world.upload_queue.depth().backlog == 0
 
 
 def test_checking_goes_on_where_the_time_was_up() -> None:
-    world = World(look_lines=10)
+    world = World(time_check_lines=10)
     world.submit(b"sleep 0\n# \n" * 25)
     world.late = [True] * 3
     assert world.run() == 4
@@ -248,7 +256,7 @@ def test_handing_in_goes_on_after_the_last_whole_part() -> None:
 
 
 def test_every_run_goes_forward_however_late_it_starts() -> None:
-    world = World(part_tasks=1, look_lines=1)
+    world = World(part_tasks=1, time_check_lines=1)
     world.submit(b"note x\n" * 5)
     world.late = [True] * 1000
     assert world.run() == 5 + 5
@@ -269,7 +277,7 @@ def test_a_batch_that_is_cancelled_gets_no_further_part() -> None:
     world = World(part_tasks=2)
     batch = world.submit(b"note x\n" * 9)
     world.late = [True, True]
-    (message,) = world.again.receive(1, wait_s=0, visibility_s=30)
+    (message,) = world.upload_queue.receive(1, wait_s=0, visibility_s=30)
     for _ in range(2):
         world.expansion.expand(decode_upload(message.body), world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
@@ -281,11 +289,11 @@ def test_a_batch_that_is_cancelled_gets_no_further_part() -> None:
 
 
 def test_what_was_recorded_of_a_cancelled_batch_is_still_enqueued() -> None:
-    """Workers then report its tasks as cancelled; without that it would never end."""
+    """Workers then report its tasks as cancelled; otherwise the batch would never end."""
     # Calls: create, send; read, record upload, add part, send
     world = World(Outage({6: False}), part_tasks=2)
     batch = world.submit(b"note x\n" * 9)
-    (message,) = world.again.receive(1, wait_s=0, visibility_s=30)
+    (message,) = world.upload_queue.receive(1, wait_s=0, visibility_s=30)
     with pytest.raises(TransientError):
         world.expansion.expand(decode_upload(message.body), world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
@@ -297,7 +305,7 @@ def test_what_was_recorded_of_a_cancelled_batch_is_still_enqueued() -> None:
     ]
 
 
-def test_of_two_runs_at_once_the_one_behind_leaves_it_to_the_other() -> None:
+def test_of_two_runs_at_once_the_one_that_is_behind_stops() -> None:
     world = World(part_tasks=2)
     batch = world.submit(b"note x\n" * 8)
     behind = _Stale(world.monitor, batch)
@@ -306,19 +314,19 @@ def test_of_two_runs_at_once_the_one_behind_leaves_it_to_the_other() -> None:
         Planner(REGISTRY, world.monitor),
         Enqueuer(world.tasks, world.monitor),
         world.store,
-        world.again,
+        world.upload_queue,
         behind,
         world.clock,
         part_tasks=2,  # type: ignore[arg-type]
     )
     world.run()
     late.expand(batch.batch_id, lambda: RESERVE_S + 1)
-    assert world.again.depth().backlog == 0
+    assert world.upload_queue.depth().backlog == 0
     assert_whole(world, [("note", "x")] * 8)
 
 
 class _Stale:
-    """A monitor whose `batch` is as of long ago."""
+    """A monitor whose `batch` returns an outdated record."""
 
     def __init__(self, monitor: MemoryMonitor, batch: BatchRecord) -> None:
         self._monitor = monitor
@@ -346,7 +354,7 @@ LINES = st.lists(
 def test_cut_short_at_any_call_and_late_at_any_time_a_file_is_handed_in_whole(
     lines: list[str], at: dict[int, bool], late: list[bool], part_tasks: int, part_bytes: int
 ) -> None:
-    world = World(Outage(at), part_tasks=part_tasks, part_bytes=part_bytes, look_lines=2)
+    world = World(Outage(at), part_tasks=part_tasks, part_bytes=part_bytes, time_check_lines=2)
     world.submit("\n".join(lines).encode())
     world.late = late
     world.run()
@@ -362,7 +370,7 @@ def test_cut_short_at_any_call_and_late_at_any_time_a_file_is_handed_in_whole(
 def test_whatever_happens_nothing_of_a_file_with_a_fault_is_enqueued(
     lines: list[str], place: int, at: dict[int, bool], late: list[bool]
 ) -> None:
-    world = World(Outage(at), part_tasks=2, look_lines=2)
+    world = World(Outage(at), part_tasks=2, time_check_lines=2)
     lines = [*lines[:place], "nap 1", *lines[place:]]
     world.submit("\n".join(lines).encode())
     world.late = late
@@ -374,7 +382,7 @@ def test_whatever_happens_nothing_of_a_file_with_a_fault_is_enqueued(
 
 
 def split_line(line: str) -> tuple[str, str] | None:
-    """(kind, params as text) of a line, None when it is skipped."""
+    """Returns the kind and the params, as text, of a line; None when the line is skipped."""
     if not line or line.startswith("#"):
         return None
     kind, params = kind_and_params(json.loads(line) if line.startswith("{") else line)
@@ -388,7 +396,7 @@ def test_a_message_of_another_form_is_undecodable(body: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_file() -> None:
-    """Distinct lines, so that nothing can be remembered of them."""
+    """The lines are distinct, so that the cache of lines does not help."""
     import tracemalloc
 
     def peak(tasks: int) -> int:
