@@ -566,6 +566,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(
         assert process.wait(30) == 141
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Lets processes that the test starts be interrupted. They inherit an ignored SIGINT, as where
+    the tests run in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_real_ctrl_c_while_waiting_ends_with_130(
     api: StubApi, environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -581,12 +591,15 @@ def test_a_real_ctrl_c_while_waiting_ends_with_130(
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == f"{BATCH_ID}\n"
-        while len(api.asked) < 3:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-        assert process.wait(30) == 130
+        try:
+            assert process.stdout.readline() == f"{BATCH_ID}\n"
+            while len(api.asked) < 3:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 130
+        finally:
+            process.kill()
     api._answers.clear()
     assert "the batch goes on" in said
     assert "Traceback" not in said
