@@ -1,2 +1,2 @@
-"""What brings Taskfleet to AWS: the stack, the machine's set-up, and the commands `deploy` and
-`destroy` that put them together with Chalice."""
+"""The deployment of Taskfleet to AWS: the stack, the set-up of a worker's machine, and the commands
+`deploy`, `ami` and `destroy`."""

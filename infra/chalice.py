@@ -1,6 +1,6 @@
-"""`chalice deploy` and what it leaves out: partial answers of the queue handler, throttling, an end
-for logs, and the record of what was deployed in a place that the next person finds. Owns nothing of
-the functions' settings, which are in `.chalice/config.json`."""
+"""Runs Chalice, and sets what it cannot: partial batch responses of the queue handler, throttling
+of the API, and the retention of logs. Keeps Chalice's record of what it deployed in the bucket, so
+that other checkouts find it. `.chalice/config.json` owns the functions' settings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ from infra.stage import Stage
 from taskfleet.settings import Settings
 
 CLI = "from chalice.cli import main; main()"
-"""It has no `python -m`, and its script may be of another Python."""
+"""The Python program that runs Chalice. `python -m chalice` does not exist, and the script
+`chalice` on PATH may belong to another Python."""
 TIMEOUT_S = 900
+"""Longest run of Chalice, in seconds."""
 COLLECTOR = "collect_responses"
+"""Handler that reads the queue of responses (`chalice_app.events`)."""
 EXPANDER = "expand_upload"
+"""Handler that reads the queue of uploads (`chalice_app.events`)."""
 LOG_DAYS = 30
+"""Days for which the functions' logs are kept."""
 RATE_PER_S = 100
+"""Most calls of the API a second, all clients together. A long poll is one call."""
 BURST = 200
-"""Calls of the API, all clients together. Long polls are few calls that take long."""
+"""Most calls of the API at once: the size of API Gateway's token bucket."""
 
 
 class ChaliceFailed(Exception):
-    """The message ends with what Chalice said."""
+    """Chalice failed. The message ends with its output."""
 
 
 def deploy(session: Any, stage: Stage, root: Path) -> str:
-    """Deploy, and return the API's URL without a slash at its end."""
+    """Creates or updates the functions and their API. Returns the API's URL, without a slash at its
+    end. Raises ChaliceFailed.
+
+    root: the checkout.
+    """
     record = _record(root, stage.name)
     s3 = session.client("s3")
     _fetch_record(s3, stage, record)
@@ -39,8 +49,8 @@ def deploy(session: Any, stage: Stage, root: Path) -> str:
         _remove_orphans(session.client("lambda"), stage)
     run(root, "deploy", stage.name)
     s3.put_object(Bucket=stage.bucket, Key=_record_key(stage), Body=record.read_bytes())
-    _answer_in_parts(session.client("lambda"), stage)
-    _end_logs(session.client("logs"), function_names(root, stage))
+    _enable_partial_responses(session.client("lambda"), stage)
+    _set_log_retention(session.client("logs"), function_names(root, stage))
     resources = {entry["name"]: entry for entry in json.loads(record.read_text())["resources"]}
     api = resources["rest_api"]
     _throttle(session.client("apigateway"), api["rest_api_id"], _gateway_stage(root, stage.name))
@@ -48,7 +58,7 @@ def deploy(session: Any, stage: Stage, root: Path) -> str:
 
 
 def delete(session: Any, stage: Stage, root: Path) -> None:
-    """Delete what Chalice deployed, if it did."""
+    """Deletes what Chalice deployed; does nothing without a record of it. Raises ChaliceFailed."""
     record = _record(root, stage.name)
     _fetch_record(session.client("s3"), stage, record)
     if record.exists():
@@ -57,7 +67,7 @@ def delete(session: Any, stage: Stage, root: Path) -> None:
 
 
 def function_names(root: Path, stage: Stage) -> list[str]:
-    """In Lambda, of the functions that `config.json` knows."""
+    """Returns the names in Lambda of all functions in `.chalice/config.json`."""
     config = json.loads((root / ".chalice" / "config.json").read_text())
     names = config["stages"].get(stage.name, config["stages"]["dev"])["lambda_functions"]
     prefix = stage.function_prefix
@@ -65,17 +75,18 @@ def function_names(root: Path, stage: Stage) -> list[str]:
 
 
 def known_bucket(root: Path, stage: str) -> str:
-    """That of the stage's last deployment from this checkout; empty when there was none."""
+    """Returns the bucket of the stage's last deployment from this checkout; empty without one."""
     config = json.loads((root / ".chalice" / "config.json").read_text())
     variables = config["stages"].get(stage, {}).get("environment_variables", {})
     return str(variables.get("TASKFLEET_BUCKET", ""))
 
 
 def run(root: Path, command: str, stage: str) -> None:
+    """Runs a command of Chalice. Raises ChaliceFailed, or TimeoutExpired after `TIMEOUT_S`."""
     done = subprocess.run(
         [sys.executable, "-c", CLI, command, "--stage", stage],
         cwd=root,
-        # Compiled files would change the package's hash.
+        # Compiled files would get into the package and change its hash.
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -84,11 +95,12 @@ def run(root: Path, command: str, stage: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip()[-3000:]
-        raise ChaliceFailed(f"chalice {command} --stage {stage} failed: {said}")
+        output = (done.stdout + done.stderr).strip()[-3000:]
+        raise ChaliceFailed(f"chalice {command} --stage {stage} failed: {output}")
 
 
 def _record(root: Path, stage: str) -> Path:
+    """Returns the file in which Chalice records what it deployed."""
     return root / ".chalice" / "deployed" / f"{stage}.json"
 
 
@@ -97,22 +109,23 @@ def _record_key(stage: Stage) -> str:
 
 
 def _fetch_record(s3: Any, stage: Stage, record: Path) -> None:
-    """Another checkout may have deployed: without the record Chalice would make all anew."""
+    """Fetches the record of an earlier deployment from another checkout, if there is one. Without
+    it, Chalice would create everything a second time."""
     if record.exists() or not stage.bucket:
         return
     try:
-        found = s3.list_objects_v2(Bucket=stage.bucket, Prefix=_record_key(stage))
-    except s3.exceptions.NoSuchBucket:  # a teardown came so far
+        listing = s3.list_objects_v2(Bucket=stage.bucket, Prefix=_record_key(stage))
+    except s3.exceptions.NoSuchBucket:  # an earlier `make destroy` has deleted it
         return
-    if found.get("KeyCount"):
+    if listing.get("KeyCount"):
         body = s3.get_object(Bucket=stage.bucket, Key=_record_key(stage))["Body"].read()
         record.parent.mkdir(parents=True, exist_ok=True)
         record.write_bytes(body)
 
 
 def _remove_orphans(functions: Any, stage: Stage) -> None:
-    """A deployment that failed half-way leaves its event source mappings without a record of them;
-    the next one would stumble over them."""
+    """Deletes event source mappings that a failed deployment left behind. Chalice has no record of
+    them, so its next deployment would fail to create them again."""
     names = Settings(stage=stage.name)
     for mapping in (
         *_mappings(functions, stage, COLLECTOR, names.response_queue),
@@ -121,8 +134,9 @@ def _remove_orphans(functions: Any, stage: Stage) -> None:
         functions.delete_event_source_mapping(UUID=mapping["UUID"])
 
 
-def _answer_in_parts(functions: Any, stage: Stage) -> None:
-    """Without this Lambda would take the handler's list of what failed for success of all."""
+def _enable_partial_responses(functions: Any, stage: Stage) -> None:
+    """Makes Lambda read the collector's list of failed messages. Without this, it would delete
+    those messages, too."""
     queue = Settings(stage=stage.name).response_queue
     for mapping in _mappings(functions, stage, COLLECTOR, queue):
         if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
@@ -131,8 +145,9 @@ def _answer_in_parts(functions: Any, stage: Stage) -> None:
             )
 
 
-def _end_logs(logs: Any, functions: list[str]) -> None:
-    """Chalice's own `log_retention_in_days` takes the API's function for one of another name."""
+def _set_log_retention(logs: Any, functions: list[str]) -> None:
+    """Sets the retention of the functions' logs. Chalice's own `log_retention_in_days` is no use,
+    since it gets the name of the API's log group wrong."""
     for function in functions:
         group = f"/aws/lambda/{function}"
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
@@ -141,19 +156,21 @@ def _end_logs(logs: Any, functions: list[str]) -> None:
 
 
 def _mappings(functions: Any, stage: Stage, function: str, queue: str) -> list[dict[str, Any]]:
-    """Those that feed the queue to the stage's own function."""
+    """Returns the event source mappings from a queue to a function of the stage."""
     arn = f"arn:{stage.partition}:sqs:{stage.region}:{stage.account}:{queue}"
-    found = functions.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    mappings = functions.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
     name = f"{stage.function_prefix}-{function}"
-    return [mapping for mapping in found if mapping["FunctionArn"].split(":")[6] == name]
+    return [mapping for mapping in mappings if mapping["FunctionArn"].split(":")[6] == name]
 
 
 def _gateway_stage(root: Path, stage: str) -> str:
+    """Returns the stage's name in API Gateway, the last part of the API's URL."""
     config = json.loads((root / ".chalice" / "config.json").read_text())
     return str(config["stages"][stage]["api_gateway_stage"])
 
 
 def _throttle(gateway: Any, api_id: str, stage: str) -> None:
+    """Limits the calls of all routes together."""
     limits = {"rateLimit": RATE_PER_S, "burstLimit": BURST}
     gateway.update_stage(
         restApiId=api_id,

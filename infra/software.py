@@ -1,6 +1,7 @@
-"""The worker's software as one archive: the code, its libraries for Lambda-like Linux of one
-architecture, and `infra/machine`. The same sources make the same bytes, so that the archive's
-SHA-256 names it. Owns what is in it; the machine's part is `infra/machine/setup.sh`."""
+"""Builds the worker's software: one archive with the code, its libraries for Linux on one
+architecture, and `infra/machine`. The same sources and libraries make the same bytes, so the
+SHA-256 of the archive is its name. Owns what is in the archive; `infra/machine/setup.sh` owns what
+a machine does with it."""
 
 from __future__ import annotations
 
@@ -17,28 +18,36 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+"""The checkout."""
 PACKAGES = ("taskfleet", "ec2_worker", "animoto", "infra/machine")
+"""Folders of the checkout that are in the archive."""
 PYTHON = "3.11"
-"""Of the machine: Debian 12 has it, Amazon Linux 2023 installs it."""
+"""Version of Python on the machine. Debian 12 has it, `setup.sh` installs it on Amazon Linux
+2023."""
 PLATFORMS = {
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
     "x86_64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
 }
-"""Both images have glibc 2.34 or later."""
+"""Platform tags of wheels that the machine can run, by architecture. Amazon Linux 2023 and Debian
+12 have glibc 2.34 or later."""
 
 
 class BuildFailed(Exception):
-    """The archive could not be made; the message says why."""
+    """The archive could not be made. The message says why."""
 
 
 def requirements() -> list[str]:
-    """What the worker needs, from `pyproject.toml`."""
+    """Returns the requirements of the worker and of `animoto`, from `pyproject.toml`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["animoto"]]
 
 
 def build(architecture: str, include: Sequence[Path] = ()) -> bytes:
-    """The archive. `include` are modules or packages with kinds of the user's own."""
+    """Returns the archive, a gzipped tar file. Raises BuildFailed.
+
+    architecture: a key of `PLATFORMS`.
+    include: modules or packages with the user's own kinds.
+    """
     with tempfile.TemporaryDirectory(prefix="taskfleet-software-") as folder:
         staged = Path(folder)
         for package in PACKAGES:
@@ -50,13 +59,17 @@ def build(architecture: str, include: Sequence[Path] = ()) -> bytes:
 
 
 def sha256(archive: bytes) -> str:
+    """Returns the SHA-256 of an archive, in hexadecimal."""
     return hashlib.sha256(archive).hexdigest()
 
 
 def _include(path: Path, staged: Path) -> None:
+    """Copies a module or package of the user's into the archive's folder."""
     target = staged / path.resolve().name
     if target.exists():
-        raise BuildFailed(f"--include {path}: the worker has a {target.name} of its own")
+        raise BuildFailed(
+            f"--include {path}: the worker's software contains {target.name} already; rename yours"
+        )
     if path.is_dir():
         shutil.copytree(path, target, ignore=_left_out)
     else:
@@ -64,7 +77,8 @@ def _include(path: Path, staged: Path) -> None:
 
 
 def _install(architecture: str, site: Path) -> None:
-    """The libraries, as wheels for the machine: nothing is compiled, nothing fetched at boot."""
+    """Installs the libraries into `site`, from wheels for the machine, so that a boot compiles and
+    fetches nothing."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--only-binary=:all:", "--target", str(site)]
     command += ["--python-version", PYTHON, "--implementation", "cp"]
@@ -77,15 +91,20 @@ def _install(architecture: str, site: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0:
-        raise BuildFailed(f"the worker's libraries could not be had: {done.stderr.strip()[-2000:]}")
+        raise BuildFailed(
+            f"pip could not install the worker's libraries: {done.stderr.strip()[-2000:]}"
+        )
     shutil.rmtree(site / "bin", ignore_errors=True)
 
 
 def _left_out(_folder: str, names: list[str]) -> set[str]:
+    """Returns the names of compiled files, for `shutil.copytree`."""
     return {name for name in names if name == "__pycache__" or name.endswith(".pyc")}
 
 
 def _pack(staged: Path) -> bytes:
+    """Returns the folder as an archive without times and owners, its files in alphabetical
+    order."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as zipped,
@@ -97,14 +116,14 @@ def _pack(staged: Path) -> bytes:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # pip records in RECORD and direct_url.json how it was called: nothing that runs needs them.
+    # In these files pip records how it was called, which differs from build to build.
     for path in sorted(folder.rglob("*")):
         if path.name not in ("RECORD", "direct_url.json", "REQUESTED", "INSTALLER"):
             yield path
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without owner and time, which differ from build to build."""
+    """Removes owner and time, which differ from build to build."""
     entry.uid = entry.gid = entry.mtime = 0
     entry.uname = entry.gname = "root"
     entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644

@@ -1,4 +1,5 @@
-"""Brings `infra/stack.yaml` up, on AWS or on an emulator. Owns nothing of what is in that file."""
+"""Creates and updates the stack of `infra/stack.yaml`, on AWS or on an emulator. Owns the calls of
+CloudFormation; the file owns what is in the stack."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
+
+from taskfleet.aws.ec2 import STAGE_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -22,10 +25,11 @@ TEMPLATE = Path(__file__).with_name("stack.yaml")
 
 
 class StackFailed(Exception):
-    """CloudFormation would not have it; the message holds its reasons."""
+    """CloudFormation refused the stack or failed. The message holds its reasons."""
 
 
 def name_of(stage: str) -> str:
+    """Returns the name of the stage's stack."""
     return f"taskfleet-{stage}"
 
 
@@ -37,24 +41,29 @@ def bring_up(
     deadline_s: float = 60.0,
     poll_s: float = 0.1,
 ) -> dict[str, str]:
-    """Create the stack, or update the one that stands, and wait for it; returns its outputs.
-    A parameter that is not given keeps the value it had, or takes the template's."""
+    """Creates the stack, or updates an existing one, waits until that is done, and returns the
+    outputs. Raises StackFailed.
+
+    parameters: a parameter that is not given keeps its value, or takes the template's default.
+    deadline_s: longest wait, in seconds.
+    poll_s: seconds between two looks at the stack.
+    """
     template = TEMPLATE.read_text()
-    standing = find(client, name)
+    existing = find(client, name)
     values: list[ParameterTypeDef] = [
         {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
     ]
-    if standing is not None:
-        values += _kept(client, template, standing, parameters)
+    if existing is not None:
+        values += _kept(client, template, existing, parameters)
     arguments: CreateStackInputTypeDef = {
         "StackName": name,
         "TemplateBody": template,
         "Parameters": values,
         "Capabilities": ["CAPABILITY_NAMED_IAM"],
-        "Tags": [{"Key": "taskfleet:stage", "Value": name.removeprefix("taskfleet-")}],
+        "Tags": [{"Key": STAGE_TAG, "Value": name.removeprefix("taskfleet-")}],
     }
     try:
-        if standing is None:
+        if existing is None:
             client.create_stack(**arguments)
         else:
             client.update_stack(**cast("UpdateStackInputTypeDef", arguments))
@@ -65,7 +74,7 @@ def bring_up(
 
 
 def find(client: CloudFormationClient, name: str) -> StackTypeDef | None:
-    """The stack of that name, or None when there is none."""
+    """Returns the stack of that name, or None if there is none."""
     try:
         return client.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
@@ -75,18 +84,21 @@ def find(client: CloudFormationClient, name: str) -> StackTypeDef | None:
 
 
 def outputs(stack: StackTypeDef) -> dict[str, str]:
+    """Returns the outputs of a stack, by name."""
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
 def _kept(
     client: CloudFormationClient,
     template: str,
-    standing: StackTypeDef,
+    existing: StackTypeDef,
     given: Mapping[str, str],
 ) -> list[ParameterTypeDef]:
+    """Returns the parameters that keep their value: those that the existing stack and the template
+    have, but the given ones."""
     known = client.validate_template(TemplateBody=template)["Parameters"]
     names = {parameter["ParameterKey"] for parameter in known}
-    had = (parameter["ParameterKey"] for parameter in standing.get("Parameters", []))
+    had = (parameter["ParameterKey"] for parameter in existing.get("Parameters", []))
     return [
         {"ParameterKey": key, "UsePreviousValue": True}
         for key in had
@@ -97,6 +109,7 @@ def _kept(
 def _wait(
     client: CloudFormationClient, name: str, deadline_s: float, poll_s: float
 ) -> dict[str, str]:
+    """Waits until the stack is created or updated, and returns its outputs."""
     deadline = time.monotonic() + deadline_s
     while (stack := find(client, name)) and stack["StackStatus"].endswith("_IN_PROGRESS"):
         if time.monotonic() > deadline:
@@ -111,6 +124,7 @@ def _wait(
 
 
 def _reasons(client: CloudFormationClient, name: str) -> str:
+    """Returns why resources of the stack failed."""
     events = client.describe_stack_events(StackName=name)["StackEvents"]
     reasons = [
         f"{event.get('LogicalResourceId')}: {event['ResourceStatusReason']}"

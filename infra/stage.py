@@ -1,7 +1,7 @@
-"""What a stage is called and may do, for Chalice: its entry in `.chalice/config.json` and its
-policies, one a function. The policies in `.chalice/` are written for `dev`, in any region and
-account; a deployed stage has its own in `.chalice/stages/<stage>/`, with exact resources.
-Owns that rewriting; what a function may do is in those files."""
+"""A stage's configuration for Chalice: its entry in `.chalice/config.json`, and a policy for each
+function. The policies in `.chalice/` are those of `dev` in any region and account. From them, this
+module writes those of a deployed stage, with exact resources, to `.chalice/stages/<stage>/`. Owns
+the rewriting; the files in `.chalice/` own what a function may do."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from taskfleet.settings import Settings
 
 DEV = Settings()
+"""Settings of `dev`, whose names the policies in `.chalice/` use."""
 _ARN = re.compile(
     r"arn:aws:(?P<service>[a-z0-9-]+):(?P<region>[^:]*):(?P<account>[^:]*):(?P<rest>.*)"
 )
@@ -22,7 +23,8 @@ _ARN = re.compile(
 
 @dataclass(frozen=True)
 class Stage:
-    """Where and as what the stage runs. `partition` is `aws` but in China and for governments."""
+    """A stage in an account and a region. `partition` is that of its ARNs: `aws`, except in China
+    and for governments."""
 
     name: str
     region: str
@@ -32,15 +34,16 @@ class Stage:
 
     @property
     def secret_name(self) -> str:
-        """Of the SSM parameter that holds the secret of the tokens."""
+        """Name of the SSM parameter with the secret that signs tokens."""
         return f"/taskfleet/{self.name}/token-secret"
 
     @property
     def function_prefix(self) -> str:
-        """Chalice names the API's function so, and the others after it."""
+        """Name of the API's function; the other functions have it as a prefix."""
         return f"taskfleet-{self.name}"
 
     def environment(self) -> dict[str, str]:
+        """Returns the variables that every deployment sets for the functions."""
         return {
             "TASKFLEET_STAGE": self.name,
             "TASKFLEET_BUCKET": self.bucket,
@@ -49,7 +52,8 @@ class Stage:
 
 
 def exact(policy: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
-    """The policy of `dev` for this stage, every ARN with its region, account and names."""
+    """Returns a policy of `dev` rewritten for `stage`: every ARN names its region, account and
+    resources, every condition its tag."""
     statements = []
     for statement in policy["Statement"]:
         resources = statement["Resource"]
@@ -82,13 +86,14 @@ def _exact_value(value: Any, stage: Stage) -> Any:
 
 
 def _exact_arn(text: str, stage: Stage) -> str:
-    """What is no ARN stays as it is."""
-    found = _ARN.fullmatch(text)
-    if found is None:
+    """Returns an ARN of `dev` as that of `stage`, and any other text unchanged."""
+    match = _ARN.fullmatch(text)
+    if match is None:
         return text
-    region = stage.region if found["region"] == "*" else found["region"]
-    account = stage.account if found["account"] == "*" else found["account"]
-    rest = found["rest"]
+    service = match["service"]
+    region = stage.region if match["region"] == "*" else match["region"]
+    account = stage.account if match["account"] == "*" else match["account"]
+    rest = match["rest"]
     names = Settings(stage=stage.name)
     for dev, own in (
         (DEV.task_queue, names.task_queue),
@@ -97,16 +102,19 @@ def _exact_arn(text: str, stage: Stage) -> str:
         (DEV.monitor_table, names.monitor_table),
     ):
         rest = re.sub(rf"(?<![\w-]){dev}(?=$|[/*_])", own, rest)
-    if found["service"] == "s3":
+    if service == "s3":
         rest = re.sub(r"^taskfleet-\*", stage.bucket, rest)
     rest = rest.replace("taskfleet-dev", f"taskfleet-{stage.name}")
     rest = rest.replace("/taskfleet/dev/", f"/taskfleet/{stage.name}/")
-    return f"arn:{stage.partition}:{found['service']}:{region}:{account}:{rest}"
+    return f"arn:{stage.partition}:{service}:{region}:{account}:{rest}"
 
 
 def write(chalice_dir: Path, stage: Stage, settings: Mapping[str, str]) -> None:
-    """Write the stage's policies and its entry in `config.json`, which keeps what else a person
-    put there. `settings` are further variables of the functions, which stay until set again."""
+    """Writes the stage's policies, and its entry in `config.json`. What a person changed in that
+    entry stays.
+
+    settings: further variables of the functions; they stay until they are set again.
+    """
     path = chalice_dir / "config.json"
     config = json.loads(path.read_text())
     dev = config["stages"][DEV.stage]

@@ -1,6 +1,7 @@
-"""`make destroy`: everything that `make deploy` made, and what has come of it since. Owns the
-order: the functions first, since one of them launches machines; then the machines, for the stack
-cannot go under them; at the end the bucket, which keeps the record of the functions."""
+"""Deletes a stage for `make destroy`: all that `make deploy` created, and the data and machines
+that came since. Owns the order. The functions are first, since one of them launches machines; then
+the machines, since the stack cannot be deleted under them; the bucket is late, since it keeps
+Chalice's record of the functions."""
 
 from __future__ import annotations
 
@@ -11,31 +12,40 @@ from typing import Any
 
 from infra import chalice, stack
 from infra.stage import Stage
+from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.settings import Settings
 
 WAIT = {"Delay": 2, "MaxAttempts": 300}
+"""How boto3's waiters poll: seconds between two calls, and their number."""
+IDS_A_CALL = 100
+"""Machines in one call that ends them."""
 
 
 def destroy(
     session: Any, name: str, account: str, partition: str, root: Path, say: Callable[[str], None]
 ) -> None:
-    """Each step finds what is left of it, so that a run that was cut short goes on."""
+    """Deletes stage `name`. Each step deletes what it finds, so that a run after one that failed
+    completes it. Raises ChaliceFailed, or botocore's errors.
+
+    root: the checkout.
+    say: called with a line for each step.
+    """
     cloudformation = session.client("cloudformation")
-    standing = stack.find(cloudformation, stack.name_of(name))
-    outputs = stack.outputs(standing) if standing else {}
+    existing = stack.find(cloudformation, stack.name_of(name))
+    outputs = stack.outputs(existing) if existing else {}
     bucket = outputs.get("BucketName") or chalice.known_bucket(root, name)
     stage = Stage(name, session.region_name, account, bucket, partition)
     say("deleting the functions and their API")
     chalice.delete(session, stage, root)
     say("ending the workers")
     _end_workers(session.client("ec2"), name)
-    if standing:
+    if existing:
         say("deleting the stack")
         cloudformation.delete_stack(StackName=stack.name_of(name))
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=stack.name_of(name), WaiterConfig=WAIT
         )
-    # The stack keeps these two, in case it is deleted by mistake.
+    # Deleting the stack keeps these two, in case it was a mistake.
     say("deleting the bucket and the table")
     if bucket:
         _delete_bucket(session.client("s3"), bucket)
@@ -47,8 +57,9 @@ def destroy(
 
 
 def _end_workers(ec2: Any, stage: str) -> None:
+    """Terminates the machines of the stage, and waits until they are gone."""
     alive = [
-        {"Name": "tag:taskfleet:stage", "Values": [stage]},
+        {"Name": f"tag:{STAGE_TAG}", "Values": [stage]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
     ids = [
@@ -57,22 +68,23 @@ def _end_workers(ec2: Any, stage: str) -> None:
         for reservation in page["Reservations"]
         for instance in reservation["Instances"]
     ]
-    for start in range(0, len(ids), 100):
-        some = ids[start : start + 100]
-        ec2.terminate_instances(InstanceIds=some)
-        ec2.get_waiter("instance_terminated").wait(InstanceIds=some, WaiterConfig=WAIT)
+    for start in range(0, len(ids), IDS_A_CALL):
+        chunk = ids[start : start + IDS_A_CALL]
+        ec2.terminate_instances(InstanceIds=chunk)
+        ec2.get_waiter("instance_terminated").wait(InstanceIds=chunk, WaiterConfig=WAIT)
 
 
 def _delete_bucket(s3: Any, bucket: str) -> None:
     try:
-        for keys in _thousands(s3, bucket):
+        for keys in _pages_of_keys(s3, bucket):
             s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         s3.delete_bucket(Bucket=bucket)
     except s3.exceptions.NoSuchBucket:
         return
 
 
-def _thousands(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+def _pages_of_keys(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+    """Yields the keys in the bucket, up to 1,000 at a time: what one call can delete."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         if page.get("Contents"):
             yield [{"Key": entry["Key"]} for entry in page["Contents"]]
@@ -94,7 +106,7 @@ def _delete_secret(ssm: Any, name: str) -> None:
 
 
 def _delete_logs(logs: Any, names: list[str]) -> None:
-    """Of the functions; that of the workers goes with the stack."""
+    """Deletes the logs of the functions. That of the workers is deleted with the stack."""
     for name in names:
         try:
             logs.delete_log_group(logGroupName=f"/aws/lambda/{name}")

@@ -14,6 +14,7 @@ from localcloud import cloud, environment
 from localcloud.options import OptionFault, Options
 from localcloud.supervisor import PartFailed
 from taskfleet.bundle import DEFAULT_SLOTS
+from taskfleet.client.endpoint import ENV_FILE
 from taskfleet.errors import SettingsError
 
 PORT = click.IntRange(0, 65_535)
@@ -21,22 +22,30 @@ PORT = click.IntRange(0, 65_535)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--api-port", type=PORT, default=8000, show_default=True, help="Port of the API; 0: any free."
+    "--api-port",
+    type=PORT,
+    default=8000,
+    show_default=True,
+    help="Port of the API; 0: any free one.",
 )
 @click.option(
     "--aws-port",
     type=PORT,
     default=4566,
     show_default=True,
-    help="Port of SQS, DynamoDB, S3, SSM and CloudFormation; 0: any free.",
+    help="Port of SQS, DynamoDB, S3, SSM and CloudFormation; 0: any free one.",
 )
-@click.option("--ec2-port", type=PORT, help="Port of EC2.  [default: the one after --aws-port]")
+@click.option(
+    "--ec2-port",
+    type=PORT,
+    help="Port of EC2; 0: any free one.  [default: the one after --aws-port]",
+)
 @click.option(
     "--workers",
     type=click.IntRange(0, 256),
     default=1,
     show_default=True,
-    help="Static workers, started again when they crash; 0 leaves all to the provisioner.",
+    help="Static workers, restarted when they crash; 0: the provisioner starts all workers.",
 )
 @click.option(
     "--max-capacity",
@@ -62,9 +71,9 @@ PORT = click.IntRange(0, 65_535)
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".local"),
+    default=ENV_FILE.parent,
     show_default=True,
-    help="Folder for `env`, the logs and the state.",
+    help="Folder for the file `env`, the logs and the state.",
 )
 @click.option(
     "--no-provisioner",
@@ -72,41 +81,46 @@ PORT = click.IntRange(0, 65_535)
     is_flag=True,
     flag_value=False,
     default=True,
-    help="Static workers only.",
+    help="Launch no instances: static workers only.",
 )
-@click.option("--keep", is_flag=True, help="Keep queues, table and bucket over a stop and a start.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep queues, table and bucket when it is stopped and started again.",
+)
 @click.option(
     "--kinds",
     multiple=True,
     metavar="MODULE",
-    help="Module that defines task kinds, found from this folder or PYTHONPATH; repeatable.",
+    help="Module that defines task kinds, in this folder or on PYTHONPATH; repeatable.",
 )
-def command(**given: Any) -> None:
-    """Run Taskfleet and an embedded AWS on this machine, until Ctrl-C.
+def command(**options: Any) -> None:
+    """Run Taskfleet and emulators of AWS on this machine, until Ctrl-C.
 
-    Prints a line that begins with `ready` when it serves. `. .local/env` sets a shell up for it.
+    Prints a line that begins with `ready` once it serves. In another shell, `. .local/env` sets the
+    variables that clients need.
     """
     environ = environment.inherited(os.environ)
     # This process, too, must see neither the caller's AWS account nor a proxy.
     os.environ.clear()
     os.environ.update(environ)
-    cloud.run(Options(**given), environ, lambda line: click.echo(line))
+    cloud.run(Options(**options), environ, lambda line: click.echo(line))
 
 
 def main() -> NoReturn:
-    """Exit 0 after a signal, 1 when a part failed, 2 when what was asked cannot be done."""
+    """Runs the command. Exits with 0 after a signal, 1 when a part failed, 2 after bad usage."""
     try:
         command.main(prog_name="python -m localcloud", standalone_mode=False)
     except click.ClickException as error:
-        _end(2, error.format_message())
+        _exit(2, error.format_message())
     except (OptionFault, SettingsError) as error:
-        _end(2, str(error))
+        _exit(2, str(error))
     except (PartFailed, StackFailed) as error:
-        _end(1, str(error))
+        _exit(1, str(error))
     sys.exit(0)
 
 
-def _end(code: int, message: str) -> NoReturn:
+def _exit(code: int, message: str) -> NoReturn:
     click.echo(f"localcloud: {message}", err=True)
     sys.exit(code)
 

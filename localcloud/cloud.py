@@ -1,5 +1,5 @@
-"""The local cloud as a whole: which parts there are, in which order they come and go. Owns only
-that; each part's own module tells how it is run."""
+"""The local cloud as a whole. Owns which parts there are, and the order in which they start and
+stop; `localcloud.supervisor` owns the running of a part, each part's own module what it does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ import boto3
 
 from infra import stack
 from localcloud import emulator, environment
-from localcloud.options import ROOT, OptionFault, Options, kinds, with_ports
+from localcloud.options import ROOT, OptionFault, Options, kind_modules, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
 from taskfleet import settings
 from taskfleet.settings import Settings
 from taskfleet.wire import token
 
 CLIENT_ID = "local"
+"""Client that the token in the env file names."""
 TOKEN_TTL_S = 90 * 86_400
+"""Seconds for which that token is valid."""
 DEFAULTS = {
     "TASKFLEET_DRAIN_TIMEOUT_S": "10",
     "TASKFLEET_RECEIVE_WAIT_S": "1",
@@ -30,12 +32,14 @@ DEFAULTS = {
     "TASKFLEET_BEAT_S": "3",
     "TASKFLEET_IDLE_S": "15",
 }
-"""Unless set: whoever presses Ctrl-C is waiting, and ministack ends only when the last long poll
-of a client that has gone is over."""
+"""Settings that the caller's environment may override. Times are short, since somebody who pressed
+Ctrl-C waits, and ministack ends only after the last long poll, even of a client that has gone."""
+PROCESS_START_S = 2.0
+"""Seconds that a worker's process takes to start, roughly."""
 
 
 class Tier(IntEnum):
-    """Who needs the others goes first when all ends."""
+    """The order of stopping: the highest tier first. A part needs only parts of lower tiers."""
 
     EMULATOR = 0
     API = 1
@@ -44,18 +48,21 @@ class Tier(IntEnum):
 
 
 def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Serve until a signal. `environ` is what the parts inherit; `say` gets the lines for the
-    person who started it. Raises OptionFault or SettingsError before anything is started,
-    PartFailed or StackFailed after."""
-    # A worker's process takes about two seconds to start, as a machine does half a minute.
-    environ = {**DEFAULTS, "TASKFLEET_BOOT_S": str(asked.boot_s + 2.0), **environ}
+    """Runs a local cloud until a signal.
+
+    environ: the environment that the parts inherit.
+    say: called with each line for the person who started it.
+
+    Raises OptionFault or SettingsError before anything starts, PartFailed or StackFailed later.
+    """
+    environ = {**DEFAULTS, "TASKFLEET_BOOT_S": str(asked.boot_s + PROCESS_START_S), **environ}
     conf = settings.load(environ)
-    kind_modules = kinds(asked.kinds, conf.kinds)
+    kinds = kind_modules(asked.kinds, conf.kinds)
     with _owned(asked.directory):
         options = with_ports(asked)
         options.env_file.unlink(missing_ok=True)
         secret = environment.secret(options.directory)
-        cloud = environment.for_processes(options, conf, kind_modules, secret)
+        cloud = environment.for_processes(options, conf, kinds, secret)
         try:
             with Supervisor(options.logs, say) as supervisor:
                 _start(supervisor, options, conf, environ, cloud)
@@ -65,7 +72,7 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
                 try:
                     _announce(options, say)
                     supervisor.watch()
-                finally:  # before the parts go, so that no client is sent to a dying cloud
+                finally:  # before the parts stop, so that no client is sent to a cloud that ends
                     options.env_file.unlink(missing_ok=True)
         except StopRequested:
             return
@@ -78,6 +85,8 @@ def _start(
     inherited: Mapping[str, str],
     cloud: Mapping[str, str],
 ) -> None:
+    """Starts every part and waits until all are ready. `cloud` are the variables by which a process
+    uses this cloud."""
     ministack = emulator.ministack(options, inherited, Tier.EMULATOR)
     moto = emulator.moto(options, inherited, Tier.EMULATOR)
     supervisor.start(ministack)
@@ -92,7 +101,7 @@ def _start(
     )
     parameters = {"Stage": conf.stage, "BucketName": environment.BUCKET}
     stack.bring_up(cloudformation, stack.name_of(conf.stage), parameters)
-    if options.machines:  # the provisioner looks at once
+    if options.max_instances:  # the provisioner calls EC2 as soon as it starts
         supervisor.wait_ready([moto])
     programs = [*_programs(options, conf, {**inherited, **cloud})]
     for part in programs:
@@ -101,7 +110,8 @@ def _start(
 
 
 def _programs(options: Options, conf: Settings, environ: Mapping[str, str]) -> Iterator[Part]:
-    if conf.log_level in ("warning", "error"):  # readiness is read from the logs
+    """Yields the parts that are programs of Taskfleet."""
+    if conf.log_level in ("warning", "error"):  # readiness is read from lines of level info
         environ = {**environ, "TASKFLEET_LOG_LEVEL": "info"}
     yield Part(
         "api",
@@ -115,14 +125,14 @@ def _programs(options: Options, conf: Settings, environ: Mapping[str, str]) -> I
         ("-m", "localcloud.pump", "--invoke-port", str(options.lambda_port)),
         environ,
         Tier.PUMP,
-        # With the provisioner's first look its clients are made, and the next one is quick.
+        # The provisioner's first round is slow, since it makes the clients of AWS.
         _logged(
             options.logs / "pump.log",
-            "provisioner_looked" if options.machines else "pump_started",
+            "provisioner_looked" if options.max_instances else "pump_started",
         ),
         restarts=True,
     )
-    if options.machines:
+    if options.max_instances:
         fleet = ("-m", "localcloud.fleet", "--threads", str(options.threads))
         yield Part(
             "fleet",
@@ -147,11 +157,13 @@ def _programs(options: Options, conf: Settings, environ: Mapping[str, str]) -> I
 
 
 def _logged(path: Path, action: str) -> Callable[[], bool]:
-    """A probe for a part that listens nowhere: its log tells of the action."""
+    """Returns a probe that tells whether a log has a line with `action`. It is for parts that
+    listen on no port."""
     return lambda: f'"action": "{action}"' in path.read_text(errors="replace")
 
 
 def _announce(options: Options, say: Callable[[str], None]) -> None:
+    """Says where the cloud is, and how to try it."""
     say(f"ready {options.url} (settings: {options.env_file}, logs: {options.logs})")
     say(
         f"try:  . {shlex.quote(str(options.env_file))} && "
@@ -162,7 +174,8 @@ def _announce(options: Options, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _owned(directory: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; the lock goes with it, however it ends."""
+    """Locks the folder for this process during the block. The operating system releases the lock
+    however the process ends. Raises OptionFault when another process holds it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         try:

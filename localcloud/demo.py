@@ -1,5 +1,5 @@
-"""`make demo`: the workloads of 2014 and a movie on a local cloud of their own, which ends with it.
-Owns the choice of workloads and the table; all else is the client any user has."""
+"""`make demo`: runs the workloads of 2014 and a movie on a local cloud, which it starts and stops.
+Owns the choice of workloads and the table; `taskfleet.client` does the rest, as for any user."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from localcloud.photographs import publish
 from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.cli.progress import batch_bar
 from taskfleet.client import Client, ClientError
-from taskfleet.wire.http import (
-    BatchView,
-)
+from taskfleet.client.endpoint import ENV_FILE
+from taskfleet.wire.http import BatchView
 
 EXAMPLES = str(ROOT / "examples")
+"""Folder of the module `my_tasks`, which defines the kind `wordcount`."""
 OPTIONS = (
     "--workers",
     "1",
@@ -39,14 +39,19 @@ OPTIONS = (
     "--kinds",
     "animoto",
 )
+"""Options of the local cloud."""
 DOWNLOAD_TIMEOUT_S = 40
-MOVIE = Path(".local") / "demo.mp4"
+"""Longest silence of the bucket while the movie is fetched, in seconds."""
+MOVIE = ENV_FILE.parent / "demo.mp4"
+"""File that the movie is saved to."""
 NOTES = ("the quick brown fox", "jumps over", "the lazy dog")
+"""Texts whose words are counted."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """`ideal_s` is the shortest possible time on the demo's worker, where it is known."""
+    """The tasks of one batch. `ideal_s` is the shortest possible time on the demo's worker, in
+    seconds; None if unknown."""
 
     name: str
     tasks: list[Any]
@@ -55,16 +60,19 @@ class Workload:
 
 @dataclass(frozen=True)
 class Outcome:
+    """How a workload went. `seconds` is its whole time; `errors` counts tasks by their error."""
+
     workload: Workload
     batch: BatchView
     seconds: float
     errors: Counter[str]
     movie: dict[str, Any] | None = None
-    """The result of the movie's task, if this was it."""
+    """The result of the task that makes the movie; None in other workloads."""
 
 
 def workloads(photographs: list[dict[str, Any]]) -> list[Workload]:
-    """Those of the 2014 datasheets, one in which every fourth task fails, and a movie."""
+    """Returns the workloads of the 2014 datasheets, one in which every fourth task fails, and a
+    movie of `photographs` (`localcloud.photographs.publish`)."""
     movie = {"kind": "animoto", "params": {"images": photographs}}
     notes: list[Any] = [f"wordcount {NOTES[i % 3]}" for i in range(75)]
     wrong = [{"kind": "wordcount", "params": number} for number in range(25)]
@@ -77,7 +85,8 @@ def workloads(photographs: list[dict[str, Any]]) -> list[Workload]:
 
 
 def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], None]) -> Outcome:
-    """From the first byte of the submission to the last result being counted."""
+    """Submits a workload, waits for its end, and reads its results. The time it reports goes from
+    the submission to the last result being counted."""
     started = time.perf_counter()
     accepted = client.submit(workload.tasks, name=workload.name)
     batch = client.wait(accepted.batch_id, on_progress=on_progress)
@@ -89,14 +98,15 @@ def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], N
 
 
 def table(outcomes: list[Outcome]) -> Table:
+    """Returns the table of the outcomes, a row each."""
     title = f"One worker of {DEFAULT_SLOTS} threads, over HTTP, queue and table"
-    made = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    made.add_column("workload", no_wrap=True)
+    rows = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    rows.add_column("workload", no_wrap=True)
     for column in ("tasks", "failed", "seconds", "tasks/s", "efficiency", "calls", "USD"):
-        made.add_column(column, justify="right", no_wrap=True)
+        rows.add_column(column, justify="right", no_wrap=True)
     for outcome in outcomes:
         batch, ideal_s = outcome.batch, outcome.workload.ideal_s
-        made.add_row(
+        rows.add_row(
             outcome.workload.name,
             f"{batch.total:,}",
             f"{batch.failed:,}",
@@ -106,17 +116,18 @@ def table(outcomes: list[Outcome]) -> Table:
             f"{batch.aws_calls:,}",
             f"{batch.cost_usd:.6f}",
         )
-    return made
+    return rows
 
 
 def main() -> None:
+    """Runs the demo. Raises NotStarted or ClientError."""
     console = Console()
     console.print("Starting a local cloud: queues, table, bucket, API and one worker ...")
     started = time.perf_counter()
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="taskfleet-demo-") as folder:
         with launched(Path(folder), *OPTIONS, environ={"PYTHONPATH": EXAMPLES}) as cloud:
-            console.print(f"It serves after {time.perf_counter() - started:.1f} s.")
+            console.print(f"It is ready after {time.perf_counter() - started:.1f} s.")
             env = cloud.variables
             client = Client(env["TASKFLEET_URL"], env["TASKFLEET_TOKEN"])
             for workload in workloads(publish(env)):
@@ -133,7 +144,7 @@ def main() -> None:
                 _save(movie["url"], MOVIE)
             console.print("Stopping it ...")
         console.print(table(outcomes))
-        console.print("calls: to SQS, DynamoDB and S3; USD: what AWS would charge for them")
+        console.print("calls: calls to SQS, DynamoDB and S3; USD: their price on AWS")
     for outcome in outcomes:
         for error, count in outcome.errors.most_common(3):
             console.print(f"{count} failed: {error}", highlight=False)
@@ -146,6 +157,7 @@ def main() -> None:
 
 
 def _save(url: str, path: Path) -> None:
+    """Saves what `url` serves to a file."""
     answer = requests.get(url, timeout=DOWNLOAD_TIMEOUT_S)
     answer.raise_for_status()
     path.parent.mkdir(exist_ok=True)

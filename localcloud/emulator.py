@@ -1,6 +1,6 @@
-"""The AWS emulators: how each is started and how it shows that it serves. ministack plays SQS,
-DynamoDB, S3, SSM and CloudFormation; moto plays EC2, which ministack does not. Owns their
-commands and their settings, none of the resources in them (`infra/stack.yaml`)."""
+"""The AWS emulators: how each is started, and how to tell that it serves. ministack emulates SQS,
+DynamoDB, S3, SSM and CloudFormation; moto emulates EC2, which ministack does not. Owns their
+commands and settings; `infra/stack.yaml` owns the resources in them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from localcloud.options import CREDENTIALS, HOST, Options
 from localcloud.supervisor import Part
 
 PROBE_TIMEOUT_S = 2.0
+"""Seconds that a probe waits for an answer."""
 
 
 def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
-    """Its state survives a stop in `options.state` when `options.keep`."""
+    """Returns ministack as a part. With `options.keep`, its state survives a stop and a start in
+    `options.state`."""
     state = options.state.resolve()
     settings = {
-        **CREDENTIALS,  # it checks those of presigned URLs
-        "BIND_HOST": HOST,  # it would serve every interface
+        **CREDENTIALS,  # it verifies presigned URLs by them
+        "BIND_HOST": HOST,  # its default is every interface
         "GATEWAY_PORT": str(options.aws_port),
         "LOG_LEVEL": "WARNING",
         "PERSIST_STATE": "1" if options.keep else "0",
@@ -28,7 +30,7 @@ def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
         "S3_PERSIST": "1" if options.keep else "0",
         "S3_DATA_DIR": str(state / "s3"),
         "TMPDIR": str(_folder(options.directory / "tmp").resolve()),
-        # It would open further ports, and remove containers of its own name from Docker.
+        # It would open further ports, and remove Docker containers that have its own name.
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "DOCKER_HOST": f"unix://{state / 'no-docker.sock'}",
@@ -44,6 +46,7 @@ def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
 
 
 def moto(options: Options, environ: Mapping[str, str], tier: int) -> Part:
+    """Returns moto's server as a part."""
     return Part(
         "moto",
         ("-m", "moto.server", "-H", HOST, "-p", str(options.ec2_port)),
@@ -54,7 +57,7 @@ def moto(options: Options, environ: Mapping[str, str], tier: int) -> Part:
 
 
 def answers(url: str) -> Callable[[], bool]:
-    """A probe: the URL answers 200. No proxy is asked for the way."""
+    """Returns a probe that tells whether `url` answers 200. It uses no proxy."""
 
     def probe() -> bool:
         with requests.Session() as session:
@@ -68,5 +71,6 @@ def answers(url: str) -> Callable[[], bool]:
 
 
 def _folder(path: Path) -> Path:
+    """Creates the folder if need be, and returns it."""
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -1,27 +1,28 @@
-"""The environment of the cloud's parts and of its user's shell: the file `DIR/env`. Owns what the
-variables are set to; their meaning belongs to `taskfleet.settings`, `taskfleet.client.client` and
-boto3.
-"""
+"""The environment of the cloud's parts, and that of its user's shell, the env file. Owns the values
+of the variables; their meaning belongs to `taskfleet.settings`, `taskfleet.client.endpoint` and
+boto3, the form of the file to `taskfleet.client.envfile`."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from localcloud.options import CREDENTIALS, HOST, ROOT, Options
+from taskfleet.client import endpoint, envfile
 from taskfleet.settings import Settings
 
 BUCKET = "taskfleet-local"
+"""Name of the local cloud's bucket."""
 IMAGE = "ami-12c6146b"
-"""Any will do: its worker is started by `localcloud.fleet`."""
+"""An image that moto knows. Any would do, since `localcloud.fleet` starts the workers."""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What every part gets of the caller's `environ`: all but its AWS account, which no part of a
-    local cloud may ever touch."""
+    """Returns the environment that every part starts from: the caller's `environ` without its AWS
+    account, which no part may ever touch, and without a proxy on the way to the other parts.
+    Modules are found in the checkout, in the current folder and on the caller's PYTHONPATH."""
     kept = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
     search = [str(ROOT), os.getcwd(), kept.get("PYTHONPATH", "")]
     hosts = kept.get("NO_PROXY", kept.get("no_proxy", "")).split(",")
@@ -38,10 +39,15 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 def for_processes(
     options: Options, settings: Settings, kinds: tuple[str, ...], secret: str
 ) -> dict[str, str]:
-    """What tells a process of Taskfleet to use this cloud."""
-    found = {
+    """Returns the variables by which a process of Taskfleet uses this cloud.
+
+    kinds: modules of task kinds.
+    secret: the secret that signs tokens.
+    """
+    variables = {
         "AWS_ENDPOINT_URL": options.aws_url,
         "AWS_ENDPOINT_URL_EC2": options.ec2_url,
+        "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
         **CREDENTIALS,
         "AWS_DEFAULT_REGION": settings.region,
         "TASKFLEET_REGION": settings.region,
@@ -49,41 +55,37 @@ def for_processes(
         "TASKFLEET_BUCKET": BUCKET,
         "TASKFLEET_TOKEN_SECRET": secret,
         "TASKFLEET_ALLOW_PRIVATE_URLS": "1",
-    }
-    found |= {
-        "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
-        "TASKFLEET_MAX_CAPACITY": str(options.machines),
+        "TASKFLEET_MAX_CAPACITY": str(options.max_instances),
         "TASKFLEET_SLOTS": str(options.threads),
-        # Workers of one computer share its cores; machines would each have their own.
+        # Workers on one computer share its cores; machines would each have their own.
         "TASKFLEET_CORES": str(max(1, settings.usable_cores // max(1, options.workers))),
-        "TASKFLEET_NUDGE": "1" if options.machines else "0",
+        "TASKFLEET_NUDGE": "1" if options.max_instances else "0",
         "TASKFLEET_AMI_ID": IMAGE,
         "TASKFLEET_INSTANCE_TYPES": "c7g.large",
         "TASKFLEET_IMDS_URL": "",
     }
     if kinds:
-        found["TASKFLEET_KINDS"] = ",".join(kinds)
-    return found
+        variables["TASKFLEET_KINDS"] = ",".join(kinds)
+    return variables
 
 
 def for_shell(
     options: Options, processes: Mapping[str, str], token: str, no_proxy: str
 ) -> dict[str, str]:
-    """What `DIR/env` holds: the same, and what a client needs."""
-    client = {"TASKFLEET_URL": options.url, "TASKFLEET_TOKEN": token}
+    """Returns the variables of the env file: those of `for_processes` (`processes`), and the URL,
+    token and NO_PROXY that a client needs."""
+    client = {endpoint.URL: options.url, endpoint.TOKEN: token}
     return {**client, **processes, "NO_PROXY": no_proxy}
 
 
 def write(path: Path, variables: Mapping[str, str]) -> None:
-    """One `export NAME=value` a line, for a shell to read; only the owner may, since it holds
-    secrets."""
-    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    _write_private(path, text)
+    """Writes an env file that only its owner may read, since it holds secrets."""
+    _write_private(path, envfile.render(variables))
 
 
 def secret(directory: Path) -> str:
-    """The secret that signs this folder's tokens, made at first use, so that tokens outlive a
-    restart."""
+    """Returns the secret that signs the tokens of the cloud in `directory`. It is made at first use
+    and kept, so that tokens outlive a restart."""
     path = directory / "token_secret"
     if not path.exists():
         _write_private(path, secrets.token_urlsafe(32))
@@ -91,10 +93,10 @@ def secret(directory: Path) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Writes a file atomically, for its owner only."""
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode())
     draft.replace(path)

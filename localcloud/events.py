@@ -1,5 +1,5 @@
-"""The events that Lambda hands to a function, and the rules around them. Pure: owns their form,
-not the calling (`localcloud.pump`).
+"""The events that Lambda hands to a function, and the rules of its event sources. Pure functions;
+`localcloud.queue_source` and `localcloud.schedule_source` do the calling.
 
 Sources: the developer guides of AWS Lambda ("Using Lambda with Amazon SQS") and of EventBridge
 ("Schedule expression reference").
@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_REDELIVERY_S = 60.0
+"""Longest delay of a message that a handler did not take, in seconds."""
 
 
 def sqs_event(messages: Sequence[Mapping[str, Any]], queue_arn: str) -> dict[str, Any]:
-    """The event for `messages`, given as SQS's ReceiveMessage returns them."""
+    """Returns the event for `messages`, which have the form of SQS's ReceiveMessage."""
     region = queue_arn.split(":")[3]
     return {
         "Records": [
@@ -39,16 +40,16 @@ def sqs_event(messages: Sequence[Mapping[str, Any]], queue_arn: str) -> dict[str
     }
 
 
-def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
+def _attribute(attribute: Mapping[str, Any]) -> dict[str, Any]:
     names = {"StringValue": "stringValue", "BinaryValue": "binaryValue", "DataType": "dataType"}
-    found = {names[name]: part for name, part in value.items() if name in names}
-    return {**found, "stringListValues": [], "binaryListValues": []}
+    renamed = {names[name]: value for name, value in attribute.items() if name in names}
+    return {**renamed, "stringListValues": [], "binaryListValues": []}
 
 
 def schedule_event(
     rule: str, event_id: str, region: str, account: str, at: float
 ) -> dict[str, Any]:
-    """The event of a scheduled rule at epoch seconds `at`."""
+    """Returns the event of a scheduled rule at epoch seconds `at`."""
     return {
         "version": "0",
         "id": event_id,
@@ -63,26 +64,27 @@ def schedule_event(
 
 
 def failed_ids(answer: Any, sent: Sequence[str]) -> set[str]:
-    """Which of the message ids `sent` a handler's `answer` keeps on the queue. As in Lambda, an
-    answer that is there but cannot be understood keeps them all."""
+    """Returns the message ids that a handler's `answer` leaves on the queue. `sent` are the ids
+    that it was called with. Like Lambda, an empty answer leaves none, and an answer that cannot be
+    understood leaves them all."""
     if not answer:
         return set()
     try:
-        found = {failure["itemIdentifier"] for failure in answer["batchItemFailures"] or []}
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"] or []}
     except (TypeError, KeyError):
         return set(sent)
-    return found if found <= set(sent) else set(sent)
+    return failed if failed <= set(sent) else set(sent)
 
 
 def redelivery_delay_s(receive_count: int) -> float:
-    """Seconds until a message that a handler left is seen again: 1, 2, 4 and so on up to a
-    minute, so that another reader of the queue gets its turn."""
+    """Returns the seconds until a message that a handler did not take is visible again: 1, 2, 4 and
+    so on up to `MAX_REDELIVERY_S`, so that another reader of the queue gets its turn."""
     return min(MAX_REDELIVERY_S, 2.0 ** (min(receive_count, 10) - 1))
 
 
 def interval_s(expression: str) -> float:
-    """Seconds between two calls of a schedule. A rate counts as it stands; a cron expression is
-    not worked out here, its function is called every minute."""
+    """Returns the seconds between two calls of a schedule. A `rate(...)` counts as written. A
+    `cron(...)` is not evaluated: its function is called every minute."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     if rate is None:
         return 60.0

@@ -1,10 +1,10 @@
-"""The machines of the local cloud: for each instance that EC2 (moto) says is running, a worker
-process, started as its user data would. A process of its own:
+"""The machines of the local cloud: a worker process for each instance that EC2 (moto) says is
+running, started as the instance's user data would start it. A process of its own:
 
     python -m localcloud.fleet --threads N --boot-s S --logs FOLDER
 
-Owns that each instance has its process and each process its instance: one that ends takes the
-other with it. How many there are to be is the provisioner's.
+Owns that instances and worker processes end together; `taskfleet.provisioner.policy` owns how many
+there are.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ from taskfleet.provisioner.records import Instance, InstanceState
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.4
+"""Seconds between two looks at EC2."""
+DRAIN_MARGIN_S = 3.0
+"""Seconds that a worker gets to end, beyond its drain time-out."""
 
 
 class Process(Protocol):
-    """Of `subprocess.Popen`, as far as it is used."""
+    """The part of `subprocess.Popen` that is used here."""
 
     pid: int
 
@@ -50,8 +53,13 @@ class Process(Protocol):
 
 
 @dataclass
-class Machine:
-    """`process` is None while it boots; `kill_at` is set once it was told to stop."""
+class InstanceWorker:
+    """The worker of one instance. Times are those given to `LocalFleet.step`.
+
+    boots_at: when its process starts.
+    process: None until then.
+    kill_at: when its process is killed; None unless it was told to end.
+    """
 
     instance_id: str
     boots_at: float
@@ -60,10 +68,12 @@ class Machine:
 
 
 class LocalFleet:
-    """`step` brings instances and processes in line, once.
+    """Keeps worker processes in step with the instances of `fleet`.
 
-    start: starts the worker of an instance. kill: ends a process and all that it started.
-    patience_s: how long a worker may drain when its instance was ended.
+    start: starts the worker of an instance.
+    kill: ends a process and all that it started.
+    boot_s: seconds from the first sight of an instance to the start of its worker.
+    patience_s: seconds that a worker may take to drain when its instance ends.
     """
 
     def __init__(
@@ -80,24 +90,28 @@ class LocalFleet:
         self._kill = kill
         self._boot_s = boot_s
         self._patience_s = patience_s
-        self._machines: dict[str, Machine] = {}
+        self._workers: dict[str, InstanceWorker] = {}
 
     def step(self, now: float) -> None:
+        """Looks at EC2 and at the processes once, and starts and ends what must be. `now` is in
+        seconds of any clock. Raises TaskfleetError when EC2 cannot be reached."""
         running = {i.instance_id: i for i in self._fleet.instances() if _runs(i)}
-        self._end_those_whose_worker_ended(running)
-        for name in running:
-            if name not in self._machines:
-                _log.info("an instance boots", extra=fields("instance_boots", instance_id=name))
-                self._machines[name] = Machine(name, now + self._boot_s)
-        for machine in list(self._machines.values()):
-            if machine.instance_id not in running:
-                self._stop(machine, now)
-            elif machine.process is None and now >= machine.boots_at:
-                machine.process = self._start(machine.instance_id)
+        self._end_instances_without_worker(running)
+        for instance_id in running:
+            if instance_id not in self._workers:
+                _log.info(
+                    "an instance boots", extra=fields("instance_boots", instance_id=instance_id)
+                )
+                self._workers[instance_id] = InstanceWorker(instance_id, now + self._boot_s)
+        for worker in list(self._workers.values()):
+            if worker.instance_id not in running:
+                self._stop(worker, now)
+            elif worker.process is None and now >= worker.boots_at:
+                worker.process = self._start(worker.instance_id)
 
     def close(self) -> None:
-        """Stop every worker, drained if it can be in time."""
-        processes = [m.process for m in self._machines.values() if m.process is not None]
+        """Stops every worker: lets them drain for `patience_s` seconds, then kills what is left."""
+        processes = [w.process for w in self._workers.values() if w.process is not None]
         for process in processes:
             if process.poll() is None:
                 process.terminate()
@@ -107,39 +121,39 @@ class LocalFleet:
         for process in processes:
             self._kill(process)
 
-    def _end_those_whose_worker_ended(self, running: dict[str, Instance]) -> None:
-        """As `shutdown -h` does on a machine that EC2 terminates on shutdown; they are `running`
-        no more."""
+    def _end_instances_without_worker(self, running: dict[str, Instance]) -> None:
+        """Terminates the instances whose worker has ended, and removes them from `running`. On AWS
+        the machine shuts down when its worker leaves, and EC2 terminates it then."""
         ended = [
-            machine
-            for machine in self._machines.values()
-            if machine.process is not None and machine.process.poll() is not None
+            worker
+            for worker in self._workers.values()
+            if worker.process is not None and worker.process.poll() is not None
         ]
-        for machine in ended:
+        for worker in ended:
             _log.info(
                 "a worker ended, and its instance with it",
-                extra=fields("instance_ends", instance_id=machine.instance_id),
+                extra=fields("instance_ends", instance_id=worker.instance_id),
             )
-        self._fleet.terminate([m.instance_id for m in ended if m.instance_id in running])
-        for machine in ended:
-            assert machine.process is not None  # noqa: S101 - chosen for it
-            self._kill(machine.process)
-            del self._machines[machine.instance_id]
-            running.pop(machine.instance_id, None)
+        self._fleet.terminate([w.instance_id for w in ended if w.instance_id in running])
+        for worker in ended:
+            assert worker.process is not None  # noqa: S101 - only those are in the list
+            self._kill(worker.process)
+            del self._workers[worker.instance_id]
+            running.pop(worker.instance_id, None)
 
-    def _stop(self, machine: Machine, now: float) -> None:
-        """Its instance is gone: the worker is told, and killed if it does not listen."""
-        process = machine.process
+    def _stop(self, worker: InstanceWorker, now: float) -> None:
+        """Ends the worker of an instance that has ended: asks first, kills `patience_s` later."""
+        process = worker.process
         if process is None:
-            del self._machines[machine.instance_id]
-        elif machine.kill_at is None:
+            del self._workers[worker.instance_id]
+        elif worker.kill_at is None:
             _log.info(
                 "an instance was ended",
-                extra=fields("instance_ended", instance_id=machine.instance_id),
+                extra=fields("instance_ended", instance_id=worker.instance_id),
             )
             process.terminate()
-            machine.kill_at = now + self._patience_s
-        elif now >= machine.kill_at:
+            worker.kill_at = now + self._patience_s
+        elif now >= worker.kill_at:
             self._kill(process)
 
 
@@ -147,8 +161,13 @@ def _runs(instance: Instance) -> bool:
     return instance.state in (InstanceState.PENDING, InstanceState.RUNNING)
 
 
-class Workers:
-    """Starts and kills worker processes. They end with this process, however it ends."""
+class WorkerLauncher:
+    """Starts and kills worker processes. They end with this process, however it ends.
+
+    arguments: `(script, ...)`, the command line of a worker.
+    logs: folder for `<instance id>.log`.
+    environ: the environment of a worker.
+    """
 
     def __init__(self, arguments: Iterable[str], logs: Path, environ: Mapping[str, str]) -> None:
         self._command = [sys.executable, "-m", leash.__name__, *arguments]
@@ -157,6 +176,7 @@ class Workers:
         self._leash, self._leash_held = os.pipe()
 
     def start(self, instance_id: str) -> subprocess.Popen[bytes]:
+        """Starts the worker of an instance, in a process group of its own."""
         with (self._logs / f"{instance_id}.log").open("ab") as out:
             return subprocess.Popen(
                 self._command,
@@ -173,6 +193,7 @@ class Workers:
             )
 
     def kill(self, process: Process) -> None:
+        """Kills a worker and all that it started; does nothing when they have ended."""
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -180,33 +201,40 @@ class Workers:
 
 
 def main() -> None:
+    """Runs the fleet until SIGTERM or SIGINT, then stops every worker. A step that fails is logged;
+    the next may succeed."""
     parser = argparse.ArgumentParser(prog="python -m localcloud.fleet", description=__doc__)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--boot-s", type=float, required=True)
-    parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True, help="tasks a worker runs at a time")
+    parser.add_argument(
+        "--boot-s", type=float, required=True, help="seconds until an instance's worker starts"
+    )
+    parser.add_argument("--logs", type=Path, required=True, help="folder for the workers' logs")
     options = parser.parse_args()
     conf = settings.load()
     log.set_up(conf.log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
-    worker = (str(ROOT / "ec2_worker" / "run.py"), "--threads", str(options.threads))
-    workers = Workers(
-        (*worker, "--exit-when-idle", str(conf.idle_s)), options.logs, dict(os.environ)
+    script = (str(ROOT / "ec2_worker" / "run.py"), "--threads", str(options.threads))
+    launcher = WorkerLauncher(
+        (*script, "--exit-when-idle", str(conf.idle_s)), options.logs, dict(os.environ)
     )
     fleet = LocalFleet(
         Aws(conf, SystemClock()).fleet(),
-        workers.start,
-        workers.kill,
+        launcher.start,
+        launcher.kill,
         boot_s=options.boot_s,
-        patience_s=conf.drain_timeout_s + 3.0,
+        patience_s=conf.drain_timeout_s + DRAIN_MARGIN_S,
     )
-    _log.info("machines are looked after", extra=fields("fleet_started"))
+    _log.info("watching the instances", extra=fields("fleet_started"))
     while not stop.wait(POLL_S):
         try:
             fleet.step(time.monotonic())
         except TaskfleetError as error:
-            _log.warning("EC2 not looked at", extra=fields("step_failed", reason=str(error)))
+            _log.warning(
+                "the instances could not be brought in step",
+                extra=fields("step_failed", reason=str(error)),
+            )
     fleet.close()
 
 

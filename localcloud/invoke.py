@@ -1,5 +1,5 @@
-"""Lambda's Invoke call, as far as the nudge needs it: an asynchronous call of a scheduled function.
-Owns the HTTP of it; what is called is `localcloud.pump`'s."""
+"""Lambda's Invoke call, as far as `taskfleet.aws.lambda_nudge` needs it: the asynchronous call of a
+function. Owns the HTTP; `localcloud.pump` says which functions there are."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from localcloud.options import HOST
 
 _PATH = re.compile(r"/2015-03-31/functions/(?P<name>[A-Za-z0-9_-]+)/invocations")
-_MAX_BODY = 1_048_576
+_BODY_MAX_BYTES = 1_048_576
+"""Largest payload of an asynchronous call; Lambda's own cap."""
 
 
 class Invocations:
-    """Listens on `port` and calls `functions` by name, each in a thread of its own."""
+    """Listens on `port` (0: any free one) and calls `functions` by name, each call in a thread of
+    its own."""
 
     def __init__(self, port: int, functions: Mapping[str, Callable[[], None]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(min(int(self.headers.get("Content-Length", "0")), _MAX_BODY))
-                found = _PATH.fullmatch(self.path.partition("?")[0])
-                function = functions.get(found["name"]) if found else None
+                length = int(self.headers.get("Content-Length", "0"))
+                self.rfile.read(min(length, _BODY_MAX_BYTES))
+                match = _PATH.fullmatch(self.path.partition("?")[0])
+                function = functions.get(match["name"]) if match else None
                 if function is None:
                     self._answer(404, b'{"Message": "Function not found"}')
                 else:
@@ -45,10 +48,13 @@ class Invocations:
         self._server = ThreadingHTTPServer((HOST, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
+        """Port that it listens on."""
 
     def serve(self) -> None:
+        """Serves until `close`."""
         self._server.serve_forever(poll_interval=0.2)
 
     def close(self) -> None:
+        """Stops serving and closes the port."""
         self._server.shutdown()
         self._server.server_close()

@@ -1,10 +1,9 @@
-"""A local cloud as a child process, for a program that needs one for a while: `make demo`, the
-benchmarks. Owns its start and its end, and reading what it serves under."""
+"""A local cloud as a child process, for a program that needs one for a while, such as `make demo`
+and the benchmarks. Owns its start, its end, and the reading of its env file."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,19 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcloud.options import ROOT
+from taskfleet.client import envfile
+from taskfleet.client.endpoint import ENV_FILE
 
 START_TIMEOUT_S = 60
+"""Seconds that a local cloud which does not become ready may take to end."""
 STOP_TIMEOUT_S = 40
+"""Seconds that a local cloud may take to stop before it is killed."""
 FREE_PORTS = ("--api-port", "0", "--aws-port", "0", "--ec2-port", "0")
+"""Options that choose any free ports."""
 
 
 class NotStarted(Exception):
-    """The local cloud ended instead of serving; it has said why on standard error."""
+    """The local cloud ended instead of serving; its standard error says why."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """`variables` are those of its file `env`; `process` is the supervisor of all its parts."""
+    """A local cloud that serves. `variables` are those of its env file; `process` is the supervisor
+    of all its parts."""
 
     variables: Mapping[str, str]
     process: subprocess.Popen[str]
@@ -36,8 +41,13 @@ class Launched:
 def launched(
     directory: Path, *options: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[Launched]:
-    """A local cloud on free ports, stopped in the end. `options` are those of its command line,
-    `environ` goes over the caller's own environment."""
+    """Runs a local cloud on free ports, and stops it at the end of the block.
+
+    options: of its command line.
+    environ: variables that it gets besides the caller's own environment; they take precedence.
+
+    Raises NotStarted when it does not become ready.
+    """
     command = [sys.executable, "-m", "localcloud", *FREE_PORTS, "--dir", str(directory), *options]
     with subprocess.Popen(
         command,
@@ -52,17 +62,11 @@ def launched(
             line = process.stdout.readline()
             if not line.startswith("ready"):
                 process.wait(START_TIMEOUT_S)
-                raise NotStarted("the local cloud did not start; what it said is above")
-            yield Launched(_variables(directory / "env"), process)
+                raise NotStarted("the local cloud did not start; its error message is above")
+            yield Launched(envfile.read(directory / ENV_FILE.name), process)
         finally:
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _variables(env_file: Path) -> dict[str, str]:
-    lines = env_file.read_text().splitlines()
-    pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
-    return {name: value for name, _, value in pairs}

@@ -1,12 +1,13 @@
 """Runs a Python program so that it cannot outlive its supervisor, not even one ended by kill -9.
-Owns that promise on the child's side; `localcloud.supervisor` holds the other end of the pipe.
+Owns the child's side of that; `localcloud.supervisor` and `localcloud.fleet` hold the other end of
+the pipe.
 
     python -m localcloud.leash -m MODULE ARGS...
     python -m localcloud.leash SCRIPT ARGS...
 
-The environment names an inherited file descriptor: the read end of a pipe whose only write end
-is the supervisor's. When that end closes, the whole process group is told to stop, then killed.
-This needs nothing that only Linux has.
+The environment variable LOCALCLOUD_LEASH names an inherited file descriptor: the read end of a pipe
+whose only write end is the supervisor's. When that end closes, the process group gets SIGTERM, and
+SIGKILL some seconds later. This works on every POSIX system.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ import threading
 import time
 
 VARIABLE = "LOCALCLOUD_LEASH"
+"""Environment variable with the number of the file descriptor."""
 GRACE_S = 3.0
+"""Seconds between SIGTERM and SIGKILL."""
 
 
-def _hold(leash: int) -> None:
+def _end_with_supervisor(leash: int) -> None:
     while os.read(leash, 1):
         pass
-    # The group outlives this thread's process when a task's subprocess ignores the first signal.
     os.killpg(0, signal.SIGTERM)
+    # A subprocess of a task may ignore SIGTERM.
     time.sleep(GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
+    """Runs the program of the command line in this process."""
     leash = int(os.environ.pop(VARIABLE))
     os.set_inheritable(leash, False)
-    threading.Thread(target=_hold, args=(leash,), name="leash", daemon=True).start()
+    threading.Thread(target=_end_with_supervisor, args=(leash,), name="leash", daemon=True).start()
     if sys.argv[1] == "-m":
         module = sys.argv[2]
         sys.argv = [module, *sys.argv[3:]]

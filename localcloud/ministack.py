@@ -1,7 +1,8 @@
-"""Runs ministack, its long poll made as prompt as that of SQS: `python -m localcloud.ministack`.
+"""Runs ministack with a long poll that is nearly as prompt as that of SQS:
+`python -m localcloud.ministack`.
 
-A receive that waits looks for messages every 100 ms in ministack; in SQS it learns of one at once.
-Owns that one difference.
+While a receive waits, ministack looks for messages every 100 ms; SQS learns of a message at once.
+Owns that one difference from stock ministack.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import types
 from ministack import app
 from ministack.services import sqs
 
-LOOK_S = 0.01
+POLL_S = 0.01
+"""Longest time between two looks of a waiting receive, in seconds."""
 
 
-async def _sleep(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, LOOK_S))
+async def _short_sleep(seconds: float) -> None:
+    await asyncio.sleep(min(seconds, POLL_S))
 
 
 def main() -> None:
-    prompt = types.ModuleType("asyncio")
-    prompt.__dict__.update(vars(asyncio) | {"sleep": _sleep})
-    sqs.asyncio = prompt
+    """Runs ministack; the `asyncio` that its SQS sees has the short sleep."""
+    patched = types.ModuleType("asyncio")
+    patched.__dict__.update(vars(asyncio) | {"sleep": _short_sleep})
+    sqs.asyncio = patched
     app.main()
 
 

@@ -1,5 +1,5 @@
-"""What was asked of the local cloud and what follows from it: ports, folders, addresses. Owns
-their checks; every fault is told before anything is started."""
+"""The options of the local cloud, and what follows from them: ports, folders, addresses. Owns their
+checks, so that every fault is reported before anything starts."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taskfleet.bundle import DEFAULT_SLOTS
+from taskfleet.client.endpoint import ENV_FILE
 
 HOST = "127.0.0.1"
+"""Address that every part listens on."""
 ROOT = Path(__file__).resolve().parent.parent
-"""The checkout: it holds `app.py`, `infra/` and `ec2_worker/`, which no package installs."""
-
+"""The checkout. It holds `app.py` and `infra/stack.yaml`, which no package installs."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-"""Of everybody in the local cloud."""
-
-DEFAULT_MACHINES = 3
+"""Credentials of every client in the local cloud."""
+DEFAULT_MAX_INSTANCES = 3
+"""Most instances when there are no static workers and no `--max-capacity`."""
 DEFAULT_KINDS = ("animoto",)
+"""Modules of task kinds that are loaded wherever they can be imported."""
 
 
 class OptionFault(Exception):
-    """An option that cannot work; the message says which, why and what to do."""
+    """An option cannot work. The message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Ports are 0 for any free one, `ec2_port` None for the one after `aws_port`."""
+    """The options of one local cloud.
+
+    api_port, aws_port, ec2_port, lambda_port: 0 is any free port. None for `ec2_port` is the port
+        after `aws_port`.
+    workers: static workers, which run whether there is work or not.
+    max_capacity: most instances; None leaves it to `max_instances`.
+    boot_s: seconds until an instance's worker starts.
+    provisioner: whether instances may come at all.
+    threads: tasks that a worker runs at a time.
+    directory: folder for the env file, the logs and the state.
+    keep: whether queues, table and bucket survive a stop and a start.
+    kinds: modules of task kinds, besides those of the environment.
+    """
 
     api_port: int = 8000
     aws_port: int = 4566
@@ -40,69 +54,78 @@ class Options:
     provisioner: bool = True
     lambda_port: int = 0
     threads: int = DEFAULT_SLOTS
-    directory: Path = Path(".local")
+    directory: Path = ENV_FILE.parent
     keep: bool = False
     kinds: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
+        """URL of the API."""
         return f"http://{HOST}:{self.api_port}"
 
     @property
     def aws_url(self) -> str:
+        """URL of ministack."""
         return f"http://{HOST}:{self.aws_port}"
 
     @property
     def ec2_url(self) -> str:
+        """URL of moto."""
         return f"http://{HOST}:{self.ec2_port}"
 
     @property
     def lambda_url(self) -> str:
+        """URL of Lambda's Invoke, which the pump serves."""
         return f"http://{HOST}:{self.lambda_port}"
 
     @property
-    def machines(self) -> int:
-        """Most instances that the provisioner may run. Beside static workers there are none,
-        unless asked for: whoever measures them wants no others."""
+    def max_instances(self) -> int:
+        """Most instances that the provisioner may run. Beside static workers the default is 0, so
+        that measurements of them are not disturbed."""
         if not self.provisioner:
             return 0
         if self.max_capacity is None:
-            return 0 if self.workers else DEFAULT_MACHINES
+            return 0 if self.workers else DEFAULT_MAX_INSTANCES
         return self.max_capacity
 
     @property
     def env_file(self) -> Path:
-        return self.directory / "env"
+        """File with the variables for a shell; it is there while the cloud serves."""
+        return self.directory / ENV_FILE.name
 
     @property
     def logs(self) -> Path:
+        """Folder with a log for each part."""
         return self.directory / "logs"
 
     @property
     def state(self) -> Path:
+        """Folder in which ministack keeps its state."""
         return self.directory / "state"
 
 
 def with_ports(options: Options) -> Options:
-    """The same with every port decided and found free. OptionFault names port and option."""
+    """Returns `options` with every port chosen. Raises OptionFault, which names port and option,
+    when a port cannot be used."""
     after_aws = options.aws_port + 1 if options.aws_port else 0
     ec2_port = after_aws if options.ec2_port is None else options.ec2_port
     wanted = {
         "--api-port": options.api_port,
         "--aws-port": options.aws_port,
         "--ec2-port": ec2_port,
-        "(that of Lambda)": options.lambda_port,
+        "(Lambda's port)": options.lambda_port,
     }
-    with ExitStack() as held:  # all at once, so that no two free ports are the same
-        # Given ones first: a free one may not take theirs.
-        order = sorted(wanted.items(), key=lambda item: item[1] == 0)
-        found = {option: _bind(held, option, port) for option, port in order}
-    api, aws, ec2, invoke = (found[option] for option in wanted)
+    with ExitStack() as listeners:  # all at once, so that no two free ports are the same
+        # Named ports first, so that no free port takes one of them.
+        named_first = sorted(wanted.items(), key=lambda item: item[1] == 0)
+        ports = {option: _bind(listeners, option, port) for option, port in named_first}
+    api, aws, ec2, invoke = (ports[option] for option in wanted)
     return replace(options, api_port=api, aws_port=aws, ec2_port=ec2, lambda_port=invoke)
 
 
-def _bind(held: ExitStack, option: str, port: int) -> int:
-    listener = held.enter_context(socket.socket())
+def _bind(listeners: ExitStack, option: str, port: int) -> int:
+    """Listens on `port` until `listeners` closes, and returns the port."""
+    listener = listeners.enter_context(socket.socket())
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
@@ -115,19 +138,19 @@ def _bind(held: ExitStack, option: str, port: int) -> int:
     return int(listener.getsockname()[1])
 
 
-def kinds(asked: Sequence[str], configured: Iterable[str]) -> tuple[str, ...]:
-    """The modules of task kinds to load: those that come with the project and can be imported,
-    those `configured` in the environment, those `asked` for. OptionFault when one cannot be
-    found."""
-    found = [name for name in DEFAULT_KINDS if _importable(name)]
+def kind_modules(asked: Sequence[str], configured: Iterable[str]) -> tuple[str, ...]:
+    """Returns the modules of task kinds to load, each once: the default ones that can be imported,
+    those `configured` in the environment, those `asked` for on the command line. Raises OptionFault
+    when one of the latter two cannot be found."""
+    modules = [name for name in DEFAULT_KINDS if _importable(name)]
     for name in [*configured, *asked]:
         if not _importable(name):
             raise OptionFault(
-                f"no module named {name!r} to load task kinds from: run this where it can be "
-                "imported, or put its folder on PYTHONPATH"
+                f"no module named {name!r} to load task kinds from: start the local cloud in its "
+                "folder, or put that folder on PYTHONPATH"
             )
-        found.append(name)
-    return tuple(dict.fromkeys(found))
+        modules.append(name)
+    return tuple(dict.fromkeys(modules))
 
 
 def _importable(name: str) -> bool:

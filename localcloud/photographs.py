@@ -1,5 +1,5 @@
-"""Real photographs for the demo, served over HTTP by the local cloud's own bucket. They are those
-that scikit-image ships; owns which, and under what terms they are free:
+"""Photographs for the demo, served over HTTP by the bucket of the local cloud. They are files of
+scikit-image. Owns which of them are used. Their terms allow it:
 
 astronaut, hubble_deep_field: NASA, in the public domain; chelsea (a cat), coffee, rocket: CC0.
 """
@@ -21,17 +21,19 @@ PHOTOGRAPHS = {
     "rocket.jpg": "Falcon 9, SpaceX",
     "hubble_deep_field.jpg": "The deep field of Hubble, NASA",
 }
-"""File name -> caption."""
+"""Captions by file name."""
 URL_TTL_S = 3600
+"""Seconds for which the URLs of the photographs work."""
 
 
 def publish(env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The pictures of an `animoto` task, put into the bucket of the local cloud whose variables
-    are `env`. RuntimeError when scikit-image is not installed."""
-    found = find_spec("skimage")
-    if found is None or found.origin is None:
+    """Puts the photographs into the bucket of the local cloud whose env file holds `env`. Returns
+    the `images` of an `animoto` task: URL and caption of each. Raises RuntimeError when
+    scikit-image is not installed."""
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
         raise RuntimeError("scikit-image is not installed; make dev installs it")
-    folder = Path(found.origin).parent / "data"
+    folder = Path(spec.origin).parent / "data"
     s3: Any = boto3.client(
         "s3",
         endpoint_url=env["AWS_ENDPOINT_URL"],
@@ -40,10 +42,10 @@ def publish(env: Mapping[str, str]) -> list[dict[str, Any]]:
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
         config=Config(signature_version="s3v4", proxies={}),
     )
-    pictures = []
+    images = []
     for name, caption in PHOTOGRAPHS.items():
         place = {"Bucket": env["TASKFLEET_BUCKET"], "Key": f"photographs/{name}"}
         s3.put_object(**place, Body=(folder / name).read_bytes())
         url = s3.generate_presigned_url("get_object", Params=place, ExpiresIn=URL_TTL_S)
-        pictures.append({"url": url, "caption": caption})
-    return pictures
+        images.append({"url": url, "caption": caption})
+    return images

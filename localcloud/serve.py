@@ -1,9 +1,9 @@
-"""The Chalice app behind a real HTTP server on loopback, as API Gateway stands in front of it.
-Owns HTTP; routing and the authorizer are Chalice's own local ones, the answers are the app's.
+"""Serves the Chalice app over HTTP on loopback, as API Gateway does on AWS. Owns the HTTP; routing
+and the authorizer are those of Chalice's local mode, the answers are the app's.
 
-`chalice local` itself would not do: it sends headers and body apart with Nagle's algorithm on
-(44 ms a request), mixes up requests that run at the same time when hosted in threads, has a
-backlog of 5, and reads a body of any size.
+`chalice local` is not used, since it sends headers and body in two packets with Nagle's algorithm
+on (44 ms a request), confuses requests that run at the same time in threads, has a backlog of 5
+connections, and reads a body of any size.
 
     python -m localcloud.serve [--port 8000]
 """
@@ -33,27 +33,30 @@ from chalice.app import Chalice
 from chalice.config import Config
 from chalice.local import LocalChalice, LocalGateway, LocalGatewayException
 
+from localcloud.options import HOST
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 
 _log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 BODY_MAX_BYTES = 10 * 1024 * 1024
-"""API Gateway's own cap; the app's is lower."""
+"""Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http`)."""
 IDLE_TIMEOUT_S = 60.0
+"""Seconds without a byte after which a connection is closed."""
 LINGER_MAX_BYTES = 10 * BODY_MAX_BYTES
+"""Most bytes that are read of a request that was refused."""
 LINGER_TIMEOUT_S = 2.0
+"""Longest wait for the next bytes of such a request, in seconds."""
 STOP_GRACE_S = 2.0
-"""How long requests in progress may take to end once the server stops."""
+"""Seconds that requests in progress may take to end once the server stops."""
 LAMBDA_TIMEOUT_S = 29
-
-
+"""Time-out that the app's context tells of, in seconds, as in `.chalice/config.json`."""
 _QUERY = re.compile(r"\?\S*")
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """One thread a connection. `serve_forever` until `shutdown`, then `server_close`."""
+    """Serves each connection in a thread. The order of calls is `serve_forever`, `shutdown` from
+    another thread, `server_close`."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -75,12 +78,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 del self._connections[request]
 
     def server_close(self) -> None:
-        """Hang up idle connections; requests in progress have `STOP_GRACE_S` to be answered."""
+        """Closes idle connections at once, those with a request after `STOP_GRACE_S`."""
         super().server_close()
         with self._lock:
             open_now = dict(self._connections)
         for connection in open_now:
-            with contextlib.suppress(OSError):  # its client may have left
+            with contextlib.suppress(OSError):  # its client may have closed it
                 connection.shutdown(socket.SHUT_RD)
         deadline = time.monotonic() + STOP_GRACE_S
         for thread in open_now.values():
@@ -94,11 +97,13 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Serves the requests of one connection."""
+
     server: Server
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.0"  # 0.9, the base class's, has no status line
+    default_request_version = "HTTP/1.0"  # the base class's 0.9 has no status line
     disable_nagle_algorithm = True
-    wbufsize = -1  # one write an answer
+    wbufsize = -1  # buffered: one write for each answer
     timeout = IDLE_TIMEOUT_S
 
     def _answer_request(self) -> None:
@@ -109,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("content-length", "0"))
         body = self.rfile.read(length)
         if len(body) < length:
-            self.close_connection = True  # the client left in the middle
+            self.close_connection = True  # the client left before the end of the body
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
@@ -119,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         except LocalGatewayException as error:
             self._respond(error.CODE, error.headers, error.body or b"")
             return
-        except Exception:  # noqa: BLE001 - API Gateway answers whatever the app does
+        except Exception:  # noqa: BLE001 - API Gateway answers whatever the app raises
             _log.exception("the app failed", extra=fields("app_failed", path=self.path))
             self._respond(500, {}, b'{"message":"Internal server error"}')
             return
@@ -132,23 +137,24 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
 
     def _refusal(self) -> tuple[int, str] | None:
-        """What API Gateway does not let through to the app, as status and message."""
+        """Returns status and message when API Gateway would refuse the request, else None."""
         if any(not value.isascii() for value in self.headers.values()):
             return 400, "Bad Request: a header that is not ASCII"
         if self.headers.get("transfer-encoding") is not None:
             return 411, "Length Required: send the body with a Content-Length, not in chunks"
         lengths = set(self.headers.get_all("content-length", ["0"]))
-        text = lengths.pop()
-        if lengths or not (text.isascii() and text.isdigit()):
+        length = lengths.pop()
+        if lengths or not (length.isascii() and length.isdigit()):
             return 400, "Bad Request: Content-Length is not one number"
-        if len(text) > 18 or int(text) > BODY_MAX_BYTES:
+        if len(length) > 18 or int(length) > BODY_MAX_BYTES:
             return 413, (
-                f"Request Too Long: a body of {text[:18]} bytes is over API Gateway's cap of "
+                f"Request Too Long: a body of {length[:18]} bytes is over API Gateway's cap of "
                 f"{BODY_MAX_BYTES} bytes (10 MiB); send it as a file through POST /uploads"
             )
         return None
 
     def handle_expect_100(self) -> bool:
+        """Overrides the base class: refuses before the client sends the body."""
         refusal = self._refusal()
         if refusal is not None:
             self._refuse(*refusal)
@@ -158,11 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Of the base class, for requests that are not HTTP."""
+        """Overrides the base class, which calls this for requests that are not HTTP."""
         self._refuse(code, message or explain or HTTPStatus(code).phrase)
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer, then read on for a while: a client that is still sending when the line is cut
+        """Answers, then reads on for a while: a client that still sends when the connection is cut
         never sees the answer."""
         self.close_connection = True
         self._respond(status, {}, json.dumps({"message": message}).encode())
@@ -174,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= read
 
     def _respond(self, status: int, headers: Mapping[str, Any], body: bytes) -> None:
+        """Sends an answer. A header whose value is a list is sent once for each of them."""
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers}.items():
             for one in value if isinstance(value, list) else [value]:
@@ -190,31 +197,35 @@ class _Handler(BaseHTTPRequestHandler):
         return "taskfleet-local"
 
     def log_message(self, format: str, *args: Any) -> None:
-        # Without the query: people put there what belongs in a header.
+        # Without the query, since people put tokens there that belong in a header.
         _log.debug("http: %s", _QUERY.sub("?...", format % args))
 
 
 def make_server(app: Chalice, host: str, port: int) -> Server:
-    """A server of `app`, listening; port 0 takes a free one (`server_address` tells)."""
+    """Returns a server of `app` that listens on `port`; 0 is any free one, which `server_address`
+    tells. Raises OSError when the port is in use."""
     if not isinstance(app, LocalChalice):
-        # Gives each thread its own current request; the plain class keeps one for all.
+        # LocalChalice keeps the current request by thread; Chalice keeps one for all threads.
         app.__class__ = type("ThreadedChalice", (LocalChalice, type(app)), {})
     return Server((host, port), LocalGateway(app, Config.create(lambda_timeout=LAMBDA_TIMEOUT_S)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Serves until SIGINT or SIGTERM. Exits with 1 when it cannot listen, 2 after bad usage."""
     parser = argparse.ArgumentParser(
         prog="python -m localcloud.serve",
         description="Serve the API on 127.0.0.1, with the settings of the environment.",
     )
-    parser.add_argument("--port", type=_port, default=8000, help="0 for any free one (8000)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port of the API; 0: any free one (8000)"
+    )
     options = parser.parse_args(arguments)
-    root = str(Path(__file__).resolve().parent.parent)  # app.py is in no package
+    root = str(Path(__file__).resolve().parent.parent)  # app.py belongs to no package
     if root not in sys.path:
         sys.path.insert(0, root)
     try:
         entry = importlib.import_module("app")
-        entry.services()  # a fault of the settings shows here, not at the first request
+        entry.services()  # reports bad settings now, not at the first request
     except TaskfleetError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     try:
@@ -222,18 +233,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot listen on {HOST}:{options.port}: {error}\n")
     for number in (signal.SIGINT, signal.SIGTERM):
-        # From a thread of its own: shutdown waits for the loop that the signal interrupts.
+        # In a thread, since shutdown waits for the loop that the signal interrupts.
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"serving http://{HOST}:{server.server_address[1]}", flush=True)
     server.serve_forever(poll_interval=0.2)
     server.server_close()
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{number} is not a port")
-    return number
+def _port(argument: str) -> int:
+    port = int(argument)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port; ports are 0 to 65535")
+    return port
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Batch: tasks submitted together by one client, and what is recorded of it. Owns the batch's
-identity and what its counts mean; not how they are kept (`taskfleet.ports.TaskMonitor`)."""
+"""Batches: tasks that one client submits together. Owns a batch's record, its id, and the meaning
+of its counts; not its storage (`taskfleet.ports.TaskMonitor`)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from taskfleet.task import TaskResult, TaskStatus
 
 _ID_LENGTH = 26
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Crockford's base 32: no I, L, O or U to misread."""
+"""The alphabet of D. Crockford, "Base 32", in lower case: without i, l, o and u, which are easy to
+misread."""
 _ID = re.compile(rf"[{_ID_ALPHABET}]{{{_ID_LENGTH}}}")
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """How many tasks ended how."""
+    """Numbers of tasks by final status."""
 
     succeeded: int = 0
     failed: int = 0
@@ -31,6 +32,7 @@ class Tally(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
+        """All tasks that have ended."""
         return self.succeeded + self.failed + self.cancelled
 
     def __add__(self, other: Tally) -> Tally:
@@ -42,7 +44,8 @@ class Tally(msgspec.Struct, frozen=True):
 
     @staticmethod
     def of(results: Sequence[TaskResult]) -> Tally:
-        statuses = [r.status for r in results]
+        """Count the results with a final status; others are ignored."""
+        statuses = [result.status for result in results]
         return Tally(
             statuses.count(TaskStatus.SUCCEEDED),
             statuses.count(TaskStatus.FAILED),
@@ -51,6 +54,9 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class BatchStatus(StrEnum):
+    """State of a batch. A cancelled batch may still have running tasks
+    (`BatchRecord.finished`)."""
+
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     DONE = "DONE"
@@ -58,8 +64,14 @@ class BatchStatus(StrEnum):
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """The file that a batch comes from, and how far it was checked: so many of its lines, with so
-    many tasks on them; `checked` once that is all of it."""
+    """The uploaded file that holds the tasks of a batch, and the progress of checking it.
+
+    key: the file's key in the object store.
+    etag: the etag of the content that is read; a file replaced later is refused.
+    lines: lines checked so far.
+    tasks: tasks on those lines.
+    checked: whether these are all lines of the file.
+    """
 
     key: str
     etag: str
@@ -69,14 +81,24 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class BatchRecord(msgspec.Struct, frozen=True):
-    """What `Task_Monitor` holds of a batch.
+    """A batch as recorded in the table `Task_Monitor`.
 
-    A batch is handed in whole, or, when it comes from an upload, in parts one after the other, of
-    which the last closes it. A part is *recorded* (counted in `total` and `bundles`) before it is
-    *enqueued* (its tasks counted in `enqueued`), so that what was cut short between the two can be
-    done again. `payload_hash` tells one payload from another under the same key. `plan` is what
-    the bundles were cut by, `spend` what was spent on the batch in AWS calls. `error` is why it
-    was cancelled, when no client did. Times are epoch seconds, UTC.
+    A batch joins the queue in one part, or, if it comes from an upload, in several parts; the last
+    part closes it. Each part is first recorded (in `total` and `bundles`) and then enqueued
+    (counted in `enqueued`), so that a run that stops between the two steps can be repeated.
+
+    created_at, started_at, progressed_at, cancelled_at: times of the submission, of the first start
+        of a task, of the last counted result, and of the cancellation, in epoch seconds, UTC.
+    total: tasks of all recorded parts.
+    bundles: bundles of all recorded parts.
+    payload_hash: hash of the payload; detects another payload under the same idempotency key.
+    closed: whether all parts are recorded.
+    enqueued: tasks, from the first, whose bundles are on the queue.
+    upload: the file that holds the tasks, if the batch comes from an upload.
+    plan: the inputs by which the batch is cut into bundles.
+    tally: results counted so far.
+    spend: AWS calls made for the batch.
+    error: why the system cancelled the batch; None if a client did.
     """
 
     batch_id: str
@@ -99,20 +121,22 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def expected_total(self) -> int:
-        """How many tasks it will have: more than `total` while an upload is being handed in."""
+        """The number of tasks that the batch will have, as far as it is known. More than `total`
+        while parts of an upload are still missing."""
         if self.upload is None or self.closed or self.cancelled_at is not None:
             return self.total
         return self.upload.tasks if self.upload.checked else self.total
 
     @property
     def finished(self) -> bool:
-        """Whether every task of it has a result and none can join, as none can once it is
-        cancelled."""
+        """Whether every task has a final result and no task can join the batch. None can join once
+        it is closed or cancelled."""
         final = self.closed or self.cancelled_at is not None
         return final and self.tally.total >= self.total
 
     @property
     def status(self) -> BatchStatus:
+        """The state of the batch, derived from the record."""
         if self.cancelled_at is not None:
             return BatchStatus.CANCELLED
         if self.finished:
@@ -123,13 +147,15 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def finished_at(self) -> float | None:
-        """When the last result was counted; when it was cancelled, if nothing was left by then."""
+        """The end of a finished batch: the last counted result or the cancellation, whichever is
+        later. None if it is not finished."""
         if not self.finished:
             return None
         return max((at for at in (self.progressed_at, self.cancelled_at) if at), default=None)
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds until the end at the pace so far; None while there is no pace, 0 at the end."""
+        """Returns the expected seconds until the batch ends, at its average speed so far: 0 once it
+        is finished, None while no result is counted and for a cancelled batch."""
         if self.finished:
             return 0.0
         if self.started_at is None or not self.tally.total or self.cancelled_at is not None:
@@ -139,36 +165,37 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
 
 def keyed_batch_id(client_id: str, idempotency_key: str) -> str:
-    """The id of the batch that this client submits under this key: a hash, so that sending again
-    finds the same batch without an index."""
+    """Returns the id of the batch that a client submits under an idempotency key. The id is a hash
+    of both, so a repeated submission finds the batch without an index."""
     digest = hashlib.sha256(f"{client_id}\n{idempotency_key}".encode()).digest()
-    return _readable(digest)
+    return _base32_id(digest)
 
 
 def random_batch_id(random_bytes: bytes) -> str:
-    """An id from at least 16 random bytes."""
-    return _readable(hashlib.sha256(random_bytes).digest())
+    """Returns an id made from at least 16 random bytes."""
+    return _base32_id(hashlib.sha256(random_bytes).digest())
 
 
-def _readable(digest: bytes) -> str:
-    """The id's characters from 130 bits of the digest."""
+def _base32_id(digest: bytes) -> str:
+    """Returns the lowest 130 bits of the digest as 26 characters in base 32."""
     number = int.from_bytes(digest, "big")
     return "".join(_ID_ALPHABET[(number >> 5 * i) & 31] for i in range(_ID_LENGTH))
 
 
 def is_id(text: str) -> bool:
-    """Whether the text has the form of a batch's or an upload's id."""
+    """Returns whether the text has the form of the id of a batch or an upload."""
     return _ID.fullmatch(text) is not None
 
 
 def page_cursor(created_at: float, batch_id: str) -> str:
-    """Where the page after this batch begins in its client's list: by `created_at`, then id,
-    newest first."""
+    """Returns the cursor of the page that follows this batch in its client's list. The list is
+    sorted by `created_at`, then by id, newest first."""
     return f"{created_at!r}_{batch_id}"
 
 
 def read_page_cursor(cursor: str) -> tuple[float, str]:
-    """`created_at` and id of the batch before the page; ValueError for any other text."""
+    """Read a cursor made by `page_cursor`. Returns `created_at` and the id of the batch before the
+    page. Raises ValueError for any other text."""
     created_at, _, batch_id = cursor.partition("_")
     if not _CURSOR_TIME.fullmatch(created_at) or not _CURSOR_ID.fullmatch(batch_id):
         raise ValueError(f"cursor {cursor!r:.40} is not one that this API gave")

@@ -1,8 +1,10 @@
-"""What AWS calls cost. Pure: sizes in, dollars out. Owns the prices and the rules of metering.
+"""The cost of AWS calls. Owns the prices and the rules by which AWS meters calls; not the counting
+of calls (`taskfleet.aws.meter`).
 
-Prices are the public ones of us-east-1 on demand (the pricing pages of SQS, DynamoDB and S3, 2026);
-the free tier and Lambda's and EC2's time are not in them. Sizes are those of requests and answers
-on the wire, which overstate DynamoDB's a little, since binary values travel there as base64.
+Prices are the public on-demand prices in us-east-1 (the pages "Amazon SQS pricing", "Amazon
+DynamoDB pricing" and "Amazon S3 pricing", 2026), without the free tier. The running time of Lambda
+and EC2 is not included. Sizes are those of HTTP bodies; for DynamoDB they are a little too large,
+because binary values travel in base64.
 """
 
 from __future__ import annotations
@@ -14,21 +16,32 @@ from collections.abc import Callable
 import msgspec
 
 SQS_REQUEST_USD = 0.40e-6
+"""Price of one SQS request, in dollars."""
 SQS_CHUNK_BYTES = 64 * 1024
-"""Every started chunk of a call is one request on the bill."""
+"""Bytes that SQS bills as one request. Each started chunk of a larger call is one more request."""
 DYNAMODB_WRITE_USD = 0.625e-6
+"""Price of one DynamoDB write request unit, in dollars."""
 DYNAMODB_WRITE_BYTES = 1024
+"""Bytes of an item that one write request unit covers."""
 DYNAMODB_READ_USD = 0.125e-6
+"""Price of one DynamoDB read request unit, in dollars."""
 DYNAMODB_READ_BYTES = 4096
+"""Bytes of an item that one strongly consistent read request unit covers."""
 S3_PUT_USD = 5.0e-6
+"""Price of one S3 request that writes or lists, in dollars."""
 S3_GET_USD = 0.40e-6
+"""Price of one S3 request that reads, in dollars."""
 
 _DYNAMODB_READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
 _S3_READS = frozenset({"GetObject", "HeadObject"})
 
 
 class Spend(msgspec.Struct, frozen=True, array_like=True):
-    """AWS calls made and dollars; `calls` may be a share of a call that served several."""
+    """AWS calls and their cost.
+
+    calls: number of calls; a fraction if a call also served other batches or bundles.
+    usd: cost, in dollars.
+    """
 
     calls: float = 0.0
     usd: float = 0.0
@@ -39,15 +52,19 @@ class Spend(msgspec.Struct, frozen=True, array_like=True):
     def __sub__(self, other: Spend) -> Spend:
         return Spend(self.calls - other.calls, self.usd - other.usd)
 
-    def __truediv__(self, ways: int) -> Spend:
-        return Spend(self.calls / ways, self.usd / ways)
+    def __truediv__(self, shares: int) -> Spend:
+        return Spend(self.calls / shares, self.usd / shares)
 
 
 NOTHING = Spend()
 
 
 def price_usd(service: str, operation: str, request_bytes: int, response_bytes: int) -> float:
-    """Dollars for one call. Services that Taskfleet hardly calls cost nothing here."""
+    """Returns the price of one call, in dollars. Calls to services other than SQS, DynamoDB and S3
+    are rare and count as free.
+
+    service, operation: names as botocore spells them, such as `sqs` and `SendMessageBatch`.
+    """
     if service == "sqs":
         size = max(request_bytes, response_bytes)
         return SQS_REQUEST_USD * max(1, math.ceil(size / SQS_CHUNK_BYTES))
@@ -55,7 +72,7 @@ def price_usd(service: str, operation: str, request_bytes: int, response_bytes: 
         if operation in _DYNAMODB_READS:
             return DYNAMODB_READ_USD * max(1, math.ceil(response_bytes / DYNAMODB_READ_BYTES))
         units = max(1, math.ceil(request_bytes / DYNAMODB_WRITE_BYTES))
-        if operation == "TransactWriteItems":  # two items, each written twice
+        if operation == "TransactWriteItems":  # writes two items; a transaction bills each twice
             return DYNAMODB_WRITE_USD * 2 * (units + 1)
         return DYNAMODB_WRITE_USD * units
     if service == "s3":
@@ -63,15 +80,19 @@ def price_usd(service: str, operation: str, request_bytes: int, response_bytes: 
     return 0.0
 
 
-def event_source_spend(messages: int, a_call: int) -> Spend:
-    """What Lambda's poller spends to receive so many messages and delete them, `a_call` at a
-    time."""
-    calls = 2 * math.ceil(messages / a_call)
+def event_source_spend(messages: int, messages_a_call: int) -> Spend:
+    """Returns what Lambda's event source mapping spends on receiving and then deleting `messages`
+    messages of a queue, `messages_a_call` in each call."""
+    calls = 2 * math.ceil(messages / messages_a_call)
     return Spend(calls, calls * SQS_REQUEST_USD)
 
 
 class Odometer:
-    """What a process spent since somebody last asked. `read` is its running total."""
+    """Splits the running total of a process into the spends between two readings, so that each call
+    is billed once. Safe for any number of threads.
+
+    read: returns the running total.
+    """
 
     def __init__(self, read: Callable[[], Spend]) -> None:
         self._read = read
@@ -79,7 +100,7 @@ class Odometer:
         self._taken = read()
 
     def take(self) -> Spend:
-        """The spend since the last `take`, to be put on somebody's bill."""
+        """Returns the spend since the last `take`. The caller puts it on a bill."""
         with self._lock:
             total = self._read()
             since, self._taken = total - self._taken, total

@@ -1,5 +1,5 @@
-"""Bundle: the tasks that share one SQS message, and the unit of claim. Owns how a batch is cut into
-bundles; not how bundles travel (`taskfleet.wire.queues`)."""
+"""Bundles: tasks that share one SQS message and are claimed together. Owns how a batch is cut into
+bundles; not the messages that carry them (`taskfleet.wire.queues`)."""
 
 from __future__ import annotations
 
@@ -13,33 +13,39 @@ from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult
 
 BUNDLE_MAX_BYTES = 60_000
-"""Of the tasks' JSON; with the envelope a message stays within one 64 KiB billing chunk of SQS."""
+"""Most bytes of the tasks' JSON in one bundle. With its other fields a message stays within 64 KiB,
+which SQS bills as one request ("Amazon SQS pricing")."""
 BUNDLE_MAX_TASKS = 1_000
+"""Most tasks in one bundle."""
 BUNDLE_MAX_S = 2.0
-"""Most expected work in a bundle."""
+"""Most expected work in one bundle, in seconds."""
 BUNDLE_MIN_S = 0.25
-"""Least expected work that is worth a message of its own. A task of unknown duration counts as this
-much, since a worker gives back what turns out longer."""
-FEWEST = 32
-"""Bundles that a batch with enough work is cut into at least, so that no single bundle holds up its
-end. A larger fleet gets one for each slot. A worker spreads each bundle over its slots, so more
-bundles would cost calls and save no time."""
+"""Least expected work that is worth a message of its own, in seconds. A task of unknown duration
+counts as this much: if it takes longer, the worker returns the rest of its bundle to the queue."""
+FEWEST_BUNDLES = 32
+"""Least number of bundles of a batch with enough work, so that no single bundle delays its end. A
+fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle over its
+slots, more bundles would cost AWS calls and save no time."""
 QUICKEST_TASK_S = 20e-6
-"""Seconds that running even an empty task takes."""
+"""Time to run an empty task, in seconds."""
 DEFAULT_SLOTS = 16
-"""Slots of a worker unless it is told otherwise."""
+"""Default number of slots of a worker."""
 
 
 class LegacyIds(msgspec.Struct, frozen=True):
-    """How a program of 2014 named its task; both are any JSON scalar."""
+    """The ids in a message of the 2014 form. Each is a JSON integer or string."""
 
     clientID: Any  # noqa: N815 - the wire's names
     jobID: Any  # noqa: N815
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """`job_id` is `<batch_id>:<number>`, or `<clientID>;<jobID>` for the 2014 form, which has no
-    batch: there `batch_id` is empty and `legacy` holds the two ids."""
+    """Tasks that are claimed and executed together.
+
+    job_id: `<batch_id>:<number>`, or `<clientID>;<jobID>` for a message of the 2014 form.
+    batch_id: empty for a message of the 2014 form, which belongs to no batch.
+    legacy: the ids of a message of the 2014 form, otherwise None.
+    """
 
     job_id: str
     client_id: str
@@ -49,7 +55,12 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A finished bundle as published on `Processed_Task`; every result in it is final."""
+    """A finished bundle, as published on the queue `Processed_Task`. All its results are final.
+
+    timings: durations of the tasks by kind, for kinds that do not predict them.
+    spend: AWS calls that the worker made for the bundle, with its share of calls that served
+        several bundles.
+    """
 
     job_id: str
     client_id: str
@@ -57,39 +68,42 @@ class Response(msgspec.Struct, frozen=True):
     results: list[TaskResult]
     legacy: LegacyIds | None = None
     timings: dict[str, Sample] = {}
-    """How long tasks took, by kind, for kinds of which nobody knows beforehand."""
     spend: Spend = NOTHING
-    """The worker's AWS calls for this bundle, shares of shared ones among them."""
 
 
 def job_id(batch_id: str, number: int) -> str:
-    """`<batch_id>:<number>`."""
+    """Returns the id of a bundle: `<batch_id>:<number>`."""
     return f"{batch_id}:{number}"
 
 
 def bundle_number(job: str) -> int:
-    """The number in a `Job_ID`; ValueError for one of the 2014 form."""
+    """Returns the number in the id of a bundle. Raises ValueError for an id of the 2014 form."""
     return int(job.rpartition(":")[2])
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a batch is cut by: the expected seconds of a task by kind, for kinds that do not say
-    themselves, and the slots of the fleet. Recorded with the batch, since both change with time
-    and the same batch must always be cut the same way."""
+    """The inputs by which a batch is cut into bundles. They are recorded with the batch, because
+    they change with time and the same batch must always be cut into the same bundles.
+
+    estimates: expected seconds of one task by kind, for kinds that do not predict them.
+    slots: slots of the whole fleet.
+    """
 
     estimates: dict[str, float] = {}
     slots: int = DEFAULT_SLOTS
 
 
 def target_s(costs_s: Sequence[float], slots: int) -> float:
-    """How much expected work a bundle should hold, for tasks that cost so much each: about two
-    seconds, less when the batch is small for the fleet."""
-    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / max(FEWEST, slots)))
+    """Returns the seconds of expected work that one bundle of a batch should hold: an equal share
+    of the batch for each slot, for at least `FEWEST_BUNDLES` slots, kept within `BUNDLE_MIN_S` and
+    `BUNDLE_MAX_S`. `costs_s` holds the expected seconds of each task."""
+    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / max(FEWEST_BUNDLES, slots)))
 
 
 def depends_on_slots(total_s: float) -> bool:
-    """Whether so much expected work is cut otherwise for a large fleet than for a small one."""
-    return total_s > BUNDLE_MIN_S * FEWEST
+    """Returns whether a batch of `total_s` seconds of expected work may be cut differently for a
+    large fleet than for a small one."""
+    return total_s > BUNDLE_MIN_S * FEWEST_BUNDLES
 
 
 def cut(
@@ -100,27 +114,33 @@ def cut(
     max_tasks: int = BUNDLE_MAX_TASKS,
     max_bytes: int = BUNDLE_MAX_BYTES,
 ) -> Iterator[list[Task]]:
-    """Cut `tasks`, in order, into runs of about `target_s` of expected work, at most `max_tasks`
-    tasks and `max_bytes` bytes of JSON each.
+    """Cut `tasks`, in order, into bundles. Each bundle holds about `target_s` of expected work, at
+    most `max_tasks` tasks and at most `max_bytes` bytes of JSON; a task that alone exceeds a limit
+    gets a bundle of its own. The result depends on the arguments only.
 
-    A task that alone is over a cap travels alone. The cut depends on the arguments only.
+    expected_s: returns the expected seconds of a task, None if unknown.
+    slots: slots of the whole fleet.
     """
     costs_s = [_cost_s(expected_s(task)) for task in tasks]
-    target = target_s(costs_s, slots) * (1 + 1e-9)  # sums of floats stray by less
+    target = target_s(costs_s, slots) * (1 + 1e-9)  # tolerates rounding errors in sums
     encode = msgspec.json.Encoder().encode
-    run: list[Task] = []
-    run_s = run_bytes = 0.0
+    bundle: list[Task] = []
+    bundle_s, bundle_bytes = 0.0, 0
     for task, seconds in zip(tasks, costs_s, strict=True):
         size = len(encode(task)) + 1
-        full = len(run) >= max_tasks or run_bytes + size > max_bytes or run_s + seconds > target
-        if run and full:
-            yield run
-            run, run_s, run_bytes = [], 0.0, 0.0
-        run.append(task)
-        run_s += seconds
-        run_bytes += size
-    if run:
-        yield run
+        full = (
+            len(bundle) >= max_tasks
+            or bundle_bytes + size > max_bytes
+            or bundle_s + seconds > target
+        )
+        if bundle and full:
+            yield bundle
+            bundle, bundle_s, bundle_bytes = [], 0.0, 0
+        bundle.append(task)
+        bundle_s += seconds
+        bundle_bytes += size
+    if bundle:
+        yield bundle
 
 
 def _cost_s(expected_s: float | None) -> float:

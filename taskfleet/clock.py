@@ -1,5 +1,4 @@
-"""The time that a clock on the wall shows. Owns nothing else; a clock to set is
-`taskfleet.memory.ManualClock`."""
+"""The system's clock. Owns nothing else; a clock for tests is `taskfleet.memory.ManualClock`."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """The `Clock` of every real process."""
+    """Implements `taskfleet.ports.Clock` with the system's time."""
 
     def now(self) -> float:
         return time.time()

@@ -1,21 +1,21 @@
-"""The one tree of errors. Owns what can go wrong; not how AWS spells it (`taskfleet.aws.errors`)
-nor how HTTP does (`chalice_app.errors`).
+"""The errors that Taskfleet raises, in one class tree. Owns the classes; not the mapping from AWS
+error codes (`taskfleet.aws.errors`) nor the mapping to HTTP statuses (`chalice_app.errors`).
 
-Every message is for the person who reads it: what was wrong, where, what to do.
+A message states what was wrong, where, and what to do about it, in one line.
 """
 
 from __future__ import annotations
 
 
 class TaskfleetError(Exception):
-    """Base of every error that Taskfleet raises on purpose."""
+    """Base class of all errors that Taskfleet raises on purpose."""
 
 
 class TransientError(TaskfleetError):
-    """It may work when tried again: a throttle, a 5xx, a time-out.
+    """A failure that may not happen again: a throttle, an HTTP status 5xx, a time-out.
 
-    A task's code raises it to be retried; `retry_after_s` is the earliest sensible moment,
-    in seconds from now, or None when the usual backoff will do.
+    A task's code raises it to be retried. `retry_after_s` is the shortest delay before the retry,
+    in seconds; None leaves the delay to the usual backoff.
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -24,19 +24,21 @@ class TransientError(TaskfleetError):
 
 
 class PermanentError(TaskfleetError):
-    """Trying again cannot help: the task fails with this message."""
+    """A failure that a retry cannot help. A task that raises it fails with this message."""
 
 
 class LeaseLost(TaskfleetError):
-    """Somebody else may own the bundle now: drop the work, touch nothing."""
+    """The lease on a bundle is gone: another worker may own it. Drop the work and write nothing."""
 
 
 class TaskStopped(TaskfleetError):
-    """Raised inside a running task when its worker drains or lost the lease; spends no attempt."""
+    """Raised inside a running task when its worker drains or has lost the lease. The execution does
+    not count as an attempt."""
 
 
 class InvalidTask(TaskfleetError):
-    """A task that no worker could run. `index` is its place in what was submitted, from 0."""
+    """A task that no worker could run. `reason` is the message without the task's place; `index` is
+    the task's place in the submission, from 0, or None if unknown."""
 
     def __init__(self, message: str, index: int | None = None) -> None:
         super().__init__(message if index is None else f"task {index}: {message}")
@@ -44,29 +46,30 @@ class InvalidTask(TaskfleetError):
         self.index = index
 
     def at(self, index: int) -> InvalidTask:
-        """The same fault, named by the task's place."""
+        """Returns a copy of this error for the task at `index`."""
         return type(self)(self.reason, index)
 
 
 class UnknownKind(InvalidTask):
-    """No loaded module defines a task kind of that name."""
+    """The task's kind is defined in none of the loaded modules."""
 
 
 class Undecodable(TaskfleetError):
-    """A message on a queue that is not of any known form; it belongs on the dead-letter queue."""
+    """A queue message in no known form. It belongs on the dead-letter queue."""
 
 
 class NotFound(TaskfleetError):
-    """No such batch, or it belongs to another client; callers must not tell the two apart."""
+    """The requested thing does not exist, or it belongs to another client. Callers must not tell
+    the two cases apart."""
 
 
 class Conflict(TaskfleetError):
-    """The request contradicts what is recorded, such as one idempotency key for two payloads."""
+    """The request contradicts the records, such as one idempotency key with two payloads."""
 
 
 class TooLarge(TaskfleetError):
-    """Over a stated cap."""
+    """Something is larger than its cap."""
 
 
 class SettingsError(TaskfleetError):
-    """Settings that cannot work; the message lists every fault found."""
+    """Settings that cannot work. The message lists all faults."""

@@ -1,13 +1,15 @@
-"""Who may execute a bundle, and until when. Pure: the caller brings the clock.
+"""Leases: which worker may execute a bundle, and until when. Owns the rule of the claim, as pure
+functions; not its storage.
 
-The rule stands here once in words and code; `taskfleet.memory` calls it, and
-`taskfleet.aws.dynamodb.monitor` states the same as a condition expression, held equal by the
-contract suite. A claim, in time:
+`decide_claim` states the rule. `taskfleet.memory.monitor` calls it;
+`taskfleet.aws.dynamodb.bundles` states the same rule as a DynamoDB condition expression. The
+contract tests (`tests/contract`) check that both give the same answers.
 
-    never seen / released      RUNNING, lease live        lease expired         DONE
-    ----------------------|-------------------------|--------------------|------------
-          ACQUIRED              HELD (ACQUIRED when        ACQUIRED           DONE
-                                the owner is me)
+    state of the bundle       never claimed   RUNNING, lease       RUNNING, lease    DONE
+                              or released     not expired          expired
+    outcome of the claim      ACQUIRED        HELD (ACQUIRED if    ACQUIRED          DONE
+                                              the claimant owns
+                                              the lease)
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ import msgspec
 
 
 class ClaimOutcome(StrEnum):
+    """Outcome of a claim."""
+
     ACQUIRED = "ACQUIRED"
+    """The claimant has the lease and executes the bundle."""
     HELD = "HELD"
+    """Another worker has the lease."""
     DONE = "DONE"
+    """The bundle is finished; its results are recorded."""
 
 
 class BundleStatus(StrEnum):
-    """Of a bundle's item in `Task_Monitor`; QUEUED means released, since before its first claim
-    a bundle has no item."""
+    """State of a bundle's item in the table `Task_Monitor`. A bundle has no item before its first
+    claim, so QUEUED means that a worker has released it."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -34,8 +41,12 @@ class BundleStatus(StrEnum):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to execute one bundle. `owner` is a nonce made anew for every claim;
-    `attempt` counts the claims since the bundle was last given back, this one included."""
+    """The right to execute one bundle.
+
+    owner: nonce that the worker makes anew for each claim.
+    attempt: claims since the bundle was last released, including this one.
+    expires_at: end of the lease, in epoch seconds, UTC.
+    """
 
     owner: str
     attempt: int
@@ -45,10 +56,13 @@ class Lease(msgspec.Struct, frozen=True):
 def decide_claim(
     status: BundleStatus | None, owner: str | None, expires_at: float, *, claimant: str, now: float
 ) -> ClaimOutcome:
-    """What a claim by `claimant` comes to; `status` is None when the bundle was never seen.
+    """Returns the outcome of a claim.
 
-    My own nonce as the owner means that an earlier write of this very claim went through and
-    its reply was lost.
+    status, owner, expires_at: the bundle's recorded state; `status` is None if it was never
+        claimed.
+    claimant: nonce of the new claim. If it is the recorded owner, an earlier request of the same
+        claim succeeded and only its reply was lost.
+    now: epoch seconds, UTC.
     """
     if status is BundleStatus.DONE:
         return ClaimOutcome.DONE
@@ -58,12 +72,14 @@ def decide_claim(
 
 
 def heartbeat_interval_s(lease_s: float) -> float:
-    """A third: two beats may be lost before the lease is."""
+    """Returns the seconds between two renewals of a lease of `lease_s` seconds. Two renewals may
+    fail before the lease expires."""
     return lease_s / 3
 
 
 def held_delay_s(expires_at: float, now: float, rng: random.Random) -> float:
-    """How long a delivery of a bundle that another worker holds stays invisible: what is left of
-    that lease, plus up to a tenth more so that waiting deliveries do not return in step."""
+    """Returns the seconds for which a message stays invisible while another worker holds its
+    bundle: the rest of that lease, plus a random delay of 0.5 s to a tenth of that rest or 1 s,
+    whichever is more, so that waiting messages do not return at the same time."""
     left = max(0.0, expires_at - now)
     return left + rng.uniform(0.5, max(1.0, left / 10))

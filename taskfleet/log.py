@@ -1,7 +1,7 @@
-"""Logging: one JSON object a line with a stable `action`, or a plain line on a terminal.
-Owns the form of a record; the words in it belong to whoever logs.
+"""Logging: each record is one line, JSON with a stable `action`, or plain text on a terminal.
+Owns the form of the lines; not their content.
 
-Every record is `log.info("message", extra=...)` of the standard library, made by `fields`:
+Records are logged with the standard library's `logging`; `fields` makes their `extra` argument:
 
     log.warning("lease lost", extra=fields("lease_lost", job_id=..., attempt=...))
 """
@@ -16,15 +16,18 @@ from typing import Any, TextIO
 
 
 def fields(action: str, **values: Any) -> dict[str, Any]:
-    """The `extra` of a record: `action` is a stable name to search and count by."""
+    """Returns the `extra` argument for a log call. `action` is a stable name to search and count
+    records by; `values` are shown beside it."""
     return {"taskfleet": {"action": action, **values}}
 
 
 class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object on one line. Times are ISO 8601, UTC."""
+
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         entry = {
-            "at": f"{moment}.{int(record.msecs):03d}Z",
+            "at": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -36,20 +39,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
+    """Formats a record as plain text for a terminal. Times are local."""
+
     def format(self, record: logging.LogRecord) -> str:
         values = dict(getattr(record, "taskfleet", {}))
         values.pop("action", None)
-        tail = "".join(f" {name}={value}" for name, value in values.items())
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock} {record.levelname.lower():7} {record.getMessage()}{tail}"
+        shown = "".join(f" {name}={value}" for name, value in values.items())
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()}{shown}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
 
 
 def set_up(level: str, stream: TextIO | None = None) -> None:
-    """Send every record of the process to `stream` (standard error unless told): plain when that
-    is a terminal, JSON otherwise."""
+    """Send all records of this process from `level` upwards to `stream`, by default standard error:
+    as plain text if it is a terminal, otherwise as JSON. Replaces the handlers of the root logger.
+    """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
     handler.setFormatter(PlainFormatter() if stream.isatty() else JsonFormatter())

@@ -1,8 +1,8 @@
-"""How long tasks of a kind take, learned from those that ran. Pure: an exponentially weighted mean
-and variance, updated by whole samples at a time.
+"""Paces: how long tasks of a kind take, learned from tasks that ran. Owns an exponentially weighted
+mean and variance, as pure functions; not their storage.
 
-The formulas are those of T. Finch, "Incremental calculation of weighted mean and variance"
-(University of Cambridge, 2009), section 9, taken n steps at once with the sample's mean.
+Source: T. Finch, "Incremental calculation of weighted mean and variance", University of Cambridge,
+2009, section 9. A sample of n tasks is applied as n steps at once, each with the sample's mean.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import math
 import msgspec
 
 WEIGHT = 0.02
-"""Of one task: the last fifty or so make up most of the mean."""
-
+"""Weight of one task in the mean. The last 50 tasks make up about two thirds of it."""
 
 ASSUMED_TASK_S = 10.0
-"""Assumed duration of a task whose kind says nothing of it and has not finished one yet."""
+"""Assumed duration of a task, in seconds, if its kind neither predicts it nor has finished a
+task."""
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """Durations that were seen, as sums, so that samples add up."""
+    """Measured durations of tasks, as sums, so that samples can be added.
+
+    tasks: number of tasks.
+    total_s: sum of their durations, in seconds.
+    total_s2: sum of the squares of their durations, in seconds squared.
+    """
 
     tasks: int = 0
     total_s: float = 0.0
@@ -34,34 +39,42 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def add(self, seconds: float) -> Sample:
+        """Returns the sample with one more task of this duration."""
         return Sample(self.tasks + 1, self.total_s + seconds, self.total_s2 + seconds * seconds)
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """What is known of a kind; `tasks` is how many went into it."""
+    """Learned duration of the tasks of one kind.
+
+    tasks: tasks learned from.
+    mean_s: weighted mean, in seconds.
+    variance_s2: weighted variance, in seconds squared.
+    """
 
     tasks: int = 0
     mean_s: float = 0.0
     variance_s2: float = 0.0
 
     def learn(self, sample: Sample) -> Pace:
-        """The pace after the sample's tasks."""
+        """Returns the pace updated with the sample."""
         if not sample.tasks:
             return self
         mean = sample.total_s / sample.tasks
         variance = max(0.0, sample.total_s2 / sample.tasks - mean * mean)
         if not self.tasks:
             return Pace(sample.tasks, mean, variance)
-        # While little is known, each task counts the same.
+        # Until enough tasks are known, the mean is the plain average over all of them.
         weight = max(1 - (1 - WEIGHT) ** sample.tasks, sample.tasks / (self.tasks + sample.tasks))
-        apart = mean - self.mean_s
+        difference = mean - self.mean_s
         return Pace(
             self.tasks + sample.tasks,
-            self.mean_s + weight * apart,
-            (1 - weight) * (self.variance_s2 + weight * apart * apart) + weight * variance,
+            self.mean_s + weight * difference,
+            (1 - weight) * (self.variance_s2 + weight * difference * difference)
+            + weight * variance,
         )
 
     @property
     def cautious_s(self) -> float:
-        """The mean and one standard deviation: kinds that vary much get smaller bundles."""
+        """The mean plus one standard deviation, in seconds. Kinds whose durations vary much get
+        smaller bundles."""
         return self.mean_s + math.sqrt(self.variance_s2)

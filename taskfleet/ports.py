@@ -1,25 +1,26 @@
-"""What Taskfleet needs of the world, as Protocols: `TaskQueue`, `TaskMonitor`, `ObjectStore`,
-`Clock`. Owns the promises (those of the provisioner stand in `taskfleet.provisioner.ports`);
-`taskfleet.aws` and `taskfleet.memory` keep them, and one contract suite (`tests/contract`) holds
-both to it.
+"""The core's ports: `Clock`, `TaskQueue`, `TaskMonitor` and `ObjectStore`, as Protocols. Owns what
+each method promises; the provisioner's ports stand in `taskfleet.provisioner.ports`.
 
-Every method may raise `TransientError` (a throttle, a time-out, a 5xx) or `PermanentError`
-(no permission, no such queue); those named in a docstring come on top. A throttle or a time-out
-is never reported as any other outcome. Times are epoch seconds, UTC; durations end in `_s`.
+`taskfleet.aws` and `taskfleet.memory` implement the ports. One suite of contract tests
+(`tests/contract`) runs against both.
+
+Every method may raise TransientError (a throttle, a time-out, an HTTP status 5xx) or PermanentError
+(missing permissions, a missing queue or table), besides the errors named in its docstring. A
+throttle or a time-out is always raised as TransientError, never reported as another outcome.
+
+Times are in epoch seconds, UTC. Durations are in seconds; their names end in `_s`.
+
+The module is longer than others because the promises are its only content: it has no code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
@@ -27,33 +28,47 @@ from taskfleet.task import Task, TaskResult
 
 
 class Clock(Protocol):
-    """Time, so that tests need not wait for it."""
+    """A source of time, so that tests need not wait in real time."""
 
     def now(self) -> float:
-        """Epoch seconds, UTC."""
+        """Returns the current time in epoch seconds, UTC."""
         ...
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for `seconds`."""
+        ...
 
 
 # --- queue ----------------------------------------------------------------------------------
 
 
 CALL_MAX_MESSAGES = 10
-"""Most messages in one call to the queue: the limit of SQS."""
+"""Most messages in one call to the queue ("Amazon SQS message quotas", Amazon SQS Developer
+Guide)."""
 MESSAGE_MAX_BYTES = 1_048_576
-"""Of a body in UTF-8: what SQS takes."""
+"""Most bytes of one message, encoded in UTF-8 (same source)."""
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
-    """`group` is the fair-queue group: messages of one group cannot starve those of another."""
+    """A message to be sent.
+
+    body: text of the message.
+    group: message group for fair delivery; messages of one group do not delay those of another.
+    """
 
     body: str
     group: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One delivery. `receipt_handle` stands for this delivery only and is never persisted."""
+    """One delivery of a message.
+
+    message_id: id of the message, the same in each delivery.
+    receipt_handle: handle of this delivery only; it is never stored.
+    body: text of the message.
+    receive_count: deliveries of the message so far, including this one.
+    attributes: string attributes of the message.
+    """
 
     message_id: str
     receipt_handle: str
@@ -63,44 +78,53 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class QueueDepth(msgspec.Struct, frozen=True):
-    """Approximate on AWS: up to a minute old."""
+    """Numbers of messages on a queue. On AWS they are approximate and up to a minute old.
+
+    backlog: messages that wait for delivery.
+    in_flight: messages that were delivered and are invisible.
+    """
 
     backlog: int
     in_flight: int
 
 
 class TaskQueue(Protocol):
-    """An at-least-once queue with visibility time-outs and a dead-letter queue."""
+    """A queue with at-least-once delivery, visibility time-outs and a dead-letter queue."""
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        """Send all, in as few calls as the limits allow. On an error some may have been sent:
-        the caller sends all again, and readers dedupe. TooLarge, with nothing sent, when a body
-        is over `MESSAGE_MAX_BYTES`."""
+        """Send all messages, in as few calls as the limits allow. After an error some messages may
+        have been sent: the caller sends all of them again, and readers ignore duplicates. Raises
+        TooLarge, with nothing sent, if a body is larger than `MESSAGE_MAX_BYTES`."""
         ...
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
-        """Up to `max_messages` (1 to `CALL_MAX_MESSAGES`), each invisible to others for
-        `visibility_s`; waits up to `wait_s` (0 to 20) for the first one."""
+        """Receive up to `max_messages` (1 to `CALL_MAX_MESSAGES`) messages, waiting up to `wait_s`
+        (0 to 20) for the first one. Each message is invisible to other receivers for
+        `visibility_s`."""
         ...
 
     def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
-        """Make each message visible again in so many seconds from now (0 to 43,200). Returns
-        those whose receipt no longer counts, as after an expired visibility."""
+        """Make each message visible again after the given number of seconds from now (0 to
+        43,200). Returns the messages whose receipt handle is no longer valid, for example because
+        their visibility time-out has expired."""
         ...
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Deleting a message whose receipt no longer counts does nothing."""
+        """Delete the messages. Those whose receipt handle is no longer valid are ignored."""
         ...
 
     def dead_letter(self, message: Message, reason: str) -> None:
-        """Put the message's body on the dead-letter queue with the attribute `reason`, then
-        delete it here. Cut short between the two, it is on both: never on neither."""
+        """Send the message's body to the dead-letter queue with the attribute `reason`, then delete
+        the message here. If this fails between the two steps, the message is on both queues; it is
+        never lost."""
         ...
 
-    def depth(self) -> QueueDepth: ...
+    def depth(self) -> QueueDepth:
+        """Returns the numbers of messages on the queue."""
+        ...
 
     def dead_letters(self) -> TaskQueue:
-        """The dead-letter queue itself; PermanentError when there is none."""
+        """Returns the dead-letter queue. Raises PermanentError if the queue has none."""
         ...
 
 
@@ -108,9 +132,13 @@ class TaskQueue(Protocol):
 
 
 class BundleRecord(msgspec.Struct, frozen=True):
-    """What `Task_Monitor` holds of a bundle. `results` may hold rows of unfinished tasks too
-    (QUEUED with attempts spent, RUNNING with progress); `tasks` is empty until the first renew,
-    release or commit."""
+    """A bundle as recorded in the table `Task_Monitor`.
+
+    lease: the current lease; None unless the status is RUNNING.
+    tasks: the bundle's tasks; empty until the first renew, release or commit.
+    results: what is known of the tasks. Rows may be unfinished: QUEUED with failed attempts, or
+        RUNNING with progress.
+    """
 
     job_id: str
     status: BundleStatus
@@ -120,26 +148,36 @@ class BundleRecord(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """`lease` is mine when ACQUIRED, the other worker's when HELD, None when DONE. `results` is
-    what is known of the tasks, as in `BundleRecord`."""
+    """The answer to a claim.
+
+    lease: the claimant's lease if ACQUIRED, the other worker's lease if HELD, None if DONE.
+    results: what is known of the tasks, as in `BundleRecord`.
+    """
 
     outcome: ClaimOutcome
     lease: Lease | None
     results: list[TaskResult]
 
 
-class Page(msgspec.Struct, frozen=True):
-    items: list[Any]
+class BatchPage(msgspec.Struct, frozen=True):
+    """One page of a client's batches.
+
+    items: the batches, newest first.
+    cursor: cursor of the next page; None on the last page.
+    """
+
+    items: list[BatchRecord]
     cursor: str | None
 
 
 class TaskMonitor(Protocol):
-    """The table `Task_Monitor`. Each method is one atomic step (or one a chunk, for the methods
-    that take many ids)."""
+    """The table `Task_Monitor`: bundles, batches and paces. Each method is atomic; those that take
+    several ids or bundle numbers may be atomic for groups of them only."""
 
     def claim(self, job_id: str, *, owner: str, lease_s: float) -> Claim:
-        """Acquire the bundle for `owner`, a fresh nonce, by the rule of `taskfleet.lease`.
-        On ACQUIRED the attempt is one more than recorded (0 when never seen or released)."""
+        """Claim the bundle by the rule of `taskfleet.lease`, for a lease of `lease_s` seconds.
+        `owner` is a new nonce. If the bundle is ACQUIRED, its attempt count rises by one, from 0
+        for a bundle that was never claimed or has been released."""
         ...
 
     def renew(
@@ -151,84 +189,97 @@ class TaskMonitor(Protocol):
         tasks: Sequence[Task],
         results: Sequence[TaskResult],
     ) -> Lease:
-        """Extend the lease and record what is known so far. LeaseLost when the owner, the attempt
-        or the status is no longer as in `lease`."""
+        """Extend the lease to `lease_s` seconds from now and record the results so far. Returns the
+        new lease. Raises LeaseLost if the recorded owner, attempt or status differs from
+        `lease`."""
         ...
 
     def commit(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
-        """Record the final results and become DONE. LeaseLost as in `renew`; committing twice
-        with one lease is one commit (a retried write whose first reply was lost)."""
+        """Record the final results and set the status to DONE. Repeating the call with the same
+        lease changes nothing: it is a retry after a lost reply. Raises LeaseLost as `renew`
+        does."""
         ...
 
     def release(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
-        """Give the bundle back, QUEUED, with its progress; its attempt count starts anew, since
-        `results` carries what each task spent. LeaseLost as in `renew`; releasing twice with one
-        lease is one release."""
+        """Record the results so far and set the status to QUEUED. The bundle's attempt count
+        restarts at 0, because `results` holds the attempts of each task. Repeating the call with
+        the same lease changes nothing. Raises LeaseLost as `renew` does."""
         ...
 
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
-        """Those that were ever claimed, in the order asked for."""
+        """Returns the records of the given bundles, in the given order, without those that were
+        never claimed."""
         ...
 
     def create_batch(self, batch: BatchRecord) -> BatchRecord | None:
-        """Record a batch; when its id is taken, change nothing and return what stands there."""
+        """Record a new batch. If the id is taken, change nothing and return the recorded batch;
+        otherwise return None."""
         ...
 
-    def batch(self, batch_id: str) -> BatchRecord | None: ...
+    def batch(self, batch_id: str) -> BatchRecord | None:
+        """Returns the batch, or None if there is none."""
+        ...
 
-    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
-        """The client's `BatchRecord`s, newest first. `cursor` is a page's; any other text raises
-        `ValueError`."""
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
+        """Returns up to `limit` batches of the client, newest first. `cursor` is that of the page
+        before, None for the first page. Raises ValueError for any other text."""
         ...
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
-        """Record a part of an open batch, which has `first` tasks so far, all enqueued; None, with
-        nothing changed, when that is not so or the batch was cancelled. Recording the same part
-        again before it is enqueued changes nothing (a retried write whose first reply was lost)."""
+        """Record the next part of an open batch: its numbers of tasks and bundles, and whether it
+        closes the batch. Returns the new record.
+
+        `first` is the number of tasks of the parts before, all of which must be enqueued. Returns
+        None, with nothing changed, if that is not so or the batch is closed or cancelled.
+        Repeating the call before the part is enqueued changes nothing and returns the record: it
+        is a retry after a lost reply."""
         ...
 
     def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
-        """Record that the bundles of the batch's first `tasks` tasks are all on the queue, and what
-        that cost; doing so again, or with fewer, changes nothing."""
+        """Record that the bundles of the batch's first `tasks` tasks are on the queue, and add what
+        was spent on sending them. Does nothing if at least as many are recorded."""
         ...
 
     def record_upload(self, batch_id: str, upload: Upload) -> None:
-        """Record how far the batch's file was checked; nothing when it is known to be further."""
+        """Record the progress of checking the batch's file. Does nothing if the recorded progress
+        is further."""
         ...
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
-        """Record the first start of a task; later calls only read. None when there is no such
-        batch."""
+        """Record `at` as the first start of a task, unless a start is recorded. Returns the batch,
+        or None if there is none."""
         ...
 
     def cancel_batch(
         self, batch_id: str, at: float, error: str | None = None
     ) -> BatchRecord | None:
-        """Mark the batch cancelled, for `error` when that is why, unless it is finished or marked
-        already, and return it."""
+        """Mark the batch as cancelled at `at`, unless it is finished or cancelled. `error` says why
+        the system cancels it; None means that a client does. Returns the batch, or None if there
+        is none."""
         ...
 
     def record_progress(
         self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend = NOTHING
     ) -> bool:
-        """Add the tallies of finished bundles, by bundle number, each at most once ever, whatever
-        comes twice or out of order; and what was spent on them, if any of them counts. False, with
-        nothing changed, when there is no such batch."""
+        """Add the tallies of finished bundles, by bundle number, to the batch. Each bundle is
+        counted once, however often and in whatever order its tally comes. `spend` is added if any
+        of the bundles was not counted before. Returns False, with nothing changed, if there is no
+        such batch."""
         ...
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
-        """What was learned of how long tasks take, for those of the kinds that ever ran."""
+        """Returns the learned durations by kind, without kinds that never ran."""
         ...
 
     def learn(self, samples: Mapping[str, Sample]) -> None:
-        """Let the paces of kinds learn. At-least-once and best effort: a sample may count twice,
-        or be lost when others teach at the same moment."""
+        """Update the paces of kinds with measured durations. Best effort: a sample may count twice,
+        or be lost to a concurrent update."""
         ...
 
 
@@ -236,40 +287,47 @@ class TaskMonitor(Protocol):
 
 
 LINE_MAX_BYTES = 1_048_576
+"""Most bytes of one line that `ObjectStore.lines` reads."""
 
 
 class ObjectStore(Protocol):
-    """A private bucket. Keys are slash-separated paths."""
+    """A private bucket. Keys are paths separated by slashes."""
 
-    def put(self, key: str, data: bytes, *, content_type: str) -> None: ...
+    def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """Store `data` under `key`, replacing any object there."""
+        ...
 
-    def put_file(self, key: str, path: str, *, content_type: str) -> None: ...
+    def put_file(self, key: str, path: str, *, content_type: str) -> None:
+        """Store the content of the file at `path` under `key`, replacing any object there."""
+        ...
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """NotFound when there is no such object; TooLarge, with nothing read, when it has more
-        than `max_bytes`."""
+        """Returns the object's content. Raises NotFound if there is no such object, and TooLarge,
+        with nothing read, if it has more than `max_bytes` bytes."""
         ...
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
-        """The object's lines without their ends, streamed in constant memory. NotFound when there
-        is no such object, or none with that etag any more; TooLarge at a line of over
-        `LINE_MAX_BYTES`."""
+        """Yields the object's lines without their line ends (`\\n` or `\\r\\n`), in constant
+        memory. Raises NotFound if there is no such object or its etag is not `etag`, and TooLarge
+        at a line longer than `LINE_MAX_BYTES`."""
         ...
 
     def etag(self, key: str) -> str | None:
-        """Stands for the object's content: the same for the same content when uploaded by a form.
-        None when there is no such object."""
+        """Returns an identifier of the object's content, or None if there is no such object. Equal
+        contents that were uploaded through `upload_form` have equal etags."""
         ...
 
     def url(self, key: str, *, expires_s: int) -> str:
-        """A URL that anyone may GET until it expires."""
+        """Returns a URL from which anyone may GET the object for `expires_s` seconds."""
         ...
 
     def upload_form(
         self, key: str, *, max_bytes: int, expires_s: int
     ) -> tuple[str, dict[str, str]]:
-        """URL and form fields of a presigned POST that stores one file of at most `max_bytes`
-        under `key`."""
+        """Returns the URL and the form fields of a presigned POST, valid for `expires_s` seconds,
+        that stores one file of at most `max_bytes` bytes under `key`."""
         ...
 
-    def delete(self, key: str) -> None: ...
+    def delete(self, key: str) -> None:
+        """Delete the object. A missing object is ignored."""
+        ...

@@ -1,10 +1,10 @@
-"""Task kinds: what a kind is, and how kinds are found by name. Owns parsing of what clients
-hand in; not its execution (`ec2_worker`).
+"""Task kinds: what a kind is, and how a process finds kinds by name. Owns the validation of the
+tasks that clients submit; not their execution (`ec2_worker`).
 
-A kind is one module and one setting: the module, named in `TASKFLEET_KINDS` or `--kinds`, holds
-`TaskKind` objects at its top level, most easily made with the decorator `task_kind`. The API
-imports the same module as the workers do, so it must be light to import: heavy imports belong
-inside the function that runs.
+To add a kind, write a module with `TaskKind` objects at its top level, most simply made with the
+decorator `task_kind`, and name the module in `TASKFLEET_KINDS` or `--kinds`. The API imports the
+same module as the workers, so it must be quick to import: put slow imports inside the function that
+runs.
 """
 
 from __future__ import annotations
@@ -25,106 +25,109 @@ from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
 from taskfleet.wire.taskfile import kind_and_params
 
+TASK_MAX_BYTES = 250_000
+"""Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
+SLEEP_MAX_MS = 24 * 3600 * 1000
+"""Longest sleep of a `sleep` task, in milliseconds: one day."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_encode = msgspec.json.Encoder().encode
+
 
 class TaskContext(Protocol):
     """What a running task may use of its worker."""
 
     @property
-    def batch_id(self) -> str: ...
+    def batch_id(self) -> str:
+        """Id of the task's batch; empty for a task in the form of 2014."""
+        ...
 
     @property
-    def client_id(self) -> str: ...
+    def client_id(self) -> str:
+        """Id of the client that submitted the task."""
+        ...
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """The task's place in its batch, from 0."""
+        ...
 
     @property
     def attempt(self) -> int:
-        """From 1."""
+        """Number of this attempt, from 1."""
         ...
 
     @property
     def store(self) -> ObjectStore:
-        """Where to put what is too large for a result; use names that follow from `batch_id` and
-        `index` alone, so that running again overwrites with the same thing."""
+        """The bucket, for output that is too large for a result. Derive keys from `batch_id` and
+        `index` only, so that another attempt replaces the same object."""
         ...
 
     @property
     def stopped(self) -> bool:
-        """True once the task must end: the lease is lost or the worker leaves. What it returns
-        then counts for nothing."""
+        """Whether the task must end, because the worker drains or has lost the lease. A result
+        returned after that is discarded."""
         ...
 
     def check_stopped(self) -> None:
-        """Raises TaskStopped once `stopped`."""
+        """Raise TaskStopped if the task must end."""
         ...
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Call `action`, once, from another thread, when the task must end (at once when it must
-        already): to kill a subprocess, say. Returns a function that takes it back."""
+        """Register `action` to be called once, from another thread, when the task must end; if it
+        must end already, call `action` now. Use it to kill a subprocess, for example. Returns a
+        function that cancels the registration."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises TaskStopped as soon as the task must end."""
+        """Wait for `seconds`. Raises TaskStopped as soon as the task must end."""
         ...
 
     def progress(self, done: int, total: int) -> None:
-        """Report how far the task is; it travels with the next heartbeat."""
+        """Report that `done` of `total` steps are done. The report is recorded with the next
+        heartbeat."""
         ...
-
-
-def _as_given(raw: Any) -> Any:
-    return raw
-
-
-def _unknown(_params: Any) -> float | None:
-    return None
-
-
-def _no_need() -> None:
-    return None
-
-
-def _unchanged(result: Any, _store: ObjectStore) -> Any:
-    return result
 
 
 @dataclass(frozen=True)
 class TaskKind:
     """One kind of work.
 
-    name: how clients call it; up to 64 letters, digits, `_`, `-`, `.`.
-    run: (params, context) -> result, both JSON; called in one of the worker's threads.
-    parse: what the client handed in (the text behind the name, or the JSON `params`) -> canonical
-        params; raises `InvalidTask` with a message for the client (any other error makes the task
-        invalid too, with a message that says less). `parse(parse(x)) == parse(x)`.
-    expected_s: params -> expected seconds of one run, or None when not known.
-    hint_s: a guess at the same, used until the first runs have taught better.
-    retry: which errors are tried again, and how often.
-    max_concurrent: () -> how many tasks of the kind one worker runs at a time, or None for as many
-        as it has slots; for work that keeps a core busy: `Settings.usable_cores`.
+    name: the name that clients use: 1 to 64 letters, digits, `_`, `-` or `.`.
+    run: called with the params and the context, in a thread of the worker; returns the result, any
+        JSON value.
+    parse: called with what the client submitted, which is the text after the kind's name or the
+        JSON value of `params`; returns the canonical params. Raises InvalidTask with a message for
+        the client; any other error makes the task invalid too, with a less helpful message.
+        Canonical params must parse to themselves: workers parse them again.
+    expected_s: called with the params; returns the expected seconds of one run, None if unknown.
+    hint_s: expected seconds of one run, used while nothing is learned and `expected_s` is unknown.
+    retry: which errors are retried, and how often.
+    max_concurrent: returns how many tasks of the kind one worker runs at a time; None means as many
+        as it has slots. For work that keeps a core busy, see `Settings.usable_cores`.
     prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
         the files that a killed worker left behind.
-    check: raises PermanentError on a worker that cannot run the kind, saying what is missing;
-        that worker then takes none of its tasks.
-    present: (result, store) -> the result as a client sees it, made anew at each reading, for
-        what must not be stored, such as a presigned URL.
+    check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
+        cannot run the kind. That worker then takes no tasks of the kind.
+    present: called with the result and the store each time a client reads the result; returns the
+        result to show. Use it for what must not be stored, such as a presigned URL.
     """
 
     name: str
     run: Callable[[Any, TaskContext], Any]
-    parse: Callable[[Any], Any] = _as_given
-    expected_s: Callable[[Any], float | None] = _unknown
+    parse: Callable[[Any], Any] = lambda raw: raw
+    expected_s: Callable[[Any], float | None] = lambda _params: None
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    max_concurrent: Callable[[], int | None] = _no_need
-    prepare: Callable[[], None] = _no_need
-    check: Callable[[], None] = _no_need
-    present: Callable[[Any, ObjectStore], Any] = _unchanged
+    max_concurrent: Callable[[], int | None] = lambda: None
+    prepare: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
+    present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
 
 
 def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext], Any]], TaskKind]:
-    """Decorator: the function becomes the `run` of a `TaskKind`; `options` are its other fields."""
+    """Decorator that makes a `TaskKind` of a function: the function becomes its `run`, and
+    `options` are its other fields."""
 
     def make(run: Callable[[Any, TaskContext], Any]) -> TaskKind:
         return TaskKind(name=name, run=run, **options)
@@ -132,14 +135,9 @@ def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext
     return make
 
 
-TASK_MAX_BYTES = 250_000
-"""Largest JSON of one task. A message holds a mebibyte, and a result row shows its task again."""
-_encode = msgspec.json.Encoder().encode
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
 class Registry:
-    """The kinds that a process knows."""
+    """The task kinds that a process knows. Raises SettingsError if a kind's name is malformed or
+    two kinds have the same name."""
 
     def __init__(self, kinds: Iterable[TaskKind]) -> None:
         self._kinds: dict[str, TaskKind] = {}
@@ -153,21 +151,22 @@ class Registry:
 
     @classmethod
     def load(cls, modules: Iterable[str] = ()) -> Registry:
-        """The built-in kind and those of the named modules. SettingsError names the module at
-        fault."""
+        """Returns the registry of the built-in kind `sleep` and the kinds of the named modules.
+        Raises SettingsError, naming the module, if one cannot be imported or defines no kind."""
         kinds: list[TaskKind] = [sleep]
         for name in modules:
             try:
                 module = importlib.import_module(name)
-            except (ImportError, ValueError, TypeError) as error:  # the latter two: "" and ".x"
+            except (ImportError, ValueError, TypeError) as error:  # an empty or relative name
                 raise SettingsError(f"task kinds: cannot import {name!r}: {error}") from error
-            found = [value for value in vars(module).values() if isinstance(value, TaskKind)]
-            if not found:
+            defined = [value for value in vars(module).values() if isinstance(value, TaskKind)]
+            if not defined:
                 raise SettingsError(f"task kinds: module {name!r} defines no TaskKind")
-            kinds += found
+            kinds += defined
         return cls(kinds)
 
     def __getitem__(self, name: str) -> TaskKind:
+        """Returns the kind of this name. Raises UnknownKind."""
         try:
             return self._kinds[name]
         except KeyError:
@@ -176,11 +175,12 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
+        """The names of all kinds, sorted."""
         return sorted(self._kinds)
 
     def parse(self, raw: Any, index: int) -> Task:
-        """One task as a client writes it, a string or an object, to a valid `Task`.
-        InvalidTask names `index` and the fault."""
+        """Validate one submitted task, a string or an object. Returns it with canonical params.
+        Raises InvalidTask with the fault and `index`, the task's place in the submission."""
         try:
             kind, params = kind_and_params(raw)
             task = self._canonical(Task(index, kind, params))
@@ -190,13 +190,14 @@ class Registry:
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
                 f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
-                "put what is large into a bucket and name it in the task",
+                "store large data in a bucket and name it in the task",
                 index,
             )
         return task
 
     def revalidate(self, task: Task) -> Task:
-        """A task that came over the queue, where anybody may have put it, made canonical."""
+        """Validate a task that was read from the queue, where anyone with access may have put it.
+        Returns it with canonical params. Raises InvalidTask with the fault and the task's index."""
         try:
             return self._canonical(task)
         except InvalidTask as error:
@@ -208,13 +209,14 @@ class Registry:
             params = parse(task.params)
         except InvalidTask:
             raise
-        except Exception as error:  # one task's params must not end a worker, whoever wrote parse
+        except Exception as error:  # an error in `parse` must not end a worker
             reason = f"{type(error).__name__}: {error!s:.100}"
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
         return task if params is task.params else Task(task.index, task.kind, params)
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
-        """The expected seconds of a task: what its kind says, else the estimate for its kind."""
+        """Returns a function that maps a task to its expected seconds: the prediction of its kind,
+        else the estimate for its kind, else None. `estimates` holds seconds by kind."""
 
         def expected(task: Task) -> float | None:
             seconds = self[task.kind].expected_s(task.params)
@@ -223,19 +225,17 @@ class Registry:
         return expected
 
 
-# --- the kind that is always there ----------------------------------------------------------
-
-SLEEP_MAX_MS = 24 * 3600 * 1000
+# --- the built-in kind ----------------------------------------------------------------------
 
 
 def _parse_sleep(raw: Any) -> int | float:
-    """Milliseconds, from a number or its decimal text."""
+    """Returns milliseconds from a number or its decimal text."""
     if type(raw) is int and 0 <= raw <= SLEEP_MAX_MS:
-        return raw  # canonical already, as on the queue
+        return raw  # already canonical, as on the queue
     value: float | None = None
     is_text = isinstance(raw, str) and len(raw) <= 20 and raw.isascii() and "_" not in raw
     if is_text or (isinstance(raw, int | float) and not isinstance(raw, bool)):
-        # ValueError: no number; OverflowError: one beyond all floats
+        # ValueError: not a number. OverflowError: an integer too large for a float.
         with contextlib.suppress(ValueError, OverflowError):
             value = float(raw)
     if value is None or not math.isfinite(value):
@@ -258,4 +258,4 @@ sleep = TaskKind(
     parse=_parse_sleep,
     expected_s=lambda params: float(params) / 1000,
 )
-"""Waits so many milliseconds, as in 2014; its result is null."""
+"""The kind `sleep`, as in 2014: it waits the given milliseconds and returns null."""

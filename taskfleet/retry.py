@@ -1,4 +1,5 @@
-"""What happens after a failed attempt: one pure decision, one backoff formula."""
+"""The retry rule: what follows a failed attempt, and after which delay. Owns the decision and the
+backoff formula, as pure functions; not their execution (`ec2_worker`)."""
 
 from __future__ import annotations
 
@@ -10,29 +11,38 @@ import msgspec
 from taskfleet.errors import InvalidTask, PermanentError, TaskStopped, TransientError
 
 BACKOFF_BASE_S = 5.0
+"""Half of the longest delay after the first attempt, in seconds."""
 BACKOFF_CAP_S = 900.0
+"""Longest delay after any attempt, in seconds."""
 
 
 class RetryDecision(StrEnum):
+    """What follows an execution that raised an error."""
+
     RETRY = "RETRY"
-    """The task returns to QUEUED; this attempt is spent."""
+    """The task returns to QUEUED. The execution counts as an attempt."""
     GIVE_BACK = "GIVE_BACK"
-    """The task returns to QUEUED; no attempt is spent."""
+    """The task returns to QUEUED. The execution does not count as an attempt."""
     FAIL = "FAIL"
-    """The error is the task's result."""
+    """The task fails with the error."""
     EXHAUSTED = "EXHAUSTED"
-    """As FAIL, and the task belongs on the dead-letter queue: it might have worked."""
+    """The task fails with the error, which was transient, since it has no attempts left. Its
+    message goes to the dead-letter queue."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """Of one task kind. Only errors of the `transient` types are tried again: a bug in a task's
-    code fails at once, since running it again would cost money and change nothing."""
+    """How a task kind is retried. Only errors of the `transient` types are. A bug in a task's code
+    fails the task at once, since another run would cost money and end the same way.
+
+    max_attempts: most executions of one task, including the first.
+    transient: types of errors that are retried.
+    """
 
     max_attempts: int = 5
     transient: tuple[type[BaseException], ...] = (TransientError, ConnectionError, TimeoutError)
 
     def decide(self, error: BaseException, attempt: int) -> RetryDecision:
-        """`attempt` is the number, from 1, of the one that ended with `error`."""
+        """Returns what follows `error`. `attempt` is the number of the failed attempt, from 1."""
         if isinstance(error, TaskStopped):
             return RetryDecision.GIVE_BACK
         if isinstance(error, PermanentError | InvalidTask) or not isinstance(error, self.transient):
@@ -40,11 +50,13 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         return RetryDecision.EXHAUSTED if self.is_last(attempt) else RetryDecision.RETRY
 
     def is_last(self, attempt: int) -> bool:
-        """Whether no attempt may follow the one of this number, counted from 1."""
+        """Returns whether no attempt may follow attempt number `attempt`, counted from 1."""
         return attempt >= self.max_attempts
 
 
 def backoff_s(attempt: int, rng: random.Random) -> float:
-    """Seconds until the attempt after `attempt`: full jitter of min(900, 5 * 2^attempt)
-    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015)."""
-    return rng.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(attempt, 30)))
+    """Returns the seconds between attempt number `attempt`, counted from 1, and the next one: a
+    random number between 0 and min(900, 5 * 2^attempt). This is "full jitter" of M. Brooker,
+    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015."""
+    doublings = min(attempt, 30)  # keeps the power within a float
+    return rng.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**doublings))

@@ -15,6 +15,9 @@ from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.errors import SettingsError
 from taskfleet.lease import heartbeat_interval_s
 
+SECRET_MIN_BYTES = 32
+"""Least length of the secret that signs tokens: that of an HS256 digest. A shorter secret is easier
+to guess than the signature."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
@@ -184,8 +187,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"TASKFLEET_INSTANCE_USD_PER_HOUR={self.instance_usd_per_hour:g}; "
                 "TASKFLEET_MAX_CAPACITY=0 launches none"
             )
-        if self.token_secret and len(self.token_secret) < 32:
-            found.append("TASKFLEET_TOKEN_SECRET must have at least 32 characters")
+        if self.token_secret and len(self.token_secret.encode()) < SECRET_MIN_BYTES:
+            found.append(f"TASKFLEET_TOKEN_SECRET must have at least {SECRET_MIN_BYTES} characters")
         return found
 
 

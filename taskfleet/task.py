@@ -1,8 +1,8 @@
-"""Task and its result: what a client hands in and gets back. Owns their compact wire form;
-not how kinds read their params (`taskfleet.registry`) nor how tasks travel (`taskfleet.bundle`).
+"""Tasks and their results. Owns the compact JSON form of both; not the parsing of params
+(`taskfleet.registry`) nor the messages that carry tasks (`taskfleet.wire.queues`).
 
-Times are seconds since the epoch, UTC, as floats, because they travel in JSON; the HTTP API
-shows them as ISO 8601.
+Times are floats, in epoch seconds, UTC. The HTTP API shows them in ISO 8601
+(`taskfleet.wire.http`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class TaskStatus(StrEnum):
-    """`QUEUED` and `RUNNING` are on their way; the other three are final."""
+    """State of a task. SUCCEEDED, FAILED and CANCELLED are final."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -24,17 +24,19 @@ class TaskStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in _ON_THEIR_WAY
+        """Whether a task in this state never changes again."""
+        return self not in _NOT_FINAL
 
 
-_ON_THEIR_WAY = (TaskStatus.QUEUED, TaskStatus.RUNNING)
+_NOT_FINAL = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One unit of work, on the wire `[index, kind, params]`.
+    """One unit of work. In JSON it is the array `[index, kind, params]`.
 
-    `index` is its place in the batch, from 0; `params` is JSON in the canonical form that the
-    kind's parser returned.
+    index: place in the batch, from 0.
+    kind: name of the task kind.
+    params: JSON value in the canonical form that the kind's parser returns.
     """
 
     index: int
@@ -43,8 +45,8 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def submitted_form(self) -> str | dict[str, Any]:
-        """As a client would write it: `"sleep 1000"`, or an object when params are not plain
-        (text that a line of words cannot hold, such as empty or padded text, is not)."""
+        """The task as a client would submit it: text such as `"sleep 1000"`, or the object
+        `{"kind": ..., "params": ...}` if the text could not be parsed back to the same params."""
         params = self.params
         if params is None:
             return self.kind
@@ -55,10 +57,16 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is known of one task, on the wire an array in the order of the fields.
+    """State and outcome of one task. In JSON it is an array in the order of the fields.
 
-    `attempts` counts the executions that ended, those that were given back aside; `progress` is
-    `[done, total]` as a running task reports of itself.
+    index: place of the task in the batch, from 0.
+    result: JSON value that the kind returned; None unless SUCCEEDED.
+    error: why the task failed or was cancelled, or the message of its last failed attempt.
+    attempts: executions that ended, without those that were given back.
+    started_at: start of the last execution, in epoch seconds, UTC.
+    duration_s: duration of the last execution, in seconds.
+    worker_id: worker of the last execution.
+    progress: `[done, total]` as the running task last reported it.
     """
 
     index: int
@@ -73,5 +81,5 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def task_id(batch_id: str, index: int) -> str:
-    """`<batch_id>/<index>`."""
+    """Returns the id of a task: `<batch_id>/<index>`."""
     return f"{batch_id}/{index}"

@@ -1,12 +1,13 @@
-"""The only program on a worker's machine that speaks to the instance metadata service (IMDSv2).
-It runs as root: the worker, which fetches what strangers name, may not reach that service.
+"""The only program on a worker's machine that calls the instance metadata service (IMDSv2). It runs
+as root. The worker, which fetches URLs that strangers name, cannot reach that service.
 
-    metadata.py FOLDER          keep the role's credentials there, drain the worker on a notice
+    metadata.py FOLDER          keep the role's credentials in FOLDER, drain the worker on a notice
     metadata.py --unreachable   fail if the service can be reached from here
 
-FOLDER/credentials.json is in the form of botocore's `credential_process`, FOLDER/machine.env is for
-the worker's unit. A spot or rebalance notice stops that unit, which drains the worker. Standard
-library only, since it runs outside the worker's software.
+FOLDER/credentials.json has the form of botocore's `credential_process`; FOLDER/machine.env is an
+EnvironmentFile of the worker's unit. A spot or rebalance notice stops that unit, which drains the
+worker, and then shuts the machine down. Uses the standard library only, since it runs outside the
+worker's software.
 """
 
 from __future__ import annotations
@@ -22,25 +23,33 @@ import urllib.request
 from pathlib import Path
 
 BASE = "http://169.254.169.254/latest/"
+"""URL of the instance metadata service."""
 TOKEN_TTL_S = 21_600
+"""Seconds for which a token of the service is valid; its maximum."""
 TIMEOUT_S = 3.0
+"""Time-out of one call, in seconds."""
 NOTICE_EVERY_S = 5.0
+"""Seconds between two looks for a notice."""
 CREDENTIALS_EVERY_S = 60.0
-"""botocore reads them anew from a quarter of an hour before they expire."""
+"""Seconds between two renewals of the file. botocore reads it again when the credentials expire
+within a quarter of an hour."""
 NOTICES = ("meta-data/spot/instance-action", "meta-data/events/recommendations/rebalance")
+"""Paths of the notices that this machine will end."""
 WORKER = "taskfleet-worker.service"
+"""Unit of the worker."""
 
 
 class Imds:
-    """Reads of IMDSv2; `base` ends in a slash."""
+    """A client of IMDSv2. `base` is its URL, with a slash at the end."""
 
     def __init__(self, base: str = BASE) -> None:
         self._base = base
-        # No proxy is between a machine and its own metadata.
+        # No proxy: the service is on the machine's own link.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path: str) -> str | None:
-        """None when there is nothing of that name. OSError when IMDS does not answer."""
+        """Returns what is at `path`, None if there is nothing. Raises OSError when the service does
+        not answer."""
         token = self._call("api/token", "PUT", {"ttl-seconds": str(TOKEN_TTL_S)})
         return None if token is None else self._call(path, "GET", {"": token})
 
@@ -52,8 +61,8 @@ class Imds:
         request = urllib.request.Request(self._base + path, method=method, headers=named)  # noqa: S310
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                text: str = answer.read().decode()
-                return text
+                body: str = answer.read().decode()
+                return body
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
@@ -61,14 +70,15 @@ class Imds:
 
 
 def credentials(imds: Imds) -> str | None:
-    """Those of the machine's role, as `credential_process` wants them; None without a role."""
+    """Returns the credentials of the machine's role in the form of `credential_process`; None
+    without a role."""
     roles = imds.get("meta-data/iam/security-credentials/")
     if not roles:
         return None
-    found = imds.get(f"meta-data/iam/security-credentials/{roles.splitlines()[0]}")
-    if found is None:
+    answer = imds.get(f"meta-data/iam/security-credentials/{roles.splitlines()[0]}")
+    if answer is None:
         return None
-    fields = json.loads(found)
+    fields = json.loads(answer)
     return json.dumps(
         {
             "Version": 1,
@@ -81,12 +91,12 @@ def credentials(imds: Imds) -> str | None:
 
 
 def notice(imds: Imds) -> str | None:
-    """The first notice that this machine is to end, if there is one."""
+    """Returns the first notice that this machine will end, None if there is none."""
     return next((f"{path}: {text}" for path in NOTICES if (text := imds.get(path))), None)
 
 
 def write(path: Path, text: str) -> None:
-    """Whole or not at all; for root and the worker's group only."""
+    """Writes a file atomically, for root and the worker's group only."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
@@ -95,6 +105,7 @@ def write(path: Path, text: str) -> None:
 
 
 def tell_systemd_ready() -> None:
+    """Tells systemd that the unit has started (`sd_notify`); does nothing outside a unit."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -102,16 +113,18 @@ def tell_systemd_ready() -> None:
 
 
 def main(folder: Path, imds: Imds) -> None:
+    """Renews the credentials and looks for notices, forever. A step that fails is printed; the next
+    may succeed."""
     drained = False
     renew_at = 0.0
     while True:
         try:
             if time.monotonic() >= renew_at:
-                found = credentials(imds)
-                if found is None:
+                keys = credentials(imds)
+                if keys is None:
                     print("the machine has no role: no credentials", flush=True)
                 else:
-                    write(folder / "credentials.json", found)
+                    write(folder / "credentials.json", keys)
                     machine = imds.get("meta-data/instance-id") or ""
                     write(folder / "machine.env", f"TASKFLEET_INSTANCE_ID={machine}\n")
                     tell_systemd_ready()
@@ -119,7 +132,7 @@ def main(folder: Path, imds: Imds) -> None:
             why = None if drained else notice(imds)
             if why is not None:
                 print(f"draining the worker: {why}", flush=True)
-                # Whatever the worker makes of it, the machine ends.
+                # Even if the worker does not stop properly, the machine ends.
                 subprocess.run(["systemctl", "stop", WORKER], check=False)
                 subprocess.run(["systemctl", "poweroff"], check=True)
                 drained = True
@@ -129,6 +142,7 @@ def main(folder: Path, imds: Imds) -> None:
 
 
 def unreachable(imds: Imds) -> bool:
+    """Returns whether the service cannot be reached. Any answer of it counts as reached."""
     try:
         imds.get("meta-data/")
     except urllib.error.HTTPError:
@@ -141,6 +155,9 @@ def unreachable(imds: Imds) -> bool:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--unreachable"]:
         if not unreachable(Imds()):
-            sys.exit("the worker could reach the metadata service: it does not start")
+            sys.exit(
+                "the worker could reach the instance metadata service, so it does not start: "
+                "this kernel does not enforce IPAddressDeny"
+            )
     else:
         main(Path(sys.argv[1]), Imds())

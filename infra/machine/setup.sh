@@ -1,6 +1,6 @@
 #!/bin/bash
-# Makes the machine it runs on a worker: Amazon Linux 2023 or Debian 12, as root. It lies in the
-# worker's unpacked software; /etc/taskfleet/worker.env holds the settings. May run again.
+# Makes this machine a worker. Needs Amazon Linux 2023 or Debian 12, and root. It is part of the
+# worker's unpacked software; the settings are in /etc/taskfleet/worker.env. It may run again.
 #
 #   setup.sh            install and start the worker
 #   setup.sh --install  install only, for an image
@@ -28,11 +28,11 @@ install -m 644 "$software"/infra/machine/aws-config /etc/taskfleet/aws-config
 install -m 644 "$software"/infra/machine/*.service /etc/systemd/system/
 systemctl daemon-reload
 if [ "${1:-}" = --install ]; then
-    truncate --size 0 /etc/machine-id # each machine of the image makes its own
+    truncate --size 0 /etc/machine-id # each machine that starts from the image makes its own
     exit
 fi
 
-# Debian's packages hold no agent for logs: they stay in the journal there, unless the image has it.
+# Debian has no package of CloudWatch's agent. Without the agent, logs stay in the journal.
 agent=/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl
 if [ -x $agent ]; then
     stage=$(sed -n 's/^TASKFLEET_STAGE=//p' /etc/taskfleet/worker.env)
@@ -41,4 +41,4 @@ if [ -x $agent ]; then
     $agent -a fetch-config -m ec2 -s -c file:/etc/taskfleet/logs.json
 fi
 systemctl enable --now taskfleet-worker.service
-shutdown -c # the worker ends the machine from here on
+shutdown -c # the timer of the user data; from now on the worker's unit ends the machine

@@ -1,5 +1,11 @@
-"""From botocore's errors to Taskfleet's. Owns which code means what; nothing else looks into a
-`ClientError`. Messages name the operation and the resource, never a credential or a payload."""
+"""Translation of botocore's errors into Taskfleet's. Owns the meaning of AWS error codes; no other
+module reads a `ClientError`. Messages name the operation and the resource, never a credential or a
+payload.
+
+Sources: botocore's own lists of transient and throttling codes (`botocore.retries.standard`) and
+the pages on common errors in the API references of SQS, DynamoDB, S3, EC2, Lambda and Systems
+Manager.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +52,7 @@ TRANSIENT_CODES = frozenset(
         "TooManyRequestsException",
         "TransactionConflictException",
         "TransactionInProgressException",
-        # faults and time-outs of the service
+        # faults and time-outs in the service
         "InternalError",
         "InternalFailure",
         "InternalServerError",
@@ -55,14 +61,15 @@ TRANSIENT_CODES = frozenset(
         "RequestTimeoutException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
-        # a worker's role hands out new credentials by itself
+        # expired credentials, which the role of a machine or function renews by itself
         "ExpiredToken",
         "ExpiredTokenException",
     }
 )
+"""Error codes after which a retry may succeed."""
 
 SHORTAGE_CODES = {
-    # another type or subnet, or later, may do
+    # may succeed with another instance type or subnet, or later
     "InsufficientCapacity": Shortage.NO_CAPACITY,
     "InsufficientCapacityOnHost": Shortage.NO_CAPACITY,
     "InsufficientFreeAddressesInSubnet": Shortage.NO_CAPACITY,
@@ -71,16 +78,19 @@ SHORTAGE_CODES = {
     "InsufficientReservedInstanceCapacity": Shortage.NO_CAPACITY,
     "SpotMaxPriceTooLow": Shortage.NO_CAPACITY,
     "UnfulfillableCapacity": Shortage.NO_CAPACITY,
-    "Unsupported": Shortage.NO_CAPACITY,  # the type is not to be had in that zone
-    # until somebody raises it
+    "Unsupported": Shortage.NO_CAPACITY,  # the zone does not offer the instance type
+    # last until a person raises the quota
     "InstanceLimitExceeded": Shortage.QUOTA,
     "MaxSpotInstanceCountExceeded": Shortage.QUOTA,
     "VcpuLimitExceeded": Shortage.QUOTA,
     "VolumeLimitExceeded": Shortage.QUOTA,
 }
-"""Codes by which EC2 says that it has no machine to give."""
+"""Error codes with which EC2 refuses to launch machines, with the reason ("Error codes for the
+Amazon EC2 API", Amazon EC2 API Reference)."""
 
-MISSING_OBJECT_CODES = frozenset({"NoSuchKey", "404", "PreconditionFailed", "ParameterNotFound"})
+MISSING_CODES = frozenset({"NoSuchKey", "404", "PreconditionFailed", "ParameterNotFound"})
+"""Error codes for an S3 object or SSM parameter that does not exist, or for an object whose etag is
+not the expected one."""
 
 DENIED_CODES = frozenset(
     {
@@ -92,10 +102,11 @@ DENIED_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
+"""Error codes for missing permissions or invalid credentials."""
 
-_CUT_OFF = (
-    ConnectionError,  # refused, closed, timed out while connecting
-    HTTPClientError,  # timed out while reading, and the like
+_NO_RESPONSE = (
+    ConnectionError,  # refused, closed, or timed out while connecting
+    HTTPClientError,  # timed out while reading, among others
     ChecksumError,
     IncompleteReadError,
     ResponseStreamingError,
@@ -104,8 +115,8 @@ _CUT_OFF = (
 )
 
 
-class Short(TaskfleetError):
-    """EC2 has no machine to give, and `shortage` says why. For this package only."""
+class LaunchShortage(TaskfleetError):
+    """EC2 launches no machine, for the reason `shortage`. Never leaves this package."""
 
     def __init__(self, message: str, shortage: Shortage) -> None:
         super().__init__(message)
@@ -113,8 +124,8 @@ class Short(TaskfleetError):
 
 
 class ConditionFailed(TaskfleetError):
-    """A conditional write found something else; `item` is what stands there, None when nothing
-    does. For this package only: each caller knows what it means."""
+    """The condition of a write does not hold. `item` is the existing item, None if there is none.
+    Never leaves this package."""
 
     def __init__(self, message: str, item: Mapping[str, Any] | None) -> None:
         super().__init__(message)
@@ -122,8 +133,9 @@ class ConditionFailed(TaskfleetError):
 
 
 class TransactionCancelled(TaskfleetError):
-    """Nothing of a transaction was written; `codes` gives the reason for each of its writes, in
-    order, `None` for those that were not at fault. For this package only."""
+    """DynamoDB cancelled a transaction and wrote nothing. `codes` has the reason for each write, in
+    order; the text "None" marks a write that was not the cause ("TransactWriteItems", Amazon
+    DynamoDB API Reference). Never leaves this package."""
 
     def __init__(self, message: str, codes: list[str]) -> None:
         super().__init__(message)
@@ -132,56 +144,59 @@ class TransactionCancelled(TaskfleetError):
 
 @contextmanager
 def translated(operation: str, resource: str) -> Iterator[None]:
-    """Raise what botocore raises inside as: could not `operation` `resource`, and why."""
+    """Context manager that translates botocore's errors. The message reads "could not `operation`
+    `resource`: " and the reason."""
     try:
         yield
     except ClientError as error:
-        raise _from_answer(error.response, f"could not {operation} {resource}") from error
+        raise _from_response(error.response, f"could not {operation} {resource}") from error
     except BotoCoreError as error:
         raise _from_botocore(error, f"could not {operation} {resource}") from error
 
 
-def _from_answer(response: Mapping[str, Any], what: str) -> TaskfleetError:
-    """The error that an answer of AWS stands for."""
+def _from_response(response: Mapping[str, Any], failure: str) -> TaskfleetError:
+    """Returns the error for an error response."""
     error = response.get("Error", {})
     code = str(error.get("Code", "")) or "no error code"
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "ConditionalCheckFailedException":
-        return ConditionFailed(what, response.get("Item"))
+        return ConditionFailed(failure, response.get("Item"))
     if code in SHORTAGE_CODES:
-        return Short(f"{what}: {code}", SHORTAGE_CODES[code])
+        return LaunchShortage(f"{failure}: {code}", SHORTAGE_CODES[code])
     if code == "TransactionCanceledException":
         reasons = response.get("CancellationReasons", [])
-        return TransactionCancelled(what, [str(reason.get("Code")) for reason in reasons])
+        return TransactionCancelled(failure, [str(reason.get("Code")) for reason in reasons])
     if is_transient(code) or status >= 500 or status == 429:
-        return TransientError(f"{what}: {code}; try again", _retry_after_s(response))
-    if code in MISSING_OBJECT_CODES:
-        return NotFound(f"{what}: there is none")
+        return TransientError(f"{failure}: {code}; try again", _retry_after_s(response))
+    if code in MISSING_CODES:
+        return NotFound(f"{failure}: it does not exist")
     if code in DENIED_CODES:
-        return PermanentError(f"{what}: {code}; check the credentials and their permissions")
+        return PermanentError(f"{failure}: {code}; check the credentials and their permissions")
     message = " ".join(str(error.get("Message", "")).split())
-    return PermanentError(f"{what}: {code}: {message:.300}")
+    return PermanentError(f"{failure}: {code}: {message:.300}")
 
 
 def is_transient(code: str) -> bool:
-    """Whether trying again may help. SQS spells some of its codes with a prefix."""
+    """Returns whether a retry may succeed. SQS writes some codes with a prefix, which is
+    ignored."""
     return code.removeprefix("AWS.SimpleQueueService.") in TRANSIENT_CODES
 
 
-def _from_botocore(error: BotoCoreError, what: str) -> TaskfleetError:
-    """The error for a call that got no answer at all, or was never sent."""
-    if isinstance(error, _CUT_OFF):
-        return TransientError(f"{what}: no answer ({type(error).__name__}); try again")
+def _from_botocore(error: BotoCoreError, failure: str) -> TaskfleetError:
+    """Returns the error for a call that got no response or was never sent."""
+    if isinstance(error, _NO_RESPONSE):
+        return TransientError(f"{failure}: no answer ({type(error).__name__}); try again")
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return PermanentError(
-            f"{what}: no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            f"{failure}: no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "a profile, or a role"
         )
-    text = " ".join(str(error).split())
-    return PermanentError(f"{what}: {type(error).__name__}: {text:.300}")
+    message = " ".join(str(error).split())
+    return PermanentError(f"{failure}: {type(error).__name__}: {message:.300}")
 
 
 def _retry_after_s(response: Mapping[str, Any]) -> float | None:
+    """Returns the header `Retry-After` in seconds, None if it is missing or not a number."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
         return max(0.0, float(headers["retry-after"]))

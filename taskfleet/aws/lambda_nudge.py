@@ -1,4 +1,5 @@
-"""`Nudge` through Lambda: an asynchronous call of the provisioner's function."""
+"""`Nudge` through Lambda: an asynchronous call of the provisioner's function. Source: "Invoke", AWS
+Lambda API Reference."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 
 class LambdaNudge:
+    """Implements `taskfleet.provisioner.ports.Nudge`. Safe for any number of threads."""
+
     def __init__(self, client: LambdaClient, function: str) -> None:
         self._client = client
         self._function = function

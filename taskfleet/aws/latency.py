@@ -1,5 +1,5 @@
-"""Time put before every AWS call, as a distant AWS would take: an emulator on loopback flatters.
-Owns that hook alone. For benchmarks; in earnest nobody sets `TASKFLEET_AWS_LATENCY_MS`."""
+"""An artificial delay before each AWS call, for benchmarks: an emulator on loopback answers faster
+than AWS does. Owns that hook only. Production leaves `TASKFLEET_AWS_LATENCY_MS` unset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def delay_calls(client: Any, latency_ms: float) -> None:
-    """Let each request of a botocore client, every retry too, leave so much later."""
+    """Delay each request of a botocore client, including retries, by `latency_ms` milliseconds."""
     if not latency_ms:
         return
 

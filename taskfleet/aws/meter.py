@@ -1,5 +1,5 @@
-"""Counting the calls that a process makes, and what they cost. Owns the hooks into botocore; the
-prices are `taskfleet.bill`'s."""
+"""Counting of AWS calls and of their cost. Owns the hooks into botocore; not the prices
+(`taskfleet.bill`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from taskfleet.bill import Spend, price_usd
 
 _SIZED = frozenset({"sqs", "dynamodb"})
-"""Services that bill by size, and whose answers are read whole."""
+"""Services that bill by the size of requests and responses, and whose responses botocore reads at
+once."""
 
 
 class Meter:
-    """Counts requests by (service, operation) as they leave: every retry is one more, as on the
-    bill. Thread-safe."""
+    """Counts the requests of the watched clients. Each retry counts as a request, as on the bill.
+    Safe for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,15 +25,17 @@ class Meter:
         self._sent = threading.local()
 
     def counts(self) -> dict[tuple[str, str], int]:
+        """Returns the numbers of requests by service and operation."""
         with self._lock:
             return dict(self._calls)
 
     def spend(self) -> Spend:
-        """All calls so far."""
+        """Returns the number and the cost of all requests so far."""
         with self._lock:
             return Spend(sum(self._calls.values()), self._usd)
 
     def watch(self, client: Any) -> None:
+        """Count the requests of a botocore client from now on."""
         client.meta.events.register("before-send", self._on_send)
         client.meta.events.register("after-call", self._on_answer)
 
@@ -46,11 +49,12 @@ class Meter:
             self._usd += usd
 
     def _on_answer(self, event_name: str, http_response: Any, **_kwargs: Any) -> None:
-        """An answer may be what makes a call expensive: a receive, a read."""
+        """Add what the size of the response costs, as for a receive or a read."""
         _, service, operation = event_name.split(".", 2)
         if service not in _SIZED:
             return
         sent = getattr(self._sent, "size", 0)
-        answered = price_usd(service, operation, sent, len(http_response.content))
+        counted_usd = price_usd(service, operation, sent, 0)
+        usd = price_usd(service, operation, sent, len(http_response.content))
         with self._lock:
-            self._usd += answered - price_usd(service, operation, sent, 0)
+            self._usd += usd - counted_usd

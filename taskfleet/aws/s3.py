@@ -1,4 +1,5 @@
-"""An `ObjectStore` in S3."""
+"""`ObjectStore` in S3. Sources: "GetObject", "HeadObject" and "Browser-based uploads using POST
+(AWS signature version 4)", Amazon S3 API Reference."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _STREAM_CHUNK_BYTES = 256 * 1024
 
 
 class S3Store:
-    """`ObjectStore` for any number of threads. Its role needs s3:ListBucket too: without it S3
-    answers 403 for an object that is not there."""
+    """Implements `taskfleet.ports.ObjectStore`. Safe for any number of threads. Its role also needs
+    the permission s3:ListBucket: without it S3 answers 403 instead of 404 for a missing object."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
@@ -38,17 +39,19 @@ class S3Store:
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         with translated("read", self._name(key)):
-            found = self._client.get_object(Bucket=self._bucket, Key=key)
-            with found["Body"] as body:
-                size = found["ContentLength"]
+            response = self._client.get_object(Bucket=self._bucket, Key=key)
+            with response["Body"] as body:
+                size = response["ContentLength"]
                 if max_bytes is not None and size > max_bytes:
-                    raise TooLarge(f"{self._name(key)} has {size} bytes, over {max_bytes}")
+                    raise TooLarge(
+                        f"{self._name(key)} has {size} bytes, over the cap of {max_bytes}"
+                    )
                 return body.read()
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
-        only: Any = {} if etag is None else {"IfMatch": etag}
+        condition: Any = {} if etag is None else {"IfMatch": etag}
         with translated("read", self._name(key)):
-            body: Any = self._client.get_object(Bucket=self._bucket, Key=key, **only)["Body"]
+            body: Any = self._client.get_object(Bucket=self._bucket, Key=key, **condition)["Body"]
         with body:
             stream = io.BufferedReader(body, _STREAM_CHUNK_BYTES)
             while True:
@@ -63,7 +66,7 @@ class S3Store:
 
     def etag(self, key: str) -> str | None:
         try:
-            with translated("look at", self._name(key)):
+            with translated("read the etag of", self._name(key)):
                 return self._client.head_object(Bucket=self._bucket, Key=key)["ETag"]
         except NotFound:
             return None

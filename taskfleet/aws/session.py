@@ -1,6 +1,6 @@
-"""Clients of AWS: the one place that makes them. Owns retries, time-outs and pool size;
-not what the calls mean. Endpoints, credentials and profiles are boto3's own business
-(`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and so on)."""
+"""The AWS clients of a process and the adapters made from them. Owns retries, time-outs and the
+size of connection pools; not the calls. boto3 itself reads endpoints, credentials and profiles from
+`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and its other variables."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
 LONG_POLL_TIMEOUT_S = 30
-"""Of SQS: longer than its long poll of 20 s."""
+"""Read time-out of the SQS client, in seconds: longer than a long poll of 20 s."""
 MAX_ATTEMPTS = 4
+"""Most requests for one call, including the first ("Retries", Boto3 documentation)."""
 
 
 class Aws:
-    """The adapters of one process, made from its settings, each client once.
+    """Makes the adapters of one process from its settings, with one client for each service. Safe
+    for any number of threads.
 
-    threads: how many use the clients at a time, for the size of the connection pools.
-    rng: makes the jitter of retries.
+    threads: threads that use a client at a time; the size of its connection pool.
+    rng: draws the random delays of retries.
+    meter: counts the calls of all clients.
     """
 
     def __init__(
@@ -59,42 +62,45 @@ class Aws:
         self._clock = clock
         self._threads = threads
         self._backoff = Backoff(clock, rng or random.Random())
-        # Its own overloads want the service as a literal.
+        # Typed as Any because the overloads of `client` accept literal service names only.
         self._session: Any = boto3.session.Session(region_name=settings.region)
         self._lock = threading.Lock()
-        self._made: dict[str, Any] = {}
+        self._clients: dict[str, Any] = {}
         self.meter = Meter()
 
     def client(self, service: str) -> Any:
-        """The process's client of a service."""
+        """Returns the client of a service; the first call makes it."""
         with self._lock:
-            client = self._made.get(service)
+            client = self._clients.get(service)
             if client is None:
-                client = self._made[service] = self._make(service)
+                client = self._clients[service] = self._make_client(service)
                 self.meter.watch(client)
                 delay_calls(client, self.settings.aws_latency_ms)
             return client
 
-    def _make(self, service: str) -> Any:
+    def _make_client(self, service: str) -> Any:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=LONG_POLL_TIMEOUT_S if service == "sqs" else READ_TIMEOUT_S,
             max_pool_connections=self._threads,
             tcp_keepalive=True,
-            # Of presigned URLs and forms: the region's own host, since a redirect loses a POST.
+            # Presigned URLs and forms name the region's own host, since a redirect loses a POST.
             signature_version="s3v4" if service == "s3" else None,
             s3={"addressing_style": "virtual"} if service == "s3" else None,
         )
         return self._session.client(service, config=config)
 
     def task_queue(self) -> SqsQueue:
+        """Returns the queue of bundles, `Task_to_process`."""
         return self._queue(self.settings.task_queue)
 
     def response_queue(self) -> SqsQueue:
+        """Returns the queue of responses, `Processed_Task`."""
         return self._queue(self.settings.response_queue)
 
     def upload_queue(self) -> SqsQueue:
+        """Returns the queue of uploads to read, `Upload_to_expand`."""
         return self._queue(self.settings.upload_queue)
 
     def _queue(self, name: str) -> SqsQueue:
@@ -102,10 +108,12 @@ class Aws:
         return SqsQueue(client, name, self._backoff)
 
     def store(self) -> S3Store:
+        """Returns the bucket."""
         client: S3Client = self.client("s3")
         return S3Store(client, self.settings.bucket)
 
     def monitor(self) -> DynamoMonitor:
+        """Returns the table of bundles, batches and paces."""
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoMonitor(
             client,
@@ -117,20 +125,23 @@ class Aws:
         )
 
     def fleet(self) -> Ec2Fleet:
+        """Returns the machines of this stage."""
         client: EC2Client = self.client("ec2")
         return Ec2Fleet(client, self.settings)
 
     def fleet_records(self) -> DynamoFleetRecords:
+        """Returns the records of demand, workers and the provisioner's state."""
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoFleetRecords(
             client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
         )
 
     def nudge(self) -> LambdaNudge:
+        """Returns the caller of the provisioner."""
         client: LambdaClient = self.client("lambda")
         return LambdaNudge(client, self.settings.provisioner_function)
 
     def secret(self, name: str) -> str:
-        """The SSM parameter of that name, decrypted."""
+        """Returns the decrypted SSM parameter `name`. Raises NotFound if there is none."""
         client: SSMClient = self.client("ssm")
         return read_secret(client, name)

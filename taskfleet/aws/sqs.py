@@ -1,5 +1,10 @@
-"""A `TaskQueue` on SQS. Owns batching within SQS's limits, and which of its answers mean a receipt
-that no longer counts."""
+"""`TaskQueue` on SQS. Owns the splitting of calls by SQS's limits, and which error codes mean that
+a receipt handle is no longer valid.
+
+Sources: "Amazon SQS message quotas", "Amazon SQS visibility timeout" and "Amazon SQS fair queues",
+Amazon SQS Developer Guide; "SendMessageBatch" and "ChangeMessageVisibility", Amazon SQS API
+Reference.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +33,25 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CALL_MAX_BYTES = 1_048_576
-MANY_CALLS = 20
+"""Most bytes of all messages in one call."""
+PARALLEL_CALLS = 20
+"""Least number of calls that are sent by several threads."""
 SEND_THREADS = 8
-"""Tasks that travel singly make thousands of calls, each of which mostly waits for its answer."""
+"""Threads that send the calls of a large batch, most of whose time is spent waiting for answers."""
 VISIBILITY_MAX_S = 43_200
+"""Longest visibility time-out, in seconds: 12 hours."""
 REASON_MAX_CHARS = 1_000
+"""Most characters of the attribute `reason` on a dead letter."""
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
+"""The form of a message group id that SQS accepts."""
 
 Entry = dict[str, Any]
+"""One entry of a batch call, as boto3 takes it."""
 
 
 class SqsQueue:
-    """`TaskQueue` for any number of threads. Visibility is counted in whole seconds, rounded up."""
+    """Implements `taskfleet.ports.TaskQueue`. Safe for any number of threads. Visibility time-outs
+    are rounded up to whole seconds."""
 
     def __init__(self, client: SQSClient, name: str, backoff: Backoff) -> None:
         self._client = client
@@ -47,8 +59,8 @@ class SqsQueue:
         self._backoff = backoff
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        calls = _calls(messages)
-        if len(calls) < MANY_CALLS:
+        calls = _split_into_calls(messages)
+        if len(calls) < PARALLEL_CALLS:
             for entries in calls:
                 self._send(entries)
             return
@@ -61,7 +73,7 @@ class SqsQueue:
                 raise
 
     def _send(self, entries: Sequence[Entry]) -> None:
-        self._each(
+        self._call_batch(
             "send to",
             lambda batch: self._client.send_message_batch(QueueUrl=self._url, Entries=batch),
             entries,
@@ -79,17 +91,17 @@ class SqsQueue:
             )
         return [
             Message(
-                message_id=found["MessageId"],
-                receipt_handle=found["ReceiptHandle"],
-                body=found["Body"],
-                receive_count=int(found["Attributes"]["ApproximateReceiveCount"]),
+                message_id=delivery["MessageId"],
+                receipt_handle=delivery["ReceiptHandle"],
+                body=delivery["Body"],
+                receive_count=int(delivery["Attributes"]["ApproximateReceiveCount"]),
                 attributes={
                     name: value["StringValue"]
-                    for name, value in found.get("MessageAttributes", {}).items()
+                    for name, value in delivery.get("MessageAttributes", {}).items()
                     if "StringValue" in value
                 },
             )
-            for found in response.get("Messages", [])
+            for delivery in response.get("Messages", [])
         ]
 
     def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
@@ -104,20 +116,20 @@ class SqsQueue:
                 }
                 for place, (message, seconds) in enumerate(chunk)
             ]
-            refused = self._each(
+            stale_ids = self._call_batch(
                 "change the visibility of messages in",
                 lambda batch: self._client.change_message_visibility_batch(
                     QueueUrl=self._url, Entries=batch
                 ),
                 entries,
             )
-            stale += [chunk[int(place)][0] for place in refused]
+            stale += [chunk[int(entry_id)][0] for entry_id in stale_ids]
         return stale
 
     def delete(self, messages: Sequence[Message]) -> None:
         for start in range(0, len(messages), CALL_MAX_MESSAGES):
             chunk = messages[start : start + CALL_MAX_MESSAGES]
-            self._each(
+            self._call_batch(
                 "delete messages from",
                 lambda batch: self._client.delete_message_batch(QueueUrl=self._url, Entries=batch),
                 [
@@ -175,50 +187,53 @@ class SqsQueue:
     def _translated(self, operation: str) -> Any:
         return translated(operation, f"queue {self._name}")
 
-    def _each(
+    def _call_batch(
         self, operation: str, call: Callable[[Any], Any], entries: Sequence[Entry]
     ) -> list[str]:
-        """Make a batch call, again for entries that failed of themselves. Returns the ids of those
-        whose receipt SQS refused; PermanentError for any other that it will not take."""
-        refused: list[str] = []
+        """Make a batch call, and repeat it for entries with a transient failure. Returns the ids of
+        entries whose receipt handle is no longer valid. Raises PermanentError if SQS refuses an
+        entry for another reason, and TransientError if entries fail at every try."""
+        stale_ids: list[str] = []
         code = ""
         for _ in self._backoff.tries():
             with self._translated(operation):
                 failures = call(entries).get("Failed", [])
-            again = set()
+            retry_ids = set()
             for failure in failures:
                 code = failure["Code"]
                 if _is_stale(failure):
-                    refused.append(failure["Id"])
+                    stale_ids.append(failure["Id"])
                 elif failure.get("SenderFault") and not is_transient(code):
                     raise PermanentError(
                         f"could not {operation} queue {self._name}: {code}: "
                         f"{failure.get('Message', ''):.300}"
                     )
                 else:
-                    again.add(failure["Id"])
-            entries = [entry for entry in entries if entry["Id"] in again]
+                    retry_ids.add(failure["Id"])
+            entries = [entry for entry in entries if entry["Id"] in retry_ids]
             if not entries:
-                return refused
+                return stale_ids
         raise TransientError(
             f"could not {operation} queue {self._name}: {code} for {len(entries)} messages; "
             "try again"
         )
 
 
-def _calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
-    """The entries of one SendMessageBatch after the other, each within SQS's limits. All are cut
-    before the first is sent, so that TooLarge comes before anything is on the queue."""
+def _split_into_calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
+    """Returns the entries of each call of SendMessageBatch, within SQS's limits. Raises TooLarge
+    if a message is larger than `MESSAGE_MAX_BYTES`; no call has been made then."""
     calls: list[list[Entry]] = []
-    room = 0
+    free_bytes = 0
     for message in messages:
         size = len(message.body.encode())
         if size > MESSAGE_MAX_BYTES:
-            raise TooLarge(f"a message of {size} bytes is over {MESSAGE_MAX_BYTES}")
-        if size > room or len(calls[-1]) == CALL_MAX_MESSAGES:
+            raise TooLarge(
+                f"a message of {size} bytes is over the cap of {MESSAGE_MAX_BYTES} bytes"
+            )
+        if size > free_bytes or len(calls[-1]) == CALL_MAX_MESSAGES:
             calls.append([])
-            room = CALL_MAX_BYTES
-        room -= size
+            free_bytes = CALL_MAX_BYTES
+        free_bytes -= size
         entry: Entry = {"Id": str(len(calls[-1])), "MessageBody": message.body}
         if message.group is not None:
             entry["MessageGroupId"] = _group_id(message.group)
@@ -227,36 +242,41 @@ def _calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
 
 
 def _group_id(group: str) -> str:
-    """`group` itself when SQS takes it, otherwise a hash of it."""
+    """Returns `group` if SQS accepts it as a message group id, otherwise its hash."""
     return group if _GROUP_ID.fullmatch(group) else hashlib.sha256(group.encode()).hexdigest()
 
 
 def _is_stale(failure: Any) -> bool:
-    """Whether SQS refused an entry for its receipt: expired, of an older delivery, or in flight for
-    the 12 hours that one delivery may last at most."""
+    """Returns whether SQS refused an entry because its receipt handle is no longer valid: it has
+    expired, belongs to an older delivery, or has reached the 12 hours that one delivery may last.
+    """
     code = failure["Code"].removeprefix("AWS.SimpleQueueService.")
     if code in ("MessageNotInflight", "ReceiptHandleIsInvalid"):
         return True
-    text = failure.get("Message", "")
+    explanation = failure.get("Message", "")
     return code == "InvalidParameterValue" and (
-        "ReceiptHandle" in text or "Total VisibilityTimeout" in text
+        "ReceiptHandle" in explanation or "Total VisibilityTimeout" in explanation
     )
 
 
 def _visibility(seconds: float) -> int:
+    """Returns a visibility time-out that SQS accepts, in whole seconds."""
     return min(max(math.ceil(seconds), 0), VISIBILITY_MAX_S)
 
 
 def _reason_attribute(body: str, reason: str) -> Any:
-    """As much of `reason` as SQS takes: it counts towards the message's size, may not be empty and
-    holds only what XML can."""
-    text = "".join(char if _is_xml(char) else "?" for char in reason[:REASON_MAX_CHARS])
-    room = MESSAGE_MAX_BYTES - len(body.encode()) - len("reasonString")
-    text = text.encode()[: max(room, 0)].decode(errors="ignore")
-    return {"reason": {"DataType": "String", "StringValue": text}} if text else {}
+    """Returns the message attribute `reason`, shortened and cleaned so that SQS accepts it: the
+    attribute's name, type and value count towards the message's size, the value may not be empty,
+    and it may hold only characters that XML allows. Empty if there is no room for it."""
+    value = "".join(char if _is_xml(char) else "?" for char in reason[:REASON_MAX_CHARS])
+    free_bytes = MESSAGE_MAX_BYTES - len(body.encode()) - len("reasonString")
+    value = value.encode()[: max(free_bytes, 0)].decode(errors="ignore")
+    return {"reason": {"DataType": "String", "StringValue": value}} if value else {}
 
 
 def _is_xml(char: str) -> bool:
+    """Returns whether XML 1.0 allows the character ("Extensible Markup Language (XML) 1.0", W3C,
+    section 2.2)."""
     return (
         char in "\t\n\r"
         or " " <= char <= "\ud7ff"

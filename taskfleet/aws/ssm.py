@@ -1,4 +1,5 @@
-"""Secrets in SSM's Parameter Store. Owns reading one; who needs it is the wiring's business."""
+"""Secrets in the Parameter Store of SSM. Owns reading a secret; not its use. Source:
+"GetParameter", AWS Systems Manager API Reference."""
 
 from __future__ import annotations
 
@@ -11,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def read_secret(client: SSMClient, name: str) -> str:
-    """The parameter's value, decrypted. NotFound when there is no such parameter."""
+    """Returns the decrypted value of the parameter `name`. Raises NotFound if there is none."""
     with translated("read", f"SSM parameter {name}"):
         return client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]

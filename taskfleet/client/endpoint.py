@@ -5,11 +5,11 @@ file `.local/env` that a local cloud writes. Owns those two variables; all other
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskfleet.client import envfile
 from taskfleet.errors import SettingsError
 
 URL = "TASKFLEET_URL"
@@ -50,23 +50,11 @@ def find(environ: Mapping[str, str], directory: Path) -> Endpoint:
 
 
 def variables(directory: Path) -> dict[str, str]:
-    """Returns the variables that the env file under `directory` exports, in lines
-    `export NAME=value`; none when there is no such file. Raises SettingsError when the file cannot
-    be read."""
-    path = directory / ENV_FILE
+    """Returns the variables that the env file under `directory` exports; empty without such a file.
+    Raises SettingsError when the file cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return envfile.read(directory / ENV_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read {ENV_FILE}: {error}") from error
-    exported: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise SettingsError(f"{ENV_FILE}, line {number}: {error}") from error
-        if words[:1] == ["export"]:
-            pairs = (word.partition("=") for word in words[1:])
-            exported |= {name: value for name, _, value in pairs}
-    return exported

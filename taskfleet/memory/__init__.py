@@ -1,6 +1,6 @@
-"""The ports in memory: for `ec2_worker/run.py --local`, which needs no AWS, and for tests, on a
-clock one can set. They keep the same promises as `taskfleet.aws`, held by one contract suite, but
-forget everything when the process ends."""
+"""The ports in memory, for `ec2_worker/run.py --local`, which needs no AWS, and for tests, with a
+clock that tests can set. All data is lost when the process ends. The promises stand in
+`taskfleet.ports` and `taskfleet.provisioner.ports`."""
 
 from taskfleet.memory.clock import ManualClock
 from taskfleet.memory.fleet import MemoryFleet, MemoryFleetRecords

@@ -1,4 +1,4 @@
-"""A clock that moves only when told. Owns virtual time, and what waiting means in it."""
+"""A clock for tests, whose time passes only in calls. Owns this virtual time and waiting in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from taskfleet.ports import Clock
 
 
 class ManualClock:
-    """Whoever sleeps moves it, at once; so does whoever polls an empty `MemoryQueue` on it."""
+    """A `Clock` whose `sleep` returns at once and moves the time. Waiting on an empty `MemoryQueue`
+    with this clock moves the time too. Safe for any number of threads."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self._now = now
@@ -22,14 +23,14 @@ class ManualClock:
             self._now += max(0.0, seconds)
 
     def set(self, now: float) -> None:
-        """Backwards too, as clocks of other machines are."""
+        """Set the time, forwards or backwards."""
         with self._lock:
             self._now = now
 
 
 def wait_for_change(clock: Clock, changed: threading.Condition, seconds: float) -> None:
-    """Let at most `seconds` pass on `clock`, fewer when `changed`, which the caller holds, is
-    notified. Never blocks on a `ManualClock`."""
+    """Wait until `changed` is notified, for at most `seconds`. The caller holds `changed`. A
+    `ManualClock` moves by `seconds` instead, without blocking."""
     if isinstance(clock, ManualClock):
         clock.sleep(seconds)
     else:

@@ -1,5 +1,5 @@
-"""`Fleet` and `FleetRecords` in memory. The fleet honours launch tokens, which no emulator of EC2
-does, and can be told to run short."""
+"""`Fleet` and `FleetRecords` in memory. Unlike emulators of EC2, the fleet honours launch tokens
+and can run out of capacity."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from taskfleet.provisioner.records import (
 
 
 class MemoryFleet:
-    """`Fleet`. `capacity`: how many machines may be there at all, before it runs short of
-    `shortage`. Machines stay pending until `boot`."""
+    """Implements `taskfleet.provisioner.ports.Fleet`. Machines stay pending until `boot`.
+
+    capacity: most machines at a time; a launch beyond it falls short for the reason `shortage`.
+    launches: launches that happened, not counting repeated tokens.
+    """
 
     def __init__(self, clock: Clock, *, capacity: int = 1_000_000) -> None:
         self._clock = clock
         self.capacity = capacity
         self.shortage = Shortage.NO_CAPACITY
         self.launches = 0
-        """Those that happened, repeated tokens aside."""
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._machines: dict[str, Instance] = {}
@@ -40,24 +42,26 @@ class MemoryFleet:
     def launch(self, count: int, *, token: str) -> Launch:
         with self._lock:
             if token in self._tokens:
-                asked, outcome = self._tokens[token]
-                if asked != count:
-                    raise PermanentError(f"launch token {token} was used for {asked} machines")
+                first_count, outcome = self._tokens[token]
+                if first_count != count:
+                    raise PermanentError(
+                        f"launch token {token} was used for {first_count} machines, not {count}"
+                    )
                 return outcome
             granted = max(0, min(count, self.capacity - len(self._machines)))
             ids = [f"i-{next(self._numbers):017x}" for _ in range(granted)]
-            for name in ids:
-                self._machines[name] = Instance(
-                    name, InstanceState.PENDING, self._clock.now(), "memory"
+            for instance_id in ids:
+                self._machines[instance_id] = Instance(
+                    instance_id, InstanceState.PENDING, self._clock.now(), "memory"
                 )
-            short = granted < count
+            missing = count - granted
             outcome = Launch(
                 ids,
-                self.shortage if short else None,
-                f"{count - granted} of {count} machines" if short else "",
+                self.shortage if missing > 0 else None,
+                f"{missing} of {count} machines did not come" if missing > 0 else "",
             )
             self.launches += 1
-            if ids:  # EC2 forgets the token of a launch that failed
+            if ids:  # EC2 forgets the token of a failed launch
                 self._tokens[token] = (count, outcome)
             return outcome
 
@@ -67,24 +71,25 @@ class MemoryFleet:
 
     def mark(self, instance_ids: Sequence[str], at: float) -> None:
         with self._lock:
-            for name in instance_ids:
-                if name in self._machines:
-                    self._machines[name] = replace(self._machines[name], marked_at=at)
+            for instance_id in instance_ids:
+                if instance_id in self._machines:
+                    machine = self._machines[instance_id]
+                    self._machines[instance_id] = replace(machine, marked_at=at)
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         with self._lock:
-            for name in instance_ids:
-                self._machines.pop(name, None)
+            for instance_id in instance_ids:
+                self._machines.pop(instance_id, None)
 
     def boot(self, instance_id: str) -> None:
-        """From pending to running."""
+        """Set the machine's state to running."""
         with self._lock:
             machine = self._machines[instance_id]
             self._machines[instance_id] = replace(machine, state=InstanceState.RUNNING)
 
 
 class MemoryFleetRecords:
-    """`FleetRecords`, for any number of threads."""
+    """Implements `taskfleet.provisioner.ports.FleetRecords`. Safe for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,7 +97,7 @@ class MemoryFleetRecords:
         self._machines: int | None = None
         self._slots: int | None = None
         self._workers: dict[str, WorkerRecord] = {}
-        self._asked: set[str] = set()
+        self._asked_to_leave: set[str] = set()
         self._state = FleetState()
 
     def add_demand(self, more: Demand) -> int | None:
@@ -112,16 +117,16 @@ class MemoryFleetRecords:
     def report(self, worker: WorkerRecord) -> bool:
         with self._lock:
             self._workers[worker.worker_id] = worker
-            return worker.worker_id in self._asked
+            return worker.worker_id in self._asked_to_leave
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
         with self._lock:
-            self._asked |= set(worker_ids) & set(self._workers)
+            self._asked_to_leave |= set(worker_ids) & set(self._workers)
 
     def sign_off(self, worker_id: str) -> None:
         with self._lock:
             self._workers.pop(worker_id, None)
-            self._asked.discard(worker_id)
+            self._asked_to_leave.discard(worker_id)
 
     def workers(self) -> list[WorkerRecord]:
         with self._lock:

@@ -1,4 +1,4 @@
-"""A `TaskMonitor` in memory."""
+"""`TaskMonitor` in memory."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-    page_cursor,
-    read_page_cursor,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
-from taskfleet.ports import BundleRecord, Claim, Clock, Page
+from taskfleet.ports import BatchPage, BundleRecord, Claim, Clock
 from taskfleet.task import Task, TaskResult
 
 
 class _Item:
-    """A bundle's item. The owner stays when the bundle is given back or done, so that a step that
-    is taken twice is recognised."""
+    """A bundle's item. It keeps its owner when the bundle is released or done, so that a repeated
+    release or commit is recognised."""
 
     __slots__ = ("attempt", "expires_at", "owner", "results", "status", "tasks")
 
@@ -45,7 +39,7 @@ class _Item:
 
 
 class MemoryMonitor:
-    """`TaskMonitor`, for any number of threads."""
+    """Implements `taskfleet.ports.TaskMonitor`. Safe for any number of threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -85,7 +79,7 @@ class MemoryMonitor:
         results: Sequence[TaskResult],
     ) -> Lease:
         with self._lock:
-            item = self._held(job_id, lease, now=BundleStatus.RUNNING)
+            item = self._held(job_id, lease, target=BundleStatus.RUNNING)
             item.expires_at = self._clock.now() + lease_s
             item.tasks, item.results = list(tasks), list(results)
             return Lease(item.owner, item.attempt, item.expires_at)
@@ -94,7 +88,7 @@ class MemoryMonitor:
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
         with self._lock:
-            item = self._held(job_id, lease, now=BundleStatus.DONE)
+            item = self._held(job_id, lease, target=BundleStatus.DONE)
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.DONE
                 item.tasks, item.results = list(tasks), list(results)
@@ -103,19 +97,20 @@ class MemoryMonitor:
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
         with self._lock:
-            item = self._held(job_id, lease, now=BundleStatus.QUEUED)
+            item = self._held(job_id, lease, target=BundleStatus.QUEUED)
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.QUEUED
                 item.attempt = 0
                 item.tasks, item.results = list(tasks), list(results)
 
-    def _held(self, job_id: str, lease: Lease, *, now: BundleStatus) -> _Item:
-        """The item that `lease` holds, or that a first call with it brought to `now` already."""
+    def _held(self, job_id: str, lease: Lease, *, target: BundleStatus) -> _Item:
+        """Returns the item if `lease` holds it, or if an earlier call with `lease` has already set
+        the status `target`. Raises LeaseLost otherwise."""
         item = self._items.get(job_id)
         if item is not None and item.owner == lease.owner:
             if item.status is BundleStatus.RUNNING and item.attempt == lease.attempt:
                 return item
-            if item.status is now and now is not BundleStatus.RUNNING:
+            if item.status is target and target is not BundleStatus.RUNNING:
                 return item
         raise LeaseLost(f"bundle {job_id} is no longer held by attempt {lease.attempt}")
 
@@ -131,25 +126,25 @@ class MemoryMonitor:
 
     def create_batch(self, batch: BatchRecord) -> BatchRecord | None:
         with self._lock:
-            known = self._batches.setdefault(batch.batch_id, batch)
-            if known is not batch:
-                return known
-            places = self._by_client.setdefault(batch.client_id, [])
-            bisect.insort(places, (batch.created_at, batch.batch_id))
+            recorded = self._batches.setdefault(batch.batch_id, batch)
+            if recorded is not batch:
+                return recorded
+            entries = self._by_client.setdefault(batch.client_id, [])
+            bisect.insort(entries, (batch.created_at, batch.batch_id))
             self._counted[batch.batch_id] = set()
             return None
 
     def batch(self, batch_id: str) -> BatchRecord | None:
         return self._batches.get(batch_id)
 
-    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
         before = None if cursor is None else read_page_cursor(cursor)
         with self._lock:
-            places = self._by_client.get(client_id, [])
-            end = len(places) if before is None else bisect.bisect_left(places, before)
+            entries = self._by_client.get(client_id, [])
+            end = len(entries) if before is None else bisect.bisect_left(entries, before)
             start = max(0, end - limit)
-            found = [self._batches[batch_id] for _, batch_id in reversed(places[start:end])]
-        return Page(found, page_cursor(*places[start]) if 0 < start < end else None)
+            batches = [self._batches[batch_id] for _, batch_id in reversed(entries[start:end])]
+        return BatchPage(batches, page_cursor(*entries[start]) if 0 < start < end else None)
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
@@ -205,12 +200,12 @@ class MemoryMonitor:
             if batch is None:
                 return False
             counted = self._counted[batch_id]
-            fresh = tallies.keys() - counted
-            if fresh:
-                counted |= fresh
+            uncounted = tallies.keys() - counted
+            if uncounted:
+                counted |= uncounted
                 self._batches[batch_id] = replace(
                     batch,
-                    tally=sum((tallies[number] for number in fresh), start=batch.tally),
+                    tally=sum((tallies[number] for number in uncounted), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
                 )

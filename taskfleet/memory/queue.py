@@ -1,4 +1,4 @@
-"""A `TaskQueue` in memory: visibility, receive counts, fair groups, redrive."""
+"""`TaskQueue` in memory, with visibility time-outs, receive counts, fair groups and redrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taskfleet.ports import (
 
 
 class _Entry:
-    """A message over all its deliveries; `visible_at` counts while it is in flight."""
+    """A message with the state of its deliveries. `visible_at` is valid while it is in flight."""
 
     __slots__ = ("attributes", "body", "group", "message_id", "receive_count", "visible_at")
 
@@ -37,8 +37,12 @@ class _Entry:
 
 
 class MemoryQueue:
-    """`TaskQueue`, for any number of threads. A message that was received `max_receive_count`
-    times moves to `dead`, when there is such a queue, instead of being delivered again."""
+    """Implements `taskfleet.ports.TaskQueue`. Safe for any number of threads.
+
+    name: name of the queue in error messages.
+    dead: the dead-letter queue, if there is one.
+    max_receive_count: deliveries of a message, after which it moves to `dead`.
+    """
 
     def __init__(
         self,
@@ -55,9 +59,10 @@ class MemoryQueue:
         self._ids = itertools.count(1)
         self._changed = threading.Condition(threading.Lock())
         self._ready: dict[str | None, deque[_Entry]] = {}
-        self._turns: deque[str | None] = deque()  # the groups in `_ready`, the next one first
+        self._turns: deque[str | None] = deque()  # groups in `_ready`, next one first
         self._in_flight: dict[str, _Entry] = {}  # by receipt handle
-        self._due: list[tuple[float, str]] = []  # heap of (visible_at, receipt), some outdated
+        # Heap of (visible_at, receipt handle). Entries of ended deliveries stay until due.
+        self._due: list[tuple[float, str]] = []
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         for message in messages:
@@ -120,7 +125,7 @@ class MemoryQueue:
             raise PermanentError(f"{self._name} has no dead-letter queue")
         return self._dead
 
-    # The rest is called with the lock held.
+    # The methods below are called with the lock held.
 
     def _add(self, entry: _Entry) -> None:
         entries = self._ready.get(entry.group)
@@ -130,7 +135,8 @@ class MemoryQueue:
         entries.append(entry)
 
     def _pop(self) -> _Entry:
-        """The oldest of the group whose turn it is, so that no group starves another."""
+        """Remove and return the oldest message of the next group. Groups take turns, so that no
+        group delays another."""
         group = self._turns.popleft()
         entries = self._ready[group]
         entry = entries.popleft()
@@ -150,30 +156,30 @@ class MemoryQueue:
                     self._dead._changed.notify()
                 continue
             entry.receive_count += 1
-            receipt = f"{entry.message_id}.{entry.receive_count}"
-            self._hide(entry, receipt, visible_at)
+            handle = f"{entry.message_id}.{entry.receive_count}"
+            self._hide(entry, handle, visible_at)
             taken.append(
-                Message(
-                    entry.message_id, receipt, entry.body, entry.receive_count, entry.attributes
-                )
+                Message(entry.message_id, handle, entry.body, entry.receive_count, entry.attributes)
             )
         return taken
 
-    def _hide(self, entry: _Entry, receipt: str, visible_at: float) -> None:
+    def _hide(self, entry: _Entry, handle: str, visible_at: float) -> None:
         entry.visible_at = visible_at
-        self._in_flight[receipt] = entry
-        heapq.heappush(self._due, (visible_at, receipt))
+        self._in_flight[handle] = entry
+        heapq.heappush(self._due, (visible_at, handle))
 
     def _make_due_visible(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
-            visible_at, receipt = heapq.heappop(self._due)
-            entry = self._in_flight.get(receipt)
+            visible_at, handle = heapq.heappop(self._due)
+            entry = self._in_flight.get(handle)
             if entry is not None and entry.visible_at == visible_at:
-                del self._in_flight[receipt]
+                del self._in_flight[handle]
                 self._add(entry)
 
 
 def _check_size(body: str) -> None:
-    # A character is at most 4 bytes: short texts need no encoding.
+    # A character has at most 4 bytes in UTF-8, so short texts need not be encoded.
     if len(body) > MESSAGE_MAX_BYTES // 4 and len(body.encode()) > MESSAGE_MAX_BYTES:
-        raise TooLarge(f"a message of {len(body.encode())} bytes is over {MESSAGE_MAX_BYTES}")
+        raise TooLarge(
+            f"a message of {len(body.encode())} bytes is over the cap of {MESSAGE_MAX_BYTES} bytes"
+        )

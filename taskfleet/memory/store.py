@@ -1,4 +1,4 @@
-"""An `ObjectStore` in memory."""
+"""`ObjectStore` in memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from taskfleet.ports import LINE_MAX_BYTES
 
 
 class MemoryStore:
-    """`ObjectStore`, for any number of threads. Its URLs, `memory://<key>`, lead nowhere: there is
-    no server behind them."""
+    """Implements `taskfleet.ports.ObjectStore`. Safe for any number of threads. No server answers
+    its URLs, `memory://<key>`."""
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
@@ -30,7 +30,7 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"no object {key!r}") from None
         if max_bytes is not None and len(data) > max_bytes:
-            raise TooLarge(f"object {key!r} has {len(data)} bytes, over {max_bytes}")
+            raise TooLarge(f"object {key!r} has {len(data)} bytes, over the cap of {max_bytes}")
         return data
 
     def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:

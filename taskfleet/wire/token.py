@@ -10,13 +10,12 @@ import math
 import jwt
 
 from taskfleet.errors import SettingsError, TaskfleetError
+from taskfleet.settings import SECRET_MIN_BYTES
 
 ALGORITHM = "HS256"
 """The only signature algorithm that is accepted (HMAC with SHA-256, RFC 7518)."""
 PARTY = "taskfleet"
 """Both the issuer and the audience of every token."""
-SECRET_MIN_BYTES = 32
-"""Shortest secret in bytes: the size of an HS256 digest, as RFC 7518, section 3.2, demands."""
 
 
 class InvalidToken(TaskfleetError):

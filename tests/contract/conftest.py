@@ -1,8 +1,8 @@
-"""The worlds that the contract is checked in: memory, and AWS as moto plays it in this process,
-on the project's own stack.
+"""The two implementations that the contract tests run against: memory, and AWS with the project's
+own stack, which moto emulates in this process.
 
-With CONTRACT_ENDPOINT_URL set, AWS is what answers there: an emulator, freshly started, with
-isolation of its own.
+If CONTRACT_ENDPOINT_URL is set, the tests use the emulator at that address instead of moto. It must
+have just been started.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ from taskfleet.memory import (
     MemoryStore,
 )
 from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
-from taskfleet.provisioner.ports import (
-    FleetRecords,
-)
+from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.settings import Settings
 from tests.support.moto_aws import aws_credentials, create_stack, empty_table, moto_account
 
@@ -53,8 +51,13 @@ _queues = itertools.count(1)
 
 @dataclass
 class World:
-    """`clock` is the monitor's. `make_queue` makes an empty queue that redrives after so many
-    receives; the queues' time passes with `wait`, for real on AWS."""
+    """One implementation of all ports.
+
+    clock: the clock of the monitor and of the records.
+    make_queue: makes an empty queue; a message moves to its dead-letter queue after the given
+        number of receives.
+    wait: lets seconds pass for the queues, in real time on AWS.
+    """
 
     kind: str
     clock: ManualClock
@@ -67,7 +70,7 @@ class World:
 
 @pytest.fixture(scope="package")
 def aws_account() -> Iterator[None]:
-    """One account for the contract's tests, whatever the environment names."""
+    """One AWS account for all contract tests, independent of the environment's credentials."""
     endpoint = os.environ.get("CONTRACT_ENDPOINT_URL")
     if endpoint is not None:
         with aws_credentials() as patch:
@@ -80,8 +83,8 @@ def aws_account() -> Iterator[None]:
 
 
 def _serialise_moto(patch: pytest.MonkeyPatch) -> None:
-    """moto takes no locks, where DynamoDB makes every write of an item atomic: let it answer one
-    call at a time. The threads' calls still interleave in any order."""
+    """Lets moto answer one call at a time, because it takes no locks, while DynamoDB makes every
+    write of an item atomic. Calls of several threads still come in any order."""
     lock = threading.Lock()
     answer = botocore_stubber.BotocoreStubber.__call__
 
@@ -101,11 +104,11 @@ def aws_stack(aws_account: None) -> Aws:
 
 
 def aws_world(aws: Aws) -> World:
-    """The one stack of this run, its table emptied."""
+    """The stack of this run, with an empty table."""
     settings = aws.settings
     empty_table(aws.client("dynamodb"), settings.monitor_table)
-    # The monitor's time can be set. Pauses between tries are no part of the contract: they take
-    # real time, as does the queue's visibility.
+    # The tests set the monitor's clock. Pauses between retries and visibility time-outs are in real
+    # time.
     clock = ManualClock(float(int(time.time())))
     monitor = DynamoMonitor(
         aws.client("dynamodb"),
@@ -127,14 +130,14 @@ def aws_world(aws: Aws) -> World:
             clock=clock,
             backoff=Backoff(SystemClock(), random.Random(0)),
         ),
-        make_queue=lambda max_receive_count: _fresh_queue(aws, max_receive_count),
+        make_queue=lambda max_receive_count: _new_queue(aws, max_receive_count),
         wait=time.sleep,
     )
 
 
-def _fresh_queue(aws: Aws, max_receive_count: int) -> TaskQueue:
-    """An empty queue configured as the stack's task queue, but for maxReceiveCount, with an empty
-    queue for its dead letters configured as the stack's."""
+def _new_queue(aws: Aws, max_receive_count: int) -> TaskQueue:
+    """An empty queue with the configuration of the stack's task queue and the given
+    maxReceiveCount, and a dead-letter queue with the configuration of the stack's."""
     sqs = aws.client("sqs")
     name = f"{aws.settings.task_queue}-{next(_queues)}"
     dead = _queue_like(sqs, f"{aws.settings.task_queue}_dead", f"{name}_dead")

@@ -1,4 +1,4 @@
-"""What AWS answers, and what Taskfleet makes of it."""
+"""The translation of AWS's errors, alone and through the adapters."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled, translated
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret
-from taskfleet.batch import (
-    Tally,
-)
+from taskfleet.batch import Tally
 from taskfleet.errors import NotFound, PermanentError, TransientError
 from taskfleet.lease import Lease
 from taskfleet.memory import ManualClock, MemoryStore
@@ -82,7 +80,7 @@ def translate(error: Exception) -> Exception:
     ],
     ids=str,
 )
-def test_what_may_pass_is_transient(error):
+def test_errors_that_may_pass_are_transient(error):
     assert type(translate(error)) is TransientError
 
 
@@ -99,25 +97,25 @@ def test_what_may_pass_is_transient(error):
     ],
     ids=str,
 )
-def test_what_stays_is_permanent_and_says_what_to_do(error, hint):
+def test_other_aws_errors_are_permanent_and_say_what_to_do(error, hint):
     found = translate(error)
     assert type(found) is PermanentError
     assert hint in str(found)
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "404", "ParameterNotFound"])
-def test_what_is_missing_is_not_found(code):
+def test_a_missing_object_or_parameter_is_not_found(code):
     assert type(translate(answer(code, 404))) is NotFound
 
 
 @pytest.mark.parametrize(("given", "expected"), [("7", 7.0), ("-1", 0.0), ("soon", None)])
-def test_the_wait_that_aws_asks_for_is_told(given, expected):
+def test_the_header_retry_after_is_passed_on(given, expected):
     found = translate(answer("ServiceUnavailable", 503, {"retry-after": given}))
     assert isinstance(found, TransientError)
     assert found.retry_after_s == expected
 
 
-def test_a_failed_condition_carries_what_stands_there():
+def test_a_failed_condition_carries_the_existing_item():
     item = {"Job_ID": {"S": "b:0"}}
     found = translate(answer("ConditionalCheckFailedException", Item=item))
     assert isinstance(found, ConditionFailed)
@@ -131,7 +129,7 @@ def test_a_cancelled_transaction_carries_its_reasons():
     assert found.codes == ["None", "TransactionConflict"]
 
 
-def test_what_is_no_error_of_aws_passes_unchanged():
+def test_errors_of_other_origin_pass_unchanged():
     with pytest.raises(KeyError), translated("read", "table"):
         raise KeyError("a bug")
 
@@ -177,7 +175,7 @@ CALLS = {
     ("code", "status"),
     [("ProvisionedThroughputExceededException", 400), ("InternalServerError", 500)],
 )
-def test_the_monitor_takes_a_throttle_or_fault_for_nothing_else(dynamodb, call, code, status):
+def test_the_monitor_reports_a_throttle_or_fault_as_transient(dynamodb, call, code, status):
     client, stubber = dynamodb
     operation, verb = call.split()
     stubber.add_client_error(operation, code, "slow down", status)
@@ -185,7 +183,7 @@ def test_the_monitor_takes_a_throttle_or_fault_for_nothing_else(dynamodb, call, 
         CALLS[call](monitor_on(client))
 
 
-def test_keys_that_dynamodb_leaves_are_asked_for_again(dynamodb):
+def test_unprocessed_keys_are_requested_again(dynamodb):
     client, stubber = dynamodb
     item = {"status": {"S": "QUEUED"}, "owner": {"S": "x"}}
     keys = [{"Job_ID": {"S": f"b:{n}"}} for n in range(3)]
@@ -202,7 +200,7 @@ def test_keys_that_dynamodb_leaves_are_asked_for_again(dynamodb):
     assert [record.job_id for record in records] == ["b:0", "b:1", "b:2"]
 
 
-def test_keys_that_dynamodb_never_reads_are_a_throttle(dynamodb):
+def test_keys_that_stay_unprocessed_are_a_throttle(dynamodb):
     client, stubber = dynamodb
     left = {"Task_Monitor": {"Keys": [{"Job_ID": {"S": "b:0"}}], "ConsistentRead": True}}
     for _ in range(6):
@@ -227,21 +225,21 @@ class TestCancelledTransaction:
             ("ThrottlingError", "ProvisionedThroughputExceeded"),
         ],
     )
-    def test_by_what_passes_is_tried_again(self, dynamodb, codes):
+    def test_for_a_transient_reason_is_retried(self, dynamodb, codes):
         client, stubber = dynamodb
         self.cancel(stubber, *codes)
         self.cancel(stubber, *codes)
         stubber.add_response("transact_write_items", {})
         assert monitor_on(client).record_progress("b", {0: Tally(1)}, 1.0)
 
-    def test_again_and_again_is_transient(self, dynamodb):
+    def test_at_every_try_is_transient(self, dynamodb):
         client, stubber = dynamodb
         for _ in range(12):
             self.cancel(stubber, "TransactionConflict", "None")
         with pytest.raises(TransientError, match="batch b "):
             monitor_on(client).record_progress("b", {0: Tally(1)}, 1.0)
 
-    def test_by_a_fault_of_ours_is_permanent(self, dynamodb):
+    def test_for_another_reason_is_permanent(self, dynamodb):
         client, stubber = dynamodb
         self.cancel(stubber, "None", "ValidationError")
         with pytest.raises(PermanentError, match="ValidationError"):

@@ -1,4 +1,4 @@
-"""Answers of SQS that no emulator gives."""
+"""Answers of SQS that emulators do not give, from a stubbed client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskfleet.aws.backoff import TRIES, Backoff
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.memory import ManualClock
-from taskfleet.ports import Message, OutgoingMessage
+from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage
 
 URL = "https://sqs.us-east-1.amazonaws.com/1/Task_to_process"
 DEAD_URL = URL + "_dead"
@@ -62,7 +62,7 @@ def entry(place: int, body: str, **more) -> dict:
         ),
     ],
 )
-def test_a_receipt_that_no_longer_counts_is_returned_not_raised(sqs, code, text):
+def test_a_message_with_an_invalid_receipt_handle_is_returned(sqs, code, text):
     client, stubber = sqs
     stubber.add_response(
         "change_message_visibility_batch",
@@ -72,7 +72,7 @@ def test_a_receipt_that_no_longer_counts_is_returned_not_raised(sqs, code, text)
     assert stale == [message(1)]
 
 
-def test_stale_receipts_are_told_across_calls_of_ten(sqs):
+def test_invalid_receipt_handles_are_returned_from_every_call(sqs):
     client, stubber = sqs
     for ids in ([3, 9], [0], []):
         failed = [failure(n, "MessageNotInflight", sender=True) for n in ids]
@@ -85,7 +85,7 @@ def test_stale_receipts_are_told_across_calls_of_ten(sqs):
 
 
 @pytest.mark.parametrize(("seconds", "sent"), [(0, 0), (0.2, 1), (29.1, 30), (99_999, 43_200)])
-def test_visibility_is_rounded_up_within_what_sqs_takes(sqs, seconds, sent):
+def test_visibility_is_rounded_up_within_the_limits_of_sqs(sqs, seconds, sent):
     client, stubber = sqs
     stubber.add_response(
         "change_message_visibility_batch",
@@ -98,7 +98,7 @@ def test_visibility_is_rounded_up_within_what_sqs_takes(sqs, seconds, sent):
     queue_on(client).change_visibility([(message(0), seconds)])
 
 
-def test_deleting_with_a_receipt_that_no_longer_counts_does_nothing(sqs):
+def test_deleting_with_an_invalid_receipt_handle_does_nothing(sqs):
     client, stubber = sqs
     stubber.add_response(
         "delete_message_batch",
@@ -107,7 +107,7 @@ def test_deleting_with_a_receipt_that_no_longer_counts_does_nothing(sqs):
     queue_on(client).delete([message(0)])
 
 
-def test_entries_that_failed_of_themselves_are_sent_again_alone(sqs):
+def test_only_entries_with_a_transient_failure_are_sent_again(sqs):
     client, stubber = sqs
     clock = ManualClock()
     before = clock.now()
@@ -147,7 +147,7 @@ def test_entries_that_fail_every_time_are_transient(sqs):
         queue_on(client).send([OutgoingMessage("a"), OutgoingMessage("b")])
 
 
-def test_an_entry_that_sqs_will_never_take_is_permanent(sqs):
+def test_an_entry_that_sqs_refuses_is_permanent(sqs):
     client, stubber = sqs
     failed = [failure(0, "InvalidMessageContents", "not XML", sender=True)]
     stubber.add_response("send_message_batch", {"Successful": [], "Failed": failed})
@@ -159,7 +159,7 @@ def test_too_many_in_flight_is_transient(sqs):
     client, stubber = sqs
     stubber.add_client_error("receive_message", "OverLimit", "120,000 in flight", 403)
     with pytest.raises(TransientError, match="receive from queue Task_to_process: OverLimit"):
-        queue_on(client).receive(10, wait_s=20, visibility_s=30)
+        queue_on(client).receive(CALL_MAX_MESSAGES, wait_s=20, visibility_s=30)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_group_that_sqs_would_refuse_is_hashed(sqs, group, sent):
     queue_on(client).send([OutgoingMessage("a", group)])
 
 
-def test_a_message_that_did_not_reach_the_dead_letters_stays_here(sqs):
+def test_a_message_that_did_not_reach_the_dead_letter_queue_is_not_deleted(sqs):
     client, stubber = sqs
     policy = '{"deadLetterTargetArn":"arn:aws:sqs:us-east-1:1:Task_to_process_dead"}'
     stubber.add_response("get_queue_attributes", {"Attributes": {"RedrivePolicy": policy}})
@@ -188,4 +188,4 @@ def test_a_message_that_did_not_reach_the_dead_letters_stays_here(sqs):
     )
     stubber.add_client_error("send_message", "ServiceUnavailable", http_status_code=503)
     with pytest.raises(TransientError, match="Task_to_process_dead"):
-        queue_on(client).dead_letter(message(0), "poison")  # a delete would have no answer here
+        queue_on(client).dead_letter(message(0), "poison")  # the stub has no answer for a delete

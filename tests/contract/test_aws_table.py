@@ -1,4 +1,5 @@
-"""What DynamoDB holds, and what the SDK does to a call: sent twice, counted, configured."""
+"""The items in DynamoDB, repeated requests, the clients' configuration, presigned requests, and the
+stack."""
 
 from __future__ import annotations
 
@@ -11,10 +12,7 @@ import requests
 
 from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
 from taskfleet.aws.session import Aws
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-)
+from taskfleet.batch import BatchRecord, Tally
 from taskfleet.clock import SystemClock
 from taskfleet.errors import LeaseLost, PermanentError
 from taskfleet.lease import BundleStatus, ClaimOutcome
@@ -28,7 +26,7 @@ TASKS = [Task(0, "sleep", 0)]
 RESULTS = [TaskResult(0, TaskStatus.SUCCEEDED)]
 DAY_S = 86_400
 BIG = [TaskResult(0, TaskStatus.SUCCEEDED, bytes(range(256)).hex() * 2_000)]
-"""But easy to pack."""
+"""Results that are large but compress well."""
 
 
 @pytest.fixture
@@ -48,27 +46,27 @@ def new_batch(**changes) -> BatchRecord:
 
 
 class TestSentTwice:
-    """The SDK sends a write again when the first reply is lost. The port's answer is as if it had
-    been sent once."""
+    """The SDK sends a write again if the first reply is lost. The port answers as if it had been
+    sent once."""
 
     @pytest.fixture
     def resend(self, aws_stack):
-        """Makes the next request of each operation leave twice."""
+        """Returns a function that makes the next request of each operation leave twice."""
         client = aws_stack.client("dynamodb")
         sent: set[str] = set()
 
-        def again(event_name: str, **_kwargs) -> float | None:
+        def send_again(event_name: str, **_kwargs) -> float | None:
             if event_name in sent:
                 return None
             sent.add(event_name)
             return 0.0
 
         def start() -> set[str]:
-            client.meta.events.register_first("needs-retry.dynamodb", again)
+            client.meta.events.register_first("needs-retry.dynamodb", send_again)
             return sent
 
         yield start
-        client.meta.events.unregister("needs-retry.dynamodb", again)
+        client.meta.events.unregister("needs-retry.dynamodb", send_again)
 
     def test_claim_is_attempt_1(self, world, resend):
         sent = resend()
@@ -102,7 +100,7 @@ class TestSentTwice:
 
 
 class TestItem:
-    def test_lives_so_many_days_after_its_last_change(self, world, aws_stack):
+    def test_expires_30_days_after_its_last_write(self, world, aws_stack):
         lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
         assert int(item(aws_stack, "b:0")["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
         world.clock.sleep(DAY_S)
@@ -112,7 +110,7 @@ class TestItem:
         for key in ("b:0", "b", "b/1"):
             assert int(item(aws_stack, key)["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
 
-    def test_of_a_full_bundle_is_small(self, world, aws_stack):
+    def test_of_a_full_bundle_has_under_12_kb(self, world, aws_stack):
         tasks = [Task(n, "sleep", 0) for n in range(1_000)]
         results = [
             TaskResult(n, TaskStatus.SUCCEEDED, None, None, 1, 1.7e9 + n * 0.001, 0.0001, "host-1")
@@ -122,7 +120,7 @@ class TestItem:
         world.monitor.commit("b:0", lease, tasks=tasks, results=results)
         assert len(item(aws_stack, "b:0")["packed"]["B"]) < 12_000
 
-    def test_of_a_batch_is_no_bundle(self, world):
+    def test_of_a_batch_is_not_taken_for_a_bundle(self, world):
         world.monitor.create_batch(new_batch())
         with pytest.raises(PermanentError, match="b is not a bundle"):
             world.monitor.claim("b", owner="me", lease_s=30)
@@ -134,14 +132,14 @@ class TestSpill:
         noise = random.Random(seed).randbytes(ITEM_MAX_BYTES).hex()
         return [TaskResult(0, TaskStatus.SUCCEEDED, noise)]
 
-    def test_only_what_stays_too_large_when_packed_leaves_the_item(self, world, aws_stack):
+    def test_only_content_too_large_when_compressed_is_spilled(self, world, aws_stack):
         lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
         world.monitor.renew("b:0", lease, lease_s=30, tasks=TASKS, results=BIG)
         assert {"packed"} == {"packed", "spill"} & set(item(aws_stack, "b:0"))
         world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
         assert {"spill"} == {"packed", "spill"} & set(item(aws_stack, "b:0"))
 
-    def test_a_zombie_cannot_change_what_the_winner_wrote(self, world):
+    def test_a_worker_without_the_lease_cannot_change_committed_results(self, world):
         zombie = world.monitor.claim("b:0", owner="zombie", lease_s=30).lease
         world.clock.sleep(31)
         lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
@@ -150,7 +148,7 @@ class TestSpill:
             world.monitor.commit("b:0", zombie, tasks=TASKS, results=self.noisy(2))
         assert world.monitor.bundles(["b:0"])[0].results == self.noisy(1)
 
-    def test_an_object_that_is_gone_is_named_with_the_likely_cause(self, world, aws_stack):
+    def test_a_missing_object_is_named_with_the_likely_cause(self, world, aws_stack):
         lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
         world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
         key = item(aws_stack, "b:0")["spill"]["S"]
@@ -160,7 +158,7 @@ class TestSpill:
 
 
 class TestSession:
-    def test_counts_requests_as_they_leave_retries_too(self, aws_stack):
+    def test_counts_requests_including_retries(self, aws_stack):
         aws = Aws(aws_stack.settings, SystemClock())
         queue = aws.task_queue()
         queue.depth()
@@ -175,13 +173,13 @@ class TestSession:
             ("sqs", "ListQueues"): 2,
         }
 
-    def test_makes_one_client_a_service_with_room_for_the_threads(self, aws_account):
+    def test_makes_one_client_for_each_service_with_a_connection_for_each_thread(self, aws_account):
         aws = Aws(Settings(region="eu-west-1"), SystemClock(), threads=37)
         client = aws.client("sqs")
         assert aws.client("sqs") is client
         config = client.meta.config
         assert (config.max_pool_connections, config.region_name) == (37, "eu-west-1")
-        assert config.read_timeout > 20  # the longest poll
+        assert config.read_timeout > 20  # longer than the longest poll
         assert config.retries["mode"] == "standard"
 
     def test_honours_endpoint_variables(self, aws_account, monkeypatch):
@@ -199,7 +197,7 @@ class TestPresigned:
         assert answer.content == b"movie"
         assert answer.headers["Content-Type"] == "video/mp4"
 
-    def test_form_stores_one_file_of_at_most_so_many_bytes(self, world):
+    def test_form_stores_one_file_of_limited_size(self, world):
         url, fields = world.store.upload_form("uploads/c/1", max_bytes=1_000, expires_s=60)
         answer = requests.post(url, data=fields, files={"file": b"sleep 1\n"}, timeout=5)
         assert answer.ok
@@ -225,7 +223,7 @@ class TestStack:
         assert all(outputs[name].startswith("arn:aws:") for name in outputs if name.endswith("Arn"))
 
     @pytest.mark.parametrize("name", ["task_queue", "response_queue", "upload_queue"])
-    def test_redrive_is_but_a_backstop_and_dead_letters_outlive_their_queue(self, aws_stack, name):
+    def test_redrive_exceeds_all_attempts_and_dead_letters_are_kept_longer(self, aws_stack, name):
         sqs = aws_stack.client("sqs")
         queue = getattr(aws_stack.settings, name)
 

@@ -1,4 +1,4 @@
-"""The promises of `TaskMonitor` about batches: parts, marks, lists, and counts that are exact."""
+"""The promises of `TaskMonitor` about batches: parts, marks, lists and exact counts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def new_batch(batch_id: str = ID, **changes) -> BatchRecord:
 
 
 def open_batch(world, **changes) -> BatchRecord:
-    """Of a file, with what is recorded of it enqueued, and more to come."""
+    """Creates a batch of an upload whose recorded tasks are enqueued and which expects more."""
     total = changes.pop("total", 10)
     upload = Upload("uploads/client/1", "etag")
     batch = new_batch(closed=False, total=total, enqueued=total, upload=upload, **changes)
@@ -62,13 +62,13 @@ class TestCreate:
         assert world.monitor.create_batch(batch) is None
         assert world.monitor.batch(ID) == batch
 
-    def test_of_a_taken_id_changes_nothing_and_returns_what_stands_there(self, world):
+    def test_with_a_taken_id_changes_nothing_and_returns_the_recorded_batch(self, world):
         first = new_batch()
         world.monitor.create_batch(first)
         assert world.monitor.create_batch(new_batch(client_id="thief", total=1)) == first
         assert world.monitor.batch(ID) == first
 
-    def test_a_batch_never_created_is_none(self, world):
+    def test_a_missing_batch_is_none(self, world):
         assert world.monitor.batch(ID) is None
 
 
@@ -94,8 +94,8 @@ class TestParts:
     @pytest.mark.parametrize(
         "part",
         [
-            pytest.param(PART | {"first": 5}, id="a part that is enqueued"),
-            pytest.param(PART | {"first": 15}, id="a part too far"),
+            pytest.param(PART | {"first": 5}, id="a part that is already enqueued"),
+            pytest.param(PART | {"first": 15}, id="a part after a gap"),
         ],
     )
     def test_no_other_part_joins(self, world, part):
@@ -103,7 +103,7 @@ class TestParts:
         assert world.monitor.add_part(ID, **part) is None
         assert world.monitor.batch(ID) == batch
 
-    def test_none_joins_while_the_one_before_is_not_enqueued(self, world):
+    def test_no_part_joins_before_the_previous_one_is_enqueued(self, world):
         open_batch(world)
         grown = world.monitor.add_part(ID, **PART)
         assert world.monitor.add_part(ID, **PART | {"first": 15}) is None
@@ -111,30 +111,30 @@ class TestParts:
         assert world.monitor.add_part(ID, **PART | {"closed": True}) is None
         assert world.monitor.batch(ID) == grown
 
-    def test_none_joins_a_cancelled_batch(self, world):
+    def test_no_part_joins_a_cancelled_batch(self, world):
         open_batch(world)
         cancelled = world.monitor.cancel_batch(ID, 1_700_000_001.0)
         assert world.monitor.add_part(ID, **PART) is None
         assert world.monitor.batch(ID) == cancelled
 
-    def test_none_joins_a_batch_that_is_not_there(self, world):
+    def test_no_part_joins_a_missing_batch(self, world):
         assert world.monitor.add_part(ID, **PART) is None
         assert world.monitor.batch(ID) is None
 
-    def test_enqueued_is_kept_however_often_and_late_it_is_said(self, world):
+    def test_enqueued_never_falls(self, world):
         open_batch(world)
         world.monitor.add_part(ID, **PART)
         for tasks in (15, 15, 10):
             world.monitor.record_enqueued(ID, tasks)
             assert world.monitor.batch(ID).enqueued == 15
 
-    def test_enqueued_makes_no_batch(self, world):
+    def test_recording_enqueued_creates_no_batch(self, world):
         world.monitor.record_enqueued(ID, 1)
         assert world.monitor.batch(ID) is None
 
 
 class TestUploads:
-    def test_how_far_a_file_was_checked_is_kept_and_only_grows(self, world):
+    def test_the_progress_of_checking_a_file_never_falls(self, world):
         begun = open_batch(world).upload
         for told, stands in [
             (replace(begun, lines=7, tasks=5), (7, 5, False)),
@@ -148,7 +148,7 @@ class TestUploads:
             assert (upload.key, upload.etag) == (begun.key, begun.etag)
 
     @pytest.mark.parametrize("batch", [None, new_batch()])
-    def test_what_is_no_upload_does_not_become_one(self, world, batch):
+    def test_a_batch_without_an_upload_gets_none(self, world, batch):
         if batch is not None:
             world.monitor.create_batch(batch)
         world.monitor.record_upload(ID, Upload("uploads/client/1", "etag", 1, 1, True))
@@ -182,12 +182,12 @@ class TestMarks:
         world.monitor.record_progress(ID, {0: Tally(1, 1, 1)}, 1_700_000_002.0)
         assert world.monitor.cancel_batch(ID, 1_700_000_009.0).cancelled_at is None
 
-    def test_an_open_batch_is_cancelled_though_all_it_has_is_done(self, world):
+    def test_an_open_batch_is_cancelled_even_if_all_its_tasks_are_done(self, world):
         open_batch(world, total=1)
         world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0)
         assert world.monitor.cancel_batch(ID, 1_700_000_009.0).cancelled_at == 1_700_000_009.0
 
-    def test_of_a_batch_that_is_not_there_are_none(self, world):
+    def test_of_a_missing_batch_are_none(self, world):
         assert world.monitor.start_batch(ID, 1.0) is None
         assert world.monitor.cancel_batch(ID, 1.0) is None
         assert world.monitor.batch(ID) is None
@@ -205,7 +205,7 @@ class TestList:
         return list(reversed(batches))
 
     @pytest.mark.parametrize("limit", [1, 3, 7, 100])
-    def test_is_the_clients_own_newest_first_page_by_page(self, world, limit):
+    def test_has_the_client_s_own_batches_newest_first_in_pages(self, world, limit):
         expected = self.fill(world)
         found, cursor, pages = [], None, 0
         while pages == 0 or cursor is not None:
@@ -219,7 +219,7 @@ class TestList:
         page = world.monitor.batches("nobody", limit=5, cursor=None)
         assert (page.items, page.cursor) == ([], None)
 
-    def test_shows_progress_as_it_stands(self, world):
+    def test_shows_current_progress(self, world):
         world.monitor.create_batch(new_batch())
         world.monitor.record_progress(ID, {0: Tally(2)}, 1_700_000_002.0)
         page = world.monitor.batches("client", limit=5, cursor=None)
@@ -228,14 +228,14 @@ class TestList:
     @pytest.mark.parametrize(
         "cursor", ["", "x", "nan_id", "1_", "_id", "1e5_id", "1_a/b", "-1_id", "1_" + "a" * 2_000]
     )
-    def test_refuses_a_cursor_that_is_no_pages(self, world, cursor):
+    def test_refuses_any_other_text_as_cursor(self, world, cursor):
         self.fill(world)
         with pytest.raises(ValueError, match="not one that this API gave"):
             world.monitor.batches("client", limit=5, cursor=cursor)
 
 
 class TestProgress:
-    def test_counts_each_bundle_once_whatever_comes_twice(self, world):
+    def test_counts_each_bundle_once(self, world):
         world.monitor.create_batch(new_batch())
         assert world.monitor.record_progress(ID, {0: Tally(1), 2: Tally(0, 2)}, 1_700_000_001.0)
         assert world.monitor.record_progress(
@@ -246,17 +246,17 @@ class TestProgress:
         assert batch.tally == Tally(1, 2, 3)
         assert batch.progressed_at == 1_700_000_002.0
 
-    def test_adds_up_what_was_spent(self, world):
+    def test_adds_up_spend(self, world):
         world.monitor.create_batch(new_batch(spend=Spend()))
         world.monitor.record_enqueued(ID, 10, Spend(3, 0.0000012))
-        world.monitor.record_enqueued(ID, 10, Spend(3, 0.0000012))  # again
+        world.monitor.record_enqueued(ID, 10, Spend(3, 0.0000012))  # repeated
         world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0, Spend(2.5, 0.0000008))
-        world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0, Spend(9, 1.0))  # again
+        world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_002.0, Spend(9, 1.0))  # repeated
         spend = world.monitor.batch(ID).spend
         assert spend.calls == pytest.approx(5.5)
         assert spend.usd == pytest.approx(0.000002)
 
-    def test_of_a_batch_that_is_not_there_is_refused_without_a_trace(self, world):
+    def test_of_a_missing_batch_is_refused_and_records_nothing(self, world):
         assert not world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
         assert not world.monitor.record_progress(ID, {}, 1_700_000_001.0)
         world.monitor.create_batch(new_batch())
@@ -269,7 +269,7 @@ class TestProgress:
         assert world.monitor.record_progress(ID, {}, 1_700_000_001.0)
         assert world.monitor.batch(ID) == new_batch()
 
-    def test_time_does_not_go_backwards_when_news_come_out_of_order(self, world):
+    def test_time_never_moves_backwards(self, world):
         world.monitor.create_batch(new_batch())
         for number, at in enumerate([1_700_000_004.0, 1_700_000_005.5, 1_700_000_004.5]):
             world.monitor.record_progress(ID, {number: Tally(1)}, at)
@@ -284,7 +284,7 @@ class TestProgress:
         assert world.monitor.batch(ID).tally == Tally(len(numbers))
 
     def test_counted_by_eight_threads_at_once_is_exact(self, world):
-        """Every bundle is told by three threads, in portions and orders of their own."""
+        """Two or three threads report each bundle, in different portions and orders."""
         world.monitor.create_batch(new_batch(total=60, bundles=60))
 
         def tell(thread: int) -> None:

@@ -1,4 +1,4 @@
-"""The promises of `TaskMonitor` about bundles: who may execute one, and what is known of it."""
+"""The promises of `TaskMonitor` about bundles: leases and recorded results."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class TestClaim:
         lease = Lease("me", 1, world.clock.now() + 30)
         assert claim == Claim(ClaimOutcome.ACQUIRED, lease, [])
 
-    def test_of_a_live_lease_is_held_and_tells_the_holders_lease(self, world):
+    def test_of_a_live_lease_is_held_and_returns_that_lease(self, world):
         lease = acquire(world.monitor, "other")
-        world.clock.sleep(30)  # to the very end of it
+        world.clock.sleep(30)  # until the last moment of the lease
         assert world.monitor.claim(JOB, owner="me", lease_s=30) == Claim(
             ClaimOutcome.HELD, lease, []
         )
 
-    def test_of_an_expired_lease_is_acquired_as_one_attempt_more(self, world):
+    def test_of_an_expired_lease_is_acquired_as_the_next_attempt(self, world):
         acquire(world.monitor, "other")
         world.clock.sleep(30.5)
         assert acquire(world.monitor, "me") == Lease("me", 2, world.clock.now() + 30)
@@ -56,13 +56,13 @@ class TestClaim:
             ClaimOutcome.ACQUIRED, Lease("me", 1, world.clock.now() + 30), QUEUED
         )
 
-    def test_of_an_expired_lease_finds_what_its_holder_recorded(self, world):
+    def test_of_an_expired_lease_returns_the_recorded_results(self, world):
         lease = acquire(world.monitor, "other")
         world.monitor.renew(JOB, lease, lease_s=5, tasks=TASKS, results=QUEUED)
         world.clock.sleep(6)
         assert world.monitor.claim(JOB, owner="me", lease_s=30).results == QUEUED
 
-    def test_of_a_done_bundle_is_done_with_the_results_for_ever(self, world):
+    def test_of_a_done_bundle_is_done_with_its_results(self, world):
         world.monitor.commit(JOB, acquire(world.monitor, "other"), tasks=TASKS, results=FINAL)
         world.clock.sleep(1_000_000)
         assert world.monitor.claim(JOB, owner="me", lease_s=30) == Claim(
@@ -90,7 +90,7 @@ class TestClaim:
 
 
 class TestRenew:
-    def test_extends_the_lease_from_now_and_records_what_is_known(self, world):
+    def test_extends_the_lease_from_now_and_records_results(self, world):
         lease = acquire(world.monitor, "me")
         world.clock.sleep(10)
         renewed = world.monitor.renew(JOB, lease, lease_s=30, tasks=TASKS, results=QUEUED)
@@ -122,7 +122,7 @@ STEPS = [renew, commit, release]
 
 @pytest.mark.parametrize("step", STEPS)
 class TestWithoutTheLease:
-    """Nothing changes, and the caller is told to drop the work."""
+    """The call changes nothing and raises LeaseLost."""
 
     def test_taken_over_by_another_owner(self, world, step):
         lost = acquire(world.monitor, "zombie")
@@ -155,9 +155,9 @@ class TestWithoutTheLease:
         assert world.monitor.bundles([JOB]) == before
 
 
-class TestAfterOnesOwnEnd:
+class TestAfterOwnCommitOrRelease:
     @pytest.mark.parametrize("end", [commit, release])
-    def test_ending_again_the_same_way_is_one_end(self, world, end):
+    def test_repeating_it_changes_nothing(self, world, end):
         lease = acquire(world.monitor, "me")
         end(world.monitor, lease)
         before = world.monitor.bundles([JOB])
@@ -209,8 +209,8 @@ class TestBundles:
 
 
 def test_eight_threads_over_the_same_bundles_commit_each_exactly_once(world):
-    """Leases run out at random under the workers; whoever commits, commits alone, and what stands
-    in the end is what that one wrote."""
+    """Leases expire at random. At most one thread commits each bundle, and the recorded results are
+    those of that thread."""
     jobs = [f"batch:{number}" for number in range(6)]
     committed: list[tuple[str, str]] = []
 

@@ -1,6 +1,6 @@
-"""What `Fleet` promises, in memory and on EC2 as moto plays it; and how EC2's own ways are met:
-spot first, what it cannot give, paging. moto never runs short and ignores launch tokens, so a
-stubbed client stands for EC2 there."""
+"""The promises of `Fleet`, in memory and on EC2, which moto emulates; and the details of EC2: spot
+first, shortages, pages. moto never runs out of capacity and ignores client tokens, so those tests
+use a stub of EC2's client."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.clock import SystemClock
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.memory import MemoryFleet
-from taskfleet.provisioner.ports import (
-    Fleet,
-)
+from taskfleet.provisioner.ports import Fleet
 from taskfleet.provisioner.records import InstanceState, Shortage
 from taskfleet.settings import Settings
 from tests.support.moto_aws import IMAGE, REGION, moto_account
@@ -37,7 +35,7 @@ _stages = itertools.count(1)
 class Machines:
     fleet: Fleet
     other: Fleet
-    """Of another stage."""
+    """The fleet of another stage."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def machines(request: pytest.FixtureRequest) -> Machines:
     )
 
 
-def test_what_is_launched_is_listed_and_what_is_ended_is_not(machines: Machines) -> None:
+def test_launched_machines_are_listed_and_terminated_ones_are_not(machines: Machines) -> None:
     fleet = machines.fleet
     assert fleet.instances() == []
     launch = fleet.launch(3, token="a")
@@ -101,13 +99,13 @@ def test_a_mark_stays_on_the_machine(machines: Machines) -> None:
     assert marks == {first: 1_700_000_000.0, second: None}
 
 
-def test_nobody_to_tell_is_no_call_at_all(machines: Machines) -> None:
+def test_empty_lists_are_accepted(machines: Machines) -> None:
     machines.fleet.mark([], 1.0)
     machines.fleet.terminate([])
 
 
 def test_the_same_token_is_the_same_launch() -> None:
-    """In memory only: neither moto nor any emulator tried honours it for RunInstances."""
+    """In memory only, because moto and other emulators ignore the token of RunInstances."""
     fleet = MemoryFleet(SystemClock())
     assert fleet.launch(2, token="a") == fleet.launch(2, token="a")
     assert len(fleet.instances()) == 2
@@ -115,11 +113,11 @@ def test_the_same_token_is_the_same_launch() -> None:
         fleet.launch(3, token="a")
 
 
-# --- EC2's own ways ---
+# --- details of EC2 ---
 
 
 @pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
-def test_machines_are_tagged_and_ask_imds_by_token_over_one_hop(ec2: Any, conf: Settings) -> None:
+def test_machines_have_tags_and_need_a_token_and_one_hop_for_imds(ec2: Any, conf: Settings) -> None:
     stage = new_stage()
     make_template(ec2, stage)
     launch = Ec2Fleet(ec2, replace(conf, stage=stage)).launch(1, token="a")
@@ -161,8 +159,8 @@ def test_instances_are_listed_marked_and_ended_over_pages(
 
 
 class Ec2Fake:
-    """EC2 where it runs short: `answer` makes the reply or the error of each launch. Honours
-    client tokens as EC2 does."""
+    """A client of an EC2 that may run out of capacity. `answer` returns the response of each launch
+    or raises its error. A repeated client token gets the first response again, as on EC2."""
 
     def __init__(self, answer: Callable[[str, dict[str, Any]], Any]) -> None:
         self._answer = answer
@@ -212,7 +210,7 @@ def test_spot_comes_first_over_types_and_subnets_and_on_demand_fills_up() -> Non
     assert ec2.calls[1][1]["TargetCapacitySpecification"]["TotalTargetCapacity"] == 3
     assert ec2.calls[0][1]["ClientToken"] != ec2.calls[1][1]["ClientToken"]
     again = Ec2Fleet(ec2, conf).launch(5, token="t")  # type: ignore[arg-type]
-    assert again == launch, "the very same launch, not another one"
+    assert again == launch, "the same launch again, not another one"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +222,7 @@ def test_spot_comes_first_over_types_and_subnets_and_on_demand_fills_up() -> Non
         ((), Shortage.NO_CAPACITY),
     ],
 )
-def test_a_fleet_that_falls_short_says_why(codes: tuple[str, ...], shortage: Shortage) -> None:
+def test_a_fleet_with_too_few_machines_says_why(codes: tuple[str, ...], shortage: Shortage) -> None:
     ec2 = Ec2Fake(lambda _name, _arguments: fleet_answer("i", 0, *codes))
     launch = Ec2Fleet(ec2, TEMPLATE).launch(2, token="t")  # type: ignore[arg-type]
     assert (launch.instance_ids, launch.shortage) == ([], shortage)
@@ -249,7 +247,9 @@ def test_a_plain_image_is_tried_in_each_subnet_on_spot_and_on_demand(
     launch = Ec2Fleet(ec2, conf).launch(2, token="t")  # type: ignore[arg-type]
     assert launch.instance_ids == ["i-1"]
     assert launch.shortage is shortage
-    assert len(ec2.calls) == 8, "all of them, then as many as there are, four times"
+    assert len(ec2.calls) == 8, (
+        "all or none, then as many as possible: two subnets, spot and on demand"
+    )
 
 
 @pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
@@ -267,7 +267,7 @@ def test_other_errors_are_errors(conf: Settings) -> None:
         Ec2Fleet(Ec2Fake(throttled), conf).launch(1, token="t")  # type: ignore[arg-type]
 
 
-def test_a_template_that_is_not_there_is_an_error_and_no_shortage() -> None:
+def test_a_missing_template_is_an_error_and_no_shortage() -> None:
     ec2 = Ec2Fake(
         lambda _n, _a: fleet_answer("i", 0, "InvalidLaunchTemplateName.NotFoundException")
     )

@@ -1,4 +1,4 @@
-"""What `FleetRecords` promises, in memory and on DynamoDB."""
+"""The promises of `FleetRecords`, in memory and on DynamoDB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORKER = WorkerRecord(
 )
 
 
-def test_demand_adds_up_and_tells_of_the_machines(world: Any) -> None:
+def test_demand_adds_up_and_returns_the_machines(world: Any) -> None:
     records = world.records
     assert records.demand() == Demand()
     assert records.add_demand(Demand(1, 2, {"sleep": KindDemand(3, 3, 4.5)})) is None
@@ -40,7 +40,7 @@ def test_demand_adds_up_and_tells_of_the_machines(world: Any) -> None:
     assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})
 
 
-def test_workers_are_listed_as_they_last_beat_until_they_sign_off(world: Any) -> None:
+def test_workers_are_listed_as_last_reported_until_they_sign_off(world: Any) -> None:
     records = world.records
     assert records.workers() == []
     assert records.report(WORKER) is False
@@ -56,7 +56,7 @@ def test_workers_are_listed_as_they_last_beat_until_they_sign_off(world: Any) ->
     assert records.workers() == [second]
 
 
-def test_a_worker_that_is_asked_to_leave_learns_it_with_its_next_beat(world: Any) -> None:
+def test_a_worker_that_is_asked_to_leave_learns_it_from_its_next_report(world: Any) -> None:
     records = world.records
     records.report(WORKER)
     records.report(replace(WORKER, worker_id="w-2"))
@@ -73,7 +73,7 @@ def test_many_workers_are_all_listed(world: Any) -> None:
     assert len({worker.worker_id for worker in world.records.workers()}) == 130
 
 
-def test_a_state_is_saved_over_the_one_that_was_read_and_over_no_other(world: Any) -> None:
+def test_a_state_replaces_only_the_revision_that_was_read(world: Any) -> None:
     records = world.records
     assert records.state() == FleetState()
     snapshot = Snapshot(1.0, Demand(1, 1, {"sleep": KindDemand(1, 1, 2.0)}), 0.0)
@@ -87,19 +87,19 @@ def test_a_state_is_saved_over_the_one_that_was_read_and_over_no_other(world: An
     assert records.save_state(state)
     saved = records.state()
     assert saved == replace(state, revision=1)
-    assert not records.save_state(replace(state, desired=9)), "somebody else was first"
+    assert not records.save_state(replace(state, desired=9)), "another writer was first"
     assert records.state() == saved
     assert records.save_state(replace(saved, desired=4))
     assert records.state().desired == 4
 
 
-def test_workers_are_no_batches_of_anybody(world: Any) -> None:
+def test_workers_are_in_no_client_s_list_of_batches(world: Any) -> None:
     world.records.report(WORKER)
     for client in ("alice", "workers"):
         assert world.monitor.batches(client, limit=10, cursor=None).items == []
 
 
 @pytest.mark.parametrize("revision", [1, 7])
-def test_a_state_of_a_revision_that_never_was_is_not_saved(world: Any, revision: int) -> None:
+def test_a_state_of_an_unknown_revision_is_not_saved(world: Any, revision: int) -> None:
     assert not world.records.save_state(FleetState(revision=revision))
     assert world.records.state() == FleetState()

@@ -1,5 +1,5 @@
-"""Both monitors, side by side: whatever happens, in whatever order, memory and DynamoDB answer the
-same. So the rules in memory, plain to read, hold for the condition expressions too."""
+"""Both monitors side by side: after the same random calls, memory and DynamoDB give the same
+answers. So the rules in memory, which are easy to read, hold for the condition expressions too."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ STEPS = st.one_of(
 
 
 class Player:
-    """Plays steps on one monitor. `leases` are those it handed out, newest first."""
+    """Plays steps on one monitor. `leases` has the leases that it returned by bundle, newest
+    first."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -111,7 +112,7 @@ class Player:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_memory_and_dynamodb_answer_every_history_alike(aws_stack, steps):
+def test_memory_and_dynamodb_give_the_same_answers(aws_stack, steps):
     memory, dynamodb = Player(memory_world()), Player(aws_world(aws_stack))
     for step in steps:
         assert dynamodb.play(step) == memory.play(step), step

@@ -1,11 +1,11 @@
-"""What a `TaskMonitor` promises of the paces of kinds."""
+"""The promises of `TaskMonitor` about the paces of kinds."""
 
 import pytest
 
 from taskfleet.pace import Pace, Sample
 
 
-def test_nothing_is_known_of_a_kind_that_never_ran(world):
+def test_a_kind_that_never_ran_has_no_pace(world):
     assert world.monitor.paces(["nobody-ran-this"]) == {}
     assert world.monitor.paces([]) == {}
 

@@ -1,11 +1,17 @@
-"""The promises of `TaskQueue`. On AWS time passes for real here, so the waits are short."""
+"""The promises of `TaskQueue`. On AWS these tests wait in real time, so the waits are short."""
 
 from __future__ import annotations
 
 import pytest
 
 from taskfleet.errors import PermanentError, TooLarge
-from taskfleet.ports import MESSAGE_MAX_BYTES, OutgoingMessage, QueueDepth, TaskQueue
+from taskfleet.ports import (
+    CALL_MAX_MESSAGES,
+    MESSAGE_MAX_BYTES,
+    OutgoingMessage,
+    QueueDepth,
+    TaskQueue,
+)
 
 
 @pytest.fixture
@@ -18,9 +24,9 @@ def send(queue: TaskQueue, *bodies: str) -> None:
 
 
 def receive_all(queue: TaskQueue, *, visibility_s: float = 60) -> list:
-    """Everything that is visible now."""
+    """Receives all visible messages."""
     found = []
-    while messages := queue.receive(10, wait_s=0, visibility_s=visibility_s):
+    while messages := queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=visibility_s):
         found += messages
     return found
 
@@ -53,20 +59,20 @@ class TestSend:
 
 
 class TestReceive:
-    def test_of_an_empty_queue_gives_none(self, queue):
-        assert queue.receive(10, wait_s=0, visibility_s=30) == []
+    def test_of_an_empty_queue_returns_none(self, queue):
+        assert queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=30) == []
 
-    def test_gives_at_most_so_many(self, queue):
+    def test_returns_at_most_max_messages(self, queue):
         send(queue, *"abcde")
         assert len(queue.receive(3, wait_s=0, visibility_s=30)) == 3
         assert len(queue.receive(1, wait_s=0, visibility_s=30)) == 1
 
     def test_hides_messages_and_counts_every_delivery(self, queue):
         send(queue, "a")
-        [first] = queue.receive(10, wait_s=0, visibility_s=60)
-        assert queue.receive(10, wait_s=0, visibility_s=60) == []
+        [first] = queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
+        assert queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60) == []
         queue.change_visibility([(first, 0)])
-        [second] = queue.receive(10, wait_s=0, visibility_s=60)
+        [second] = queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert (second.message_id, second.body) == (first.message_id, "a")
         assert (first.receive_count, second.receive_count) == (1, 2)
         assert first.receipt_handle != second.receipt_handle
@@ -76,20 +82,20 @@ class TestReceive:
         queue.receive(1, wait_s=0, visibility_s=1)
         assert [m.body for m in queue.receive(1, wait_s=5, visibility_s=30)] == ["a"]
 
-    def test_moves_a_message_received_too_often_to_the_dead_letters(self, world):
+    def test_moves_a_message_received_too_often_to_the_dead_letter_queue(self, world):
         queue = world.make_queue(2)
         send(queue, "poison")
         for _ in range(2):
-            [message] = queue.receive(10, wait_s=0, visibility_s=60)
+            [message] = queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
             queue.change_visibility([(message, 0)])
-        assert queue.receive(10, wait_s=0, visibility_s=60) == []
+        assert queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60) == []
         assert queue.depth() == QueueDepth(0, 0)
-        [dead] = queue.dead_letters().receive(10, wait_s=0, visibility_s=60)
+        [dead] = queue.dead_letters().receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert dead.body == "poison"
 
 
 class TestChangeVisibility:
-    def test_to_zero_gives_back_at_once_and_to_more_keeps_hidden(self, world, queue):
+    def test_to_zero_shows_at_once_and_to_more_keeps_hidden(self, world, queue):
         send(queue, *"abcdefghijkl")
         messages = receive_all(queue, visibility_s=2)
         back = {m.body for m in messages[:5]}
@@ -125,7 +131,7 @@ class TestDeadLetter:
         [message] = queue.receive(1, wait_s=0, visibility_s=60)
         queue.dead_letter(message, "bundle of version 99; this worker reads 1")
         assert queue.depth() == QueueDepth(0, 0)
-        [dead] = queue.dead_letters().receive(10, wait_s=0, visibility_s=60)
+        [dead] = queue.dead_letters().receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert dead.body == '{"v": 99}'
         assert dead.attributes == {"reason": "bundle of version 99; this worker reads 1"}
 
@@ -134,14 +140,14 @@ class TestDeadLetter:
         send(queue, "a")
         [message] = queue.receive(1, wait_s=0, visibility_s=60)
         queue.dead_letter(message, reason)
-        [dead] = queue.dead_letters().receive(10, wait_s=0, visibility_s=60)
+        [dead] = queue.dead_letters().receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert dead.body == "a"
 
     def test_takes_the_largest_body(self, queue):
         send(queue, "a" * MESSAGE_MAX_BYTES)
         [message] = queue.receive(1, wait_s=0, visibility_s=60)
         queue.dead_letter(message, "it is poison")
-        [dead] = queue.dead_letters().receive(10, wait_s=0, visibility_s=60)
+        [dead] = queue.dead_letters().receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert len(dead.body) == MESSAGE_MAX_BYTES
 
     def test_needs_a_dead_letter_queue(self, queue):
@@ -155,7 +161,7 @@ class TestDeadLetter:
         assert dead.depth().in_flight == 1
 
 
-def test_depth_tells_the_waiting_from_those_in_flight(queue):
+def test_depth_counts_waiting_messages_and_those_in_flight(queue):
     send(queue, *"abcdefg")
     first, second = queue.receive(2, wait_s=0, visibility_s=60)
     assert queue.depth() == QueueDepth(backlog=5, in_flight=2)

@@ -14,7 +14,7 @@ def put(world, data: bytes) -> None:
     world.store.put(KEY, data, content_type="text/plain")
 
 
-def test_what_is_put_is_got_and_put_again_replaced(world):
+def test_get_returns_what_was_put_last(world):
     put(world, b"first")
     put(world, b"\x00second\xff")
     assert world.store.get(KEY) == b"\x00second\xff"
@@ -27,12 +27,12 @@ def test_a_file_is_stored_whole(world, tmp_path):
     assert world.store.get(KEY) == path.read_bytes()
 
 
-def test_a_file_that_is_not_there_is_an_error_of_the_caller(world, tmp_path):
+def test_a_missing_file_is_an_error_of_the_caller(world, tmp_path):
     with pytest.raises(FileNotFoundError):
         world.store.put_file(KEY, str(tmp_path / "none"), content_type="video/mp4")
 
 
-def test_what_is_not_there_is_not_found(world):
+def test_a_missing_object_is_not_found(world):
     missing = "movies/none.mp4"
     with pytest.raises(NotFound, match=missing):
         world.store.get(missing)
@@ -41,7 +41,7 @@ def test_what_is_not_there_is_not_found(world):
     assert world.store.etag(missing) is None
 
 
-def test_what_is_deleted_is_gone_and_may_be_deleted_again(world):
+def test_a_deleted_object_is_gone_and_may_be_deleted_again(world):
     put(world, b"x")
     world.store.delete(KEY)
     world.store.delete(KEY)
@@ -84,7 +84,7 @@ def test_a_million_lines_are_streamed(world):
 
 
 @pytest.mark.parametrize("extra", [1, 5_000_000])
-def test_a_line_without_end_is_refused_after_those_before_it(world, extra):
+def test_a_line_too_long_is_refused_after_the_lines_before_it(world, extra):
     put(world, b"a\n" + b"x" * (LINE_MAX_BYTES + extra))
     lines = world.store.lines(KEY)
     assert next(lines) == b"a"
@@ -104,8 +104,8 @@ def test_an_etag_stands_for_the_content(world):
     assert list(world.store.lines(KEY, etag=etag)) == [b"one"]
 
 
-def test_no_more_is_read_than_allowed(world):
+def test_an_object_larger_than_max_bytes_is_refused(world):
     world.store.put("sized", b"12345", content_type="text/plain")
     assert world.store.get("sized", max_bytes=5) == b"12345"
-    with pytest.raises(TooLarge, match="over 4"):
+    with pytest.raises(TooLarge, match="over the cap of 4"):
         world.store.get("sized", max_bytes=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
+
+from taskfleet.client import envfile
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALCLOUD = (sys.executable, "-m", "localcloud", "--api-port", "0", "--aws-port", "0")
@@ -74,14 +75,19 @@ class Cloud:
         table = subprocess.run(
             ["ps", "-Aww", "-o", "pid=,ppid=,args="], check=True, capture_output=True, text=True
         ).stdout
-        rows = [line.split(None, 2) for line in table.splitlines()]
-        family = {self.process.pid}
-        found: dict[int, str] = {}
-        for pid, parent, *command in sorted(rows, key=lambda row: int(row[0])):
-            if int(parent) in family:
-                family.add(int(pid))
-                found[int(pid)] = " ".join(command)
-        return found
+        children: dict[int, dict[int, str]] = {}
+        for line in table.splitlines():
+            pid, parent, *command = line.split(None, 2)
+            children.setdefault(int(parent), {})[int(pid)] = " ".join(command)
+        # From parent to child: process ids start again at the system's limit, so that a child may
+        # have a smaller one than its parent.
+        descendants: dict[int, str] = {}
+        parents = [self.process.pid]
+        while parents:
+            found = children.get(parents.pop(), {})
+            descendants |= found
+            parents += found
+        return descendants
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end; returns the exit code."""
@@ -117,9 +123,7 @@ def start_cloud() -> Iterator[StartCloud]:
         except queue.Empty:
             is_ready = False
         assert is_ready, f"the local cloud did not start: {cloud.lines}"
-        for line in (directory / "env").read_text().splitlines():
-            name, _, value = line.removeprefix("export ").partition("=")
-            cloud.environ[name] = "".join(shlex.split(value))
+        cloud.environ |= envfile.read(directory / "env")
         return cloud
 
     yield start

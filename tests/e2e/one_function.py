@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import app
-from localcloud import pump, serve
+from localcloud import handler, pump, serve
 from taskfleet.aws.session import Aws
 from taskfleet.provisioner import policy
 from tests.support.iam import Request
@@ -30,7 +30,7 @@ def main(function: str, path: str, *options: str) -> None:
             file.write(json.dumps(request) + "\n")
             file.flush()
 
-        Aws._make = Recorder(note).patched()  # type: ignore[method-assign]
+        Aws._make_client = Recorder(note).patched()  # type: ignore[method-assign]
         if function == "api_handler":
             serve.main(options)
         elif function == "authorize":
@@ -43,7 +43,7 @@ def main(function: str, path: str, *options: str) -> None:
             print(app.authorize(event, None)["principalId"])
         else:
             app.app.event_sources[:] = [s for s in app.app.event_sources if s.name == function]
-            pump.LAMBDA_TIMEOUT_S = 5.0
+            handler.LAMBDA_TIMEOUT_S = 5.0
             policy.STRIKE_S, policy.BETWEEN_STRIKES_S = 1.0, 0.0
             sys.argv[1:] = options
             pump.main()

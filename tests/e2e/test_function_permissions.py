@@ -22,13 +22,14 @@ import requests
 from botocore.config import Config
 
 from infra.stage import Stage
+from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.bundle import Response, job_id
 from taskfleet.task import TaskResult, TaskStatus
 from taskfleet.wire.queues import (
     encode_response,
 )
 from tests.support.iam import ROOT, Request, denied, function_policy
-from tests.support.recorder import LOCAL_ACCOUNT, REGION, STAGE, STAGE_TAG, never_used
+from tests.support.recorder import LOCAL_ACCOUNT, REGION, STAGE, never_used
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -61,7 +61,7 @@ BY_OTHER_PROGRAMS = {
 def made(monkeypatch: pytest.MonkeyPatch) -> set[Request]:
     """Every request of this process."""
     made: set[Request] = set()
-    monkeypatch.setattr(Aws, "_make", Recorder(made.add).patched())
+    monkeypatch.setattr(Aws, "_make_client", Recorder(made.add).patched())
     return made
 
 

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from taskfleet.aws.ec2 import STAGE_TAG
 from tests.support.iam import ACCOUNT, ROOT, STAGE, Request, denied, function_policy
 
 ARN = "arn:aws:{service}:" + f"{STAGE.region}:{ACCOUNT}" + ":{name}"
@@ -41,7 +42,6 @@ def ec2(name: str) -> str:
     return ARN.format(service="ec2", name=name)
 
 
-STAGE_TAG = "taskfleet:stage"
 OWN = ((f"aws:ResourceTag/{STAGE_TAG}", "prod"),)
 FOREIGN = ((f"aws:ResourceTag/{STAGE_TAG}", "dev"),)
 TAGGED = ((f"aws:RequestTag/{STAGE_TAG}", "prod"),)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.aws.session import Aws
 from tests.support.iam import Request
 
@@ -15,7 +16,6 @@ LOCAL_ACCOUNT = "000000000000"
 """The only one of the local cloud."""
 REGION = "us-east-1"
 STAGE = "dev"
-STAGE_TAG = "taskfleet:stage"
 ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
@@ -35,8 +35,8 @@ class Recorder:
         self._sent = threading.local()
 
     def patched(self) -> Callable[[Aws, str], Any]:
-        """For `Aws._make`."""
-        make = Aws._make
+        """For `Aws._make_client`."""
+        make = Aws._make_client
 
         def watched(aws: Aws, service: str) -> Any:
             client = make(aws, service)

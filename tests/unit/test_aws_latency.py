@@ -16,4 +16,4 @@ def test_every_request_waits_before_it_leaves(
     latency.delay_calls(client, latency_ms)
     answers = client.meta.events.emit("before-send.sqs.SendMessage", request=None)
     assert slept == waits
-    assert all(answer is None for _, answer in answers)  # the request itself still leaves
+    assert all(answer is None for _, answer in answers)  # no answer replaces the request

@@ -45,7 +45,7 @@ SOME, ALL = Tally(3, 1, 0), Tally(7, 2, 1)
         ({"cancelled_at": 1002.0}, BatchStatus.CANCELLED, False),
         ({"cancelled_at": 1002.0, "tally": SOME}, BatchStatus.CANCELLED, False),
         ({"cancelled_at": 1002.0, "tally": ALL}, BatchStatus.CANCELLED, True),
-        # No part can join a cancelled batch, so the last result ends it, closed or not.
+        # No part can join a cancelled batch, so the last result ends it even if it is open.
         ({"cancelled_at": 1002.0, "tally": ALL, "closed": False}, BatchStatus.CANCELLED, True),
     ],
 )
@@ -56,7 +56,7 @@ def test_the_status_follows_from_what_is_recorded(changes, status, finished):
     assert record.finished_at == (1005.0 if finished else None)
 
 
-def test_an_open_batch_that_is_cancelled_before_its_first_task_ends_there_and_then():
+def test_an_open_batch_without_tasks_ends_when_it_is_cancelled():
     record = batch(total=0, closed=False)
     assert not record.finished
     cancelled = replace(record, cancelled_at=1002.0)
@@ -94,14 +94,14 @@ def test_the_tasks_of_a_file_are_expected_once_it_is_checked(changes, total):
         ({"started_at": 1000.0, "tally": ALL}, 1010.0, 0.0),
     ],
 )
-def test_the_time_left_is_reckoned_from_the_pace_so_far(changes, now, eta_s):
+def test_the_time_left_follows_from_the_average_speed(changes, now, eta_s):
     assert batch(**changes).eta_s(now) == eta_s
 
 
 # --- identity -------------------------------------------------------------------------------
 
 
-def test_a_key_names_the_same_batch_each_time_and_another_for_each_client():
+def test_a_key_always_names_the_same_batch_and_another_for_each_client():
     ids = [keyed_batch_id(c, k) for c in ("alice", "bob") for k in ("k1", "k2")]
     assert len(set(ids)) == 4
     assert keyed_batch_id("alice", "k1") == ids[0] == "6cjjfvngw5g905ryeaa4ke3072"
@@ -118,8 +118,8 @@ def test_ids_are_short_and_cannot_be_misread(key, randomness):
 
 
 @given(st.floats(1e9, 1e11), st.binary(min_size=16, max_size=16))
-def test_a_cursor_leads_back_to_its_batch(created_at, randomness):
-    created_at = round(created_at, 6)  # as clocks tell it
+def test_a_cursor_reads_back_as_its_batch(created_at, randomness):
+    created_at = round(created_at, 6)  # the precision of a clock
     batch_id = random_batch_id(randomness)
     assert read_page_cursor(page_cursor(created_at, batch_id)) == (created_at, batch_id)
 

@@ -11,6 +11,7 @@ from taskfleet.bill import (
     event_source_spend,
     price_usd,
 )
+from taskfleet.ports import CALL_MAX_MESSAGES
 
 
 @pytest.mark.parametrize(
@@ -30,16 +31,16 @@ from taskfleet.bill import (
         ("ssm", "GetParameter", 10, 10, 0.0),
     ],
 )
-def test_what_a_call_costs(service, operation, sent, answered, usd):
+def test_the_price_of_a_call(service, operation, sent, answered, usd):
     assert price_usd(service, operation, sent, answered) == pytest.approx(usd)
 
 
 @pytest.mark.parametrize(("messages", "calls"), [(1, 2), (10, 2), (11, 4)])
-def test_lambdas_poller_receives_and_deletes_ten_at_a_time(messages, calls):
-    assert event_source_spend(messages, 10) == Spend(calls, calls * SQS_REQUEST_USD)
+def test_an_event_source_receives_and_deletes_a_call_s_messages_at_a_time(messages, calls):
+    assert event_source_spend(messages, CALL_MAX_MESSAGES) == Spend(calls, calls * SQS_REQUEST_USD)
 
 
-def test_an_odometer_puts_every_call_on_one_bill_only():
+def test_an_odometer_bills_every_call_once():
     total = [Spend(3, 0.5)]
     odometer = Odometer(lambda: total[0])
     assert odometer.take() == Spend()

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from taskfleet.batch import (
-    Tally,
-)
+from taskfleet.batch import Tally
 from taskfleet.bundle import (
     BUNDLE_MAX_S,
     Bundle,
@@ -87,10 +85,10 @@ def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small
         ([100] * 400, True),
     ],
 )
-def test_whether_a_cut_depends_on_the_slots_is_known_from_the_work_alone(params, depends):
+def test_the_total_work_decides_if_a_cut_depends_on_the_slots(params, depends):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
     assert depends_on_slots(sum(map(seconds, tasks))) is depends
-    # And so it is when fleets of 16 slots and more have the batch cut.
+    # Fleets of at least 16 slots get different bundles if the answer is yes, the same if it is no.
     sizes = {
         tuple(len(run) for run in cut(tasks, seconds, slots=slots))
         for slots in (16, 64, 160, 16_000)
@@ -107,7 +105,7 @@ def test_a_bundle_stays_within_one_billing_chunk_of_sqs():
     assert len(runs) == 9
 
 
-def test_a_single_oversized_task_travels_alone():
+def test_an_oversized_task_gets_a_bundle_of_its_own():
     tasks = [Task(0, "n", ""), Task(1, "n", "x" * 100_000), Task(2, "n", "")]
     assert [len(run) for run in cut(tasks, lambda task: 0.0)] == [1, 1, 1]
 
@@ -135,7 +133,7 @@ def test_a_bundle_survives_the_wire_and_fits_its_schema():
     validate("task_to_process", text)
 
 
-def test_what_json_allows_and_sqs_refuses_is_escaped():
+def test_characters_that_sqs_refuses_are_escaped():
     bundle = Bundle("b:0", "a", "b", [Task(0, "note", "\uffff and \ufffe")])
     text = encode_bundle(bundle)
     assert not {"\uffff", "\ufffe"} & set(text)
@@ -170,7 +168,7 @@ def test_a_message_of_2014_is_a_bundle_of_one():
         ('{"clientID": 1, "jobID": [], "task": "sleep 1"}', "jobID"),
     ],
 )
-def test_what_is_no_bundle_is_refused_with_the_reason(text, reason):
+def test_other_messages_are_no_bundles_and_the_error_says_why(text, reason):
     with pytest.raises(Undecodable, match=reason):
         decode_bundle(text)
 
@@ -200,7 +198,7 @@ def test_the_answer_to_a_message_of_2014_has_the_form_of_2014():
 
 
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", '{"v":9,"job_id":"b:1"}', "[" * 100_000])
-def test_what_is_no_response_is_refused(text):
+def test_other_messages_are_no_responses(text):
     with pytest.raises(Undecodable):
         decode_response(text)
 

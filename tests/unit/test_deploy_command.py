@@ -1,4 +1,4 @@
-"""What `infra.deploy` refuses before it calls AWS: one line, exit code 2."""
+"""`infra.deploy` refuses bad usage before it calls AWS: one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_bad_usage_is_one_line(arguments: list[str], said: str) -> None:
     assert result.stdout == ""
 
 
-def test_what_functions_and_workers_share_is_set_once() -> None:
-    parameters, variables = deploy._split(
+def test_a_variable_shared_by_functions_and_workers_is_set_for_both() -> None:
+    parameters, variables = deploy._parameters_and_variables(
         ("TASKFLEET_KINDS=animoto,mine", "TASKFLEET_SLOTS=8", "AlarmEmail=a@example.com")
     )
     assert variables == {"TASKFLEET_KINDS": "animoto,mine", "TASKFLEET_SLOTS": "8"}
@@ -48,7 +48,7 @@ def test_what_functions_and_workers_share_is_set_once() -> None:
     }
 
 
-def test_destroy_asks_and_takes_no_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destroy_deletes_only_when_the_stage_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         region_name = "us-east-1"
 

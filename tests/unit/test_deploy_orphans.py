@@ -1,4 +1,4 @@
-"""What a deployment that failed half-way left: mappings of queues that nobody has a record of."""
+"""Event source mappings that a failed deployment left, without a record of them, are deleted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lambda:
     def delete_event_source_mapping(self, *, UUID: str) -> None:  # noqa: N803
         self.mappings = [m for m in self.mappings if m["UUID"] != UUID]
 
-    def left(self) -> set[str]:
+    def remaining(self) -> set[str]:
         return {mapping["UUID"] for mapping in self.mappings}
 
 
@@ -51,10 +51,10 @@ FOREIGN = [
 def test_mappings_of_the_stages_own_functions_are_removed_and_no_others() -> None:
     functions = Lambda([*OWN, *FOREIGN])
     chalice._remove_orphans(functions, PROD)
-    assert functions.left() == {f"{queue} to {function}" for queue, function in FOREIGN}
+    assert functions.remaining() == {f"{queue} to {function}" for queue, function in FOREIGN}
 
 
-def test_every_queue_that_the_app_reads_is_looked_after() -> None:
+def test_mappings_of_every_queue_that_the_app_reads_are_removed() -> None:
     reads = [
         (source.queue, f"taskfleet-dev-{source.name}")
         for source in app.app.event_sources
@@ -63,4 +63,4 @@ def test_every_queue_that_the_app_reads_is_looked_after() -> None:
     assert len(reads) == 2
     functions = Lambda(reads)
     chalice._remove_orphans(functions, Stage("dev", PROD.region, PROD.account, "b"))
-    assert functions.left() == set()
+    assert functions.remaining() == set()

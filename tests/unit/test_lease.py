@@ -32,8 +32,8 @@ def test_the_claim_rule(status, owner, expires_at, outcome):
 
 
 @pytest.mark.parametrize("lease_s", [0.9, 30.0, 120.0])
-def test_two_heartbeats_may_be_lost_before_the_lease_is(lease_s):
-    """The third one, on time, still finds the lease; more often would cost writes for nothing."""
+def test_two_heartbeats_may_fail_before_the_lease_expires(lease_s):
+    """The third one, on time, still finds the lease. More frequent ones would cost writes."""
     interval_s = Settings(lease_s=lease_s).heartbeat_s
     third = NOW + 3 * interval_s
     claim = decide_claim(BundleStatus.RUNNING, "me", NOW + lease_s, claimant="other", now=third)
@@ -41,7 +41,7 @@ def test_two_heartbeats_may_be_lost_before_the_lease_is(lease_s):
     assert 4 * interval_s > lease_s
 
 
-def test_a_held_delivery_returns_after_the_lease_and_not_in_step_with_others():
+def test_a_held_message_returns_after_the_lease_at_a_random_time():
     delays = {held_delay_s(NOW + 20, NOW, random.Random(seed)) for seed in range(50)}
     assert len(delays) == 50
     assert all(20 < delay <= 22 for delay in delays)

@@ -1,14 +1,15 @@
-"""The environment: what the parts see, and what `DIR/env` gives a shell."""
+"""The environment of the parts, and the env file that gives it to a shell."""
 
 from __future__ import annotations
 
-import shlex
+import stat
 from pathlib import Path
 
 import pytest
 
 from localcloud import environment
 from localcloud.options import ROOT, Options
+from taskfleet.client import envfile
 from taskfleet.settings import Settings, load
 
 OPTIONS = Options(api_port=8000, aws_port=4566, ec2_port=4567, max_capacity=3)
@@ -33,14 +34,14 @@ def test_no_part_sees_the_callers_aws_account() -> None:
     assert (found["PATH"], found["TASKFLEET_LEASE_S"]) == ("/bin", "30")
 
 
-def test_a_proxy_is_never_asked_for_the_way_to_the_cloud() -> None:
+def test_the_way_to_the_cloud_uses_no_proxy() -> None:
     assert environment.inherited({})["NO_PROXY"] == "127.0.0.1"
     assert environment.inherited({"no_proxy": "a,b"})["NO_PROXY"] == "a,b,127.0.0.1"
-    again = environment.inherited(environment.inherited({"NO_PROXY": "a"}))
-    assert again["NO_PROXY"] == "a,127.0.0.1"
+    twice = environment.inherited(environment.inherited({"NO_PROXY": "a"}))
+    assert twice["NO_PROXY"] == "a,127.0.0.1"
 
 
-def test_modules_are_found_in_the_checkout_and_where_the_caller_stands(
+def test_modules_are_found_in_the_checkout_and_in_the_callers_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -57,7 +58,7 @@ def test_workers_share_the_cores_of_their_computer(cores: int, workers: int, eac
     assert load(found).usable_cores == each
 
 
-def test_the_settings_read_back_are_those_of_the_cloud() -> None:
+def test_the_settings_of_a_process_are_those_of_the_cloud() -> None:
     settings = load({"TASKFLEET_STAGE": "beta", "TASKFLEET_REGION": "eu-west-1"})
     found = environment.for_processes(OPTIONS, settings, ("animoto", "my_tasks"), SECRET)
     read = load(found)
@@ -73,17 +74,24 @@ def test_the_settings_read_back_are_those_of_the_cloud() -> None:
     assert found["TASKFLEET_MAX_CAPACITY"] == "3"
 
 
-def test_the_file_is_for_a_shell_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_env_file_holds_what_clients_and_processes_need(tmp_path: Path) -> None:
     processes = environment.for_processes(OPTIONS, Settings(), (), SECRET)
     variables = environment.for_shell(OPTIONS, processes, "tok en", "a,127.0.0.1")
     path = tmp_path / "env"
-    environment.write(path, variables | {"ODD": "it's $HOME; `x`"})
-    environment.write(path, variables | {"ODD": "it's $HOME; `x`"})
-    assert path.stat().st_mode & 0o777 == 0o600
-    read = dict(shlex.split(line)[1].split("=", 1) for line in path.read_text().splitlines())
-    assert read == variables | {"ODD": "it's $HOME; `x`"}
+    environment.write(path, variables)
+    read = envfile.read(path)
+    assert read == variables
     assert (read["TASKFLEET_URL"], read["TASKFLEET_TOKEN"]) == ("http://127.0.0.1:8000", "tok en")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["env"]
+    assert read["NO_PROXY"] == "a,127.0.0.1"
+
+
+def test_the_env_file_is_its_owners_alone_and_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    for value in ("first", "second"):
+        environment.write(path, {"A": value})
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert envfile.read(path) == {"A": "second"}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_keeps_its_secret_and_shares_it_with_no_other(tmp_path: Path) -> None:

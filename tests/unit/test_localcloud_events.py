@@ -1,4 +1,4 @@
-"""Events have the form that Lambda gives, and what a handler leaves comes back in good time."""
+"""Events have the form of Lambda's. What a handler does not take comes again, later each time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_chalice_reads_both_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kept"),
+    ("answer", "stay"),
     [
         (None, set()),
         ({}, set()),
@@ -69,7 +69,7 @@ def test_chalice_reads_both_events() -> None:
         ({"batchItemFailures": None}, set()),
         ({"batchItemFailures": [{"itemIdentifier": "b"}]}, {"b"}),
         ({"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "a"}]}, {"a", "b"}),
-        # What cannot be understood keeps all, so that nothing is lost over a slip.
+        # An answer that cannot be understood keeps all messages, so that none is lost.
         ({"batchItemFailures": [{"itemIdentifier": "other"}]}, {"a", "b"}),
         ({"batchItemFailures": [{"itemIdentifier": ""}]}, {"a", "b"}),
         ({"batchItemFailures": [{"itemIdentifier": None}]}, {"a", "b"}),
@@ -79,14 +79,16 @@ def test_chalice_reads_both_events() -> None:
         ("fine", {"a", "b"}),
     ],
 )
-def test_what_a_handler_answers_decides_what_stays(answer: Any, kept: set[str]) -> None:
-    assert failed_ids(answer, ["a", "b"]) == kept
+def test_a_handlers_answer_decides_which_messages_stay(answer: Any, stay: set[str]) -> None:
+    assert failed_ids(answer, ["a", "b"]) == stay
 
 
 @pytest.mark.parametrize(
     ("receive_count", "delay_s"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (1000, 60)]
 )
-def test_what_stays_is_seen_again_later_each_time(receive_count: int, delay_s: float) -> None:
+def test_a_message_that_stays_is_delayed_longer_each_time(
+    receive_count: int, delay_s: float
+) -> None:
     assert redelivery_delay_s(receive_count) == delay_s
 
 

@@ -1,4 +1,4 @@
-"""Instances and worker processes go together; Invoke of Lambda reaches the tick."""
+"""Instances and worker processes start and end together. Lambda's Invoke reaches the schedule."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 
 from localcloud.fleet import LocalFleet
 from localcloud.invoke import Invocations
-from localcloud.pump import ScheduleSource
+from localcloud.schedule_source import ScheduleSource
 from taskfleet.memory import ManualClock, MemoryFleet
 
 
 class FakeProcess:
+    """A worker process that runs until `code` is set. `told` counts the requests to end."""
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.code: int | None = None
@@ -30,6 +32,8 @@ class FakeProcess:
 
 
 class World:
+    """A local fleet over instances in memory and fake processes."""
+
     def __init__(self, boot_s: float = 0.0) -> None:
         self.ec2 = MemoryFleet(ManualClock())
         self.started: dict[str, FakeProcess] = {}
@@ -56,19 +60,19 @@ def test_each_instance_gets_one_worker_once_it_has_booted() -> None:
     assert set(world.started) == set(names)
 
 
-def test_an_instance_ends_with_its_worker_and_leaves_nothing_of_it() -> None:
+def test_an_instance_ends_with_its_worker_and_all_that_it_started() -> None:
     world = World()
     (name,) = world.ec2.launch(1, token="a").instance_ids
     world.local.step(0.0)
     world.started[name].code = 0
     world.local.step(1.0)
     assert world.ec2.instances() == []
-    assert world.started[name].killed, "what the worker started, too"
+    assert world.started[name].killed, "processes that the worker started end, too"
     world.local.step(2.0)
     assert len(world.started) == 1
 
 
-def test_a_worker_ends_with_its_instance_drained_if_it_can_be_in_time() -> None:
+def test_a_worker_drains_when_its_instance_ends_and_is_killed_when_late() -> None:
     world = World()
     first, second = world.ec2.launch(2, token="a").instance_ids
     world.local.step(0.0)
@@ -128,7 +132,7 @@ def test_an_invocation_calls_the_function_and_an_unknown_one_is_refused(lambda_p
     client.close()
 
 
-def test_an_invocation_waits_for_the_call_before_it_and_one_that_waits_does_for_all() -> None:
+def test_invocations_during_a_call_make_one_call_after_it() -> None:
     entered, go_on, calls = threading.Event(), threading.Event(), []
 
     def handler(_event: Any, _context: Any) -> None:

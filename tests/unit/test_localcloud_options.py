@@ -1,4 +1,4 @@
-"""What the local cloud is asked for is checked before anything starts."""
+"""The options of the local cloud are checked before anything starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.options import HOST, OptionFault, Options, kinds, with_ports
+from localcloud.options import HOST, OptionFault, Options, kind_modules, with_ports
 
 
 def test_port_zero_means_free_ports_all_different() -> None:
@@ -38,13 +38,13 @@ def test_a_port_in_use_is_named_with_its_option(option: str) -> None:
     assert "--" + option.replace("_", "-") in str(caught.value)
 
 
-def test_two_options_with_one_port_are_a_fault() -> None:
+def test_two_options_cannot_share_a_port() -> None:
     port = with_ports(Options(api_port=0, aws_port=0)).api_port
     with pytest.raises(OptionFault, match="--aws-port"):
         with_ports(Options(api_port=port, aws_port=port))
 
 
-def test_no_port_comes_after_the_last() -> None:
+def test_the_port_after_the_last_one_is_a_fault() -> None:
     with pytest.raises(OptionFault, match=r"65536 .*--ec2-port"):
         with_ports(Options(api_port=0, aws_port=65_535))
 
@@ -54,7 +54,7 @@ def test_kinds_are_loaded_once_each_and_must_be_importable(
 ) -> None:
     (tmp_path / "my_tasks.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert kinds(["my_tasks", "json"], ["json"])[-2:] == ("json", "my_tasks")
+    assert kind_modules(["my_tasks", "json"], ["json"])[-2:] == ("json", "my_tasks")
     for missing in ("no_such_module", "no_such.package", ""):
         with pytest.raises(OptionFault, match="no module named"):
-            kinds([missing], [])
+            kind_modules([missing], [])

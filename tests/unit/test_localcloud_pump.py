@@ -1,4 +1,4 @@
-"""The pump: what a queue handler took is deleted, what it left or dropped comes again."""
+"""The pump: messages that a handler takes are deleted, all others come again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import boto3
 import pytest
 from chalice import Chalice, Rate
 
-from localcloud.pump import QueueSource, ScheduleSource, sources
+from localcloud.pump import sources
+from localcloud.queue_source import QueueSource
+from localcloud.schedule_source import ScheduleSource
 from taskfleet.settings import Settings
 from tests.support.moto_aws import moto_account
 
@@ -40,6 +42,8 @@ def depth(sqs: Any, url: str) -> tuple[int, int]:
 
 
 class Handler:
+    """A handler that gives the answer of a function and notes the bodies of each call."""
+
     def __init__(self, answer: Callable[[dict[str, Any]], Any]) -> None:
         self.calls: list[list[str]] = []
         self._answer = answer
@@ -50,8 +54,8 @@ class Handler:
         return self._answer(event)
 
 
-def recorded(sqs: Any) -> list[dict[str, Any]]:
-    """The visibility changes that reach SQS."""
+def visibility_changes(sqs: Any) -> list[dict[str, Any]]:
+    """Returns a list that fills with the visibility changes that reach SQS."""
     changes: list[dict[str, Any]] = []
     sqs.meta.events.register(
         "provide-client-params.sqs.ChangeMessageVisibilityBatch",
@@ -60,7 +64,7 @@ def recorded(sqs: Any) -> list[dict[str, Any]]:
     return changes
 
 
-def test_what_the_handler_took_is_deleted(sqs: Any) -> None:
+def test_messages_that_the_handler_takes_are_deleted(sqs: Any) -> None:
     url = fill(sqs, 3)
     handler = Handler(lambda event: None)
     source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=10)
@@ -78,9 +82,9 @@ def test_a_batch_larger_than_one_receive_is_delivered_and_deleted_whole(sqs: Any
     assert depth(sqs, url) == (2, 0)
 
 
-def test_what_the_handler_names_as_failed_stays_and_the_rest_is_deleted(sqs: Any) -> None:
+def test_messages_that_the_handler_names_as_failed_stay(sqs: Any) -> None:
     url = fill(sqs, 3)
-    changes = recorded(sqs)
+    changes = visibility_changes(sqs)
     handler = Handler(
         lambda event: {
             "batchItemFailures": [
@@ -103,7 +107,7 @@ def test_a_handler_that_raises_leaves_the_whole_batch(
         raise RuntimeError("the table is away")
 
     url = fill(sqs, 12)
-    changes = recorded(sqs)
+    changes = visibility_changes(sqs)
     source = QueueSource(sqs, QUEUE, "collect", Handler(broken), batch_size=12)
     source.deliver(source.receive())
     assert depth(sqs, url) == (0, 12)
@@ -111,9 +115,9 @@ def test_a_handler_that_raises_leaves_the_whole_batch(
     assert "the table is away" in caplog.text
 
 
-def test_what_stays_waits_longer_at_each_delivery(sqs: Any) -> None:
+def test_a_message_that_stays_is_delayed_longer_at_each_delivery(sqs: Any) -> None:
     url = fill(sqs, 1)
-    changes = recorded(sqs)
+    changes = visibility_changes(sqs)
     source = QueueSource(
         sqs,
         QUEUE,
@@ -134,7 +138,7 @@ def test_what_stays_waits_longer_at_each_delivery(sqs: Any) -> None:
     assert [change["VisibilityTimeout"] for change in changes] == [1, 2, 4]
 
 
-def test_the_pump_makes_way_for_another_reader_while_messages_for_it_wait(sqs: Any) -> None:
+def test_the_pump_does_not_poll_long_while_messages_for_another_reader_wait(sqs: Any) -> None:
     fill(sqs, 1)
     waits: list[int] = []
     sqs.meta.events.register(
@@ -142,12 +146,12 @@ def test_the_pump_makes_way_for_another_reader_while_messages_for_it_wait(sqs: A
         lambda params, **_: waits.append(params["WaitTimeSeconds"]),
     )
     clock = SimpleNamespace(now=100.0)
-    left = {"batchItemFailures": [{"itemIdentifier": None}]}
+    takes_none = {"batchItemFailures": [{"itemIdentifier": None}]}
     source = QueueSource(
         sqs,
         QUEUE,
         "collect",
-        Handler(lambda event: left),
+        Handler(lambda event: takes_none),
         batch_size=10,
         wait_s=1,
         now=lambda: float(clock.now),
@@ -158,6 +162,36 @@ def test_the_pump_makes_way_for_another_reader_while_messages_for_it_wait(sqs: A
     fill(sqs, 1)  # so that moto waits for none
     source.receive()
     assert waits == [1, 0, 1]
+
+
+def test_finishing_waits_for_the_call_that_runs_and_no_other_begins(sqs: Any) -> None:
+    url = fill(sqs, 2)
+    entered, go_on, stop, finished = (threading.Event() for _ in range(4))
+
+    def slow(_event: Any) -> None:
+        entered.set()
+        assert go_on.wait(5)
+
+    handler = Handler(slow)
+    source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=1)
+    running = threading.Thread(target=source.run, args=(stop,))
+    running.start()
+    assert entered.wait(5)
+    stop.set()
+
+    def finish() -> None:
+        source.finish()
+        finished.set()
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    assert not finished.wait(0.05)
+    go_on.set()
+    assert finished.wait(5)
+    for thread in (running, finishing):
+        thread.join(5)
+    assert len(handler.calls) == 1
+    assert depth(sqs, url) == (1, 0)
 
 
 def test_a_schedule_survives_a_handler_that_raises(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,11 +214,11 @@ def chalice_app() -> SimpleNamespace:
 
     @app.on_sqs_message(queue=QUEUE, batch_size=7)
     def collect(event: Any) -> None:
-        """Takes responses."""
+        """Never called."""
 
     @app.schedule(Rate(2, unit=Rate.HOURS))
     def tick(event: Any) -> None:
-        """Looks at the fleet."""
+        """Never called."""
 
     return SimpleNamespace(app=app, collect=collect, tick=tick)
 
@@ -198,7 +232,7 @@ def test_the_sources_are_those_that_the_app_declares(sqs: Any) -> None:
     assert len(queue.receive()) == 7
 
 
-def test_an_event_source_that_is_not_played_here_is_refused() -> None:
+def test_an_event_source_of_another_kind_is_refused() -> None:
     app = Chalice("sample")
 
     @app.on_sns_message(topic="news")

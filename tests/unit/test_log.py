@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def root():
-    """The root logger, put back as it was."""
+    """The root logger, restored after the test."""
     logger = logging.getLogger()
     before, level = logger.handlers[:], logger.level
     yield logger
@@ -84,14 +84,14 @@ def test_on_a_terminal_a_record_is_a_line_to_read():
 @pytest.mark.parametrize(
     ("stream", "formatter"), [(io.StringIO(), JsonFormatter), (Terminal(), PlainFormatter)]
 )
-def test_the_form_follows_from_where_the_records_go(root, stream, formatter):
+def test_the_stream_decides_the_form(root, stream, formatter):
     set_up("info", stream)
     logging.getLogger("x").info("hello", extra=fields("greeted"))
     assert "hello" in stream.getvalue()
     assert type(root.handlers[0].formatter) is formatter
 
 
-def test_setting_up_again_replaces_what_was_set_up(root):
+def test_setting_up_again_replaces_the_handler(root):
     first, second = io.StringIO(), io.StringIO()
     set_up("debug", first)
     set_up("warning", second)
@@ -109,7 +109,7 @@ def test_records_go_to_standard_error_unless_told(root, capsys):
     assert "hello" in err
 
 
-def test_the_chatter_of_the_aws_libraries_is_left_out(root):
+def test_debug_records_of_the_aws_libraries_are_left_out(root):
     stream = io.StringIO()
     set_up("debug", stream)
     logging.getLogger("botocore.hooks").debug("chatter")

@@ -1,4 +1,4 @@
-"""The one program of a worker's machine that asks the metadata service, against an imitation."""
+"""The program that calls the instance metadata service, against an imitation of that service."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ KEYS = {
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """`found` maps paths to texts; `puts` counts tokens given."""
+    """An imitation of the service. `answers` maps paths to answers; `puts` counts the tokens."""
 
-    found: dict[str, str]
+    answers: dict[str, str]
     puts = 0
 
 
@@ -41,8 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.headers["X-aws-ec2-metadata-token"] != "a-token":
             self._answer(401, "")
-        elif self.path in self.server.found:
-            self._answer(200, self.server.found[self.path])
+        elif self.path in self.server.answers:
+            self._answer(200, self.server.answers[self.path])
         else:
             self._answer(404, "")
 
@@ -59,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
-        server.found = {}
+        server.answers = {}
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
@@ -72,11 +72,11 @@ def imds(service: Server) -> Imds:
     return Imds(f"http://127.0.0.1:{service.server_address[1]}/latest/")
 
 
-def test_credentials_are_told_as_botocore_wants_them(service: Server, imds: Imds) -> None:
-    service.found = {ROLE: "worker\n", ROLE + "worker": json.dumps(KEYS)}
-    told = credentials(imds)
-    assert told is not None
-    assert json.loads(told) == {
+def test_credentials_have_the_form_of_credential_process(service: Server, imds: Imds) -> None:
+    service.answers = {ROLE: "worker\n", ROLE + "worker": json.dumps(KEYS)}
+    printed = credentials(imds)
+    assert printed is not None
+    assert json.loads(printed) == {
         "Version": 1,
         "AccessKeyId": "AKID",
         "SecretAccessKey": "secret",
@@ -90,25 +90,25 @@ def test_a_machine_without_a_role_has_none(imds: Imds) -> None:
 
 
 @pytest.mark.parametrize("path", ["spot/instance-action", "events/recommendations/rebalance"])
-def test_both_kinds_of_notice_are_seen(service: Server, imds: Imds, path: str) -> None:
+def test_both_kinds_of_notice_are_found(service: Server, imds: Imds, path: str) -> None:
     assert notice(imds) is None
-    service.found[f"/latest/meta-data/{path}"] = '{"action": "terminate"}'
+    service.answers[f"/latest/meta-data/{path}"] = '{"action": "terminate"}'
     assert notice(imds) == f'meta-data/{path}: {{"action": "terminate"}}'
 
 
-def test_reaching_the_service_is_noticed_whatever_it_answers(service: Server, imds: Imds) -> None:
+def test_the_service_is_reachable_whatever_it_answers(service: Server, imds: Imds) -> None:
     assert not unreachable(imds)
-    service.found["/latest/meta-data/"] = "ami-id"
+    service.answers["/latest/meta-data/"] = "ami-id"
     assert not unreachable(imds)
 
 
-def test_nobody_there_is_unreachable() -> None:
+def test_a_service_that_does_not_listen_is_unreachable() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as closed:
         port = closed.server_address[1]
     assert unreachable(Imds(f"http://127.0.0.1:{port}/latest/"))
 
 
-def test_what_is_written_is_whole_and_for_the_group_only(tmp_path: Path) -> None:
+def test_files_are_written_whole_and_for_the_group_only(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     for text in ("first", "second"):
         write(path, text)

@@ -1,5 +1,5 @@
-"""What the memory queue promises beyond the contract: it wakes whoever waits, is fair, and never
-blocks on a clock that one sets."""
+"""The promises of the memory queue beyond the contract: it wakes waiting receivers, is fair to
+groups, and never blocks on a ManualClock."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from taskfleet.clock import SystemClock
 from taskfleet.memory import ManualClock, MemoryQueue
-from taskfleet.ports import OutgoingMessage, QueueDepth
+from taskfleet.ports import CALL_MAX_MESSAGES, OutgoingMessage, QueueDepth
 
 
 def send(queue: MemoryQueue, *bodies: str, group: str | None = None) -> None:
     queue.send([OutgoingMessage(body, group) for body in bodies])
 
 
-class TestOnASetClock:
-    def test_waiting_in_vain_moves_the_clock_not_the_world(self):
+class TestOnAManualClock:
+    def test_waiting_moves_the_clock_and_takes_no_real_time(self):
         clock = ManualClock(1_000.0)
         started = time.monotonic()
-        assert MemoryQueue(clock).receive(10, wait_s=20, visibility_s=30) == []
+        assert MemoryQueue(clock).receive(CALL_MAX_MESSAGES, wait_s=20, visibility_s=30) == []
         assert clock.now() == 1_020.0
         assert time.monotonic() - started < 1
 
@@ -33,7 +33,7 @@ class TestOnASetClock:
         assert [m.receive_count for m in queue.receive(1, wait_s=20, visibility_s=30)] == [2]
         assert clock.now() == 1_007.0
 
-    def test_an_expired_receipt_counts_for_nothing(self):
+    def test_an_expired_receipt_handle_is_invalid(self):
         clock = ManualClock()
         queue = MemoryQueue(clock)
         send(queue, "a")
@@ -43,7 +43,7 @@ class TestOnASetClock:
         queue.delete([message])
         assert queue.depth() == QueueDepth(backlog=1, in_flight=0)
 
-    def test_a_receipt_of_an_earlier_delivery_counts_for_nothing(self):
+    def test_the_receipt_handle_of_an_earlier_delivery_is_invalid(self):
         clock = ManualClock()
         queue = MemoryQueue(clock)
         send(queue, "a")
@@ -55,7 +55,7 @@ class TestOnASetClock:
         clock.sleep(59)
         assert queue.depth() == QueueDepth(backlog=0, in_flight=1)
 
-    def test_a_visibility_that_was_extended_ends_only_then(self):
+    def test_an_extended_visibility_ends_at_the_new_time(self):
         clock = ManualClock()
         queue = MemoryQueue(clock)
         send(queue, "a")
@@ -77,7 +77,7 @@ def test_no_group_starves_another():
 
 
 @pytest.mark.parametrize("how", ["sent", "given back"])
-def test_a_message_wakes_whoever_waits_on_a_real_clock(how):
+def test_a_message_wakes_a_waiting_receiver_on_a_real_clock(how):
     queue = MemoryQueue(SystemClock())
     send(queue, "a")
     [message] = queue.receive(1, wait_s=0, visibility_s=60)
@@ -106,7 +106,7 @@ def test_sixteen_threads_share_the_messages_without_loss_or_repetition():
     taken: list[str] = []
 
     def work() -> None:
-        while messages := queue.receive(10, wait_s=0, visibility_s=60):
+        while messages := queue.receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60):
             taken.extend(m.body for m in messages)
             queue.delete(messages)
 

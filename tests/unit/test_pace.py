@@ -17,12 +17,12 @@ def sample(values):
     return made
 
 
-def test_nothing_seen_teaches_nothing():
+def test_an_empty_sample_changes_nothing():
     assert Pace(3, 1.0, 0.5).learn(Sample()) == Pace(3, 1.0, 0.5)
 
 
 @given(seconds)
-def test_the_first_sample_is_believed(values):
+def test_the_first_sample_gives_mean_and_variance(values):
     pace = Pace().learn(sample(values))
     assert pace.tasks == len(values)
     assert pace.mean_s == pytest.approx(statistics.fmean(values))
@@ -30,7 +30,7 @@ def test_the_first_sample_is_believed(values):
 
 
 @given(seconds, seconds)
-def test_the_mean_stays_between_what_was_known_and_what_was_seen(before, after):
+def test_the_mean_stays_between_the_old_mean_and_the_sample_s(before, after):
     old = Pace().learn(sample(before))
     new = old.learn(sample(after))
     low, high = sorted([old.mean_s, statistics.fmean(after)])
@@ -46,7 +46,7 @@ def test_it_follows_a_kind_that_changes():
     assert pace.mean_s == pytest.approx(2.0, rel=0.05)
 
 
-def test_it_settles_on_mean_and_deviation_of_a_steady_kind():
+def test_it_converges_to_mean_and_deviation_of_a_steady_kind():
     rng = random.Random(1)
     pace = Pace()
     for _ in range(200):

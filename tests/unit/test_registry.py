@@ -15,13 +15,11 @@ from taskfleet.registry import (
 )
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
-from taskfleet.wire.taskfile import (
-    kind_and_params,
-)
+from taskfleet.wire.taskfile import kind_and_params
 from tests.support.worker import run_nothing
 
 REGISTRY = Registry.load()
-HUGE = 10**5000  # Python would not even print it
+HUGE = 10**5000  # too long for Python to convert to text
 
 
 def kind(name="note", **options):
@@ -30,7 +28,7 @@ def kind(name="note", **options):
 
 @pytest.fixture
 def module(monkeypatch):
-    """Makes a module that `Registry.load` can import."""
+    """Returns a function that makes a module which `Registry.load` can import."""
 
     def make(name, **values):
         made = types.ModuleType(name)
@@ -41,7 +39,7 @@ def module(monkeypatch):
     return make
 
 
-# --- what a client hands in -----------------------------------------------------------------
+# --- what a client submits ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +149,7 @@ def test_sleep_takes_milliseconds_in_any_plain_spelling(raw, params):
 
 
 @given(st.one_of(st.integers(0, SLEEP_MAX_MS), st.floats(0, SLEEP_MAX_MS)))
-def test_a_parsed_task_reads_back_as_itself_from_the_queue_and_from_what_is_shown(ms):
+def test_a_parsed_task_stays_the_same_when_parsed_again(ms):
     task = REGISTRY.parse({"kind": "sleep", "params": ms}, 0)
     assert task.params == ms
     assert REGISTRY.revalidate(task) == task
@@ -167,7 +165,7 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_JSON | st.builds(lambda p: {"kind": "sleep", "params": p}, ANY_JSON))
-def test_whatever_is_handed_in_is_a_task_or_an_invalid_task(raw):
+def test_any_json_is_a_task_or_an_invalid_task(raw):
     try:
         task = REGISTRY.parse(raw, 0)
     except InvalidTask:
@@ -176,7 +174,7 @@ def test_whatever_is_handed_in_is_a_task_or_an_invalid_task(raw):
     assert 0 <= task.params <= SLEEP_MAX_MS
 
 
-# --- what comes over the queue --------------------------------------------------------------
+# --- what is read from the queue ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +204,7 @@ def test_a_task_of_2014_becomes_canonical():
         (lambda params: 1 / params, 0, "ZeroDivisionError"),
     ],
 )
-def test_whatever_a_kind_s_parser_raises_is_the_fault_of_that_one_task(parse, params, reason):
+def test_any_error_of_a_kind_s_parser_makes_that_task_invalid(parse, params, reason):
     registry = Registry([kind(parse=parse)])
     with pytest.raises(InvalidTask, match=f"task 2: note cannot read its params: {reason}"):
         registry.parse({"kind": "note", "params": params}, 2)
@@ -228,13 +226,14 @@ def test_the_decorator_makes_a_kind_of_a_function():
     assert echo.run("hi", None) == "hi"
 
 
-def test_a_kind_that_says_nothing_of_itself_takes_what_comes():
+def test_the_defaults_of_a_kind():
     registry = Registry([kind()])
     assert registry.parse("note", 0) == Task(0, "note", None)
     assert registry.parse("note a b", 0) == Task(0, "note", "a b")
     assert registry["note"].expected_s("a") is None
     assert registry["note"].max_concurrent() is None
     assert registry["note"].present({"a": 1}, None) == {"a": 1}
+    registry["note"].prepare()
     registry["note"].check()
 
 
@@ -248,7 +247,7 @@ def test_a_kind_that_says_nothing_of_itself_takes_what_comes():
         (Task(0, "note", "x"), {"sleep": 9.0}, None),
     ],
 )
-def test_a_kind_s_own_word_on_the_duration_goes_before_the_estimate(task, estimates, seconds):
+def test_a_kind_s_prediction_takes_precedence_over_the_estimate(task, estimates, seconds):
     assert Registry([sleep, kind()]).expected_s(estimates)(task) == seconds
 
 

@@ -1,13 +1,16 @@
-"""The rewriting of dev's policies and settings for a stage."""
+"""Policies and settings of `dev` are rewritten for a stage, whose tag is the same everywhere."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from infra import stack
 from infra.stage import Stage, exact, write
+from taskfleet.aws.ec2 import MARK_TAG, STAGE_TAG
 
 PROD = Stage("prod", "eu-west-1", "123456789012", "prod-bucket")
 CHALICE = Path(__file__).resolve().parents[2] / ".chalice"
@@ -63,7 +66,7 @@ def test_conditions_name_the_stage() -> None:
     }
 
 
-def test_no_policy_of_a_stage_speaks_of_dev_or_of_any_account() -> None:
+def test_no_policy_of_a_stage_names_dev_or_a_wildcard_account() -> None:
     for path in CHALICE.glob("policy-*.json"):
         text = json.dumps(exact(json.loads(path.read_text()), PROD))
         assert "dev" not in text, path.name
@@ -90,7 +93,7 @@ def test_a_new_stage_gets_an_entry_and_policies_of_its_own(chalice_dir: Path) ->
         assert (chalice_dir / function["iam_policy_file"]).is_file()
 
 
-def test_what_a_person_set_stays(chalice_dir: Path) -> None:
+def test_changes_that_a_person_made_stay(chalice_dir: Path) -> None:
     write(chalice_dir, PROD, {"TASKFLEET_LOG_LEVEL": "debug"})
     path = chalice_dir / "config.json"
     config = json.loads(path.read_text())
@@ -107,3 +110,16 @@ def test_writing_twice_changes_nothing(chalice_dir: Path) -> None:
     first = {path: path.read_bytes() for path in chalice_dir.rglob("*.json")}
     write(chalice_dir, PROD, {})
     assert {path: path.read_bytes() for path in chalice_dir.rglob("*.json")} == first
+
+
+def test_stack_and_policies_use_the_stages_tag() -> None:
+    template = stack.TEMPLATE.read_text()
+    keys = re.findall(r"""\bKey:\s*["']?([^"',}\s]+)""", template)
+    assert set(keys) == {STAGE_TAG, "Name"}
+    assert set(re.findall(r"taskfleet:[\w-]+", template)) == {STAGE_TAG}
+    policy = (CHALICE / "policy-tick.json").read_text()
+    conditions = re.findall(r'"aws:(?:RequestTag|ResourceTag)/([^"]+)"', policy)
+    assert set(conditions) == {STAGE_TAG}
+    for path in CHALICE.glob("policy-*.json"):
+        tags = set(re.findall(r"taskfleet:[\w-]+", path.read_text()))
+        assert tags <= {STAGE_TAG, MARK_TAG}, path.name

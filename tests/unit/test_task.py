@@ -4,9 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
-from taskfleet.wire.taskfile import (
-    kind_and_params,
-)
+from taskfleet.wire.taskfile import kind_and_params
 
 
 @pytest.mark.parametrize(
@@ -23,7 +21,7 @@ def test_three_statuses_are_final(status, final):
     assert status.final is final
 
 
-def test_a_task_is_known_by_its_batch_and_its_place():
+def test_a_task_id_names_the_batch_and_the_index():
     assert task_id("b1", 7) == "b1/7"
 
 
@@ -48,7 +46,7 @@ def test_a_task_is_shown_as_a_client_would_write_it(kind, params, form):
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9_.-]+\Z"), st.none() | st.text() | st.lists(st.integers()))
-def test_what_is_shown_reads_back_as_the_same_task(kind, params):
+def test_the_submitted_form_reads_back_as_the_same_task(kind, params):
     assert kind_and_params(Task(3, kind, params).submitted_form) == (kind, params)
 
 
@@ -71,6 +69,6 @@ def test_a_result_survives_its_wire_form(row):
 
 
 @pytest.mark.parametrize("text", ["[0]", '["0","sleep",1]', '{"index":0,"kind":"sleep"}', "[]"])
-def test_what_is_no_task_on_the_wire_is_refused(text):
+def test_other_json_is_no_task(text):
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text, type=Task)

@@ -1,1 +1,1 @@
-"""The ports that are kept in DynamoDB, in the table `Task_Monitor`."""
+"""The ports whose data is in DynamoDB, in the table `Task_Monitor`."""

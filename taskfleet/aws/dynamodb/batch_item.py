@@ -1,4 +1,5 @@
-"""A batch as an item of the table, and back. Owns the names and units of its attributes."""
+"""Conversion between a `BatchRecord` and its item in the table. Owns the names and units of the
+item's attributes."""
 
 from __future__ import annotations
 
@@ -6,75 +7,79 @@ from typing import Any
 
 import msgspec
 
-from taskfleet.aws.dynamodb.table import Item, number, read_number, text
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-)
+from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number, wire_text
+from taskfleet.batch import BatchRecord, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 
-_CALL_PARTS = 10**3
-_USD_PARTS = 10**12
-_TEXTS = ("name", "error")
-_TIMES = ("started_at", "progressed_at", "cancelled_at")
+_MILLI_CALLS = 10**3
+"""One call, in the unit of the attribute `milli_calls`."""
+_PICO_USD = 10**12
+"""One dollar, in the unit of the attribute `pico_usd`."""
+_OPTIONAL_TEXTS = ("name", "error")
+"""Attributes with a text, which are missing for None."""
+_OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at")
+"""Attributes with a time in epoch seconds, which are missing for None."""
 
 
-def spent(spend: Spend) -> dict[str, Any]:
-    """In whole thousandths of a call and trillionths of a dollar: integers add up everywhere."""
+def spend_values(spend: Spend) -> dict[str, Any]:
+    """Returns `:calls` and `:usd` for an update expression that adds to `milli_calls` and
+    `pico_usd`. Both are integers, so that sums are exact."""
     return {
-        ":calls": number(round(spend.calls * _CALL_PARTS)),
-        ":usd": number(round(spend.usd * _USD_PARTS)),
+        ":calls": wire_number(round(spend.calls * _MILLI_CALLS)),
+        ":usd": wire_number(round(spend.usd * _PICO_USD)),
     }
 
 
 def to_item(batch: BatchRecord) -> Item:
+    """Returns the item of a batch, in wire form and without its expiry."""
+    spend = spend_values(batch.spend)
     item: dict[str, Any] = {
-        "Job_ID": text(batch.batch_id),
-        "client_id": text(batch.client_id),
-        "created_at": number(batch.created_at),
-        "total": number(batch.total),
-        "bundles": number(batch.bundles),
-        "payload_hash": text(batch.payload_hash),
-        "closed": {"BOOL": batch.closed},
-        "enqueued": number(batch.enqueued),
-        "plan": text(msgspec.json.encode(batch.plan).decode()),
-        "succeeded": number(batch.tally.succeeded),
-        "failed": number(batch.tally.failed),
-        "cancelled": number(batch.tally.cancelled),
-        "ended": number(batch.tally.total),
-        "milli_calls": number(round(batch.spend.calls * _CALL_PARTS)),
-        "pico_usd": number(round(batch.spend.usd * _USD_PARTS)),
+        "Job_ID": wire_text(batch.batch_id),
+        "client_id": wire_text(batch.client_id),
+        "created_at": wire_number(batch.created_at),
+        "total": wire_number(batch.total),
+        "bundles": wire_number(batch.bundles),
+        "payload_hash": wire_text(batch.payload_hash),
+        "closed": wire_bool(batch.closed),
+        "enqueued": wire_number(batch.enqueued),
+        "plan": wire_text(msgspec.json.encode(batch.plan).decode()),
+        "succeeded": wire_number(batch.tally.succeeded),
+        "failed": wire_number(batch.tally.failed),
+        "cancelled": wire_number(batch.tally.cancelled),
+        "ended": wire_number(batch.tally.total),
+        "milli_calls": spend[":calls"],
+        "pico_usd": spend[":usd"],
     }
-    for name in _TEXTS:
+    for name in _OPTIONAL_TEXTS:
         value = getattr(batch, name)
         if value is not None:
-            item[name] = text(value)
+            item[name] = wire_text(value)
     if batch.upload is not None:
-        item["upload_key"] = text(batch.upload.key)
-        item["upload_etag"] = text(batch.upload.etag)
-        item["upload_lines"] = number(batch.upload.lines)
-        item["upload_tasks"] = number(batch.upload.tasks)
-        item["upload_checked"] = {"BOOL": batch.upload.checked}
-    for name in _TIMES:
-        moment = getattr(batch, name)
-        if moment is not None:
-            item[name] = number(moment)
+        item["upload_key"] = wire_text(batch.upload.key)
+        item["upload_etag"] = wire_text(batch.upload.etag)
+        item["upload_lines"] = wire_number(batch.upload.lines)
+        item["upload_tasks"] = wire_number(batch.upload.tasks)
+        item["upload_checked"] = wire_bool(batch.upload.checked)
+    for name in _OPTIONAL_TIMES:
+        time = getattr(batch, name)
+        if time is not None:
+            item[name] = wire_number(time)
     return item
 
 
 def to_record(item: Item | None) -> BatchRecord | None:
-    """None for no item, and for one that is not a batch."""
+    """Returns the batch of an item in wire form. Returns None for no item, and for an item that is
+    not a batch."""
     if item is None or "payload_hash" not in item:
         return None
     optional: dict[str, Any] = {"name": None}
-    optional |= {name: item[name]["S"] for name in _TEXTS if name in item}
-    optional |= {name: read_number(item, name) for name in _TIMES if name in item}
+    optional |= {name: item[name]["S"] for name in _OPTIONAL_TEXTS if name in item}
+    optional |= {name: number_of(item, name) for name in _OPTIONAL_TIMES if name in item}
     return BatchRecord(
         batch_id=item["Job_ID"]["S"],
         client_id=item["client_id"]["S"],
-        created_at=read_number(item, "created_at"),
+        created_at=number_of(item, "created_at"),
         total=int(item["total"]["N"]),
         bundles=int(item["bundles"]["N"]),
         payload_hash=item["payload_hash"]["S"],
@@ -86,8 +91,8 @@ def to_record(item: Item | None) -> BatchRecord | None:
             int(item["succeeded"]["N"]), int(item["failed"]["N"]), int(item["cancelled"]["N"])
         ),
         spend=Spend(
-            read_number(item, "milli_calls") / _CALL_PARTS,
-            read_number(item, "pico_usd") / _USD_PARTS,
+            number_of(item, "milli_calls") / _MILLI_CALLS,
+            number_of(item, "pico_usd") / _PICO_USD,
         ),
         **optional,
     )

@@ -1,9 +1,12 @@
-"""Batches in the table. Owns the parts of a submission, and that each bundle counts once; what an
-item looks like is `batch_item`'s.
+"""Batches in the table. Owns the updates of batch items and the rule that each bundle counts once;
+not the form of the items (`taskfleet.aws.dynamodb.batch_item`).
 
-A batch is the item `<batch_id>`. Which of its bundles have been counted stands in pages,
-`<batch_id>/<page>`, each with a set of numbers: a page and the batch's counts change in one
-transaction, so that a response that comes twice finds itself counted.
+A batch is the item `<batch_id>`. The items `<batch_id>/<page>` record which of its bundles are
+counted: each page holds the numbers of up to `PAGE_BUNDLES` bundles as a set. One transaction
+changes a page and the counts of the batch, so that a repeated response is recognised.
+
+Sources: "Amazon DynamoDB Transactions: How it works" and "Quotas in Amazon DynamoDB", Amazon
+DynamoDB Developer Guide; "TransactWriteItems", Amazon DynamoDB API Reference.
 """
 
 from __future__ import annotations
@@ -12,27 +15,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb.batch_item import spent, to_item, to_record
-from taskfleet.aws.dynamodb.table import Table, Update, number, text
+from taskfleet.aws.dynamodb.batch_item import spend_values, to_item, to_record
+from taskfleet.aws.dynamodb.table import Table, Update, wire_bool, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.batch import (
-    BatchRecord,
-    Tally,
-    Upload,
-    page_cursor,
-    read_page_cursor,
-)
+from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import PermanentError, TransientError
-from taskfleet.ports import Page
+from taskfleet.ports import BatchPage
 
 PAGE_BUNDLES = 500
-"""Numbers in a page, counted from its start: full, it is 1.5 KB, and a write costs by the KB."""
-CALL_BUNDLES = 50
-"""Numbers in one transaction: an expression may hold 300 operators."""
-_TRIES = 12
-"""Of a transaction. Two collectors of one batch get in each other's way."""
-_PASSING = frozenset(
+"""Bundles of one page. Numbers within a page count from 0, so a full page has 1.5 KB; DynamoDB
+bills writes by the KB."""
+TRANSACTION_BUNDLES = 50
+"""Most bundles counted in one transaction; an expression may hold 300 operators."""
+_TRANSACTION_TRIES = 12
+"""Most tries of one transaction. Concurrent collectors of one batch cancel each other's."""
+_TRANSIENT_REASONS = frozenset(
     {
         "TransactionConflict",
         "ProvisionedThroughputExceeded",
@@ -40,19 +38,22 @@ _PASSING = frozenset(
         "RequestLimitExceeded",
     }
 )
+"""Reasons of a cancelled transaction after which a retry may succeed."""
 
 _CANCELLABLE = (
     "attribute_exists(#Job_ID) AND attribute_not_exists(#cancelled_at)"
     " AND (#closed = :false OR #ended < #total)"
 )
-_GROWS = (
+"""Condition: the batch is neither cancelled nor finished."""
+_TAKES_PART = (
     "attribute_not_exists(#cancelled_at) AND #closed = :false"
     " AND #enqueued = :first AND #total = :first"
 )
+"""Condition: the batch is open and has exactly `:first` tasks, all of them enqueued."""
 
 
 class BatchItems:
-    """The half of `TaskMonitor` that is about batches."""
+    """The methods of `taskfleet.ports.TaskMonitor` for batches."""
 
     def __init__(self, table: Table, backoff: Backoff) -> None:
         self._table = table
@@ -68,14 +69,15 @@ class BatchItems:
     def batch(self, batch_id: str) -> BatchRecord | None:
         return to_record(self._table.read(f"read batch {batch_id} from", batch_id))
 
-    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> Page:
+    def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
         before = None if cursor is None else read_page_cursor(cursor)
         operation = "list batches in"
-        places = self._table.newest(operation, client_id, limit=limit + 1, before=before)
-        found, more = places[:limit], places[limit:]
-        items = self._table.read_many(operation, [batch_id for _, batch_id in found])
-        records = [record for _, batch_id in found if (record := to_record(items.get(batch_id)))]
-        return Page(records, page_cursor(*found[-1]) if more else None)
+        # One entry more than the page holds tells whether another page follows.
+        entries = self._table.list_newest(operation, client_id, limit=limit + 1, before=before)
+        shown, has_more = entries[:limit], len(entries) > limit
+        items = self._table.read_many(operation, [batch_id for _, batch_id in shown])
+        records = [record for _, batch_id in shown if (record := to_record(items.get(batch_id)))]
+        return BatchPage(records, page_cursor(*shown[-1]) if has_more else None)
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
@@ -88,19 +90,20 @@ class BatchItems:
                         batch_id,
                         "SET #total = :total, #bundles = #bundles + :bundles,"
                         " #closed = :closed, #ttl = :ttl",
-                        _GROWS,
+                        _TAKES_PART,
                         {
-                            ":first": number(first),
-                            ":total": number(first + tasks),
-                            ":bundles": number(bundles),
-                            ":closed": {"BOOL": closed},
-                            ":false": {"BOOL": False},
+                            ":first": wire_number(first),
+                            ":total": wire_number(first + tasks),
+                            ":bundles": wire_number(bundles),
+                            ":closed": wire_bool(closed),
+                            ":false": wire_bool(False),
                         },
                     ),
                     read_back=True,
                 )
             )
         except ConditionFailed as failure:
+            # The same part may be recorded already, by a request whose reply was lost.
             batch = to_record(failure.item)
             if (
                 batch is not None
@@ -119,7 +122,7 @@ class BatchItems:
                 batch_id,
                 "SET #enqueued = :tasks, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
                 "attribute_exists(#Job_ID) AND #enqueued < :tasks",
-                {":tasks": number(tasks), **spent(spend)},
+                {":tasks": wire_number(tasks), **spend_values(spend)},
             ),
         )
 
@@ -132,10 +135,10 @@ class BatchItems:
                 " #ttl = :ttl",
                 "#upload_checked = :false AND #upload_lines <= :lines",
                 {
-                    ":lines": number(upload.lines),
-                    ":tasks": number(upload.tasks),
-                    ":checked": {"BOOL": upload.checked},
-                    ":false": {"BOOL": False},
+                    ":lines": wire_number(upload.lines),
+                    ":tasks": wire_number(upload.tasks),
+                    ":checked": wire_bool(upload.checked),
+                    ":false": wire_bool(False),
                 },
             ),
         )
@@ -147,16 +150,16 @@ class BatchItems:
                 batch_id,
                 "SET #started_at = if_not_exists(#started_at, :at), #ttl = :ttl",
                 "attribute_exists(#Job_ID)",
-                {":at": number(at)},
+                {":at": wire_number(at)},
             ),
         )
 
     def cancel_batch(
         self, batch_id: str, at: float, error: str | None = None
     ) -> BatchRecord | None:
-        values = {":at": number(at), ":false": {"BOOL": False}}
+        values = {":at": wire_number(at), ":false": wire_bool(False)}
         if error is not None:
-            values[":error"] = text(error)
+            values[":error"] = wire_text(error)
         return self._update_if(
             f"cancel batch {batch_id} in",
             Update(
@@ -168,7 +171,8 @@ class BatchItems:
         )
 
     def _update_if(self, operation: str, write: Update) -> BatchRecord | None:
-        """The batch, changed if the condition let it; None when there is none."""
+        """Make the write if its condition holds. Returns the batch as it is then, or None if there
+        is none."""
         try:
             return to_record(self._table.update(operation, write, read_back=True))
         except ConditionFailed as failure:
@@ -188,71 +192,77 @@ class BatchItems:
     def _count(
         self, batch_id: str, page: int, tallies: Mapping[int, Tally], at: float, spend: Spend
     ) -> bool:
-        """Count bundles of one page, given by their place in it. False when there is no such
-        batch."""
+        """Count bundles of one page that are not counted yet. `tallies` has them by their number
+        within the page. Returns False if there is no such batch."""
         operation = f"count results of batch {batch_id} in"
         page_key = f"{batch_id}/{page}"
-        fresh = dict(tallies)
-        newest = True
-        for _ in self._backoff.tries(_TRIES):
+        uncounted = dict(tallies)
+        sets_time = True
+        for _ in self._backoff.tries(_TRANSACTION_TRIES):
             try:
                 self._table.update_together(
                     operation,
                     [
-                        _page_update(page_key, fresh),
-                        _counts_update(batch_id, fresh, at, newest, spend),
+                        _page_update(page_key, uncounted),
+                        _batch_update(batch_id, uncounted, spend, at if sets_time else None),
                     ],
                 )
                 return True
             except TransactionCancelled as failure:
                 page_code, batch_code = failure.codes
                 for code in (page_code, batch_code):
-                    if code not in _PASSING and code not in ("None", "ConditionalCheckFailed"):
+                    if code not in ("None", "ConditionalCheckFailed", *_TRANSIENT_REASONS):
                         raise PermanentError(f"{failure}: {code}") from failure
             if batch_code == "ConditionalCheckFailed":
                 batch = self.batch(batch_id)
                 if batch is None:
                     return False
-                # A later moment stands there: times only move forward, so it needs no condition.
-                newest = batch.progressed_at is None or batch.progressed_at <= at
+                # The recorded time never moves backwards: a later one stays as it is.
+                sets_time = batch.progressed_at is None or batch.progressed_at <= at
             if page_code == "ConditionalCheckFailed":
-                counted = (self._table.read(operation, page_key) or {})["counted"]["NS"]
-                for place in counted:
-                    fresh.pop(int(place), None)
-                if not fresh:
+                page_item = self._table.read(operation, page_key) or {}
+                for number in page_item["counted"]["NS"]:
+                    uncounted.pop(int(number), None)
+                if not uncounted:
                     return True
-        raise TransientError(f"could not {operation} the table: too many at once; try again")
+        raise TransientError(
+            f"could not {operation} the table: too many concurrent updates; try again"
+        )
 
 
 def _chunks(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
-    """Page and tallies by place in it, in portions that fit one transaction."""
+    """Yields the tallies in portions that fit one transaction: a page, and the tallies of its
+    bundles by their number within the page."""
     pages: dict[int, dict[int, Tally]] = {}
     for bundle, tally in sorted(tallies.items()):
-        page, place = divmod(bundle, PAGE_BUNDLES)
-        pages.setdefault(page, {})[place] = tally
-    for page, places in pages.items():
-        pairs = list(places.items())
-        for start in range(0, len(pairs), CALL_BUNDLES):
-            yield page, dict(pairs[start : start + CALL_BUNDLES])
+        page, number = divmod(bundle, PAGE_BUNDLES)
+        pages.setdefault(page, {})[number] = tally
+    for page, by_number in pages.items():
+        pairs = list(by_number.items())
+        for start in range(0, len(pairs), TRANSACTION_BUNDLES):
+            yield page, dict(pairs[start : start + TRANSACTION_BUNDLES])
 
 
-def _page_update(key: str, fresh: Mapping[int, Tally]) -> Update:
-    numbers = [number(place) for place in fresh]
+def _page_update(key: str, uncounted: Mapping[int, Tally]) -> Update:
+    """Returns the write that adds bundles to a page, if none of them is in it."""
+    numbers = [wire_number(number) for number in uncounted]
     return Update(
         key,
         "SET #ttl = :ttl ADD #counted :all",
         " AND ".join(f"(NOT contains(#counted, :n{i}))" for i in range(len(numbers))),
         {
-            ":all": {"NS": [value["N"] for value in numbers]},
-            **{f":n{i}": value for i, value in enumerate(numbers)},
+            ":all": {"NS": [number["N"] for number in numbers]},
+            **{f":n{i}": number for i, number in enumerate(numbers)},
         },
     )
 
 
-def _counts_update(
-    batch_id: str, fresh: Mapping[int, Tally], at: float, newest: bool, spend: Spend
+def _batch_update(
+    batch_id: str, uncounted: Mapping[int, Tally], spend: Spend, progressed_at: float | None
 ) -> Update:
-    tally = sum(fresh.values(), start=Tally())
+    """Returns the write that adds tallies and spend to an existing batch. It sets the time
+    `progressed_at` too, unless that is None, if the batch has no later one."""
+    tally = sum(uncounted.values(), start=Tally())
     update = (
         "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended,"
         " #milli_calls :calls, #pico_usd :usd"
@@ -260,14 +270,14 @@ def _counts_update(
     )
     condition = "attribute_exists(#Job_ID)"
     values: dict[str, Any] = {
-        ":succeeded": number(tally.succeeded),
-        ":failed": number(tally.failed),
-        ":cancelled": number(tally.cancelled),
-        ":ended": number(tally.total),
-        **spent(spend),
+        ":succeeded": wire_number(tally.succeeded),
+        ":failed": wire_number(tally.failed),
+        ":cancelled": wire_number(tally.cancelled),
+        ":ended": wire_number(tally.total),
+        **spend_values(spend),
     }
-    if newest:
+    if progressed_at is not None:
         update += ", #progressed_at = :at"
         condition += " AND (attribute_not_exists(#progressed_at) OR #progressed_at <= :at)"
-        values[":at"] = number(at)
+        values[":at"] = wire_number(progressed_at)
     return Update(batch_id, update, condition, values)

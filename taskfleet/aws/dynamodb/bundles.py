@@ -1,8 +1,12 @@
-"""Bundles in the table. Owns their items and `taskfleet.lease` as condition expressions.
+"""Bundles in the table. Owns their items and the condition expressions for the rule of
+`taskfleet.lease`.
 
-Attributes: `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `packed` or `spill`
-(`taskfleet.aws.dynamodb.packing`), `ttl`. The owner stays when the bundle is given back or done, so
-that a write that the SDK sent twice, because its first reply was lost, is recognised.
+A bundle is an item with the attributes `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `ttl`,
+and `packed` or `spill` (`taskfleet.aws.dynamodb.packing`). The owner stays when the bundle is
+released or done, so that a request that the SDK sends again after a lost reply is recognised.
+
+Source: "Condition and filter expressions, operators, and functions in DynamoDB", Amazon DynamoDB
+Developer Guide.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskfleet.aws.dynamodb.packing import Packing
-from taskfleet.aws.dynamodb.table import Item, Table, Update, number, read_number, text
+from taskfleet.aws.dynamodb.table import Item, Table, Update, number_of, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.errors import LeaseLost, PermanentError
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
@@ -18,11 +22,11 @@ from taskfleet.ports import BundleRecord, Claim
 from taskfleet.task import Task, TaskResult
 
 _QUEUED, _RUNNING, _DONE = (
-    text(status) for status in (BundleStatus.QUEUED, BundleStatus.RUNNING, BundleStatus.DONE)
+    wire_text(status) for status in (BundleStatus.QUEUED, BundleStatus.RUNNING, BundleStatus.DONE)
 )
 
-# As `lease.decide_claim`, but for my own nonce, which is recognised when the write fails: it must
-# not count as another attempt.
+# The rule of `taskfleet.lease.decide_claim`, except that a claimant with the lease is refused: its
+# request is a repeated one, which must not count as another attempt (`_refused` recognises it).
 _CLAIMABLE = (
     "attribute_not_exists(#Job_ID) OR #status = :queued"
     " OR (#status = :running AND #expires_at < :now)"
@@ -35,7 +39,7 @@ _HELD = "#owner = :owner AND #attempt = :attempt AND #status = :running"
 
 
 class BundleItems:
-    """The half of `TaskMonitor` that is about bundles."""
+    """The methods of `taskfleet.ports.TaskMonitor` for bundles."""
 
     def __init__(self, table: Table, packing: Packing) -> None:
         self._table = table
@@ -51,13 +55,13 @@ class BundleItems:
                     _CLAIM,
                     _CLAIMABLE,
                     {
-                        ":owner": text(owner),
-                        ":expires_at": number(now + lease_s),
-                        ":now": number(now),
+                        ":owner": wire_text(owner),
+                        ":expires_at": wire_number(now + lease_s),
+                        ":now": wire_number(now),
                         ":queued": _QUEUED,
                         ":running": _RUNNING,
-                        ":zero": number(0),
-                        ":one": number(1),
+                        ":zero": wire_number(0),
+                        ":one": wire_number(1),
                     },
                 ),
                 read_back=True,
@@ -67,13 +71,15 @@ class BundleItems:
         return Claim(ClaimOutcome.ACQUIRED, _lease(item), self._packing.unpack(item)[1])
 
     def _refused(self, job_id: str, failure: ConditionFailed, owner: str, now: float) -> Claim:
+        """Returns the answer to a claim whose condition does not hold: HELD, DONE, or ACQUIRED if
+        an earlier request of the same claim succeeded."""
         item = failure.item
         if item is None or "status" not in item:
             raise PermanentError(f"the table's item {job_id} is not a bundle") from failure
         outcome = decide_claim(
             BundleStatus(item["status"]["S"]),
             item["owner"]["S"],
-            read_number(item, "expires_at"),
+            number_of(item, "expires_at"),
             claimant=owner,
             now=now,
         )
@@ -141,8 +147,8 @@ class BundleItems:
         expires_at: float,
         attempt: int,
     ) -> None:
-        """Write what `lease` allows to. LeaseLost unless it holds, or a first sending of this same
-        write has ended it."""
+        """Write the bundle's tasks, results and new state. Raises LeaseLost if `lease` no longer
+        holds, unless it was ended by an earlier request of this same write."""
         packed, values = self._packing.pack(tasks, results)
         try:
             self._table.update(
@@ -153,20 +159,22 @@ class BundleItems:
                     f" #ttl = :ttl, {packed}",
                     _HELD,
                     {
-                        ":owner": text(lease.owner),
-                        ":attempt": number(lease.attempt),
+                        ":owner": wire_text(lease.owner),
+                        ":attempt": wire_number(lease.attempt),
                         ":running": _RUNNING,
-                        ":status": text(status),
-                        ":expires_at": number(expires_at),
-                        ":new_attempt": number(attempt),
+                        ":status": wire_text(status),
+                        ":expires_at": wire_number(expires_at),
+                        ":new_attempt": wire_number(attempt),
                         **values,
                     },
                 ),
             )
         except ConditionFailed as failure:
             item = failure.item or {}
-            found = (item.get("status", {}).get("S"), item.get("owner", {}).get("S"))
-            if status is BundleStatus.RUNNING or found != (status, lease.owner):
+            recorded_status = item.get("status", {}).get("S")
+            recorded_owner = item.get("owner", {}).get("S")
+            is_repeated = recorded_status == status and recorded_owner == lease.owner
+            if status is BundleStatus.RUNNING or not is_repeated:
                 raise LeaseLost(
                     f"bundle {job_id} is no longer held by attempt {lease.attempt}"
                 ) from failure
@@ -184,6 +192,7 @@ class BundleItems:
 
 
 def _lease(item: Item) -> Lease | None:
+    """Returns the lease of a bundle's item, None unless its status is RUNNING."""
     if item["status"]["S"] != BundleStatus.RUNNING:
         return None
-    return Lease(item["owner"]["S"], int(item["attempt"]["N"]), read_number(item, "expires_at"))
+    return Lease(item["owner"]["S"], int(item["attempt"]["N"]), number_of(item, "expires_at"))

@@ -1,8 +1,8 @@
 """`FleetRecords` in the table `Task_Monitor`. Owns the items `fleet/demand`, `fleet/state` and
 `worker/<worker_id>`.
 
-Workers are found through the index of batches by client, under a client that can have no token;
-a beat changes none of the index's keys, so it costs one write.
+Workers are listed through the index of batches by client, under a client id that no real client can
+have. A worker's report leaves the keys of that index as they are, so it costs one write.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb.table import Table, Update, number, text
+from taskfleet.aws.dynamodb.table import (
+    ALWAYS,
+    Item,
+    Table,
+    Update,
+    number_of,
+    wire_bool,
+    wire_number,
+    wire_text,
+)
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.ports import Clock
 from taskfleet.provisioner.records import Demand, FleetState, KindDemand, WorkerRecord
@@ -23,14 +32,20 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TTL_DAYS = 1
-DEMAND, STATE = "fleet/demand", "fleet/state"
-WORKERS = "\nworkers"
+"""Days after its last write when an item expires."""
+DEMAND_KEY = "fleet/demand"
+STATE_KEY = "fleet/state"
+WORKERS_CLIENT = "\nworkers"
+"""Client id of all workers' items. No token can hold it, because of its line break."""
+WORKERS_A_PAGE = 1_000
+"""Workers in one page of the list."""
 MAX_WORKERS = 5_000
-_KIND = re.compile(r"(?P<field>tasks|known|known_s)/(?P<kind>.+)")
+"""Number of workers at which the list ends."""
+_KIND_ATTRIBUTE = re.compile(r"(?P<field>tasks|known|known_s)/(?P<kind>.+)")
 
 
 class DynamoFleetRecords:
-    """For any number of threads."""
+    """Implements `taskfleet.provisioner.ports.FleetRecords`. Safe for any number of threads."""
 
     def __init__(
         self, client: DynamoDBClient, table: str, *, clock: Clock, backoff: Backoff
@@ -40,20 +55,20 @@ class DynamoFleetRecords:
     # --- demand ---
 
     def add_demand(self, more: Demand) -> int | None:
-        adds: dict[str, float] = {"batches": more.batches, "messages": more.messages}
+        amounts: dict[str, float] = {"batches": more.batches, "messages": more.messages}
         for name, kind in more.kinds.items():
-            adds |= {f"tasks/{name}": kind.tasks}
+            amounts |= {f"tasks/{name}": kind.tasks}
             if kind.known:
-                adds |= {f"known/{name}": kind.known, f"known_s/{name}": kind.known_s}
-        item = self._table.add("count demand in", DEMAND, adds)
-        return int(float(item["machines"]["N"])) if "machines" in item else None
+                amounts |= {f"known/{name}": kind.known, f"known_s/{name}": kind.known_s}
+        item = self._table.add("count demand in", DEMAND_KEY, amounts)
+        return _count(item, "machines") if "machines" in item else None
 
     def demand(self) -> Demand:
-        item = self._table.read("read demand from", DEMAND) or {}
+        item = self._table.read("read demand from", DEMAND_KEY) or {}
         kinds: dict[str, dict[str, float]] = {}
         for name, value in item.items():
-            if found := _KIND.fullmatch(name):
-                kinds.setdefault(found["kind"], {})[found["field"]] = float(value["N"])
+            if match := _KIND_ATTRIBUTE.fullmatch(name):
+                kinds.setdefault(match["kind"], {})[match["field"]] = float(value["N"])
         return Demand(
             _count(item, "batches"),
             _count(item, "messages"),
@@ -69,15 +84,15 @@ class DynamoFleetRecords:
         self._table.update(
             "note machines in",
             Update(
-                DEMAND,
+                DEMAND_KEY,
                 "SET #machines = :count, #slots = :slots, #ttl = :ttl",
-                "attribute_not_exists(#machines) OR #machines <> :never",
-                {":count": number(count), ":slots": number(slots), ":never": number(-1)},
+                ALWAYS,
+                {":count": wire_number(count), ":slots": wire_number(slots)},
             ),
         )
 
     def slots(self) -> int | None:
-        item = self._table.read("read slots from", DEMAND) or {}
+        item = self._table.read("read slots from", DEMAND_KEY) or {}
         return _count(item, "slots") if "slots" in item else None
 
     # --- workers ---
@@ -88,80 +103,88 @@ class DynamoFleetRecords:
             "SET #record = :record, #client_id = :workers, #created_at = :started, #ttl = :ttl",
             "attribute_not_exists(#signed_off)",
             {
-                ":record": text(msgspec.json.encode(worker).decode()),
-                ":workers": text(WORKERS),
-                ":started": number(worker.started_at),
+                ":record": wire_text(msgspec.json.encode(worker).decode()),
+                ":workers": wire_text(WORKERS_CLIENT),
+                ":started": wire_number(worker.started_at),
             },
         )
         try:
             item = self._table.update(f"record worker {worker.worker_id} in", write, read_back=True)
         except ConditionFailed:
-            return True  # a last beat that was on its way when the worker signed off
+            return True  # the worker has signed off; this report was still on its way
         return "leave" in item
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
         for worker_id in worker_ids:
-            self._if_there(worker_id, "SET #leave = :yes, #ttl = :ttl", {":yes": {"BOOL": True}})
+            self._update_existing(
+                worker_id, "SET #leave = :yes, #ttl = :ttl", {":yes": wire_bool(True)}
+            )
 
     def sign_off(self, worker_id: str) -> None:
-        # Out of the index; the item itself goes with its time to live.
+        # Without its index keys the item is not listed. It stays until it expires, so that a late
+        # report of the worker is recognised.
         update = "SET #signed_off = :yes, #ttl = :ttl REMOVE #client_id, #created_at"
-        self._if_there(worker_id, update, {":yes": {"BOOL": True}})
+        self._update_existing(worker_id, update, {":yes": wire_bool(True)})
 
     def workers(self) -> list[WorkerRecord]:
         operation = "list workers in"
-        places: list[tuple[float, str]] = []
+        entries: list[tuple[float, str]] = []
         while True:
-            before = places[-1] if places else None
-            found = self._table.newest(operation, WORKERS, limit=1_000, before=before)
-            places += found
-            if len(found) < 1_000 or len(places) >= MAX_WORKERS:
+            page = self._table.list_newest(
+                operation,
+                WORKERS_CLIENT,
+                limit=WORKERS_A_PAGE,
+                before=entries[-1] if entries else None,
+            )
+            entries += page
+            if len(page) < WORKERS_A_PAGE or len(entries) >= MAX_WORKERS:
                 break
-        items = self._table.read_many(operation, [key for _, key in places])
+        items = self._table.read_many(operation, [key for _, key in entries])
         return [
             msgspec.json.decode(item["record"]["S"], type=WorkerRecord)
-            for _, key in places
+            for _, key in entries
             if (item := items.get(key)) is not None and "signed_off" not in item
         ]
 
-    def _if_there(self, worker_id: str, update: str, values: Mapping[str, Any]) -> None:
+    def _update_existing(self, worker_id: str, update: str, values: Mapping[str, Any]) -> None:
+        """Update the worker's item; a worker that has never reported is ignored."""
         condition = "attribute_exists(#record)"
         try:
             self._table.update(
                 f"record worker {worker_id} in", Update(_key(worker_id), update, condition, values)
             )
         except ConditionFailed:
-            return  # it has never been there
+            return
 
     # --- state ---
 
     def state(self) -> FleetState:
-        item = self._table.read("read the fleet's state from", STATE)
+        item = self._table.read("read the fleet's state from", STATE_KEY)
         if item is None:
             return FleetState()
         return msgspec.json.decode(item["state"]["S"], type=FleetState)
 
     def save_state(self, state: FleetState) -> bool:
-        following = msgspec.structs.replace(state, revision=state.revision + 1)
-        encoded = text(msgspec.json.encode(following).decode())
+        next_state = msgspec.structs.replace(state, revision=state.revision + 1)
+        encoded = wire_text(msgspec.json.encode(next_state).decode())
         try:
             self._table.update(
                 "record the fleet's state in",
                 Update(
-                    STATE,
-                    "SET #state = :state, #revision = :following, #ttl = :ttl",
+                    STATE_KEY,
+                    "SET #state = :state, #revision = :next_revision, #ttl = :ttl",
                     "#revision = :revision"
                     " OR (attribute_not_exists(#revision) AND :revision = :zero)",
                     {
                         ":state": encoded,
-                        ":revision": number(state.revision),
-                        ":following": number(following.revision),
-                        ":zero": number(0),
+                        ":revision": wire_number(state.revision),
+                        ":next_revision": wire_number(next_state.revision),
+                        ":zero": wire_number(0),
                     },
                 ),
             )
         except ConditionFailed as failure:
-            # My own write, whose reply was lost, is no one else's.
+            # The same state is recorded if an earlier request succeeded and its reply was lost.
             return failure.item is not None and failure.item.get("state") == encoded
         return True
 
@@ -170,5 +193,6 @@ def _key(worker_id: str) -> str:
     return f"worker/{worker_id}"
 
 
-def _count(item: Mapping[str, Any], name: str) -> int:
-    return int(float(item[name]["N"])) if name in item else 0
+def _count(item: Item, name: str) -> int:
+    """Returns the attribute `name` as an integer, 0 if the item has none."""
+    return int(number_of(item, name)) if name in item else 0

@@ -1,4 +1,4 @@
-"""A `TaskMonitor` in DynamoDB: the table's kinds of items put together."""
+"""`TaskMonitor` in DynamoDB, put together from the modules for bundles, batches and paces."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 class DynamoMonitor(BundleItems, BatchItems, PaceItems):
-    """`TaskMonitor` for any number of threads.
+    """Implements `taskfleet.ports.TaskMonitor`. Safe for any number of threads.
 
-    store: takes what is too large for an item.
-    ttl_days: how long a record is kept after its last change.
+    table: name of the table.
+    store: holds tasks and results that are too large for an item.
+    backoff: makes the pauses between retries.
+    ttl_days: days after its last write when an item expires.
     """
 
     def __init__(

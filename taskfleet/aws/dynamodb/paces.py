@@ -1,4 +1,4 @@
-"""The paces of task kinds in the table. Owns their items, `kind/<name>`."""
+"""Paces of task kinds in the table. Owns their items, `kind/<name>`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from taskfleet.aws.dynamodb.table import Table, Update, number, text
+from taskfleet.aws.dynamodb.table import Table, Update, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.pace import Pace, Sample
 
@@ -14,7 +14,7 @@ _OPERATION = "keep the paces of kinds in"
 
 
 class PaceItems:
-    """The part of `TaskMonitor` that is about kinds."""
+    """The methods of `taskfleet.ports.TaskMonitor` for paces."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -28,23 +28,23 @@ class PaceItems:
         }
 
     def learn(self, samples: Mapping[str, Sample]) -> None:
-        known = self.paces(list(samples))
+        recorded = self.paces(list(samples))
         for kind, sample in samples.items():
-            before = known.get(kind, Pace())
+            pace = recorded.get(kind, Pace())
             write = Update(
                 _key(kind),
                 "SET #pace = :pace, #tasks = :tasks, #ttl = :ttl",
                 "attribute_not_exists(#tasks) OR #tasks = :before",
                 {
-                    ":pace": text(msgspec.json.encode(before.learn(sample)).decode()),
-                    ":tasks": number(before.tasks + sample.tasks),
-                    ":before": number(before.tasks),
+                    ":pace": wire_text(msgspec.json.encode(pace.learn(sample)).decode()),
+                    ":tasks": wire_number(pace.tasks + sample.tasks),
+                    ":before": wire_number(pace.tasks),
                 },
             )
             try:
                 self._table.update(_OPERATION, write)
             except ConditionFailed:
-                continue  # somebody else taught it just now: the next sample will do
+                continue  # another process has just updated this pace; the sample is lost
 
 
 def _key(kind: str) -> str:

@@ -1,6 +1,11 @@
-"""The table `Task_Monitor` as DynamoDB sees it: conditional writes and consistent reads of items
-in wire form (`{"N": "1"}`), which spares the cost of a serializer. Owns expressions, retries and
-expiry; what the items mean stands in `bundles` and `batches`.
+"""Access to the table `Task_Monitor`: conditional writes and consistent reads of items. Owns
+expressions, retries and expiry; not the content of the items, which stands in the other modules of
+`taskfleet.aws.dynamodb`.
+
+Items and values are in wire form, such as `{"N": "1"}`, to save the cost of boto3's serializer.
+Sources: "Update expressions", "Condition and filter expressions" and "Using time to live (TTL) in
+DynamoDB", Amazon DynamoDB Developer Guide; "AttributeValue", "BatchGetItem" and
+"TransactWriteItems", Amazon DynamoDB API Reference.
 """
 
 from __future__ import annotations
@@ -21,28 +26,46 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 Item = Mapping[str, Any]
-"""An item in wire form."""
+"""An item in wire form: attribute name -> value in wire form."""
 
 READ_MAX_KEYS = 100
+"""Most keys in one call of BatchGetItem."""
+ALWAYS = "attribute_exists(#Job_ID) OR attribute_not_exists(#Job_ID)"
+"""A condition that holds for every item, and for a missing one."""
 _NAME = re.compile(r"#(\w+)")
 
 
-def number(value: float) -> dict[str, str]:
+def wire_number(value: float) -> dict[str, str]:
+    """Returns the wire form of a number."""
     return {"N": repr(value)}
 
 
-def text(value: str) -> dict[str, str]:
+def wire_text(value: str) -> dict[str, str]:
+    """Returns the wire form of a text."""
     return {"S": value}
 
 
-def read_number(item: Item, name: str) -> float:
+def wire_bool(value: bool) -> dict[str, bool]:
+    """Returns the wire form of a boolean."""
+    return {"BOOL": value}
+
+
+def number_of(item: Item, name: str) -> float:
+    """Returns the number in the attribute `name` of an item in wire form."""
     return float(item[name]["N"])
 
 
 class Update(msgspec.Struct, frozen=True):
-    """A conditional write of one item. In the expressions `#name` stands for the attribute `name`,
-    since so many names are reserved words, and `:name` for a value in `values`. Each sets the
-    item's expiry, as `#ttl = :ttl`."""
+    """A conditional write of one item.
+
+    In both expressions `#name` stands for the attribute `name`, because many names are reserved
+    words of DynamoDB, and `:name` stands for a value.
+
+    key: the item's `Job_ID`.
+    update: update expression. It must contain `#ttl = :ttl`, which sets the item's expiry.
+    condition: condition expression.
+    values: values in wire form, by their names with the colon; `:ttl` is added to them.
+    """
 
     key: str
     update: str
@@ -51,7 +74,13 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Table:
-    """`ttl_days`: how long an item lives after its last write."""
+    """The table `name`. Safe for any number of threads.
+
+    Each method that calls DynamoDB takes `operation`, which completes the error message "could not
+    `operation` table ...", such as "read batch b1 from".
+
+    ttl_days: days after its last write when an item expires.
+    """
 
     def __init__(
         self, client: DynamoDBClient, name: str, clock: Clock, backoff: Backoff, ttl_days: int
@@ -63,11 +92,12 @@ class Table:
         self._ttl_s = ttl_days * 86_400
 
     def now(self) -> float:
+        """Returns the current time in epoch seconds, UTC."""
         return self._clock.now()
 
     def update(self, operation: str, write: Update, *, read_back: bool = False) -> Item:
-        """Make one write; `operation` says in an error what could not be done. ConditionFailed
-        carries the item that stands there. Returns the new item with `read_back`."""
+        """Make one write. Returns the new item if `read_back`, otherwise an empty mapping. Raises
+        ConditionFailed, with the existing item, if the condition does not hold."""
         with self._translated(operation):
             response = self._client.update_item(
                 **self._request(write),
@@ -77,16 +107,16 @@ class Table:
         return response.get("Attributes", {})
 
     def add(self, operation: str, key: str, amounts: Mapping[str, float]) -> Item:
-        """Add to numbers of an item, which is made when it is not there. Returns the new item.
-        At least once: a write that the SDK sent twice, because its first reply was lost, counts
-        twice."""
-        names = {f"#n{place}": name for place, name in enumerate(amounts)}
-        values = {f":n{place}": number(value) for place, value in enumerate(amounts.values())}
-        sums = ", ".join(f"#n{place} :n{place}" for place in range(len(amounts)))
+        """Add the amounts to number attributes of an item, which is created if it is missing.
+        Returns the new item. Not idempotent: if the SDK sends the request again after a lost reply,
+        the amounts count twice."""
+        names = {f"#n{i}": name for i, name in enumerate(amounts)}
+        values = {f":n{i}": wire_number(amount) for i, amount in enumerate(amounts.values())}
+        sums = ", ".join(f"#n{i} :n{i}" for i in range(len(amounts)))
         with self._translated(operation):
             response = self._client.update_item(
                 TableName=self._name,
-                Key={"Job_ID": text(key)},
+                Key={"Job_ID": wire_text(key)},
                 UpdateExpression=f"SET #ttl = :ttl ADD {sums}",
                 ExpressionAttributeNames={**names, "#ttl": "ttl"},
                 ExpressionAttributeValues={**values, ":ttl": self._expiry()},
@@ -95,14 +125,15 @@ class Table:
         return response.get("Attributes", {})
 
     def update_together(self, operation: str, writes: Sequence[Update]) -> None:
-        """Make all writes or none. TransactionCancelled carries the reasons."""
+        """Make all writes in one transaction, or none. Raises TransactionCancelled, with the reason
+        for each write, if DynamoDB cancels the transaction."""
         with self._translated(operation):
             self._client.transact_write_items(
                 TransactItems=[{"Update": self._request(write)} for write in writes]
             )
 
     def create(self, operation: str, item: Item) -> None:
-        """Put an item that is not there yet. ConditionFailed carries the one that is."""
+        """Write a new item. Raises ConditionFailed, with the existing item, if the key is taken."""
         with self._translated(operation):
             self._client.put_item(
                 TableName=self._name,
@@ -112,71 +143,74 @@ class Table:
             )
 
     def read(self, operation: str, key: str) -> Item | None:
+        """Returns the item, or None if there is none."""
         with self._translated(operation):
             return self._client.get_item(
-                TableName=self._name, Key={"Job_ID": text(key)}, ConsistentRead=True
+                TableName=self._name, Key={"Job_ID": wire_text(key)}, ConsistentRead=True
             ).get("Item")
 
     def read_many(self, operation: str, keys: Iterable[str]) -> dict[str, Item]:
-        """Those that exist, by key."""
-        found: dict[str, Item] = {}
-        wanted = list(dict.fromkeys(keys))
-        for start in range(0, len(wanted), READ_MAX_KEYS):
-            found |= self._read_chunk(operation, wanted[start : start + READ_MAX_KEYS])
-        return found
+        """Returns the existing items by key."""
+        items: dict[str, Item] = {}
+        unique_keys = list(dict.fromkeys(keys))
+        for start in range(0, len(unique_keys), READ_MAX_KEYS):
+            items |= self._read_chunk(operation, unique_keys[start : start + READ_MAX_KEYS])
+        return items
 
     def _read_chunk(self, operation: str, keys: list[str]) -> dict[str, Item]:
-        """DynamoDB leaves keys for another call when it throttles, and at 16 MB."""
+        """Read up to `READ_MAX_KEYS` items. DynamoDB leaves keys unprocessed if it throttles, and
+        beyond 16 MB: the method asks for them again until none is left, and raises TransientError
+        when `Backoff.tries` ends without a new item."""
         found: dict[str, Item] = {}
-        left: Any = {
-            self._name: {"Keys": [{"Job_ID": text(key)} for key in keys], "ConsistentRead": True}
+        unprocessed: Any = {
+            self._name: {
+                "Keys": [{"Job_ID": wire_text(key)} for key in keys],
+                "ConsistentRead": True,
+            }
         }
-        progress = True
-        while progress:
-            progress = False
-            for _ in self._backoff.tries():
-                with self._translated(operation):
-                    response = self._client.batch_get_item(RequestItems=left)
-                items = response.get("Responses", {}).get(self._name, [])
-                found |= {item["Job_ID"]["S"]: item for item in items}
-                left = response.get("UnprocessedKeys")
-                if not left:
-                    return found
-                if items:
-                    progress = True
-                    break
-        raise TransientError(f"could not {operation} table {self._name}: throttled; try again")
+        tries = self._backoff.tries()
+        while unprocessed:
+            if next(tries, None) is None:
+                raise TransientError(
+                    f"could not {operation} table {self._name}: throttled; try again"
+                )
+            with self._translated(operation):
+                response = self._client.batch_get_item(RequestItems=unprocessed)
+            items = response.get("Responses", {}).get(self._name, [])
+            found |= {item["Job_ID"]["S"]: item for item in items}
+            unprocessed = response.get("UnprocessedKeys")
+            if items:
+                tries = self._backoff.tries()
+        return found
 
-    def newest(
+    def list_newest(
         self, operation: str, client_id: str, *, limit: int, before: tuple[float, str] | None
     ) -> list[tuple[float, str]]:
-        """`created_at` and key of up to `limit` of one client's items, newest first, those after
-        `before`."""
+        """Returns `created_at` and key of up to `limit` items of one client, newest first, older
+        than `before`. `before` is such a pair, None to begin with the newest item."""
         request: Any = {}
         if before is not None:
             request["ExclusiveStartKey"] = {
-                "Job_ID": text(before[1]),
-                "client_id": text(client_id),
-                "created_at": number(before[0]),
+                "Job_ID": wire_text(before[1]),
+                "client_id": wire_text(client_id),
+                "created_at": wire_number(before[0]),
             }
         with self._translated(operation):
             response = self._client.query(
                 TableName=self._name,
                 IndexName="batches_by_client",
                 KeyConditionExpression="client_id = :client_id",
-                ExpressionAttributeValues={":client_id": text(client_id)},
+                ExpressionAttributeValues={":client_id": wire_text(client_id)},
                 ScanIndexForward=False,
                 Limit=limit,
                 **request,
             )
-        return [
-            (read_number(item, "created_at"), item["Job_ID"]["S"]) for item in response["Items"]
-        ]
+        return [(number_of(item, "created_at"), item["Job_ID"]["S"]) for item in response["Items"]]
 
     def _request(self, write: Update) -> Any:
         return {
             "TableName": self._name,
-            "Key": {"Job_ID": text(write.key)},
+            "Key": {"Job_ID": wire_text(write.key)},
             "UpdateExpression": write.update,
             "ConditionExpression": write.condition,
             "ExpressionAttributeNames": _names(write.update, write.condition),
@@ -184,7 +218,7 @@ class Table:
         }
 
     def _expiry(self) -> dict[str, str]:
-        return number(int(self._clock.now()) + self._ttl_s)
+        return wire_number(int(self._clock.now()) + self._ttl_s)
 
     def _translated(self, operation: str) -> Any:
         return translated(operation, f"table {self._name}")
