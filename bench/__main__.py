@@ -1,8 +1,8 @@
-"""All benchmarks, and the page of what they measured: `python -m bench [--quick]`, `make bench`
-(ARGS hands options on).
+"""Run all benchmarks and write the page of their figures: `python -m bench [--quick]`, or
+`make bench` (ARGS passes options on).
 
-In full it takes about an hour and writes `docs/bench/` and `docs/performance.md`; with
---quick, a few minutes and `build/bench/`, where nothing is overwritten that counts.
+A full run takes about an hour and writes `docs/bench/` and `docs/performance.md`. With --quick it
+takes a few minutes and writes `build/bench/`, so that published figures are not overwritten.
 """
 
 from __future__ import annotations
@@ -31,12 +31,20 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("animoto", "--repeats", "3"),
     ("provisioning",),
 )
+"""The modules of this package that run, with their options."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, into build/bench")
-    parser.add_argument("--moviepy-python", help="of an environment with moviepy, to compare with")
+    """Run every step, even after one has failed. Returns the exit code: 1 if any step failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="use small sizes, into build/bench")
+    parser.add_argument(
+        "--moviepy-python", help="Python of an environment with moviepy, to compare with"
+    )
     given = parser.parse_args()
     quick = given.quick
     out = ROOT / "build" / "bench" if quick else report.OUT
@@ -52,8 +60,9 @@ def main() -> int:
 
 
 def _run(step: tuple[str, ...], quick: bool, out: Path) -> bool:
-    name, *given = step
-    command = [sys.executable, "-m", f"bench.{name}", *given, "--out", str(out)]
+    """Run one step in a process of its own. Returns whether it succeeded."""
+    name, *options = step
+    command = [sys.executable, "-m", f"bench.{name}", *options, "--out", str(out)]
     command += ["--quick"] if quick else []
     print(f"# python -m bench.{' '.join(step)}", flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0

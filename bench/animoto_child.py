@@ -1,5 +1,6 @@
-"""One movie, made as a worker would, in a process of its own: `python -m bench.animoto_child PARAMS
-OUT`. Imports nothing that a worker does not, since what it takes is measured."""
+"""Makes one movie as a worker does, in a process of its own:
+`python -m bench.animoto_child PARAMS OUT`. Imports only what a worker imports, because its time and
+memory are measured."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from typing import Any
 
 
 class FileStore:
-    """The one movie goes to a path; what else a store does is not needed."""
+    """A store that moves the movie to a path and drops other files."""
 
     def __init__(self, out: str) -> None:
         self._out = out
@@ -27,7 +28,7 @@ class FileStore:
 
 @dataclass
 class Context:
-    """A task's context for a movie that nobody stops."""
+    """The context of a task that is never stopped."""
 
     store: Any
     batch_id: str = "bench"
@@ -47,16 +48,17 @@ class Context:
     def progress(self, done: int, total: int) -> None: ...
 
 
-def child(params: str, out: str) -> None:
-    """Make one movie as a worker would."""
+def make_movie(params: str, out: str) -> None:
+    """Make a movie from a task's params, as JSON, at the path `out`. Exits with a message if a
+    picture was skipped."""
     os.environ["TASKFLEET_ALLOW_PRIVATE_URLS"] = "1"
     tempfile.tempdir = str(Path(out).parent)
     from animoto import animoto
 
     result = animoto.run(animoto.parse(json.loads(params)), Context(FileStore(out)))
     if result["skipped"]:
-        raise SystemExit(f"skipped: {result['skipped']}")
+        raise SystemExit(f"pictures were skipped: {result['skipped']}")
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:])
+    make_movie(*sys.argv[1:])

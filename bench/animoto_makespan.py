@@ -1,12 +1,14 @@
-"""Movies over 1 to 16 workers: `python -m bench.animoto_makespan [--quick] [--jobs 160]`.
+"""The makespan of movies on 1 to 16 workers:
+`python -m bench.animoto_makespan [--quick] [--jobs 160]`.
 
-2014's datasheet: 160 jobs of 60 pictures each over 1 to 16 workers. Here pictures are small
-(320 x 240, made from a seed), come over loopback after a wait of their own, as from a distant
-server, and become movies of 720p. A worker makes as many movies at a time as the machine has cores.
+2014's datasheet ran 160 jobs of 60 pictures each on 1 to 16 workers. Here the pictures are small
+(320 x 240, generated from a seed), come over loopback after a delay, as from a distant server, and
+become movies of 720p. A worker makes as many movies at a time as the machine has cores.
 
-All workers share this machine's cores, which 2014's did not. So computing is measured apart from
-waiting: "encode s" is the CPU time of workers and ffmpeg, "floor s" the makespan that no number of
-workers gets below here, encode time over cores, and "waiting" how much longer it took.
+All workers share the cores of this machine, which those of 2014 did not. The table therefore
+separates computing from waiting: "encode s" is the CPU time of workers and ffmpeg; "floor s" is
+that time over the number of cores, the shortest makespan that this machine allows; "waiting" is how
+much longer the run took, as a fraction of the floor.
 """
 
 from __future__ import annotations
@@ -14,11 +16,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,44 +23,54 @@ from PIL import Image
 
 from bench import report
 from bench.harness import Bench, Run, bench_cloud
+from bench.picture_server import serve_pictures
+from bench.report import Row
 
 WORKERS = (1, 2, 4, 8, 16)
 JOBS = 160
 PICTURES = 60
+"""Pictures of one movie."""
 DISTINCT = 20
+"""Number of different pictures."""
 SIZE = (320, 240)
-WAIT_S = 0.05
-"""Before a picture comes."""
+LATENCY_S = 0.05
+"""Delay of each download, in seconds."""
 
 
 def main() -> None:
     parser = report.parser("animoto_makespan", __doc__)
-    parser.add_argument("--jobs", type=int, help=f"movies ({JOBS}; 4 with --quick)")
+    parser.add_argument("--jobs", type=int, help=f"number of movies ({JOBS}; 4 with --quick)")
     options, given = report.parsed(parser)
     jobs = given.jobs or options.pick(JOBS, 4)
-    rows: list[dict[str, Any]] = []
-    with pictures() as urls, bench_cloud(latency_ms=options.latency_ms) as bench:
+    pictures = {f"{number}.jpg": jpeg(number) for number in range(DISTINCT)}
+    with (
+        serve_pictures(pictures.__getitem__, LATENCY_S) as url,
+        bench_cloud(latency_ms=options.latency_ms) as bench,
+    ):
+        urls = [f"{url}/{name}" for name in pictures]
         tasks = [movie(urls, job) for job in range(jobs)]
-        for workers in options.pick(WORKERS, (1, 2)):
-            rows.append(row(measured(bench, workers, tasks), workers, options))  # noqa: PERF401
-    name = report.named("animoto-makespan", options)
-    report.show(f"{jobs} movies of {PICTURES} pictures each", rows)
-    report.write_csv(options.out / f"{name}.csv", rows)
+        rows = [
+            row(measured(bench, workers, tasks), workers, options)
+            for workers in options.pick(WORKERS, (1, 2))
+        ]
+    name = options.named("animoto-makespan")
+    report.publish(options, name, f"{jobs} movies of {PICTURES} pictures each", rows)
     report.plot(options.out / f"{name}.png", f"{jobs} movies", lambda axes: draw(axes, rows))
 
 
 def movie(urls: list[str], job: int) -> dict[str, Any]:
+    """The task of one movie of random pictures."""
     rng = random.Random(job)
     return {"kind": "animoto", "params": {"images": [rng.choice(urls) for _ in range(PICTURES)]}}
 
 
 def measured(bench: Bench, workers: int, tasks: list[Any]) -> Run:
     with bench.workers(workers):
-        bench.measure(["sleep 0"] * 100)  # connections are made, code is loaded
+        bench.warm_up()
         return bench.measure(tasks)
 
 
-def row(run: Run, workers: int, options: report.Options) -> dict[str, Any]:
+def row(run: Run, workers: int, options: report.Options) -> Row:
     floor_s = run.worker_cpu_s / (os.cpu_count() or 1)
     return {
         "workers": workers,
@@ -78,53 +85,17 @@ def row(run: Run, workers: int, options: report.Options) -> dict[str, Any]:
     }
 
 
-def draw(axes: Axes, rows: list[dict[str, Any]]) -> None:
+def draw(axes: Axes, rows: list[Row]) -> None:
     counts = [row["workers"] for row in rows]
     axes.plot(counts, [row["makespan s"] for row in rows], "o-", label="makespan")
     axes.plot(counts, [row["floor s"] for row in rows], "--", label="CPU time over cores")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("seconds")
-    report.doubling(axes, "workers (processes on this machine's cores)", counts)
-
-
-# --- pictures ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def pictures() -> Iterator[list[str]]:
-    """URLs of pictures that a server on loopback hands out, each after its wait."""
-    bodies = [jpeg(number) for number in range(DISTINCT)]
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            time.sleep(WAIT_S)
-            body = bodies[int(self.path.strip("/").partition(".")[0])]
-            self.send_response(200)
-            self.send_header("Content-Type", "image/jpeg")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield [f"http://127.0.0.1:{server.server_port}/{n}.jpg" for n in range(DISTINCT)]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    report.doubling_axis(axes, "workers (processes on this machine's cores)", counts)
 
 
 def jpeg(number: int) -> bytes:
-    """A picture with something to encode: coarse noise, scaled up."""
+    """A picture that is not trivial to encode: coarse noise, scaled up."""
     grain = random.Random(number).randbytes(16 * 12 * 3)
     image = Image.frombytes("RGB", (16, 12), grain).resize(SIZE, Image.Resampling.BICUBIC)
     out = io.BytesIO()

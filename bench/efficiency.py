@@ -1,13 +1,13 @@
-"""How near workers come to the shortest possible time: `python -m bench.efficiency [--quick]
-[--latency-ms 10] [--part local|threads|processes|small]`.
+"""How close workers come to the shortest possible time:
+`python -m bench.efficiency [--quick] [--latency-ms 10] [--part local|threads|processes|small]`.
 
-2014's datasheet: 80 s of work for each worker, as 80 x 1 s, 40 x 2 s, 20 x 4 s and 10 x 8 s, on 1
-to 16 workers, where efficiency is ideal time over time taken. Here a worker of 2014 is a slot:
-a thread of the local worker, a thread of one remote worker, or one of 16 slots shared out among
-processes. Besides, on 16 threads: 80 x 1 s in all, and 8,000 x 10 ms.
+2014's datasheet gave each of 1 to 16 workers 80 s of work, as 80 x 1 s, 40 x 2 s, 20 x 4 s or
+10 x 8 s. Efficiency is ideal time over time taken. Here a slot takes the place of a worker of 2014:
+a thread of the local worker, a thread of one remote worker, or one of 16 slots that several
+processes share. Part `small` runs 80 x 1 s and 8,000 x 10 ms in all, on 16 threads.
 
-Sleeping needs no core, so the four durations of a sheet are measured side by side, each in
-processes (and on a local cloud) of its own; the short tasks of `small` run alone.
+Sleeping needs no core, so the four durations are measured at the same time, each in processes and
+on a local cloud of its own; the short tasks of `small` run alone.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from matplotlib.axes import Axes
 
 from bench import report
 from bench.harness import Bench, Run, bench_cloud, repeated
 from bench.local import run_local
+from bench.report import Row
 
 WORK_S = 80.0
-"""For each slot."""
+"""Work of each slot, in seconds."""
 QUICK = 0.05
-"""Scale of every duration with --quick."""
+"""Factor on every duration with --quick."""
 DURATIONS_S = (1.0, 2.0, 4.0, 8.0)
 THREADS = (1, 2, 4, 8, 16)
 PROCESSES = (2, 4, 8, 16)
@@ -36,7 +36,7 @@ SLOTS = 16
 
 @dataclass(frozen=True)
 class Point:
-    """So many tasks of one duration on `processes` of `threads` slots each."""
+    """`tasks` tasks of `each_s` seconds on `processes` workers of `threads` slots each."""
 
     part: str
     tasks: int
@@ -46,13 +46,14 @@ class Point:
 
     @property
     def ideal_s(self) -> float:
+        """The time without any overhead, in seconds."""
         return self.tasks * self.each_s / (self.processes * self.threads)
 
     @property
     def lines(self) -> list[str]:
         return [f"sleep {self.each_s * 1000:g}"] * self.tasks
 
-    def row(self, run: Run, latency_ms: float) -> dict[str, Any]:
+    def row(self, run: Run, latency_ms: float) -> Row:
         return {
             "part": self.part,
             "tasks": self.tasks,
@@ -68,7 +69,8 @@ class Point:
 
 
 def sheet(part: str, each_s: float, shapes: Iterable[tuple[int, int]], scale: float) -> list[Point]:
-    """The points of one duration: 80 s for each slot."""
+    """The points of one duration, with `WORK_S` for each slot. `shapes` are pairs of processes and
+    threads; `scale` is a factor on the duration."""
     tasks_each = round(WORK_S / each_s)
     return [
         Point(part, tasks_each * processes * threads, each_s * scale, processes, threads)
@@ -78,25 +80,28 @@ def sheet(part: str, each_s: float, shapes: Iterable[tuple[int, int]], scale: fl
 
 def main() -> None:
     parser = report.parser("efficiency", __doc__)
-    parser.add_argument("--part", choices=[*PARTS], action="append", help="repeatable; all of them")
+    parser.add_argument(
+        "--part", choices=[*PARTS], action="append", help="run this part; repeatable (all parts)"
+    )
     options, given = report.parsed(parser)
     parts = given.part or (LATENCY_PARTS if options.latency_ms else PARTS)
     rows = [row for part in parts for row in PARTS[part](options)]
-    name = report.named("efficiency", options)
-    report.show("Efficiency: ideal time over submission to last result", rows)
-    report.write_csv(options.out / f"{name}.csv", rows)
-    for part in ("local", "threads", "processes"):
-        of_part = [row for row in rows if row["part"] == part]
-        if of_part:
+    name = options.named("efficiency")
+    title = "Efficiency: ideal time over submission to last result"
+    report.publish(options, name, title, rows)
+    for part, plot_title in PLOTS.items():
+        if of_part := [row for row in rows if row["part"] == part]:
             path = options.out / f"{name}-{part}.png"
-            report.plot(path, TITLES[part], partial(draw, rows=of_part))
+            report.plot(path, plot_title, partial(draw, rows=of_part))
 
 
-Rows = list[dict[str, Any]]
+# --- parts ------------------------------------------------------------------------------------
 
 
-def local(options: report.Options) -> Rows:
-    def one(point: Point) -> dict[str, Any]:
+def local(options: report.Options) -> list[Row]:
+    """The local worker, on 1 to 16 threads."""
+
+    def measured_row(point: Point) -> Row:
         return point.row(run_local(point.lines, point.threads), 0.0)
 
     scale = options.pick(1.0, QUICK)
@@ -106,32 +111,34 @@ def local(options: report.Options) -> Rows:
         for each_s in DURATIONS_S
         for point in sheet("local", each_s, [(1, n) for n in counts], scale)
     ]
-    with ThreadPoolExecutor(len(points)) as side_by_side:
-        return list(side_by_side.map(one, points))
+    with ThreadPoolExecutor(len(points)) as pool:
+        return list(pool.map(measured_row, points))
 
 
-def threads(options: report.Options) -> Rows:
-    counts = THREADS if not (options.quick or options.latency_ms) else (SLOTS,)
+def threads(options: report.Options) -> list[Row]:
+    """One remote worker, on 1 to 16 threads."""
+    counts = (SLOTS,) if options.quick or options.latency_ms else THREADS
     return remote("threads", options, [(1, n) for n in counts])
 
 
-def processes(options: report.Options) -> Rows:
+def processes(options: report.Options) -> list[Row]:
+    """16 slots in 2 to 16 remote workers."""
     counts = options.pick(PROCESSES, (2,))
     return remote("processes", options, [(n, SLOTS // n) for n in counts])
 
 
-def remote(part: str, options: report.Options, shapes: list[tuple[int, int]]) -> Rows:
-    def one(each_s: float) -> Rows:
+def remote(part: str, options: report.Options, shapes: list[tuple[int, int]]) -> list[Row]:
+    def measured_rows(each_s: float) -> list[Row]:
         points = sheet(part, each_s, shapes, options.pick(1.0, QUICK))
         with bench_cloud(latency_ms=options.latency_ms) as bench:
             return [measured(bench, point, 1) for point in points]
 
-    with ThreadPoolExecutor(len(DURATIONS_S)) as side_by_side:
-        return [row for rows in side_by_side.map(one, DURATIONS_S) for row in rows]
+    with ThreadPoolExecutor(len(DURATIONS_S)) as pool:
+        return [row for rows in pool.map(measured_rows, DURATIONS_S) for row in rows]
 
 
-def small(options: report.Options) -> Rows:
-    """Where what a task costs shows the most."""
+def small(options: report.Options) -> list[Row]:
+    """Short work, where the overhead of a task shows most."""
     scale = options.pick(1.0, 0.2)
     points = [
         Point("small", 80, 1.0 * scale, 1, SLOTS),
@@ -146,42 +153,45 @@ def small(options: report.Options) -> Rows:
     return rows
 
 
-def measured(bench: Bench, point: Point, repeats: int) -> dict[str, Any]:
+def measured(bench: Bench, point: Point, repeats: int) -> Row:
     with bench.workers(point.processes, point.threads):
-        bench.measure(["sleep 0"] * 100)  # connections are made, code is loaded
+        bench.warm_up()
         run = repeated(repeats, lambda: bench.measure(point.lines))
     return point.row(run, bench.latency_ms)
 
 
-PARTS: dict[str, Callable[[report.Options], Rows]] = {
+PARTS: dict[str, Callable[[report.Options], list[Row]]] = {
     "local": local,
     "threads": threads,
     "processes": processes,
     "small": small,
 }
 LATENCY_PARTS = ("threads", "small")
-TITLES = {
+"""Parts that run by default when there is latency."""
+PLOTS = {
     "local": "Local worker, 80 s of work a thread",
     "threads": "One remote worker, 80 s of work a thread",
     "processes": "Remote workers of 16 slots in all, 80 s of work a slot",
 }
+"""Titles of the plots, by part."""
 
 
-def draw(axes: Axes, rows: Rows) -> None:
+def draw(axes: Axes, rows: list[Row]) -> None:
+    """Plot efficiency over threads or processes, with one line for each duration."""
     across = "threads" if rows[0]["part"] != "processes" else "processes"
     counts = sorted({row[across] for row in rows})
     for each_s in sorted({row["each s"] for row in rows}):
-        of_size = [row for row in rows if row["each s"] == each_s]
-        a_slot = of_size[0]["tasks"] // (of_size[0]["processes"] * of_size[0]["threads"])
+        line = [row for row in rows if row["each s"] == each_s]
+        tasks_each = line[0]["tasks"] // (line[0]["processes"] * line[0]["threads"])
         axes.plot(
-            [row[across] for row in of_size],
-            [row["efficiency"] for row in of_size],
+            [row[across] for row in line],
+            [row["efficiency"] for row in line],
             "o-",
-            label=f"{a_slot} x {each_s:g} s",
+            label=f"{tasks_each} x {each_s:g} s",
         )
     axes.set_ylim(min(0.8, *(row["efficiency"] for row in rows)), 1.005)
     axes.set_ylabel("efficiency")
-    report.doubling(axes, across, counts)
+    report.doubling_axis(axes, across, counts)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The local worker on no-op tasks: `python -m bench.local [--quick]`.
+"""Throughput of no-op tasks on the local worker: `python -m bench.local [--quick]`.
 
-2014's datasheet: 100,000 `sleep 0` in memory, at best 10.08 s. Here the same through
-`ec2_worker.local`, with claims, leases and a result for each task, in threads 1 to 16; from the
-task file's lines being read to the last result being counted.
+2014's datasheet ran 100,000 `sleep 0` in memory, at best in 10.08 s. This runs the same tasks
+through `ec2_worker.local`, with claims, leases and a result for each task, on 1 to 16 threads. A
+measurement lasts from reading the lines of the task file to counting the last result.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 
 from bench import report
-from bench.harness import BenchFailed, CpuWatch, Run, repeated
+from bench.harness import BenchFailed, Run, repeated
+from bench.machine import CpuWatch
+from bench.report import Row
 
 THREADS = (1, 2, 4, 8, 16)
-BEST_OF_2014_S = 10.08
-"""For 100,000."""
+BEST_OF_2014 = 100_000 / 10.08
+"""Best throughput of 2014, in memory, in tasks/s."""
 
 
 def run_local(lines: Sequence[str], threads: int) -> Run:
-    """One run in a fresh process, as `ec2_worker/run.py --local` would make it."""
+    """Run a task file in a new process, as `ec2_worker/run.py --local` does."""
     spawn = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory(prefix="taskfleet-bench-") as folder,
-        ProcessPoolExecutor(1, mp_context=spawn) as fresh,
+        ProcessPoolExecutor(1, mp_context=spawn) as pool,
     ):
         path = Path(folder) / "tasks.txt"
         path.write_text("".join(f"{line}\n" for line in lines))
-        return fresh.submit(_run, path, threads).result()
+        return pool.submit(_run, path, threads).result()
 
 
 def _run(path: Path, threads: int) -> Run:
@@ -43,21 +44,27 @@ def _run(path: Path, threads: int) -> Run:
     from taskfleet.registry import Registry
     from taskfleet.settings import Settings
 
-    run = LocalRun(memory_ports(), Registry.load(), Settings(), threads=threads)
+    local = LocalRun(memory_ports(), Registry.load(), Settings(), threads=threads)
     watch = CpuWatch({})
-    summary = run.run(path, lambda _view: None)
-    _, cpu_s, others = watch.stop()
+    summary = local.run(path, lambda _view: None)
+    cpu = watch.stop()
     batch = summary.batch
     if batch.succeeded != batch.total:
-        raise BenchFailed(f"not all succeeded: {batch}")
-    return Run(batch.total, summary.seconds, worker_cpu_s=cpu_s, cpu_s=cpu_s, others=others)
+        raise BenchFailed(f"not all tasks succeeded: {batch}")
+    return Run(
+        batch.total,
+        summary.seconds,
+        worker_cpu_s=cpu.own_s,
+        cpu_s=cpu.own_s,
+        other_cores=cpu.other_cores,
+    )
 
 
 def main() -> None:
     options = report.options("local", __doc__)
     tasks = options.pick(100_000, 10_000)
     lines = ["sleep 0"] * tasks
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for threads in options.pick(THREADS, (1, 16)):
         run = repeated(options.repeats, partial(run_local, lines, threads))
         rows.append(
@@ -66,25 +73,26 @@ def main() -> None:
                 "threads": threads,
                 "seconds": run.seconds,
                 "tasks/s": run.tasks_per_s,
-                "to 2014's best": run.tasks_per_s * BEST_OF_2014_S / 100_000,
+                "to 2014's best": run.tasks_per_s / BEST_OF_2014,
                 **run.cost_columns(),
             }
         )
-    report.show("`sleep 0` by the local worker", rows)
-    report.write_csv(options.out / "local.csv", rows)
+    report.publish(options, "local", "`sleep 0` by the local worker", rows)
     report.plot(
-        options.out / "local.png", f"{tasks:,} no-op tasks, in memory", lambda a: draw(a, rows)
+        options.out / "local.png",
+        f"{tasks:,} no-op tasks, in memory",
+        lambda axes: draw(axes, rows),
     )
 
 
-def draw(axes: Axes, rows: list[dict[str, Any]]) -> None:
+def draw(axes: Axes, rows: list[Row]) -> None:
     counts = [row["threads"] for row in rows]
     axes.plot(counts, [row["tasks/s"] for row in rows], "o-", label="local worker")
-    best = 100_000 / BEST_OF_2014_S
-    axes.axhline(best, color="grey", linestyle="--", label=f"2014's best: {best:,.0f}/s")
+    label = f"2014's best: {BEST_OF_2014:,.0f}/s"
+    axes.axhline(BEST_OF_2014, color="grey", linestyle="--", label=label)
     axes.set_yscale("log")
     axes.set_ylabel("tasks/s")
-    report.doubling(axes, "threads", counts)
+    report.doubling_axis(axes, "threads", counts)
 
 
 if __name__ == "__main__":

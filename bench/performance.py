@@ -1,8 +1,8 @@
-"""`docs/performance.md` from its template and the CSV files: `python -m bench.performance`.
+"""Writes `docs/performance.md` from its template and the CSV files: `python -m bench.performance`.
 
-Owns that step alone: in `performance.template.md` a line `{{name: column, column}}` becomes a table
-of `name.csv` with these columns, `{{plot name}}` a picture, `{{machine name}}` where it was
-measured.
+In `performance.template.md`, `{{name: column, column}}` becomes a table of these columns of
+`name.csv`, `{{plot name}}` becomes a picture, and `{{machine name}}` names the machine of the
+measurement. Owns that step alone.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from pathlib import Path
 from bench import report
 
 TEMPLATE = Path(__file__).with_name("performance.template.md")
-_MARK = re.compile(r"\{\{(?P<what>[^}:]+)(: (?P<columns>[^}]*))?\}\}")
+_MARK = re.compile(r"\{\{(?P<source>[^}:]+)(: (?P<columns>[^}]*))?\}\}")
 
 
 def write(page: Path, figures: Path) -> None:
-    """`figures` holds what the benchmarks wrote."""
+    """Write the page. `figures` is the folder of the CSV and PNG files, below the page's folder. A
+    line of the page names each file that is missing."""
 
-    def filled(mark: re.Match[str]) -> str:
-        word, _, name = mark["what"].rpartition(" ")
-        source = figures / f"{name}.{'png' if word == 'plot' else 'csv'}"
+    def replacement(mark: re.Match[str]) -> str:
+        form, _, name = mark["source"].rpartition(" ")
+        source = figures / f"{name}.{'png' if form == 'plot' else 'csv'}"
         if not source.exists():
             return f"*Not measured: `{source.name}` is not there.*"
-        if word == "plot":
+        if form == "plot":
             return f"![{name}]({source.relative_to(page.parent)})"
         machine, rows = report.read_csv(source)
-        if word == "machine":
+        if form == "machine":
             return machine
         return table(rows, [column.strip() for column in mark["columns"].split(",")])
 
-    page.write_text(_MARK.sub(filled, TEMPLATE.read_text()))
+    page.write_text(_MARK.sub(replacement, TEMPLATE.read_text()))
 
 
 def table(rows: list[dict[str, str]], columns: list[str]) -> str:
-    """In Markdown; figures to the right."""
+    """A Markdown table of some columns. Columns of figures are aligned to the right."""
     numeric = {c: all(_is_number(row[c]) for row in rows) for c in columns}
     lines = [columns, ["---:" if numeric[c] else "---" for c in columns]]
     lines += [[_cell(row[column]) for column in columns] for row in rows]
@@ -53,7 +54,7 @@ def _is_number(text: str) -> bool:
 def _cell(text: str) -> str:
     if not _is_number(text):
         return f"`{text}`" if ": " in text else text
-    return report.text(int(text) if text.isdigit() else float(text))
+    return report.formatted(int(text) if text.isdigit() else float(text))
 
 
 if __name__ == "__main__":

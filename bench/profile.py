@@ -1,8 +1,8 @@
-"""Where the time goes: `python -m bench.profile [--quick]`.
+"""Where CPU time goes in worker, API and collector: `python -m bench.profile [--quick]`.
 
-py-spy looks at worker, API and collector while batches of 100,000 no-ops run, two hundred times a
-second, and counts who holds the interpreter's lock. py-spy must be allowed to look at processes
-that it did not start: on Linux that takes root or `kernel.yama.ptrace_scope=0`.
+While batches of 100,000 no-ops run, py-spy samples each process 200 times a second and counts which
+function holds the interpreter's lock. py-spy must be allowed to read processes that it did not
+start: on Linux that takes root or `kernel.yama.ptrace_scope=0`.
 """
 
 from __future__ import annotations
@@ -15,75 +15,69 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from bench import report
-from bench.harness import Bench, BenchFailed, bench_cloud
+from bench.harness import API, COLLECTOR, Bench, BenchFailed, bench_cloud, process_of
+from bench.report import Row
 
 BATCHES = 5
 TOP = 12
+"""Functions listed for each process."""
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^:()]*)(:\d+)?\)")
 
 
 def main() -> None:
     options = report.options("profile", __doc__)
     tasks = ["sleep 0"] * options.pick(100_000, 10_000)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     with bench_cloud() as bench, bench.workers(1):
-        bench.measure(tasks[:1000])
-        with samples(bench) as taken:
+        bench.warm_up(1000)
+        with sampled(bench) as files:
             for _ in range(BATCHES):
                 bench.measure(tasks)
-        for part, path in taken.items():
-            rows += top(part, path.read_text().splitlines())
-    report.show("Who holds the interpreter's lock, of a process's samples", rows)
-    report.write_csv(options.out / "profile.csv", rows)
+        for role, path in files.items():
+            rows += top(role, path.read_text().splitlines())
+    title = "Which functions hold the interpreter's lock, as a share of the process's samples"
+    report.publish(options, "profile", title, rows)
 
 
 @contextmanager
-def samples(bench: Bench) -> Iterator[dict[str, Path]]:
-    """Profiles each process meanwhile; yields the files that hold the samples afterwards."""
-    processes = {"worker": bench.workers_running[0].pid, **_parts(bench)}
-    files = {part: bench.directory / f"{part}.samples" for part in processes}
-    watchers = [
+def sampled(bench: Bench) -> Iterator[dict[str, Path]]:
+    """Profile each process during the block. Yields the file of each process's samples; the files
+    are complete after the block. Raises BenchFailed if py-spy fails."""
+    processes = {
+        "worker": bench.running_workers[0],
+        "API": process_of(bench.cloud, API),
+        "collector": process_of(bench.cloud, COLLECTOR),
+    }
+    files = {role: bench.directory / f"{role}.samples" for role in processes}
+    profilers = [
         subprocess.Popen(
             [
                 *(str(Path(sys.executable).parent / "py-spy"), "record", "--gil"),
                 *("--rate", "200", "--format", "raw", "--duration", "unlimited"),
-                *("--output", str(files[part]), "--pid", str(pid)),
+                *("--output", str(files[role]), "--pid", str(process.pid)),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for part, pid in processes.items()
+        for role, process in processes.items()
     ]
     try:
         yield files
     finally:
-        for watcher in watchers:
-            watcher.send_signal(signal.SIGINT)
-        for watcher in watchers:
-            _, said = watcher.communicate()
-            if watcher.returncode:
-                raise BenchFailed(f"py-spy: {said.strip()[-300:]}")
+        for profiler in profilers:
+            profiler.send_signal(signal.SIGINT)
+        for profiler in profilers:
+            _, output = profiler.communicate()
+            if profiler.returncode:
+                raise BenchFailed(f"py-spy: {output.strip()[-300:]}")
 
 
-def _parts(bench: Bench) -> dict[str, int]:
-    names = {"localcloud.serve": "API", "localcloud.pump": "collector"}
-    found = {}
-    for process in psutil.Process(bench.cloud.process.pid).children(recursive=True):
-        for word in process.cmdline():
-            if word in names:
-                found[names[word]] = process.pid
-    return found
-
-
-def top(part: str, lines: list[str]) -> list[dict[str, Any]]:
-    """The functions of py-spy's raw samples that held the lock most, and those of Taskfleet under
-    which most was spent."""
+def top(role: str, lines: list[str]) -> list[Row]:
+    """The functions that held the lock most, from the raw samples of py-spy. A line is a stack, its
+    frames separated by semicolons, and the number of its samples."""
     own: Counter[str] = Counter()
     total = 0
     for line in lines:
@@ -91,17 +85,17 @@ def top(part: str, lines: list[str]) -> list[dict[str, Any]]:
         total += int(count)
         own[_function(stack.split(";")[-1])] += int(count)
     return [
-        {"process": part, "function": name, "share": count / total}
+        {"process": role, "function": name, "share": count / total}
         for name, count in own.most_common(TOP)
     ]
 
 
 def _function(frame: str) -> str:
-    """`file: function`, the file from its package on."""
-    found = _FRAME.fullmatch(frame)
-    if found is None:
+    """`file: function`, where the file's path begins with its package."""
+    parts = _FRAME.fullmatch(frame)
+    if parts is None:
         return frame
-    return f"{found['file'].rpartition('site-packages/')[2]}: {found['function']}"
+    return f"{parts['file'].rpartition('site-packages/')[2]}: {parts['function']}"
 
 
 if __name__ == "__main__":

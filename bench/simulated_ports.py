@@ -1,13 +1,16 @@
-"""The provisioner's ports on the simulated fleet, so that the simulation runs the project's own
-`Provisioner`. Owns what a reading of the simulation shows; the events belong to
-`bench.simulation`."""
+"""The ports of the provisioner on a simulated fleet, so that a simulation runs the project's own
+`taskfleet.provisioner.reconcile.Provisioner`. Owns what the provisioner reads of a simulation;
+`bench.simulation` owns the events.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, cast
 
-from bench.simulation import BEAT_S, SLOTS, Node, Simulation
+from bench.nodes import Node
+from bench.scenario import SLOTS
+from bench.simulation import Simulation
 from taskfleet.memory import MemoryFleetRecords
 from taskfleet.pace import Pace
 from taskfleet.ports import Clock, QueueDepth, TaskMonitor, TaskQueue
@@ -24,12 +27,14 @@ from taskfleet.provisioner.records import (
 )
 
 KIND = "task"
-"""Kind of every simulated task. It says nothing of durations, so they must be learned."""
+"""Kind of every simulated task. It gives no hint of durations, so they must be learned."""
+REPORT_S = 15.0
+"""Age of every worker's record when the provisioner reads it, in seconds: the longest time between
+two reports."""
 
 
-class SimulatedWorld:
-    """Queue, learned paces, clock and fleet of one simulation. A task is a message of its own.
-    Worker records are `BEAT_S` old, as they may be."""
+class SimulatedCloud:
+    """Queue, learned durations, clock and machines of one simulation. Each task is a message."""
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
@@ -38,16 +43,16 @@ class SimulatedWorld:
         return self._sim.now
 
     def depth(self) -> QueueDepth:
-        return QueueDepth(self._sim.waiting_seen, self._sim.running)
+        return QueueDepth(self._sim.read_backlog(), self._sim.running)
 
     def paces(self, _kinds: Sequence[str]) -> dict[str, Pace]:
         sim = self._sim
-        return {KIND: Pace(sim.done, sim.finished_s / sim.done)} if sim.done else {}
+        return {KIND: Pace(sim.done, sim.done_work_s / sim.done)} if sim.done else {}
 
-    def launch(self, count: int, *, token: str) -> Launch:  # noqa: ARG002 - the port has it
-        came = self._sim.launch(count)
-        ids = [str(number) for number in list(self._sim.nodes)[-came:]] if came else []
-        return Launch(ids, Shortage.NO_CAPACITY if came < count else None)
+    def launch(self, count: int, *, token: str) -> Launch:  # noqa: ARG002 - part of the port
+        launched = self._sim.launch(count)
+        ids = [str(number) for number in list(self._sim.nodes)[-launched:]] if launched else []
+        return Launch(ids, Shortage.NO_CAPACITY if launched < count else None)
 
     def instances(self) -> list[Instance]:
         return [
@@ -62,16 +67,17 @@ class SimulatedWorld:
         ]
 
     def mark(self, instance_ids: Sequence[str], at: float) -> None:
-        for name in instance_ids:
-            self._sim.nodes[int(name)].marked_at = at
+        for instance_id in instance_ids:
+            self._sim.nodes[int(instance_id)].marked_at = at
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
-        for name in instance_ids:
-            self._sim.end(self._sim.nodes[int(name)])
+        for instance_id in instance_ids:
+            self._sim.end(self._sim.nodes[int(instance_id)])
 
 
 class SimulatedRecords(MemoryFleetRecords):
-    """`FleetRecords` whose demand and workers are those of the simulation."""
+    """`FleetRecords` whose demand and workers are those of the simulation. A worker has its
+    machine's id."""
 
     def __init__(self, sim: Simulation) -> None:
         super().__init__()
@@ -83,26 +89,26 @@ class SimulatedRecords(MemoryFleetRecords):
         return Demand(sim.batches, sim.arrived, kinds)
 
     def workers(self) -> list[WorkerRecord]:
-        reported_at = self._sim.now - BEAT_S
+        reported_at = self._sim.now - REPORT_S
         return [
-            _record(node, node.live_at, reported_at)
+            _record(node, node.live_at, max(node.live_at, reported_at))
             for node in self._sim.nodes.values()
             if node.live_at is not None
         ]
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
-        for name in worker_ids:
-            self._sim.retire(self._sim.nodes[int(name)])
+        for worker_id in worker_ids:
+            self._sim.retire(self._sim.nodes[int(worker_id)])
 
 
-def _record(node: Node, live_at: float, reported_at: float) -> WorkerRecord:
+def _record(node: Node, started_at: float, reported_at: float) -> WorkerRecord:
     return WorkerRecord(
         str(node.number),
         str(node.number),
         SLOTS,
         [KIND],
-        live_at,
-        max(live_at, reported_at),
+        started_at,
+        reported_at,
         running={KIND: len(node.running)} if node.running else {},
         bundles=node.started,
         finds_queue_empty=node.free > 0 and not node.leaving,
@@ -111,12 +117,12 @@ def _record(node: Node, live_at: float, reported_at: float) -> WorkerRecord:
 
 
 def ports(sim: Simulation) -> ProvisionerPorts:
-    """The ports of one simulation; only what the provisioner uses of each is there."""
-    world: Any = SimulatedWorld(sim)
+    """The ports of one simulation. They have only the methods that the provisioner calls."""
+    cloud: Any = SimulatedCloud(sim)
     return ProvisionerPorts(
-        tasks=cast(TaskQueue, world),
-        monitor=cast(TaskMonitor, world),
+        tasks=cast(TaskQueue, cloud),
+        monitor=cast(TaskMonitor, cloud),
         records=SimulatedRecords(sim),
-        fleet=cast(Fleet, world),
-        clock=cast(Clock, world),
+        fleet=cast(Fleet, cloud),
+        clock=cast(Clock, cloud),
     )

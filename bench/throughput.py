@@ -1,22 +1,23 @@
-"""No-op tasks by remote workers: `python -m bench.throughput [--quick] [--latency-ms 10]`.
+"""Throughput of no-op tasks on remote workers:
+`python -m bench.throughput [--quick] [--latency-ms 10]`.
 
-2014's datasheet: 10,000 `sleep 0` by 1 to 16 remote workers, at best 36 tasks/s. The same here, and
-100,000 by one worker of 16 threads.
+2014's datasheet ran 10,000 `sleep 0` on 1 to 16 remote workers, at best 36 tasks/s. This runs the
+same tasks, and 100,000 on one worker of 16 threads.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from matplotlib.axes import Axes
 
 from bench import report
 from bench.harness import Bench, Run, bench_cloud, repeated
+from bench.report import Row
 
 WORKERS = (1, 2, 4, 8, 16)
 THREADS = 16
+"""Slots of each worker."""
 BEST_OF_2014 = 36.0
-"""Tasks/s, remote, with 16 workers."""
+"""Best throughput of 2014, with 16 remote workers, in tasks/s."""
 
 
 def main() -> None:
@@ -30,22 +31,23 @@ def main() -> None:
             row(measured(bench, count, tasks, options.repeats), count, options)
             for count, tasks in points
         ]
-    name = report.named("throughput", options)
-    report.show("`sleep 0` by remote workers of 16 threads, submission to last result", rows)
-    report.write_csv(options.out / f"{name}.csv", rows)
+    name = options.named("throughput")
+    title = "`sleep 0` by remote workers of 16 threads, submission to last result"
+    report.publish(options, name, title, rows)
     report.plot(
-        options.out / f"{name}.png", "No-op tasks by remote workers", lambda a: draw(a, rows)
+        options.out / f"{name}.png",
+        "No-op tasks by remote workers",
+        lambda axes: draw(axes, rows),
     )
 
 
 def measured(bench: Bench, workers: int, tasks: int, repeats: int) -> Run:
-    batch = ["sleep 0"] * tasks
     with bench.workers(workers, THREADS):
-        bench.measure(batch[:1000])  # connections are made, code is loaded
-        return repeated(repeats, lambda: bench.measure(batch))
+        bench.warm_up(min(tasks, 1000))
+        return repeated(repeats, lambda: bench.measure(["sleep 0"] * tasks))
 
 
-def row(run: Run, workers: int, options: report.Options) -> dict[str, Any]:
+def row(run: Run, workers: int, options: report.Options) -> Row:
     return {
         "tasks": run.tasks,
         "workers": workers,
@@ -57,15 +59,16 @@ def row(run: Run, workers: int, options: report.Options) -> dict[str, Any]:
     }
 
 
-def draw(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    curve, (single,) = rows[:-1], rows[-1:]
-    counts = [int(str(row["workers"])) for row in curve]
+def draw(axes: Axes, rows: list[Row]) -> None:
+    """Plot throughput over workers. The last row is the large batch on one worker."""
+    *curve, single = rows
+    counts = [row["workers"] for row in curve]
     axes.plot(counts, [row["tasks/s"] for row in curve], "o-", label=f"{curve[0]['tasks']:,} tasks")
     axes.plot([1], [single["tasks/s"]], "s", label=f"{single['tasks']:,} tasks, one worker")
     axes.axhline(BEST_OF_2014, color="grey", linestyle="--", label="2014's best: 36/s, 16 workers")
     axes.set_yscale("log")
     axes.set_ylabel("tasks/s")
-    report.doubling(axes, "workers (processes of 16 threads, on this machine's cores)", counts)
+    report.doubling_axis(axes, "workers (processes of 16 threads, on this machine's cores)", counts)
 
 
 if __name__ == "__main__":

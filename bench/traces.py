@@ -1,4 +1,4 @@
-"""The workloads of the simulation. Owns their shapes; each is made from a seed."""
+"""The traces that the simulation runs. Owns their shapes; each is generated from a seed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bench.simulation import Trace
+from bench.scenario import Trace
 
 Maker = Callable[[int], Trace]
+"""Makes a trace from a seed."""
 
 
 def _poisson(rng: np.random.Generator, rate: float, start: float, end: float) -> np.ndarray:
+    """Sorted arrival times of a Poisson process of `rate` per second, in [start, end)."""
     count = rng.poisson(rate * (end - start))
     return np.sort(rng.uniform(start, end, count))
 
@@ -24,12 +26,13 @@ def _trace(
     max_capacity: int = 100,
     droughts: Sequence[tuple[float, float]] = (),
 ) -> Trace:
+    """A trace of tasks that may be out of order."""
     order = np.argsort(at, kind="stable")
     return Trace(name, at[order], seconds[order], max_capacity, droughts)
 
 
 def step_ramp(seed: int) -> Trace:
-    """5-minute steps up to 40 tasks a second of 8 s each (320 slots) and down again."""
+    """Steps of 5 minutes up to 40 tasks of 8 s per second (320 slots) and down again."""
     rng = np.random.default_rng(seed)
     rates = [2, 8, 16, 28, 40, 28, 16, 8, 2]
     at = np.concatenate([_poisson(rng, r, i * 300, (i + 1) * 300) for i, r in enumerate(rates)])
@@ -37,15 +40,15 @@ def step_ramp(seed: int) -> Trace:
 
 
 def bursts(seed: int) -> Trace:
-    """Every 15 minutes 4,000 tasks of 4 s at once."""
+    """4,000 tasks of 2 to 6 s at once, every 15 minutes."""
     rng = np.random.default_rng(seed)
     at = np.repeat(np.arange(8) * 900.0 + 30, 4_000)
     return _trace("bursts", at, rng.uniform(2.0, 6.0, len(at)))
 
 
 def heavy_tail(seed: int) -> Trace:
-    """Batches of 50 to 2,000 tasks at random moments; log-normal durations, mean 15 s, the
-    longest of many minutes."""
+    """Batches of 50 to 2,000 tasks at random times. Durations are log-normal with a mean of 15 s;
+    the longest take many minutes."""
     rng = np.random.default_rng(seed)
     moments = _poisson(rng, 1 / 240, 0, 7200)
     sizes = np.exp(rng.uniform(np.log(50), np.log(2_000), len(moments))).astype(int)
@@ -56,21 +59,21 @@ def heavy_tail(seed: int) -> Trace:
 
 
 def constant_low(seed: int) -> Trace:
-    """A task of 5 s every 5 s, on average, for three hours."""
+    """One task of 5 s every 5 s, both on average, for three hours."""
     rng = np.random.default_rng(seed)
     at = _poisson(rng, 0.2, 0, 3 * 3600)
     return _trace("constant low load", at, rng.exponential(5.0, len(at)))
 
 
 def million(seed: int) -> Trace:
-    """1,000,000 tasks of 4 s in one batch, up to 1,024 machines."""
+    """1,000,000 tasks of 2 to 6 s in one batch, for up to 1,024 machines."""
     rng = np.random.default_rng(seed)
     at = np.full(1_000_000, 60.0)
     return _trace("1,000,000 tasks", at, rng.uniform(2.0, 6.0, len(at)), max_capacity=1024)
 
 
 def drought(seed: int) -> Trace:
-    """The bursts, with no capacity to be had for the first 3 minutes of every other one."""
+    """The bursts of `bursts`; EC2 has no capacity in the first 3 minutes of every other one."""
     rng = np.random.default_rng(seed)
     at = np.repeat(np.arange(8) * 900.0 + 30, 4_000)
     gaps = tuple((i * 900.0, i * 900.0 + 210.0) for i in range(0, 8, 2))
@@ -78,6 +81,6 @@ def drought(seed: int) -> Trace:
 
 
 ALL: tuple[Maker, ...] = (step_ramp, bursts, heavy_tail, constant_low, drought, million)
-SEEDS = {heavy_tail: 8, constant_low: 4, million: 1 / 5}
-"""Runs averaged, as against those of the others: what a heavy tail comes to hangs on chance, and so
-does one machine that may be taken away; what a million tasks come to does not."""
+SEEDS: dict[Maker, float] = {heavy_tail: 8, constant_low: 4, million: 1 / 5}
+"""Factors on the number of seeds. A heavy tail varies much from seed to seed, as does a fleet of
+one machine that may be interrupted; a million tasks hardly vary."""

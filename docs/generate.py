@@ -38,18 +38,18 @@ MESSAGES: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 def documents() -> dict[Path, str]:
-    """Every generated document and what it must contain."""
-    found = {
+    """The path and the text of every generated document."""
+    texts = {
         DOCS / "schemas" / f"{name}.json": _json(schema(title, types))
         for name, (title, types) in MESSAGES.items()
     }
-    found[DOCS / "openapi.json"] = _json(openapi.spec())
-    found[DOCS / "settings.md"] = settings_page.page()
-    return found
+    texts[DOCS / "openapi.json"] = _json(openapi.spec())
+    texts[DOCS / "settings.md"] = settings_page.page()
+    return texts
 
 
 def schema(title: str, types: tuple[type, ...]) -> dict[str, Any]:
-    """The JSON Schema of a message that has one of several forms."""
+    """The JSON Schema of a message that has one of several forms. `types` are msgspec structs."""
     refs, definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -60,7 +60,7 @@ def schema(title: str, types: tuple[type, ...]) -> dict[str, Any]:
 
 
 def stale() -> list[Path]:
-    """The documents that are missing or differ from what the code says."""
+    """The paths of the documents that are missing or differ from the code."""
     return [
         path
         for path, text in documents().items()
@@ -73,8 +73,8 @@ def _json(value: Any) -> str:
 
 
 def _cleaned(value: Any) -> Any:
-    """The same with descriptions free of a docstring's indentation, which Python keeps up to 3.12
-    and strips later."""
+    """A JSON value whose descriptions have no indentation of a docstring. Python up to 3.12 keeps
+    that indentation; later versions strip it."""
     if isinstance(value, dict):
         return {
             key: inspect.cleandoc(inner)
@@ -86,7 +86,8 @@ def _cleaned(value: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Write what is stale, or only list it with `--check`."""
+    """Write the stale documents, or only name them with `--check`. Returns the exit code: 1 if
+    `--check` finds a stale document, 2 for an unknown argument."""
     if unknown := [argument for argument in arguments if argument != "--check"]:
         print(f"docs.generate: unknown argument {unknown[0]!r}; known: --check", file=sys.stderr)
         return 2

@@ -1,5 +1,8 @@
 """Builds `docs/settings.md` from `taskfleet.settings.Settings` and the sources that read it.
-Python drops the docstring of an attribute, so descriptions are read from the source text."""
+
+Python drops the docstring of an attribute, so descriptions are read from the source text. Owns the
+page; `docs.generate` writes it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from taskfleet.settings import PREFIX, Settings
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("taskfleet", "chalice_app", "ec2_worker", "animoto", "localcloud", "infra")
 HOLDERS = {"settings", "_settings", "conf", "_conf", "names"}
-"""The names under which the code holds a `Settings` object."""
+"""The names of variables and attributes that hold a `Settings` object."""
 
 INTRODUCTION = """\
 # Settings
@@ -51,6 +54,7 @@ CLIENT = {
     endpoint.TOKEN: "The bearer token that names the client. `make deploy` prints one, and "
     "`taskfleet token` makes one from the secret.",
 }
+"""The client's variables, which are no fields of `Settings`, and their descriptions."""
 _HEAD = "| Variable | Type | Range | Default | Meaning | Read by |\n|---|---|---|---|---|---|\n"
 
 
@@ -83,11 +87,12 @@ def row(
     described: Mapping[str, str],
     readers: Mapping[str, Iterable[str]],
 ) -> str:
-    """The table's row of one field."""
+    """The table's row of one field. `described` has its description, `readers` the packages that
+    read it."""
     schema = msgspec.json.schema(struct)["$defs"][struct.__name__]["properties"][name]
     default = schema.get("default")
-    if "anyOf" in schema:  # a value that may be unset
-        (schema,) = (one for one in schema["anyOf"] if one != {"type": "null"})
+    if "anyOf" in schema:  # The value may be unset.
+        (schema,) = (option for option in schema["anyOf"] if option != {"type": "null"})
     cells = [
         f"`{PREFIX}{name.upper()}`",
         _type(schema),
@@ -136,41 +141,42 @@ def _default(value: Any) -> str:
 
 
 def descriptions(source: str, struct: str) -> dict[str, str]:
-    """The docstring of each field of a class, on one line. ValueError names a field without."""
+    """The docstring of each field of a class, on one line. Raises ValueError for a field without
+    one."""
     (body,) = (
         node.body
         for node in ast.parse(textwrap.dedent(source)).body
         if isinstance(node, ast.ClassDef) and node.name == struct
     )
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for field, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue
         match after:
             case ast.Expr(value=ast.Constant(value=str(text))):
-                found[field.target.id] = " ".join(text.split())
+                texts[field.target.id] = " ".join(text.split())
             case _:
                 raise ValueError(f"{struct}.{field.target.id} has no docstring below it")
-    return found
+    return texts
 
 
 def used_by() -> dict[str, set[str]]:
-    """The packages that read each field, directly or through a property of `Settings`."""
+    """The packages that read each field of `Settings`, directly or through a property."""
     fields = set(Settings.__struct_fields__)
     through = _properties(inspect.getsource(settings))
-    found: dict[str, set[str]] = defaultdict(set)
+    readers: dict[str, set[str]] = defaultdict(set)
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             if path == Path(settings.__file__):
                 continue
-            for name in _read(ast.parse(path.read_text(encoding="utf-8"))):
-                for field in {name} & fields | through.get(name, set()) & fields:
-                    found[field].add(_room(path))
-    return found
+            for name in _attributes_read(ast.parse(path.read_text(encoding="utf-8"))):
+                for field in fields & ({name} | through.get(name, set())):
+                    readers[field].add(_room(path))
+    return readers
 
 
-def _read(tree: ast.AST) -> Iterator[str]:
-    """The attributes that a module reads of what it calls settings or has from `load()`."""
+def _attributes_read(tree: ast.AST) -> Iterator[str]:
+    """Yields the attributes that a module reads from a variable in `HOLDERS` or from `load()`."""
     holders = HOLDERS | {
         target.id
         for node in ast.walk(tree)
@@ -189,7 +195,7 @@ def _read(tree: ast.AST) -> Iterator[str]:
 
 
 def _is_load(node: ast.AST) -> bool:
-    """Whether this is a call of `taskfleet.settings.load`."""
+    """Returns whether a node is a call of `taskfleet.settings.load`."""
     match node:
         case ast.Call(func=ast.Name(id="load")):
             return True
@@ -199,7 +205,7 @@ def _is_load(node: ast.AST) -> bool:
 
 
 def _properties(source: str) -> dict[str, set[str]]:
-    """The fields behind each property of `Settings`, those behind other properties included."""
+    """The fields that each property of `Settings` reads, directly or through other properties."""
     direct = {
         node.name: {
             inner.attr

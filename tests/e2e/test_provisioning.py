@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 NOMINAL_START_S = 0.6
-"""Of `run.py --help`, on the machine that the five seconds are promised for."""
+"""CPU seconds of `run.py --help` on the machine that the five seconds are promised for."""
 
 
 def ec2_of(cloud: Any) -> Any:

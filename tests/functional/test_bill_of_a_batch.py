@@ -1,5 +1,5 @@
-"""What a batch of no-ops costs, counted call by call (moto plays AWS): a change that makes the bill
-grow fails here."""
+"""The cost of a batch of no-ops, counted call by call against moto. A change that raises the bill
+fails here."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings
-from taskfleet.wire.http import (
-    BatchView,
-)
+from taskfleet.wire.http import BatchView
 from tests.support.moto_aws import create_stack, moto_account
 from tests.support.worker import HandWorker
 
@@ -29,7 +27,7 @@ RESPONSES_A_CALL = 10
 
 
 class Process:
-    """The ports of one process on AWS, as its wiring makes them; every call is on its meter."""
+    """The ports of one process on AWS, as its wiring makes them. Its meter counts every call."""
 
     def __init__(self) -> None:
         self.clock = SystemClock()
@@ -64,7 +62,7 @@ class System:
     def __init__(self) -> None:
         self.registry = Registry.load()
         self.api, self.worker, self.collector = Process(), Process(), Process()
-        # Lambda's poller is no process of ours; what it spends is reckoned, not metered.
+        # Lambda's poller is not our process; its cost is calculated, not metered.
         self.poller = Process()
         self.polled = 0
 
@@ -89,7 +87,7 @@ class System:
         return services.results.status(batch.batch_id, client_id="alice")
 
     def operations(self) -> Counter[str]:
-        """Calls by name, of the three processes."""
+        """The calls of the three processes, by operation."""
         found: Counter[str] = Counter()
         for process in (self.api, self.worker, self.collector):
             for (_, operation), count in process.meter.counts().items():
@@ -117,8 +115,8 @@ def system(account: None) -> System:
         (20_000, 60, 0.009),
     ],
 )
-def test_what_no_ops_cost(system: System, tasks: int, calls: int, usd_a_million: float) -> None:
-    system.run(["sleep 0"])  # finds the queues' URLs, once in a process's life
+def test_the_cost_of_no_ops(system: System, tasks: int, calls: int, usd_a_million: float) -> None:
+    system.run(["sleep 0"])  # Looks up the queues' URLs, once per process.
     before = system.operations()
     batch = system.run(["sleep 0"] * tasks)
     assert batch.succeeded == tasks
@@ -133,6 +131,6 @@ def test_nearly_every_call_is_on_the_batchs_bill(system: System) -> None:
         metered.total()
         + event_source_spend(RESPONSES_A_CALL, RESPONSES_A_CALL).calls * system.polled
     )
-    # What follows the last answer, its sending included, is left to the next batch; reading the
-    # status is on nobody's bill.
+    # Calls from the sending of the last answer on are billed to the next batch; calls that read the
+    # status are not billed.
     assert made - 8 <= batch.aws_calls <= made, metered

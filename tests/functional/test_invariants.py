@@ -1,9 +1,8 @@
-"""The promises of the protocol, kept under every fault at once: calls that fail before or after
-they took effect, workers that die, drain or stall, messages that come twice or late, clocks that
-jump.
+"""The guarantees of the protocol under all faults at once: calls that fail before or after they
+take effect, workers that die, drain or stall, messages that arrive twice or late, clocks that jump.
 
-Each seed is one random history of a small fleet, replayed step by step on one thread, so a failing
-seed fails every time.
+Each seed is one random history of a small fleet, run step by step on one thread. A failing seed
+therefore fails every time.
 """
 
 import contextlib
@@ -18,11 +17,7 @@ from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskStatus
-from taskfleet.wire.queues import (
-    decode_bundle,
-    decode_response,
-    encode_bundle,
-)
+from taskfleet.wire.queues import decode_bundle, decode_response, encode_bundle
 from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind
 
 STEPS = 400
@@ -104,7 +99,8 @@ class History:
         self.cloud.clock.sleep(self.rng.choice([0.1, 1, 5, 9, 35]))
 
     def collect(self):
-        """As the queue handler does: now and then it fails after counting, and all comes again."""
+        """Collect as the queue handler does. If it fails after counting, all messages are delivered
+        again."""
         messages = self.cloud.responses.receive(10, wait_s=0, visibility_s=30)
         self.rng.shuffle(messages)
         collect({m.message_id: m.body for m in messages}, self.cloud.monitor, self.cloud.clock)
@@ -118,7 +114,7 @@ class History:
         )
         taken = self.slots[worker]
         if step == "poll":
-            with contextlib.suppress(TransientError):  # the intake's thread polls again
+            with contextlib.suppress(TransientError):  # The intake's thread polls again.
                 worker.poll()
         elif step == "take" and len(taken) < worker.workload.threads:
             chunk = worker.take()
@@ -168,7 +164,7 @@ class History:
                 self.act(self.rng.choice(self.workers))
 
     def come_to_rest(self):
-        """No more faults; time passes, and one healthy worker does what is left."""
+        """Run what is left on one healthy worker, without faults, until the queues are empty."""
         self.fault_rate = 0.0
         worker = HandWorker(self.cloud, self.registry, worker_id="w-last", rng=self.rng)
         for _ in range(30):

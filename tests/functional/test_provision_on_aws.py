@@ -1,5 +1,5 @@
-"""The provisioner on its AWS adapters, moto playing EC2, DynamoDB and SQS: never over its limits,
-always converging, each time with its reason."""
+"""The provisioner on its AWS adapters, with moto as EC2, DynamoDB and SQS: it never exceeds its
+limits, always converges and gives its reasons."""
 
 from __future__ import annotations
 
@@ -16,16 +16,11 @@ from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
-from taskfleet.provisioner.reconcile import (
-    Provisioner,
-    ProvisionerPorts,
-)
+from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
-from taskfleet.wire.http import (
-    FleetView,
-)
+from taskfleet.wire.http import FleetView
 from tests.support.moto_aws import IMAGE, create_stack, moto_account
 
 CONF = Settings(
@@ -67,7 +62,7 @@ class OnAws:
     def why(self) -> str:
         return self.view().why or ""
 
-    def beat(self, instance_id: str, *, finds_queue_empty: bool = False) -> None:
+    def report(self, instance_id: str, *, finds_queue_empty: bool = False) -> None:
         now = self.clock.now()
         running = {} if finds_queue_empty else {"sleep": 16}
         worker = WorkerRecord(
@@ -83,7 +78,7 @@ class OnAws:
         self.records.report(worker)
 
     def count(self, backlog: int) -> None:
-        """From now on the queue counts so many messages, whatever there is."""
+        """Let the queue report so many messages from now on, whatever it holds."""
 
         def lie(parsed: dict[str, Any], **_kwargs: Any) -> None:
             parsed["Attributes"]["ApproximateNumberOfMessages"] = str(backlog)
@@ -92,7 +87,7 @@ class OnAws:
         sqs.meta.events.register_last("after-call.sqs.GetQueueAttributes", lie)
 
     def hide_instances(self) -> None:
-        """EC2 lists none, as in the first seconds after a launch."""
+        """Let EC2 list no instance, as in the first seconds after a launch."""
         self.ec2.meta.events.register(
             "after-call.ec2.DescribeInstances",
             lambda parsed, **_kwargs: parsed.update(Reservations=[]),
@@ -103,8 +98,8 @@ class OnAws:
         self.ec2.meta.events.unregister("after-call.ec2.DescribeInstances", unique_id="hide")
 
     def lose_replies(self, times: int) -> list[str]:
-        """Launches happen, once a token, as on EC2 and not in moto; the replies to the next ones
-        are lost. Returns the tokens of the launches that happened, as they do."""
+        """Lose the replies to the next `times` launches. A launch happens once per token, as on
+        EC2 but not in moto. Returns a list that receives the token of each launch."""
         happened: dict[str, Any] = {}
         tokens: list[str] = []
         left = [times]
@@ -126,7 +121,7 @@ class OnAws:
         return tokens
 
     def fail(self, operation: str, code: str, times: int = 1_000) -> None:
-        """Let the client's next calls of an operation fail, before they are sent."""
+        """Let the next `times` calls of an operation fail before they are sent."""
         left = [times]
 
         def refuse(**_kwargs: Any) -> None:
@@ -141,7 +136,7 @@ class OnAws:
 def make() -> Iterator[Any]:
     clock = ManualClock(time.time())
     with moto_account() as patch:
-        # An instance's launch time is told by the clock that its age is told by.
+        # Launch times must come from the clock that measures ages.
         patch.setattr(
             "moto.ec2.models.instances.utcnow",
             lambda: datetime.fromtimestamp(clock.now(), UTC).replace(tzinfo=None),
@@ -168,13 +163,13 @@ def test_an_instance_that_is_ended_by_hand_is_replaced(make: Any) -> None:
     aws.submit(10_000)
     aws.provisioner().round()
     for name in aws.live():
-        aws.beat(name)
+        aws.report(name)
     victim, *others = aws.live()
     aws.ec2.terminate_instances(InstanceIds=[victim])
-    for _ in range(5):  # for a minute it might just not be listed yet
+    for _ in range(5):  # For a minute EC2 might just not list it yet.
         aws.clock.sleep(15)
         for name in others:
-            aws.beat(name)
+            aws.report(name)
         aws.submit(10_000)
         aws.provisioner().round()
     assert len(aws.live()) == 4
@@ -191,11 +186,11 @@ def test_an_instance_that_is_ended_by_hand_is_replaced(make: Any) -> None:
         ("UnauthorizedOperation", "EC2 refuses to launch"),
     ],
 )
-def test_what_ec2_will_not_give_is_told_and_had_once_it_gives(
+def test_a_failed_launch_is_reported_and_succeeds_once_ec2_recovers(
     make: Any, code: str, words: str
 ) -> None:
     aws = make()
-    # A shortage is met twice: for all machines, and for as many as there are.
+    # A shortage fails two calls: one for all machines, one for as many as there are.
     aws.fail("RunInstances", code, times=1 if code == "UnauthorizedOperation" else 2)
     aws.submit(10_000)
     aws.provisioner().round()
@@ -213,7 +208,8 @@ def test_what_ec2_will_not_give_is_told_and_had_once_it_gives(
 
 def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> None:
     aws = make()
-    aws.fail("RunInstances", "InsufficientInstanceCapacity", times=1)  # all of them; then one
+    # The call for all machines fails; the next one asks for one machine.
+    aws.fail("RunInstances", "InsufficientInstanceCapacity", times=1)
     aws.submit(10_000)
     aws.provisioner().round()
     assert len(aws.live()) == 1
@@ -226,19 +222,19 @@ def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> N
     assert len(aws.live()) == 4
 
 
-def test_a_machine_that_never_beats_gets_two_strikes_and_a_beating_one_none(make: Any) -> None:
+def test_a_machine_that_never_reports_gets_two_strikes_and_others_none(make: Any) -> None:
     aws = make(max_capacity=2)
     aws.submit(10_000)
     aws.provisioner().round()
-    dumb, fine = aws.live()
-    for _ in range(20):  # five minutes: strikes at 180 s and 210 s, then a new one
-        aws.beat(fine)
+    silent, fine = aws.live()
+    for _ in range(20):  # Five minutes: strikes at 180 s and 210 s, then a new machine.
+        aws.report(fine)
         aws.clock.sleep(15)
         aws.provisioner().round()
         assert fine in aws.live()
         assert len(aws.live()) <= 2
-    assert dumb not in aws.live()
-    assert len(aws.live()) == 2, "another one in its place"
+    assert silent not in aws.live()
+    assert len(aws.live()) == 2, "another machine takes its place"
 
 
 def test_surplus_machines_are_asked_to_leave_and_not_ended(make: Any) -> None:
@@ -250,7 +246,7 @@ def test_surplus_machines_are_asked_to_leave_and_not_ended(make: Any) -> None:
     aws.records.save_state(replace(state, decisions=[]))
     aws.provisioner()._retire(before[:1])
     for name in before:
-        aws.beat(name)
+        aws.report(name)
     aws.provisioner()._retire(before[:1])
     now = aws.clock.now()
     asked = [
@@ -326,7 +322,7 @@ def test_of_two_ticks_at_once_one_does_nothing(make: Any) -> None:
     assert [d.launched for d in aws.view().decisions] == [4]
 
 
-def test_with_each_fifth_boot_failing_all_places_are_working_in_the_end(make: Any) -> None:
+def test_all_machines_work_in_the_end_when_every_fifth_boot_fails(make: Any) -> None:
     aws = make(max_capacity=10)
     aws.submit(10_000)
     launched: list[str] = []
@@ -341,7 +337,7 @@ def test_with_each_fifth_boot_failing_all_places_are_working_in_the_end(make: An
                 if len(launched) % 5 == 0:
                     broken.add(name)
             if name not in broken:
-                aws.beat(name)
+                aws.report(name)
         aws.clock.sleep(15)
     assert len(broken) >= 2
     assert not broken & set(aws.live())
@@ -362,9 +358,9 @@ def test_counts_that_are_stale_neither_hide_a_batch_nor_launch_for_what_is_gone(
     assert "10 tasks wait" in aws.view().decisions[0].reason
     for _ in range(6):
         aws.clock.sleep(15)
-        aws.beat(machine)
+        aws.report(machine)
     aws.count(5_000)
-    aws.beat(machine, finds_queue_empty=True)
+    aws.report(machine, finds_queue_empty=True)
     aws.provisioner().round()
     assert aws.live() == [machine]
     assert aws.view().backlog == 5_000
@@ -391,7 +387,7 @@ def test_machines_listed_over_pages_are_all_counted(
     aws.ec2.meta.events.register("before-call.ec2.DescribeInstances", count)
     assert len(aws.live()) == 12
     assert pages == 2
-    for _ in range(5):  # from the second minute on only their listing tells of them
+    for _ in range(5):  # From the second minute on only EC2's list shows them.
         aws.clock.sleep(30)
         aws.submit(10_000)
         aws.provisioner().round()

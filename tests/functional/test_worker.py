@@ -1,4 +1,5 @@
-"""The daemon with its real threads, on memory ports and real time; every wait has an end."""
+"""The worker daemon with its real threads, on memory ports and in real time. Every wait has a
+timeout."""
 
 import random
 import threading
@@ -8,9 +9,7 @@ import pytest
 
 from ec2_worker.parts import WorkerPorts
 from ec2_worker.worker import Worker
-from taskfleet.batch import (
-    Tally,
-)
+from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
@@ -117,10 +116,10 @@ def test_sixteen_slots_sleep_at_the_same_time(fleet):
     begun = time.monotonic()
     batch = one.finished(one.submit(["sleep 200"] * 32))
     assert batch.tally == Tally(succeeded=32)
-    assert time.monotonic() - begun < 3.0  # one after the other: 6.4 s
+    assert time.monotonic() - begun < 3.0  # One after the other they take 6.4 s.
 
 
-def test_draining_finishes_what_runs_and_gives_the_rest_back_unspent(fleet):
+def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_attempt(fleet):
     gate, entered = threading.Event(), threading.Event()
 
     def hold(params, context):
@@ -199,8 +198,8 @@ def test_an_idle_worker_leaves_by_itself(fleet):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_one_that_is_asked_to_leave_hands_back_what_its_poll_yet_brings(fleet, monkeypatch, asked):
-    """One that gets a signal does not wait for its poll: somebody may wait for the worker."""
+def test_a_worker_asked_to_leave_hands_back_what_its_last_poll_receives(fleet, monkeypatch, asked):
+    """A worker that gets a signal does not wait for its poll: its sender may wait for it."""
     monkeypatch.setattr("ec2_worker.worker.INTAKE_S", 0.1)
     one = fleet()
     worker = one.start(receive_wait_s=8.0)
@@ -217,7 +216,7 @@ def test_one_that_is_asked_to_leave_hands_back_what_its_poll_yet_brings(fleet, m
         begun = time.monotonic()
         one.submit(["sleep 0"])
         one.threads[0].join(10)
-        assert time.monotonic() - begun < 2.0, "not for longer than the poll"
+        assert time.monotonic() - begun < 2.0, "it waits for the poll only"
         assert one.ends == [True]
         assert one.ports.tasks.depth() == QueueDepth(1, 0)
 
@@ -241,7 +240,7 @@ def test_a_kind_that_cannot_run_here_is_left_to_a_worker_that_can(fleet):
 
 
 @pytest.mark.usefixtures("hand_back_soon")
-def test_a_kind_that_keeps_a_core_busy_runs_as_often_as_it_says_and_sleeps_go_on(fleet):
+def test_a_kind_runs_within_its_limit_while_other_kinds_go_on(fleet):
     lock, now, peak = threading.Lock(), [0], [0]
 
     def encode(params, context):
@@ -259,7 +258,7 @@ def test_a_kind_that_keeps_a_core_busy_runs_as_often_as_it_says_and_sleeps_go_on
     assert peak[0] == 2
 
 
-def test_a_crash_of_a_part_ends_the_worker_with_a_fault(fleet, monkeypatch, caplog):
+def test_a_crashed_thread_ends_the_worker_as_failed(fleet, monkeypatch, caplog):
     one = fleet()
     worker = one.start()
     monkeypatch.setattr(worker._protocol, "decode", lambda message: 1 / 0)

@@ -1,5 +1,5 @@
-"""IAM, evaluated offline by `@cloud-copilot/iam-simulate` (a test tool only, run by node), and the
-policies of functions as a stage gets them."""
+"""Evaluates IAM policies offline with `@cloud-copilot/iam-simulate`, a test tool that node runs,
+and reads the policies of functions as a stage gets them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STAGE = Stage("prod", "eu-west-1", ACCOUNT, "taskfleet-prod-bucket-1x2y3z")
 
 
 class Request(NamedTuple):
-    """`context` are condition keys and their values."""
+    """A request to AWS. `context` holds condition keys and their values."""
 
     action: str
     resource: str
@@ -32,14 +32,14 @@ class Request(NamedTuple):
 
 
 def function_policy(name: str, stage: Stage = STAGE) -> dict[str, Any]:
-    """That of a function, as the stage gets it."""
+    """The policy of a function, as the stage gets it."""
     return exact(json.loads((ROOT / ".chalice" / f"policy-{name}.json").read_text()), stage)
 
 
 def denied(
     policy: dict[str, Any], requests: Sequence[Request], account: str = ACCOUNT
 ) -> list[Request]:
-    """Those that a principal of the account with this policy may not make."""
+    """The requests that the policy denies to a principal of the account."""
     cases = [
         {
             "policy": policy,

@@ -1,4 +1,4 @@
-"""A machine's metadata service, version 2: it answers nobody without a token."""
+"""A fake of EC2's instance metadata service, version 2, which requires a token."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ INSTANCE_ID = "i-0abc"
 
 
 class FakeImds:
-    """`found` maps paths below `/latest/` to texts; `tokens` are those that count now; `refused`
-    are the requests that were not as version 2 wants them."""
+    """The service; port 0 means a free one. `found` maps paths below `/latest/` to texts, `tokens`
+    are the valid tokens, and `refused` lists the requests that version 2 does not allow."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.found = {"meta-data/instance-id": INSTANCE_ID}

@@ -1,5 +1,5 @@
-"""Requests to AWS as IAM sees them, taken from the clients of a process as it makes them; and how
-they compare with a policy."""
+"""Records the requests of a process's AWS clients in the form in which IAM sees them, and compares
+them with a policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskfleet.aws.session import Aws
 from tests.support.iam import Request
 
 LOCAL_ACCOUNT = "000000000000"
-"""The only one of the local cloud."""
+"""The only account of the local cloud."""
 REGION = "us-east-1"
 STAGE = "dev"
 ACTIONS = {
@@ -23,19 +23,19 @@ ACTIONS = {
     "s3:HeadObject": "s3:GetObject",
     "lambda:Invoke": "lambda:InvokeFunction",
 }
-"""What an operation needs, where that has another name."""
+"""Actions that IAM checks for operations with another name."""
 
 
 class Recorder:
-    """Hands each request of each client that `Aws` makes from now on to `note`; signed URLs are
-    requests, too, since whoever signs must be allowed what the URL does."""
+    """Passes each request of every client that `Aws` makes from now on to `note`. A signed URL
+    counts as a request, because its signer needs the permission for what the URL does."""
 
     def __init__(self, note: Callable[[Request], None]) -> None:
         self._note = note
         self._sent = threading.local()
 
     def patched(self) -> Callable[[Aws, str], Any]:
-        """For `Aws._make_client`."""
+        """A replacement for `Aws._make_client`."""
         make = Aws._make_client
 
         def watched(aws: Aws, service: str) -> Any:
@@ -52,13 +52,13 @@ class Recorder:
         service = model.service_model.service_name
         if service == "s3":
             self._sent.bucket = params["Bucket"]
-            if model.name == "CreateBucket":  # so botocore has a form's address made
+            if model.name == "CreateBucket":  # botocore makes a form's address with it.
                 return
         for request in requests_of(service, model.name, params):
             self._note(request)
 
     def _noting(self, sign: Callable[..., Any]) -> Callable[..., Any]:
-        """The same maker of forms."""
+        """Wrap the client's method that signs forms, so that each is recorded."""
 
         def noted(bucket: str, key: str, **options: Any) -> Any:
             self._note(Request("s3:PutObject", f"arn:aws:s3:::{bucket}/{key}"))
@@ -67,13 +67,13 @@ class Recorder:
         return noted
 
     def _on_s3_answer(self, http_response: Any, **_: Any) -> None:
-        """Only who may list a bucket is told that an object is missing; others are refused."""
+        """S3 answers 404 for a missing object only to those who may list the bucket."""
         if http_response.status_code == 404:
             self._note(Request("s3:ListBucket", f"arn:aws:s3:::{self._sent.bucket}"))
 
 
 def requests_of(service: str, operation: str, params: dict[str, Any]) -> Iterable[Request]:
-    """What IAM is asked for one call."""
+    """The requests that IAM checks for one call."""
     action = ACTIONS.get(f"{service}:{operation}", f"{service}:{operation}")
     prefix = f"arn:aws:{service}:{REGION}:{LOCAL_ACCOUNT}:"
     if service == "sqs":
@@ -105,8 +105,8 @@ def _of_dynamodb(action: str, prefix: str, params: dict[str, Any]) -> Iterable[R
 
 
 def _of_ec2(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Request]:
-    """Of a launch only what the caller names itself: the fleet with its tags and the template.
-    Machines that are marked and ended were found by the stage's tag, and so have it."""
+    """For a launch, only the resources that the caller names: the fleet with its tags, and the
+    template. Instances that are marked or ended have the stage's tag, because it finds them."""
     own = ((f"aws:ResourceTag/{STAGE_TAG}", STAGE),)
     if action == "ec2:DescribeInstances":
         return [Request(action, "*")]
@@ -130,7 +130,7 @@ def _of_ec2(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Reques
 
 
 def never_used(policy: dict[str, Any], made: Iterable[Request]) -> set[tuple[str, str]]:
-    """What the policy grants on some resource and none of the requests made use of there, as (Sid,
+    """Permissions of the policy that no request used on the resource that they name, as (Sid,
     action)."""
     asked = {(request.action, request.resource) for request in made}
     return {
@@ -145,4 +145,5 @@ def never_used(policy: dict[str, Any], made: Iterable[Request]) -> set[tuple[str
 
 
 def listed(value: Any) -> list[str]:
+    """A value of a policy as a list; a single value stands for a list of one."""
     return value if isinstance(value, list) else [value]

@@ -1,5 +1,5 @@
-"""What several test files share: ports that fail on purpose, kinds that misbehave on purpose, and
-a worker whose every step is taken by hand."""
+"""Test doubles for the worker: ports and kinds that fail on purpose, a cloud in memory, and a
+worker whose steps the test takes one by one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ HEARTBEAT_S = LEASE_S / 3
 
 
 class Faulty:
-    """A port whose calls fail when `fault` says so: "before" the call takes effect, or "after" it,
-    as when the reply is lost. `fault` is asked with the method's name."""
+    """A port whose calls can fail. `fault` gets the method's name and returns "before" to fail
+    before the call takes effect, "after" to fail afterwards, as when a reply is lost, or None."""
 
     def __init__(self, port: Any, fault: Callable[[str], str | None]) -> None:
         self._port = port
@@ -61,7 +61,7 @@ def no_fault(_name: str) -> str | None:
 
 
 class Inline(PoolExecutor):
-    """A pool that works at once, in the caller's thread."""
+    """A pool that runs each call at once, in the caller's thread."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -73,7 +73,7 @@ class Inline(PoolExecutor):
 
 
 class Nudges:
-    """A `Nudge` that counts."""
+    """A `Nudge` that counts its calls."""
 
     count = 0
 
@@ -83,7 +83,7 @@ class Nudges:
 
 @dataclass
 class Cloud:
-    """The shared world: queues, table and store in memory on one clock."""
+    """What processes share: queues, table and store, in memory and on one clock."""
 
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -103,7 +103,8 @@ class Cloud:
         return made.submit(tasks, client_id="alice", **options).batch_id
 
     def collect(self, wait_s: float = 0.0) -> int:
-        """Count what was answered; how many messages that were."""
+        """Collect all responses, and wait for more as long as told. Returns the number of
+        messages."""
         count = 0
         while messages := self.responses.receive(10, wait_s=wait_s, visibility_s=30):
             collect({m.message_id: m.body for m in messages}, self.monitor, self.clock)
@@ -167,18 +168,19 @@ class HandWorker:
         self.intake, self.heartbeat = parts.intake, parts.heartbeat
 
     def poll(self) -> bool | None:
-        """Receive and claim what there is room for."""
+        """Receive and claim as many bundles as there is room for. Returns whether any was claimed,
+        or None if none was received."""
         if not self.workload.has_room():
             return None
         claims = self.intake.poll(self.ended)
         return any(claim.result() for claim in claims) if claims else None
 
     def take(self) -> Chunk | None:
-        """A chunk for a slot, when there is one."""
+        """Take a chunk for a slot. Returns None if there is none."""
         return self.workload.take(wait=False)
 
     def finish(self, chunk: Chunk) -> None:
-        """Run a chunk that was taken."""
+        """Run a chunk that `take` returned."""
         started = self._clock.now()
         rest = self.executor.run(chunk)
         elapsed_s = self._clock.now() - started
@@ -186,7 +188,7 @@ class HandWorker:
             self.ready.append(chunk.claimed)
 
     def settle(self) -> None:
-        """Commit or release all that is ready."""
+        """Commit or release all bundles that are ready."""
         while self.ready:
             claimed = self.ready.pop(0)
             try:
@@ -197,7 +199,7 @@ class HandWorker:
                 self.workload.remove(claimed)
 
     def work(self, rounds: int = 100) -> None:
-        """Everything, until nothing is left to do now."""
+        """Take all steps, until there is nothing to run now."""
         for _ in range(rounds):
             self.poll()
             busy = False
@@ -219,7 +221,7 @@ def run_nothing(_params: Any, _context: Any) -> None:
 
 
 def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> TaskKind:
-    """Raises at every attempt."""
+    """A kind whose tasks raise at every attempt."""
 
     def run(_params: Any, _context: Any) -> Any:
         raise error()
@@ -229,11 +231,11 @@ def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> T
 
 @dataclass
 class Recorder:
-    """A kind that notes its executions, and raises as often as told: params `{"fail": n}`."""
+    """A kind that records its executions. With params `{"fail": n}` the first n attempts raise."""
 
     name: str = "record"
     runs: list[tuple[str, int, int]] = field(default_factory=list)
-    """(batch id, index, attempt) of each execution that came to its end."""
+    """(batch id, index, attempt) of each execution."""
 
     def run(self, params: Any, context: Any) -> Any:
         self.runs.append((context.batch_id, context.index, context.attempt))

@@ -28,7 +28,7 @@ def hooks() -> list[dict[str, Any]]:
 
 
 def command(hook: dict[str, Any]) -> str:
-    """What the hook runs, without the shell around it."""
+    """The command that a hook runs, without the shell around it."""
     words = shlex.split(hook["entry"])
     return str(words[2] if words[:2] == ["sh", "-c"] else hook["entry"])
 

@@ -1,3 +1,5 @@
+"""Running tasks: results, errors, stops and progress."""
+
 import logging
 
 import pytest
@@ -20,7 +22,7 @@ def cloud():
 
 
 def run(cloud, function, tasks=1, **options):
-    """The claimed after one chunk of tasks that call `function`."""
+    """Run one chunk of tasks that call `function`. Returns the bundle and the tasks left."""
     registry = Registry([TaskKind("k", function, **options)])
     todo = [Task(i, "k", {"n": i}) for i in range(tasks)]
     claimed = ClaimedBundle(
@@ -37,7 +39,7 @@ def raising(error):
     return function
 
 
-def test_a_result_tells_what_when_where_and_how_long(cloud):
+def test_a_result_has_value_times_worker_and_attempt(cloud):
     begun = cloud.clock.now()
 
     def work(params, context):
@@ -64,7 +66,7 @@ def test_a_result_tells_what_when_where_and_how_long(cloud):
         (RecursionError("deep"), TaskStatus.FAILED, "RecursionError: deep"),
     ],
 )
-def test_an_error_is_the_tasks_and_not_the_workers(cloud, error, status, text):
+def test_an_error_ends_the_task_and_not_the_worker(cloud, error, status, text):
     claimed, _ = run(cloud, raising(error))
     assert (claimed.results[0].status, claimed.results[0].error) == (status, text)
     assert claimed.poison is None
@@ -115,7 +117,7 @@ def test_a_stopped_bundle_starts_no_further_task(cloud):
     assert [task.index for task in rest] == [1, 2]
 
 
-def test_sleeping_tasks_end_as_soon_as_they_must(cloud):
+def test_a_sleeping_task_ends_when_it_is_stopped(cloud):
     def nap(params, context):
         context.on_stop(lambda: None)
         context._claimed.stop()
@@ -145,7 +147,7 @@ def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
         (PermanentError("bad picture"), logging.INFO),
     ],
 )
-def test_only_what_nobody_foresaw_is_logged_as_an_error(cloud, caplog, error, level):
+def test_only_unexpected_errors_are_logged_as_errors(cloud, caplog, error, level):
     with caplog.at_level(logging.INFO):
         run(cloud, raising(error))
     assert [record.levelno for record in caplog.records] == [level]
@@ -153,5 +155,5 @@ def test_only_what_nobody_foresaw_is_logged_as_an_error(cloud, caplog, error, le
     assert "test_execute.py" in caplog.records[0].taskfleet["where"]
 
 
-def test_long_errors_are_cut():
+def test_long_errors_are_shortened():
     assert len(describe(ValueError("x" * 10_000))) == 2_000

@@ -1,4 +1,4 @@
-"""The documents that `make docs` writes: none is stale, and what they say is complete."""
+"""The documents that `make docs` writes: none is stale, and the settings page is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When answers are sent: alone, in company, and with the last of the work."""
+"""When the outbox sends answers: alone, together, or with the last of the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage
 
 
 class Responses(MemoryQueue):
-    """Notes how many went in each call."""
+    """A response queue that records how many messages each call sent."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -26,7 +26,7 @@ class Responses(MemoryQueue):
 
 
 class Post:
-    """An outbox whose tasks were received; `busy` is asked while a letter waits."""
+    """An outbox whose tasks were received. While a letter waits, it calls `busy`."""
 
     def __init__(self, busy: Callable[[Post], bool] = lambda _: False) -> None:
         clock = ManualClock(1_700_000_000.0)
@@ -49,7 +49,7 @@ class Post:
         self.sent += 1
 
     def run(self) -> list[int]:
-        """Letters a call, until the outbox had nothing left."""
+        """Run until the outbox is empty. Returns the number of letters in each call."""
         flush = self.outbox.flush
 
         def flush_and_close() -> bool:
@@ -70,7 +70,7 @@ def test_an_answer_with_nothing_else_in_hand_goes_at_once() -> None:
     assert post.asked == 1
 
 
-def test_while_the_worker_is_busy_an_answer_waits_for_company_and_goes_with_the_last() -> None:
+def test_answers_of_a_busy_worker_are_sent_together_with_the_last() -> None:
     def busy(post: Post) -> bool:
         if post.sent < 4:
             post.put()

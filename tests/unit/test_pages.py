@@ -1,4 +1,4 @@
-"""The pages of the project: their links lead somewhere, the files that they name exist, and the
+"""The pages of the project: their links have targets, the files that they name exist, and the
 decisions have their form."""
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ GUIDES = [
     ROOT / "docs" / "provisioning.md",
     ROOT / "docs" / "settings.md",
 ]
-"""Pages that lead through the sources: what they name must be there."""
+"""Pages that name files of the sources; these files must exist."""
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 NOT_OF_THE_CHECKOUT = {".local/env", "movies/", "spill/"}
-"""What a local cloud writes, and keys of the bucket."""
+"""Paths of a running local cloud, and keys of the bucket."""
 
 
 def name_of(path: Path) -> str:
@@ -30,7 +30,7 @@ def name_of(path: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as the repository host makes them."""
+    """The anchors of a page's headings, in the form that the repository's host gives them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""The page of figures is made from what the benchmarks wrote, and says what they did not write."""
+"""The page of figures: it shows what the benchmarks wrote and names the files that are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "page.md"
 
 
-def test_tables_pictures_and_what_is_missing(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_pictures_and_missing_files(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = page.parent / "figures"
     figures.mkdir()
     monkeypatch.setattr(report, "machine_line", lambda: "a machine")
@@ -53,5 +53,5 @@ def test_tables_pictures_and_what_is_missing(page: Path, monkeypatch: pytest.Mon
         ("threads", "threads"),
     ],
 )
-def test_figures_have_as_many_digits_as_they_are_worth(value: object, shown: str) -> None:
-    assert report.text(value) == shown
+def test_figures_have_their_significant_digits(value: object, shown: str) -> None:
+    assert report.formatted(value) == shown

@@ -1,4 +1,4 @@
-"""The worker tells of itself, and hears when it is to leave; the machine's notices drain it."""
+"""The worker reports itself and learns when to leave; a notice of its machine drains it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.worker import Faulty
 
 
 class Hands:
-    """A worker's workload and intake, as the test sets them."""
+    """A worker's workload and intake, whose values the test sets."""
 
     running: dict[str, int]
     pending: dict[str, int]
@@ -35,6 +35,8 @@ class Hands:
 
 
 class Teller:
+    """A worker's presence on memory records and a manual clock. `asked` counts calls of `leave`."""
+
     def __init__(self, records: Any = None) -> None:
         self.clock = ManualClock()
         self.records = MemoryFleetRecords()
@@ -57,8 +59,8 @@ class Teller:
     def leave(self) -> None:
         self.asked += 1
 
-    def beats(self, seconds: float) -> int:
-        """How many beats arrive within the time."""
+    def reports(self, seconds: float) -> int:
+        """The number of reports that arrive within so many seconds."""
         count, seen = 0, None
         for _ in range(int(seconds)):
             self.presence.report_if_due()
@@ -69,16 +71,16 @@ class Teller:
         return count
 
 
-def test_it_beats_at_once_then_every_quarter_of_a_minute() -> None:
+def test_it_reports_at_once_and_then_every_15_seconds() -> None:
     teller = Teller()
     teller.hands.last_work_at = teller.clock.now() + 10**6
-    assert teller.beats(60) == 4
+    assert teller.reports(60) == 4
     (worker,) = teller.records.workers()
     assert (worker.worker_id, worker.instance_id, worker.slots) == ("w-1", "i-1", 16)
     assert worker.limits == {"animoto": 2}
 
 
-def test_a_change_is_told_soon() -> None:
+def test_a_change_is_reported_soon() -> None:
     teller = Teller()
     teller.presence.report_if_due()
     teller.clock.sleep(3.0)
@@ -92,7 +94,7 @@ def test_a_change_is_told_soon() -> None:
     assert teller.records.workers()[0].leaving
 
 
-def test_it_is_hungry_when_it_has_room_and_the_queue_brings_nothing() -> None:
+def test_it_finds_the_queue_empty_when_it_has_room_and_receives_nothing() -> None:
     teller = Teller()
     teller.hands.last_work_at = teller.clock.now()
     teller.presence.report_if_due()
@@ -138,7 +140,7 @@ def fake_imds() -> Iterator[FakeImds]:
         yield fake
 
 
-def test_a_machine_tells_its_id_and_its_end(fake_imds: FakeImds) -> None:
+def test_a_machine_knows_its_id_and_its_end(fake_imds: FakeImds) -> None:
     imds = Imds(fake_imds.url)
     assert imds.instance_id() == "i-0abc"
     assert imds.notice() is None

@@ -1,4 +1,4 @@
-"""The protocol's steps, one after the other, on memory ports and a clock that is set by hand."""
+"""The steps of the worker's protocol, one by one, on memory ports and a manual clock."""
 
 import json
 import random
@@ -6,9 +6,7 @@ import random
 import pytest
 
 from ec2_worker.execute import SlotContext
-from taskfleet.batch import (
-    Tally,
-)
+from taskfleet.batch import Tally
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
@@ -16,9 +14,7 @@ from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
-from taskfleet.wire.queues import (
-    encode_bundle,
-)
+from taskfleet.wire.queues import encode_bundle
 from tests.support.worker import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
 
 
@@ -90,7 +86,7 @@ def test_a_held_bundle_is_put_off_until_its_lease_ends_and_never_deleted(cloud, 
     holder.poll()
     cloud.clock.sleep(LEASE_S - 10)
     holder.protocol.renew(holder.workload.in_hand()[0])
-    cloud.clock.sleep(11)  # the message's visibility was not extended
+    cloud.clock.sleep(11)  # The message's visibility was not extended.
     assert other.poll() is True
     assert other.workload.in_hand() == []
     assert cloud.tasks.depth().in_flight == 1
@@ -111,7 +107,7 @@ def test_the_worker_that_holds_a_bundle_adopts_a_newer_delivery_of_it(cloud, reg
     assert drained(cloud)
 
 
-def test_a_claim_that_cannot_be_asked_is_no_duplicate(cloud, registry, recorder):
+def test_a_claim_that_fails_is_tried_again_and_runs_once(cloud, registry, recorder):
     batch_id = cloud.submit(registry, ["record"])
     faults = iter(["before"])
     worker = HandWorker(
@@ -211,7 +207,7 @@ def test_a_transient_failure_returns_that_task_only_with_backoff(cloud, registry
     record = cloud.monitor.bundles([job_id(batch_id, 0)])[0]
     assert record.status is BundleStatus.QUEUED
     assert [row.status for row in record.results] == [TaskStatus.SUCCEEDED, TaskStatus.QUEUED]
-    assert cloud.tasks.depth().in_flight == 1  # put off, not visible
+    assert cloud.tasks.depth().in_flight == 1  # Its visibility was put off.
     cloud.clock.sleep(10)
     worker.work()
     cloud.collect()
@@ -297,7 +293,7 @@ def test_a_message_of_2014_is_answered_in_its_own_form(cloud, registry):
 def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(cloud, registry):
     batch_id = cloud.submit(registry, ["flaky"])
     for number in (1, 2):
-        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # and it dies
+        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # Then it dies.
         cloud.clock.sleep(LEASE_S + 5)
     worker = HandWorker(cloud, registry, worker_id="w-3")
     worker.work()

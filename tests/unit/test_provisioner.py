@@ -1,5 +1,5 @@
-"""The provisioner under faults, on a virtual clock: never over its limits, always converging, and
-it says why."""
+"""The provisioner under faults, on a virtual clock: it never exceeds its limits, always converges
+and gives its reasons."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from taskfleet.memory import (
     MemoryQueue,
 )
 from taskfleet.ports import OutgoingMessage, QueueDepth
-from taskfleet.provisioner.reconcile import (
-    Provisioner,
-    ProvisionerPorts,
-)
+from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
 from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
@@ -34,8 +31,8 @@ CONF = Settings(max_capacity=5, bucket="b")
 
 @dataclass
 class World:
-    """A fleet whose workers boot after `boot_s`, beat, take a message each 4 s and slot, and end
-    when idle. `broken` are machines that never beat."""
+    """A fleet whose workers boot after `boot_s`, report, take a message every 4 s for each slot,
+    and end when idle. `broken` are machines whose workers never report."""
 
     conf: Settings = CONF
     boot_s: float = 30.0
@@ -75,7 +72,7 @@ class World:
         return len(self.fleet.instances())
 
     def run(self, seconds: float, provisioner: Provisioner | None = None) -> None:
-        """Look every 15 s; workers work in between."""
+        """Make a round every 15 s; workers work in between."""
         until = self.clock.now() + seconds
         while self.clock.now() < until:
             with contextlib.suppress(TransientError):
@@ -145,7 +142,7 @@ def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     world.provisioner.round()
     booting = world.live()
     assert booting >= 2
-    assert world.records.slots() == 8 + 16 * booting, "they will be there when it is taken"
+    assert world.records.slots() == 8 + 16 * booting, "booting machines count"
     world.run(30)
     name = world.fleet.instances()[0].instance_id
     (worker,) = (w for w in world.records.workers() if w.instance_id == name)
@@ -190,7 +187,7 @@ def test_a_tick_that_fires_twice_launches_once() -> None:
     assert world.fleet.launches == 1
 
 
-def test_of_two_looks_at_once_one_does_nothing() -> None:
+def test_of_two_rounds_at_once_one_does_nothing() -> None:
     world = World()
     world.submit(100_000)
     other = world.new_provisioner()
@@ -198,7 +195,7 @@ def test_of_two_looks_at_once_one_does_nothing() -> None:
 
     def instances() -> Any:
         overtaken.instances = world.fleet.instances
-        assert other.round() is not None  # in the middle of the slower one's look
+        assert other.round() is not None  # In the middle of the slower round.
         return []
 
     overtaken.instances = instances
@@ -218,7 +215,7 @@ def test_a_launch_whose_reply_is_lost_happens_once() -> None:
             return "after"
         return None
 
-    # EC2 lists new machines late, too.
+    # EC2 also lists new machines late.
     unlisted = Faulty(world.fleet, fault)
     unlisted.instances = list
     blind = world.new_provisioner(fleet=unlisted)
@@ -250,9 +247,7 @@ def test_machines_that_ec2_does_not_list_yet_are_counted() -> None:
     ("shortage", "words"),
     [(Shortage.NO_CAPACITY, "EC2 has no capacity"), (Shortage.QUOTA, "a quota of the account")],
 )
-def test_when_nothing_is_to_be_had_it_backs_off_says_so_and_comes_back(
-    shortage: Shortage, words: str
-) -> None:
+def test_without_capacity_it_backs_off_says_so_and_recovers(shortage: Shortage, words: str) -> None:
     world = World()
     world.fleet.capacity, world.fleet.shortage = 0, shortage
     world.submit(2_000)
@@ -262,14 +257,14 @@ def test_when_nothing_is_to_be_had_it_backs_off_says_so_and_comes_back(
     assert words in (world.why() or "")
     world.fleet.capacity = 1
     world.run(320)
-    assert world.peak == 1, "part of a fleet is better than none"
+    assert world.peak == 1, "it launches the part that EC2 has"
     world.fleet.capacity = 100
     world.run(1_500)
     assert world.queue.depth().backlog == 0
     assert world.live() == 0
 
 
-def test_a_launch_that_ec2_refuses_is_told_and_tried_again() -> None:
+def test_a_launch_that_ec2_refuses_is_reported_and_tried_again() -> None:
     world = World()
     world.submit(10)
     refusing = Faulty(world.fleet, lambda name: None)
@@ -285,19 +280,19 @@ def test_a_launch_that_ec2_refuses_is_told_and_tried_again() -> None:
     assert world.live() == 1
 
 
-def test_with_a_fifth_of_the_boots_failing_it_converges_within_the_limit() -> None:
+def test_it_converges_within_the_limit_when_a_fifth_of_the_boots_fail() -> None:
     world = World(break_rate=0.2, rng=random.Random(5))
     for _ in range(4):
         world.submit(1_500)
         world.run(900)
         assert world.queue.depth().backlog == 0
-    assert world.broken, "the fault must have been there"
+    assert world.broken, "no machine was broken, so the test shows nothing"
     world.run(600)
     assert world.live() == 0
     assert world.peak <= 5
 
 
-def test_a_machine_that_never_beats_is_told_of_then_ended_and_replaced() -> None:
+def test_a_machine_that_never_reports_is_shown_then_ended_and_replaced() -> None:
     world = World(conf=replace(CONF, max_capacity=1), break_rate=1.0)
     world.submit(5)
     world.run(180)
@@ -323,7 +318,7 @@ def test_an_instance_that_somebody_ends_by_hand_is_replaced() -> None:
     assert world.peak <= 5
 
 
-def test_while_the_table_does_not_answer_nothing_is_launched_or_ended_and_fleet_says_why() -> None:
+def test_while_the_table_fails_nothing_is_launched_or_ended_and_the_fleet_view_says_why() -> None:
     world = World()
     world.submit(2_000)
     world.run(60)
@@ -382,20 +377,20 @@ def test_random_faults_never_break_a_limit_and_never_stop_it_for_good() -> None:
         assert world.live() == 0, seed
 
 
-def test_run_looks_while_there_is_something_to_look_after_and_ends_when_there_is_not() -> None:
+def test_run_makes_rounds_while_there_is_work_or_a_machine_and_then_ends() -> None:
     world = World()
     started = world.clock.now()
     world.provisioner.run(lambda: started + 50 - world.clock.now())
-    assert world.clock.now() == started, "nothing there: one look, so that a nudge finds it free"
+    assert world.clock.now() == started, "one round, so that a nudge can start a run"
     world.submit(2_000)
     world.provisioner.run(lambda: started + 50 - world.clock.now())
     assert world.clock.now() == pytest.approx(started + 45, abs=1)
 
 
-def test_a_batch_that_comes_between_two_looks_is_looked_at_early() -> None:
+def test_a_batch_that_arrives_between_two_rounds_starts_the_next_early() -> None:
     world = World()
     world.submit(10)
-    last_round_at: list[float] = []
+    launched_at: list[float] = []
     started = world.clock.now()
     slept = world.clock.sleep
 
@@ -408,9 +403,9 @@ def test_a_batch_that_comes_between_two_looks_is_looked_at_early() -> None:
     launch = world.fleet.launch
 
     def noted(count: int, *, token: str) -> Any:
-        last_round_at.append(world.clock.now() - started)
+        launched_at.append(world.clock.now() - started)
         return launch(count, token=token)
 
     world.fleet.launch = noted  # type: ignore[method-assign]
     world.provisioner.run(lambda: started + 20 - world.clock.now())
-    assert last_round_at == [0.0, 3.0]
+    assert launched_at == [0.0, 3.0]

@@ -1,4 +1,4 @@
-"""The estimates: what waits, of which kinds, on which machines."""
+"""Estimates of the provisioner: how many tasks wait and run, of which kinds, on which machines."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def demand(messages: int, **kinds: tuple[int, int, float]) -> Demand:
     return Demand(messages, messages, {name: KindDemand(*k) for name, k in kinds.items()})
 
 
-def look(
+def read(
     at: float, state: FleetState | None = None, **others: Any
 ) -> tuple[Observation, FleetState]:
-    sight = Reading(NOW + at, QueueDepth(0, 0), Demand(), [], [])
-    return observe(replace(sight, **others), state or FleetState(), CONF)
+    reading = Reading(NOW + at, QueueDepth(0, 0), Demand(), [], [])
+    return observe(replace(reading, **others), state or FleetState(), CONF)
 
 
 def worker(**others: Any) -> WorkerRecord:
@@ -48,40 +48,40 @@ def waiting(seen: Observation) -> dict[str, float]:
     return {load.kind: round(load.waiting, 2) for load in seen.loads}
 
 
-def test_what_waits_is_of_the_kinds_that_came_last() -> None:
-    _, state = look(0, demand=demand(100, sleep=(1_000, 1_000, 500.0)))
+def test_waiting_tasks_are_of_the_kinds_that_arrived_last() -> None:
+    _, state = read(0, demand=demand(100, sleep=(1_000, 1_000, 500.0)))
     both = demand(150, sleep=(1_000, 1_000, 500.0), animoto=(50, 0, 0.0))
-    seen, state = look(100, state, demand=both, depth=QueueDepth(50, 0), means_s={"animoto": 9.0})
+    seen, state = read(100, state, demand=both, depth=QueueDepth(50, 0), means_s={"animoto": 9.0})
     assert waiting(seen) == {"animoto": 50}
     assert seen.loads[0].mean_s == 9.0
-    seen, _ = look(200, state, demand=both, depth=QueueDepth(25, 0))
+    seen, _ = read(200, state, demand=both, depth=QueueDepth(25, 0))
     assert waiting(seen) == {"animoto": 25}
-    seen, _ = look(200, state, demand=both, depth=QueueDepth(150, 0))
+    seen, _ = read(200, state, demand=both, depth=QueueDepth(150, 0))
     assert waiting(seen) == {"animoto": 50, "sleep": 1_000}
     assert {load.kind: load.mean_s for load in seen.loads} == {"animoto": None, "sleep": 0.5}
 
 
-def test_messages_of_programs_of_2014_are_of_a_kind_that_nobody_knows() -> None:
-    seen, _ = look(0, depth=QueueDepth(7, 0))
+def test_messages_of_programs_of_2014_are_of_an_unknown_kind() -> None:
+    seen, _ = read(0, depth=QueueDepth(7, 0))
     assert waiting(seen) == {"?": 7}
 
 
-def test_what_is_in_hand_before_the_slots_waits_and_what_is_in_them_runs() -> None:
-    seen, _ = look(0, workers=[worker(running={"sleep": 3}, pending={"sleep": 5})])
+def test_tasks_in_hand_wait_until_they_are_in_a_slot() -> None:
+    seen, _ = read(0, workers=[worker(running={"sleep": 3}, pending={"sleep": 5})])
     assert (seen.waiting, seen.running) == (5, 3)
-    assert seen.static_slots == 16, "it is on no machine of the fleet"
-    seen, _ = look(0, workers=[worker(reported_at=NOW - 90, running={"sleep": 3})])
+    assert seen.static_slots == 16, "the worker is on no machine of the fleet"
+    seen, _ = read(0, workers=[worker(reported_at=NOW - 90, running={"sleep": 3})])
     assert (seen.running, seen.static_slots) == (0, 0)
 
 
-def test_a_hungry_worker_knows_better_than_the_queues_count() -> None:
+def test_a_worker_that_finds_the_queue_empty_overrides_a_stale_count() -> None:
     full = QueueDepth(500, 0)
     finds_queue_empty = worker(finds_queue_empty=True)
-    seen, _ = look(0, depth=full, workers=[finds_queue_empty], demand=demand(9, sleep=(9, 9, 9.0)))
+    seen, _ = read(0, depth=full, workers=[finds_queue_empty], demand=demand(9, sleep=(9, 9, 9.0)))
     assert seen.waiting <= 9
-    _, state = look(0, demand=demand(9, sleep=(9, 9, 9.0)))
+    _, state = read(0, demand=demand(9, sleep=(9, 9, 9.0)))
     late = demand(9, sleep=(9, 9, 9.0))
-    seen, _ = look(
+    seen, _ = read(
         90,
         state,
         depth=full,
@@ -90,12 +90,12 @@ def test_a_hungry_worker_knows_better_than_the_queues_count() -> None:
     )
     assert seen.waiting == 0
     old = [replace(finds_queue_empty, reported_at=NOW + 60)]
-    seen, _ = look(90, state, depth=full, workers=old, demand=late)
-    assert seen.waiting >= 500, "its word is too old"
+    seen, _ = read(90, state, depth=full, workers=old, demand=late)
+    assert seen.waiting >= 500, "the worker's report is too old"
 
 
-def test_a_kind_of_which_a_machine_runs_few_at_a_time_takes_more_of_it() -> None:
-    seen, _ = look(0, workers=[worker(running={"animoto": 2}, limits={"animoto": 2})])
+def test_a_task_of_a_limited_kind_counts_as_several_slots() -> None:
+    seen, _ = read(0, workers=[worker(running={"animoto": 2}, limits={"animoto": 2})])
     assert seen.loads[0].slots_each == 8
 
 
@@ -112,38 +112,38 @@ def test_a_kind_of_which_a_machine_runs_few_at_a_time_takes_more_of_it() -> None
 def test_the_states_of_a_machine(
     machine: Instance, workers: list[WorkerRecord], state: MachineState
 ) -> None:
-    seen, known = look(0, instances=[machine], workers=workers)
+    seen, known = read(0, instances=[machine], workers=workers)
     (found,) = seen.machines
     assert (found.state, found.age_s) == (state, 60)
     assert found.quiet_s == (0 if workers else 60)
     assert known.groups[state].count == 1
 
 
-def test_of_two_workers_on_one_machine_the_newer_beat_counts() -> None:
+def test_of_two_workers_on_one_machine_the_newer_report_counts() -> None:
     old = worker(worker_id="w-0", reported_at=NOW - 50, leaving=True)
-    seen, _ = look(0, instances=[instance()], workers=[worker(), old])
+    seen, _ = read(0, instances=[instance()], workers=[worker(), old])
     assert seen.machines[0].state is MachineState.LIVE
 
 
 def test_the_boot_time_is_learned_once_from_each_machine() -> None:
     machine, its = instance(launched_at=NOW - 60), worker(started_at=NOW - 10)
-    seen, state = look(0, instances=[machine], workers=[its])
+    seen, state = read(0, instances=[machine], workers=[its])
     assert seen.boot_s == pytest.approx(40 + 0.3 * (50 - 40))
-    again, _ = look(15, state, instances=[machine], workers=[its])
+    again, _ = read(15, state, instances=[machine], workers=[its])
     assert again.boot_s == seen.boot_s
 
 
-def test_the_bill_counts_every_machine_from_look_to_look() -> None:
-    _, state = look(0, instances=[instance(), instance(instance_id="i-2")])
-    _, state = look(3_600, state, instances=[])
+def test_the_bill_counts_every_machine_from_round_to_round() -> None:
+    _, state = read(0, instances=[instance(), instance(instance_id="i-2")])
+    _, state = read(3_600, state, instances=[])
     assert state.cost_usd == pytest.approx(2 * CONF.instance_usd_per_hour)
-    _, state = look(7_200, state)
+    _, state = read(7_200, state)
     assert state.cost_usd == pytest.approx(2 * CONF.instance_usd_per_hour)
 
 
-def test_totals_that_begin_anew_do_no_harm() -> None:
-    _, state = look(0, demand=demand(100, sleep=(100, 100, 100.0)))
-    seen, state = look(15, state, demand=demand(2, sleep=(2, 2, 2.0)), depth=QueueDepth(2, 0))
+def test_totals_that_restart_from_zero_do_no_harm() -> None:
+    _, state = read(0, demand=demand(100, sleep=(100, 100, 100.0)))
+    seen, state = read(15, state, demand=demand(2, sleep=(2, 2, 2.0)), depth=QueueDepth(2, 0))
     assert waiting(seen) == {"sleep": 2}
     assert seen.arriving == 0
 
@@ -151,9 +151,9 @@ def test_totals_that_begin_anew_do_no_harm() -> None:
 def test_the_history_stays_short_however_long_it_goes_on() -> None:
     state = FleetState()
     for number in range(2_000):
-        _, state = look(15.0 * number, state, demand=demand(number, sleep=(number, 0, 0.0)))
+        _, state = read(15.0 * number, state, demand=demand(number, sleep=(number, 0, 0.0)))
     assert len(state.history) < 40
-    seen, _ = look(
+    seen, _ = read(
         30_000, state, demand=demand(2_000, sleep=(2_000, 0, 0.0)), depth=QueueDepth(1_500, 0)
     )
     assert waiting(seen)["sleep"] == pytest.approx(1_500)

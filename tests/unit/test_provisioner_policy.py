@@ -1,4 +1,4 @@
-"""The scaling policy: how many machines, within the limits, and why."""
+"""The scaling policy: how many machines it wants within the limits, and its reasons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.provisioner.demand import (
-    is_stream,
-    steady_rate,
-    waiting_at_least,
-)
+from taskfleet.provisioner.demand import is_stream, steady_rate, waiting_at_least
 from taskfleet.provisioner.policy import (
     BETWEEN_STRIKES_S,
     SILENT_S,
@@ -59,20 +55,20 @@ def booting(name: str, age_s: float = 10.0, **others: Any) -> Machine:
         (seen(), 0, 0),
         (seen(waiting=1, mean_s=0.001), 1, 1),
         (seen(waiting=1, mean_s=None), 1, 1),
-        # 40 s of boot and 45 s idle: a drain target of 82 s, 1,319 slot-seconds a machine
+        # 40 s of boot and 45 s idle give a drain target of 82 s: 1,319 slot-seconds a machine.
         (seen(waiting=1_300), 1, 1),
         (seen(waiting=1_400), 2, 2),
         (seen(waiting=13_000), 10, 10),
         (seen(waiting=130_000), 10, 10),
-        # a task longer than the target takes one slot, however long it is
+        # A task longer than the target takes one slot, however long it is.
         (seen(waiting=32, mean_s=1e9), 2, 2),
         (seen(waiting=33, mean_s=100.0), 3, 3),
         (seen(running=16, mean_s=1e9, machines=(live("a"),)), 1, 0),
-        # those that boot are counted, those that leave are not
+        # Booting machines count; leaving machines do not.
         (seen(waiting=1_400, machines=(booting("a"),)), 2, 1),
         (seen(waiting=1_400, machines=(live("a"), booting("b"))), 2, 0),
         (seen(waiting=1_400, machines=(Machine("a", LEAVING, 99),)), 2, 2),
-        # an overdue one is replaced, and still holds its place within the limit
+        # An overdue machine is replaced, but still counts towards the limit.
         (seen(waiting=1_400, machines=(booting("a", 100),)), 2, 2),
         (seen(waiting=1_400, machines=(booting("a", 100),), limits=FleetLimits(2, 16)), 2, 1),
         (
@@ -80,12 +76,12 @@ def booting(name: str, age_s: float = 10.0, **others: Any) -> Machine:
             2,
             1,
         ),
-        # a slow image is not overdue
+        # A machine whose image boots slowly is not overdue.
         (seen(waiting=1, machines=(booting("a", 100),), boot_s=90.0), 1, 0),
         (seen(waiting=9, limits=FleetLimits(0, 16)), 0, 0),
-        # a stream gets room to grow
+        # A stream gets headroom for growth.
         (seen(running=16, machines=(live("a"),), arriving=16.0, trickling=True), 3, 2),
-        # nothing waits at this moment, but a trickle keeps its machine
+        # Nothing waits now, but a trickle of tasks keeps its machine.
         (seen(machines=(live("a"),), trickling=True), 1, 0),
     ],
 )
@@ -95,7 +91,7 @@ def test_desired_capacity(observation: Observation, desired: int, launch: int) -
     assert f"wanted {decision.wanted}, there are" in decision.reason
 
 
-def test_the_drain_target_follows_from_what_a_machine_costs_before_and_after_its_work() -> None:
+def test_the_drain_target_minimises_cost_times_wait() -> None:
     boot_s, idle_s, work_s = 40.0, 45.0, 10_000.0
 
     def cost_x_wait(machines: float) -> float:
@@ -113,12 +109,12 @@ def test_the_budget_is_hard_and_named() -> None:
     assert "the limit is 10" in decide(by_work, seen(waiting=1_000_000)).reason
 
 
-def test_the_threshold_rule_adds_one_machine_at_each_look_over_the_threshold() -> None:
+def test_the_threshold_rule_adds_one_machine_in_each_round_over_the_threshold() -> None:
     policy = by_threshold(10)
     assert decide(policy, seen(waiting=10)).launch == 0
     assert decide(policy, seen(waiting=11)).launch == 1
-    there = (live("a"), booting("b"))
-    assert decide(policy, seen(waiting=10**6, machines=there)).desired == 3
+    two = (live("a"), booting("b"))
+    assert decide(policy, seen(waiting=10**6, machines=two)).desired == 3
     full = tuple(live(str(n)) for n in range(10))
     assert decide(policy, seen(waiting=10**6, machines=full)).launch == 0
 
@@ -138,7 +134,7 @@ def test_the_threshold_rule_adds_one_machine_at_each_look_over_the_threshold() -
         (Machine("m", ENDING, 9_999, quiet_s=9_999, marked_s=99), None),
     ],
 )
-def test_two_strikes_end_only_what_never_beats(machine: Machine, fate: str | None) -> None:
+def test_two_strikes_end_only_silent_machines(machine: Machine, fate: str | None) -> None:
     decision = decide(by_work, seen(machines=(machine,)))
     assert (decision.mark, decision.end) == (
         ["m"] if fate == "mark" else [],
@@ -156,7 +152,7 @@ def test_surplus_machines_are_asked_to_leave_the_emptiest_first_while_tasks_tric
         return decide(by_work, seen(**(values | others))).retire
 
     assert changed(surplus_s=44.0) == []
-    assert changed(trickling=False) == [], "they end by themselves, and serve what comes until then"
+    assert changed(trickling=False) == [], "idle machines end themselves"
     assert changed(waiting=5_000.0) == []
 
 
@@ -171,11 +167,11 @@ def test_a_burst_is_no_stream_and_a_stream_is() -> None:
     assert not is_stream(0.2)
 
 
-def test_what_came_lately_and_was_not_started_waits_whatever_a_stale_count_says() -> None:
+def test_recent_arrivals_that_did_not_start_wait_even_if_a_stale_count_lacks_them() -> None:
     arrived = [(0.0, 0.0), (100.0, 500.0)]
     assert waiting_at_least(arrived, [(0.0, 0.0)], 100.0) == 500
     assert waiting_at_least(arrived, [(0.0, 0.0), (110.0, 200.0)], 115.0) == 300
-    assert waiting_at_least(arrived, [(0.0, 0.0)], 161.0) == 0, "by then the count knows"
+    assert waiting_at_least(arrived, [(0.0, 0.0)], 161.0) == 0, "by then the count includes them"
 
 
 machines = st.lists(
@@ -222,7 +218,7 @@ loads = st.lists(
     ),
     st.sampled_from([by_work, by_threshold(0), by_threshold(50)]),
 )
-def test_whatever_is_seen_the_limits_hold_and_no_working_machine_is_ended(
+def test_for_any_observation_the_limits_hold_and_no_working_machine_is_ended(
     observation: Observation, policy: Any
 ) -> None:
     decision = decide(policy, observation)
@@ -241,4 +237,4 @@ def test_whatever_is_seen_the_limits_hold_and_no_working_machine_is_ended(
     assert all(by_id[name].state is LIVE for name in decision.retire)
     assert math.isfinite(decision.wanted)
     if policy is by_work and any(load.waiting > 0 for load in observation.loads):
-        assert decision.wanted >= 1, "what waits is never left to wait for good"
+        assert decision.wanted >= 1, "waiting tasks always get a machine"

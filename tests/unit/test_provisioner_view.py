@@ -1,4 +1,4 @@
-"""Why nothing runs when tasks wait: each reason in words."""
+"""The view of the fleet: each reason why waiting tasks do not run."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def places(**counts: int) -> dict[str, Group]:
         (SEEN, [], CONF, "the provisioner ran 20 s ago and will see the tasks"),
     ],
 )
-def test_each_reason_is_told(
+def test_each_reason_is_given(
     state: FleetState, workers: list[WorkerRecord], conf: Settings, words: str
 ) -> None:
     assert words in diagnose(state, workers, conf, NOW)

@@ -1,4 +1,4 @@
-"""The arithmetic of room: how many messages a worker asks for."""
+"""The arithmetic of room: how many messages a worker asks for at a time."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_a_slot_that_is_soon_free_counts_in_part(left_s: float | None, share: fl
 @pytest.mark.parametrize(
     ("free", "incoming", "in_hand", "slots_a_message", "wanted"),
     [
-        (16, 0, 0, 1.0, 10),  # one call brings ten
+        (16, 0, 0, 1.0, 10),  # One call returns at most ten.
         (3, 0, 0, 1.0, 3),
-        (3, 2, 0, 1.0, 1),  # two are on their way
+        (3, 2, 0, 1.0, 1),  # Two are on their way.
         (0.5, 0, 0, 1.0, 0),
-        (0.5, 0, 0, 0.1, 5),  # short tasks: half a slot takes five messages
+        (0.5, 0, 0, 0.1, 5),  # Short tasks: half a slot takes five messages.
         (16, 0, MAX_IN_HAND - 4, 0.01, 4),
         (16, 0, MAX_IN_HAND, 0.01, 0),
-        (4, 0, 0, 40.0, 1),  # one message has more than there is room for; slots wait for it
+        (4, 0, 0, 40.0, 1),  # One message fills more than all slots, but they are idle.
     ],
 )
 def test_it_asks_for_as_many_messages_as_its_slots_can_take(
@@ -69,7 +69,7 @@ def test_it_asks_for_as_many_messages_as_its_slots_can_take(
     )
 
 
-def test_it_waits_for_the_first_slot_to_come_into_sight() -> None:
+def test_it_waits_until_the_first_slot_is_nearly_free() -> None:
     assert next_free_s([1.0, None, 5.0]) == pytest.approx(1.0 - PREFETCH_S / 2, abs=0.01)
     assert next_free_s([None]) == pytest.approx(PREFETCH_S, abs=0.01)
 

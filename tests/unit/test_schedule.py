@@ -1,3 +1,5 @@
+"""The schedules that measured makespans are compared with."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from bench.schedule import list_makespan_s, lower_bound_s, lpt_makespan_s
         ([1, 1, 1, 1], 2, 2, 2),
         ([1, 1, 2], 2, 3, 2),
         ([2, 2, 3, 3, 4], 3, 6, 5),
-        # Graham's worst case for the longest first: the optimum is 9.
+        # Graham's worst case for the longest task first; the optimum is 9.
         ([5, 5, 4, 4, 3, 3, 3], 3, 11, 11),
     ],
 )

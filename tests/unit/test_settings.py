@@ -1,3 +1,5 @@
+"""Settings: how they are read, checked and overridden."""
+
 import pytest
 
 from taskfleet.errors import SettingsError
@@ -6,7 +8,7 @@ from taskfleet.settings import Settings, load
 SECRET = "s" * 32
 
 
-def test_without_an_environment_the_defaults_stand_with_the_names_of_2014():
+def test_without_an_environment_the_defaults_hold_and_names_are_those_of_2014():
     conf = load({})
     assert conf == Settings()
     assert conf.task_queue == "Task_to_process"
@@ -15,14 +17,14 @@ def test_without_an_environment_the_defaults_stand_with_the_names_of_2014():
     assert conf.faults() == []
 
 
-def test_the_names_of_another_stage_carry_it():
+def test_names_of_another_stage_end_with_the_stage():
     conf = load({"TASKFLEET_STAGE": "prod"})
     assert conf.task_queue == "Task_to_process-prod"
     assert conf.response_queue == "Processed_Task-prod"
     assert conf.monitor_table == "Task_Monitor-prod"
 
 
-def test_the_process_s_environment_is_read_unless_another_is_given(monkeypatch):
+def test_the_environment_of_the_process_is_read_unless_another_is_given(monkeypatch):
     monkeypatch.setenv("TASKFLEET_REGION", "eu-north-1")
     assert load().region == "eu-north-1"
     assert load({}).region == "us-east-1"
@@ -68,12 +70,12 @@ def test_each_setting_is_read_from_its_variable(name, text, field, value):
         ("TASKFLEET_TOKEN_SECRET", "short"),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_by_the_name_of_its_variable(name, text):
+def test_a_bad_value_is_refused_with_the_name_of_its_variable(name, text):
     with pytest.raises(SettingsError, match=name):
         load({name: text})
 
 
-def test_all_faults_are_told_together():
+def test_all_faults_are_reported_together():
     environ = {"TASKFLEET_STAGE": "A", "TASKFLEET_LEASE_S": "x", "TASKFLEET_TOKEN_SECRET": "short"}
     with pytest.raises(SettingsError) as caught:
         load(environ)
@@ -87,7 +89,7 @@ def test_a_secret_is_never_repeated_in_a_fault():
 
 
 @pytest.mark.parametrize("lease_s", ["1", "30", "43200"])
-def test_two_heartbeats_may_be_lost_before_the_lease_is(lease_s):
+def test_two_heartbeats_may_be_lost_before_the_lease_ends(lease_s):
     conf = load({"TASKFLEET_LEASE_S": lease_s})
     assert 2 * conf.heartbeat_s < conf.lease_s <= 3 * conf.heartbeat_s * 1.001
 
@@ -95,7 +97,7 @@ def test_two_heartbeats_may_be_lost_before_the_lease_is(lease_s):
 # --- overrides ------------------------------------------------------------------------------
 
 
-def test_the_command_line_goes_before_the_environment_when_it_says_anything():
+def test_an_override_wins_over_the_environment_unless_it_is_none():
     environ = {"TASKFLEET_DRAIN_TIMEOUT_S": "50"}
     assert load(environ, drain_timeout_s=7.0).drain_timeout_s == 7.0
     assert load(environ, drain_timeout_s=0.0).drain_timeout_s == 0.0
@@ -109,6 +111,6 @@ def test_an_override_must_keep_to_the_same_limits(value):
         load({}, drain_timeout_s=value)
 
 
-def test_an_override_that_is_no_setting_is_a_mistake_of_the_program():
+def test_an_override_of_an_unknown_setting_is_a_type_error():
     with pytest.raises(TypeError, match="drain_timeout"):
         load({}, drain_timeout=1.0)

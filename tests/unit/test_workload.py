@@ -1,3 +1,5 @@
+"""The workload: chunks for slots, room for more bundles, and the end of each bundle."""
+
 import threading
 
 import pytest
@@ -75,7 +77,7 @@ def test_the_pace_of_unknown_tasks_is_learned():
     assert len(work.take(wait=False).tasks) == 200
 
 
-def test_what_a_slot_gives_back_is_next_again_in_order():
+def test_tasks_that_a_slot_gives_back_are_taken_next_in_order():
     work = workload()
     put(work, claimed("b:0", [0] * 6))
     chunk = work.take(wait=False)
@@ -117,14 +119,14 @@ def test_a_limited_kind_leaves_slots_to_the_others():
 def test_it_asks_for_no_more_than_its_free_slots_can_take():
     work = workload(threads=4)
     assert work.wait_for_room(0) == 4
-    assert work.wait_for_room(0) == 0  # those places are reserved
+    assert work.wait_for_room(0) == 0  # The first call reserved all places.
     work.give_up_room(4)
     put(work, claimed("b:0", [1000] * 3))
     work.take(wait=False)
     assert work.wait_for_room(0) == 1
 
 
-def test_never_more_than_one_receive_brings():
+def test_it_never_asks_for_more_than_one_receive_returns():
     assert workload(threads=64).wait_for_room(0) == 10
 
 
@@ -177,7 +179,7 @@ def test_a_slot_that_will_soon_be_free_is_filled_ahead():
     clock.set(NOW + 0.95)
     work._message_slots = 0.5
     assert work.has_room()
-    clock.set(NOW + 1.5)  # overdue: nobody knows until when
+    clock.set(NOW + 1.5)  # Overdue: its end is unknown.
     assert not work.has_room()
 
 
@@ -195,7 +197,7 @@ def test_slots_that_will_be_free_within_a_round_trip_count_as_free(left_s, room)
 # --- bundles that overstay ---
 
 
-def test_what_is_left_of_a_bundle_that_takes_too_long_is_given_back():
+def test_the_rest_of_a_bundle_that_takes_too_long_is_given_back():
     clock = ManualClock(NOW)
     work = workload(threads=1, clock=clock)
     put(work, claimed("b:0", [None] * 3))
@@ -220,7 +222,7 @@ def test_a_bundle_that_never_got_a_slot_is_given_back_at_once():
     assert work.give_back_overdue() == []
 
 
-# --- the end of a claimed -------------------------------------------------------------------
+# --- the end of a bundle --------------------------------------------------------------------
 
 
 def test_a_bundle_is_ready_once_when_its_last_chunk_is_done():
@@ -229,10 +231,10 @@ def test_a_bundle_is_ready_once_when_its_last_chunk_is_done():
     first, second = work.take(wait=False), work.take(wait=False)
     assert work.done(first, [], 1.0) is False
     assert work.done(second, [], 1.0) is True
-    assert work.stop_starting() == []  # it is being settled already
+    assert work.stop_starting() == []  # It is being settled already.
 
 
-def test_a_bundle_with_nothing_left_is_ready_when_it_comes():
+def test_a_bundle_with_nothing_left_is_ready_on_arrival():
     work = workload()
     work.wait_for_room(0)
     assert work.add(claimed("b:0", [0], prior=[TaskResult(0, TaskStatus.SUCCEEDED)])) is True
@@ -300,7 +302,7 @@ def test_a_running_tasks_progress_is_among_the_rows_but_not_released():
     assert one.rows_to_release() == []
 
 
-def test_stop_actions_run_once_and_at_once_when_it_is_too_late():
+def test_stop_actions_run_once_and_late_ones_at_once():
     one = claimed("b:0", [0])
     done = []
     forget = one.on_stop(lambda: done.append("forgotten"))
