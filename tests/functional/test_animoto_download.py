@@ -12,6 +12,7 @@ from animoto.connect import Unfetchable
 from animoto.download import Downloader, DownloadLimits
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
 from tests.support.animoto import answer, redirect
+from tests.support.ports import free_port
 
 QUICK = DownloadLimits(
     file_bytes=100_000,
@@ -221,11 +222,8 @@ def test_the_second_try_may_succeed(web, fetch):
 
 
 def test_a_refused_connection_is_transient(fetch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with pytest.raises(TransientError, match="refused"):
-        fetch(f"http://127.0.0.1:{port}/")
+        fetch(f"http://127.0.0.1:{free_port()}/")
 
 
 def test_a_reset_connection_is_transient(web, fetch):

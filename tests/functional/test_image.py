@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from moto.ec2 import ec2_backends
 
 from infra.image import START, BakeFailed, bake, install_only
 from infra.stage import Stage
+from tests.support.waiting import eventually
 
 STAGE = Stage("dev", "us-east-1", "123456789012", "bucket")
 SHA256 = "ab" * 32
@@ -54,14 +54,13 @@ class Machine(threading.Thread):
 
     def run(self) -> None:
         backend = ec2_backends["123456789012"]["us-east-1"]
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            for instance in backend.all_instances():
-                if instance.state == "running":
-                    self.tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-                    instance.stop()
-                    return
-            time.sleep(0.01)
+
+        def running() -> list[Any]:
+            return [one for one in backend.all_instances() if one.state == "running"]
+
+        (instance,) = eventually(running, what="the machine runs")
+        self.tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+        instance.stop()
 
 
 def states(ec2: Any) -> list[str]:

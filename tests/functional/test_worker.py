@@ -14,6 +14,7 @@ from taskfleet.clock import SystemClock
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.settings import Settings
+from tests.support.waiting import eventually
 from tests.support.worker import Cloud, failing_kind
 
 
@@ -93,13 +94,6 @@ def hand_back_soon(monkeypatch):
     monkeypatch.setattr("ec2_worker.protocol.HAND_BACK_S", (0.05, 0.2))
 
 
-def wait_until(condition, within_s=10):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.01)
-
-
 def test_two_workers_share_a_batch_and_run_each_task_once(fleet):
     runs = []
     one = fleet(TaskKind("note", lambda p, c: runs.append(c.index), expected_s=lambda p: 0.01))
@@ -131,7 +125,7 @@ def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_atte
     worker = one.start(threads=1)
     assert entered.wait(10)
     worker.drain()
-    wait_until(lambda: not worker._workload._starting)
+    eventually(lambda: not worker._workload._starting)
     gate.set()
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -148,7 +142,7 @@ def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):
     one = fleet()
     batch_id = one.submit(["sleep 60000"])
     worker = one.start(drain_timeout_s=0.2)
-    wait_until(lambda: worker._workload.census().running)
+    eventually(lambda: worker._workload.census().running)
     begun = time.monotonic()
     worker.drain()
     one.threads[0].join(20)
@@ -164,7 +158,7 @@ def test_a_task_that_will_not_end_does_not_hold_the_worker(fleet, monkeypatch):
     one = fleet(TaskKind("deaf", lambda p, c: gate.wait(20)))
     batch_id = one.submit(["deaf"])
     worker = one.start(drain_timeout_s=0.1)
-    wait_until(lambda: worker._workload.census().running)
+    eventually(lambda: worker._workload.census().running)
     worker.drain()
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -204,10 +198,10 @@ def test_a_worker_asked_to_leave_hands_back_what_its_last_poll_receives(fleet, m
     one = fleet()
     worker = one.start(receive_wait_s=8.0)
     records = one.ports.records
-    wait_until(records.workers)
+    eventually(records.workers)
     if asked:
         records.ask_to_leave([worker.worker_id])
-        wait_until(lambda: any(known.leaving for known in records.workers()))
+        eventually(lambda: any(known.leaving for known in records.workers()))
     else:
         worker.drain()
     one.threads[0].join(0.5 if asked else 2.0)

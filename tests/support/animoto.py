@@ -26,6 +26,7 @@ from skimage.metrics import structural_similarity
 from animoto import spec
 from taskfleet.errors import TaskStopped
 from taskfleet.memory import MemoryStore
+from tests.support.tools import needs
 
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 
@@ -225,7 +226,7 @@ def probe(path: Path | str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=16)
 def _probe(path: str, _mtime_ns: int) -> dict[str, Any]:
     done = subprocess.run(
-        ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-of", "json", path],
+        [needs("ffprobe"), "-v", "error", "-show_streams", "-show_format", "-of", "json", path],
         check=True,
         capture_output=True,
         timeout=60,
