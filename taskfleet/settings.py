@@ -171,7 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"taskfleet-{self.stage}-tick"
 
     def faults(self) -> list[str]:
-        """What is wrong between the values, each fault a sentence."""
+        """Returns the faults between the values, each as a sentence."""
         found = []
         if self.ami_id and self.launch_template:
             found.append(

@@ -16,6 +16,8 @@ from enum import StrEnum
 import msgspec
 
 from taskfleet.pace import ASSUMED_TASK_S
+from taskfleet.provisioner.records import Shortage, Trouble
+from taskfleet.settings import Settings
 
 BOOT_OVERDUE_S = 60.0
 """A machine that boots for longer than this, and for more than twice the usual time, no longer
@@ -31,6 +33,15 @@ BETWEEN_STRIKES_S = 30.0
 STREAM_MARGIN = 2.5
 """Slots provided for each slot that a steady stream keeps busy: headroom for growth and random
 bursts."""
+
+
+BACKOFF_S = {
+    Shortage.NO_CAPACITY: (15.0, 60.0),
+    Shortage.QUOTA: (30.0, 300.0),
+    Shortage.REFUSED: (30.0, 300.0),
+    Shortage.NO_ANSWER: (0.0, 0.0),
+}
+"""First and longest pause, in seconds, after a launch that fell short."""
 
 
 class MachineState(StrEnum):
@@ -201,6 +212,11 @@ def by_threshold(threshold: int) -> Policy:
     return policy
 
 
+def policy_of(conf: Settings) -> Policy:
+    """The policy that the settings name."""
+    return by_threshold(conf.threshold) if conf.policy == "threshold" else by_work
+
+
 def decide(policy: Policy, seen: Observation) -> Decision:
     """Apply `policy` within the limits. It never launches beyond them and never ends a machine
     whose worker reports."""
@@ -225,6 +241,15 @@ def decide(policy: Policy, seen: Observation) -> Decision:
         surplus=surplus,
         reason=_reason(why, wanted, launch, len(counted), seen),
     )
+
+
+def trouble_after(shortage: Shortage, detail: str, before: Trouble | None, now: float) -> Trouble:
+    """The trouble to remember after a launch that fell short, with the time of the next try: the
+    pause doubles with each failure in a row, within `BACKOFF_S`."""
+    failures = 1 if before is None else before.failures + 1
+    first_s, longest_s = BACKOFF_S[shortage]
+    pause_s = min(longest_s, first_s * 2 ** min(failures - 1, 10))
+    return Trouble(shortage, detail, now, failures, now + pause_s)
 
 
 def _counts(machine: Machine, boot_s: float) -> bool:

@@ -25,10 +25,9 @@ from taskfleet.provisioner.policy import (
     Decision,
     MachineState,
     Observation,
-    Policy,
-    by_threshold,
-    by_work,
     decide,
+    policy_of,
+    trouble_after,
 )
 from taskfleet.provisioner.ports import (
     Fleet,
@@ -42,20 +41,12 @@ from taskfleet.provisioner.records import (
     Reading,
     Round,
     Shortage,
-    Trouble,
 )
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 DECISIONS_KEPT = 20
-BACKOFF_S = {
-    Shortage.NO_CAPACITY: (15.0, 60.0),
-    Shortage.QUOTA: (30.0, 300.0),
-    Shortage.REFUSED: (30.0, 300.0),
-    Shortage.NO_ANSWER: (0.0, 0.0),
-}
-"""First and longest pause, in seconds, after a launch that fell short."""
 PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
@@ -75,11 +66,6 @@ class ProvisionerPorts:
     records: FleetRecords
     fleet: Fleet
     clock: Clock
-
-
-def policy_of(conf: Settings) -> Policy:
-    """The policy that the settings name."""
-    return by_threshold(conf.threshold) if conf.policy == "threshold" else by_work
 
 
 class Provisioner:
@@ -265,10 +251,7 @@ class Provisioner:
         made = replace(state.decisions[-1], launched=len(launch.instance_ids))
         trouble = None
         if launch.shortage is not None:
-            failures = 1 if state.trouble is None else state.trouble.failures + 1
-            first_s, longest_s = BACKOFF_S[launch.shortage]
-            retry_at = now + min(longest_s, first_s * 2 ** min(failures - 1, 10))
-            trouble = Trouble(launch.shortage, launch.detail, now, failures, retry_at)
+            trouble = trouble_after(launch.shortage, launch.detail, state.trouble, now)
             made = replace(made, reason=f"{made.reason}; {launch.shortage}: {launch.detail}")
             _log.warning(
                 "a launch fell short",

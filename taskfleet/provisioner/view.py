@@ -140,7 +140,7 @@ def _not_taken(state: FleetState, alive: Sequence[WorkerRecord], now: float) -> 
 
 
 def _kinds_waiting(state: FleetState) -> set[str]:
-    """Of the tasks that came last."""
+    """The kinds of the tasks that came last."""
     if not state.history:
         return set()
     for earlier in reversed(state.history[:-1]):

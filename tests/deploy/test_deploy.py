@@ -98,7 +98,8 @@ class Account:
         return requests.request(method, self.url + path, headers=headers, timeout=30, **more)
 
     def response_types(self) -> list[list[str]]:
-        """Of the collector's event source, the only one that answers for a batch in part."""
+        """The settings of the collector's event source, the only one that answers for a batch in
+        part."""
         found = self.client("lambda").list_event_source_mappings()["EventSourceMappings"]
         return [
             mapping["FunctionResponseTypes"]
