@@ -3,6 +3,7 @@ both implementations of the port, and their commands exist with the options that
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shlex
@@ -244,5 +245,6 @@ def check_make(words: list[str]) -> None:
 
 
 def parsed(command: click.Command, arguments: list[str]) -> None:
-    """Click's own reading of the arguments; a fault is a UsageError."""
-    command.make_context(command.name, list(arguments)).close()
+    """Click's own reading of the arguments; a fault is a UsageError. A command remembers the help
+    option of its first context, here one without its group's `-h`: so it is a copy that reads."""
+    copy.copy(command).make_context(command.name, list(arguments)).close()
