@@ -115,6 +115,7 @@ class Daemon:
             return self.process.wait(60)
         finally:
             self.process.kill()
+            self.process.wait()
             self._log.close()
 
 
