@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Whole files go to whichever of the processes is free, in pyproject.toml's order of folders.
-WORKERS ?= 2
+# One process more than this many cores would need, since tests wait. Whole files go to whichever of the processes is free, in pyproject.toml's order of folders.
+WORKERS ?= 3
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 test: $(STAMP) ## Run all tests (ARGS="tests/unit -k lease" for some of them, WORKERS=4 at a time)

@@ -157,7 +157,7 @@ def prompt_waiters(folder: Path) -> Path:
 def few_libraries(pyproject: Path) -> None:
     """Leave one library in the worker's archive. No machine unpacks it here, and to install and
     pack all of them, ffmpeg too, takes half a minute of two deployments;
-    `tests/functional/test_software.py` builds the archive whole."""
+    `tests/deploy/test_software.py` builds the archive whole."""
     text = pyproject.read_text()
     for name, kept in (("dependencies", '["msgspec>=0.19"]'), ("animoto", "[]")):
         text, count = re.subn(rf"^{name} = \[.*?\]$", f"{name} = {kept}", text, flags=re.M | re.S)

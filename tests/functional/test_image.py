@@ -9,11 +9,11 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 from moto.ec2 import ec2_backends
 
 from infra.image import START, BakeFailed, bake, install_only
 from infra.stage import Stage
+from tests.support.moto_aws import moto_account
 from tests.support.waiting import eventually
 
 STAGE = Stage("dev", "us-east-1", "123456789012", "bucket")
@@ -23,11 +23,8 @@ FAST = {"Delay": 0, "MaxAttempts": 2_000}
 
 
 @pytest.fixture
-def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
+def ec2() -> Iterator[Any]:
+    with moto_account():
         client = boto3.client("ec2", region_name="us-east-1")
         image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         client.create_launch_template(

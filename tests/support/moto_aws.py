@@ -55,9 +55,12 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
             yield patch
 
 
-def create_stack(stage: str = "dev", bucket: str = "taskfleet-test") -> dict[str, str]:
-    """Create the stack of a stage and return its outputs."""
-    cloudformation = boto3.client("cloudformation", region_name=REGION)
+def create_stack(
+    stage: str = "dev", bucket: str = "taskfleet-test", **parameters: str
+) -> dict[str, str]:
+    """Create the stack of a stage, with more parameters of the stack if needed, and return its
+    outputs."""
+    cloudformation = boto3.client("cloudformation")
     name = f"taskfleet-{stage}"
     with warnings.catch_warnings():
         # Nothing in these tests depends on the resources that moto lacks.
@@ -65,9 +68,10 @@ def create_stack(stage: str = "dev", bucket: str = "taskfleet-test") -> dict[str
         cloudformation.create_stack(
             StackName=name,
             TemplateBody=STACK.read_text(),
+            Capabilities=["CAPABILITY_NAMED_IAM"],
             Parameters=[
-                {"ParameterKey": "Stage", "ParameterValue": stage},
-                {"ParameterKey": "BucketName", "ParameterValue": bucket},
+                {"ParameterKey": key, "ParameterValue": value}
+                for key, value in {"Stage": stage, "BucketName": bucket, **parameters}.items()
             ],
         )
     cloudformation.get_waiter("stack_create_complete").wait(
