@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
 BIN := .venv/bin
 STAMP := .venv/installed
+# Compiled modules are kept, whatever the shell says, and outside the checkout's own folders.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help dev test quick check docs demo up bench audit machine deploy ami destroy clean
 .DEFAULT_GOAL := help
@@ -20,7 +23,8 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# One process more than this many cores would need, since tests wait. Whole files go to whichever of the processes is free, in pyproject.toml's order of folders.
+# Three processes keep two cores busy, since tests wait. Whole files go to whichever process is free,
+# in pyproject.toml's order of folders.
 WORKERS ?= 3
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
