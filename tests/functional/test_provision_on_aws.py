@@ -225,12 +225,13 @@ def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> N
 def test_a_machine_that_never_reports_gets_two_strikes_and_others_none(make: Any) -> None:
     aws = make(max_capacity=2)
     aws.submit(10_000)
-    aws.provisioner().round()
+    provisioner = aws.provisioner()
+    provisioner.round()
     silent, fine = aws.live()
     for _ in range(20):  # Five minutes: strikes at 180 s and 210 s, then a new machine.
         aws.report(fine)
         aws.clock.sleep(15)
-        aws.provisioner().round()
+        provisioner.round()
         assert fine in aws.live()
         assert len(aws.live()) <= 2
     assert silent not in aws.live()
@@ -327,8 +328,9 @@ def test_all_machines_work_in_the_end_when_every_fifth_boot_fails(make: Any) -> 
     aws.submit(10_000)
     launched: list[str] = []
     broken: set[str] = set()
+    provisioner = aws.provisioner()
     for _ in range(28):  # seven minutes: the second strike falls at 210 s
-        aws.provisioner().round()
+        provisioner.round()
         live = aws.live()
         assert len(live) <= 10
         for name in live:
