@@ -7,6 +7,7 @@ page; `docs.generate` writes it.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections import defaultdict
@@ -160,6 +161,7 @@ def descriptions(source: str, struct: str) -> dict[str, str]:
     return texts
 
 
+@functools.cache
 def used_by() -> dict[str, set[str]]:
     """The packages that read each field of `Settings`, directly or through a property."""
     fields = set(Settings.__struct_fields__)

@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 
 POOL_THREADS = CALL_MAX_MESSAGES
 """Threads for claims and commits: as many as one receive can bring."""
+SIGNALS_S = 1.0
+"""How long the main thread waits at a time. Python runs signal handlers in that thread only, and a
+signal that the kernel gives to another thread does not end the main thread's wait."""
 GRACE_S = 5.0
 """Seconds after the drain time-out in which stopped tasks end and bundles are given back."""
 INTAKE_S = 1.0
@@ -103,7 +106,8 @@ class Worker:
         presence, reporting = self._presence, None
         if presence is not None:
             reporting = self._start("presence", partial(presence.run, self._ended))
-        self._drain_asked.wait()
+        while not self._drain_asked.wait(SIGNALS_S):
+            pass
         poll_ends = time.monotonic() + self._poll_s + INTAKE_S
         if presence is not None:
             presence.leaving()

@@ -41,6 +41,12 @@ PORT = click.IntRange(0, 65_535)
     help="Port of EC2; 0: any free one.  [default: the one after --aws-port]",
 )
 @click.option(
+    "--lambda-port",
+    type=PORT,
+    default=0,
+    help="Port of Lambda's Invoke.  [default: any free one]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(0, 256),
     default=1,

@@ -113,7 +113,7 @@ def with_ports(options: Options) -> Options:
         "--api-port": options.api_port,
         "--aws-port": options.aws_port,
         "--ec2-port": ec2_port,
-        "(Lambda's port)": options.lambda_port,
+        "--lambda-port": options.lambda_port,
     }
     with ExitStack() as listeners:  # all at once, so that no two free ports are the same
         # Named ports first, so that no free port takes one of them.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import threading
 import time
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-VISIBILITY_S = int(LAMBDA_TIMEOUT_S)
+VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", LAMBDA_TIMEOUT_S))
 """Seconds that a received message stays hidden if the pump dies with it. Lambda uses the queue's
-own visibility time-out, which would only be a longer wait here."""
+own visibility time-out, which would only be a longer wait here. Tests that kill the pump set the
+variable to wait less."""
 ERROR_PAUSE_S = 1.0
 """Seconds between a failed receive and the next one."""
 POLITE_PAUSE_S = (0.2, 0.5)

@@ -7,22 +7,17 @@ have just been started.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 from moto.core import botocore_stubber
 
 from taskfleet.aws.backoff import Backoff
@@ -41,10 +36,17 @@ from taskfleet.memory import (
 from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.settings import Settings
+from tests.support.moto_aws import aws_credentials, create_stack, empty_table, moto_account
 
-STACK = Path(__file__).parents[2] / "infra" / "stack.yaml"
-REGION = "us-east-1"
-_stacks = itertools.count(1)
+QUEUE_SETTINGS = {
+    "DelaySeconds",
+    "MaximumMessageSize",
+    "MessageRetentionPeriod",
+    "ReceiveMessageWaitTimeSeconds",
+    "SqsManagedSseEnabled",
+    "VisibilityTimeout",
+}
+_queues = itertools.count(1)
 
 
 @dataclass
@@ -66,44 +68,18 @@ class World:
     wait: Callable[[float], None]
 
 
-def create_stack(stage: str, bucket: str) -> dict[str, str]:
-    """Creates the stack and returns its outputs."""
-    cloudformation = boto3.client("cloudformation", region_name=REGION)
-    with warnings.catch_warnings():
-        # moto does not support bucket policies, and no test here depends on them.
-        warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
-        cloudformation.create_stack(
-            StackName=f"taskfleet-{stage}",
-            TemplateBody=STACK.read_text(),
-            Parameters=[
-                {"ParameterKey": "Stage", "ParameterValue": stage},
-                {"ParameterKey": "BucketName", "ParameterValue": bucket},
-            ],
-        )
-    cloudformation.get_waiter("stack_create_complete").wait(
-        StackName=f"taskfleet-{stage}", WaiterConfig={"Delay": 1}
-    )
-    stack = cloudformation.describe_stacks(StackName=f"taskfleet-{stage}")["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def aws_account() -> Iterator[None]:
-    """An empty AWS account, independent of the environment's credentials and endpoints."""
+    """One AWS account for all contract tests, independent of the environment's credentials."""
     endpoint = os.environ.get("CONTRACT_ENDPOINT_URL")
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", REGION)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        if endpoint is not None:
+    if endpoint is not None:
+        with aws_credentials() as patch:
             patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        else:
+            yield
+    else:
+        with moto_account() as patch:
             _serialise_moto(patch)
-            stack.enter_context(mock_aws())
-        yield
+            yield
 
 
 def _serialise_moto(patch: pytest.MonkeyPatch) -> None:
@@ -119,7 +95,7 @@ def _serialise_moto(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(botocore_stubber.BotocoreStubber, "__call__", answer_alone)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def aws_stack(aws_account: None) -> Aws:
     stage = f"t{int(time.time()) % 1_000_000}"
     bucket = f"taskfleet-{stage}"
@@ -128,8 +104,9 @@ def aws_stack(aws_account: None) -> Aws:
 
 
 def aws_world(aws: Aws) -> World:
-    """The stack of this module, with an empty table."""
-    settings = _empty(aws)
+    """The stack of this run, with an empty table."""
+    settings = aws.settings
+    empty_table(aws.client("dynamodb"), settings.monitor_table)
     # The tests set the monitor's clock. Pauses between retries and visibility time-outs are in real
     # time.
     clock = ManualClock(float(int(time.time())))
@@ -158,27 +135,27 @@ def aws_world(aws: Aws) -> World:
     )
 
 
-def _empty(aws: Aws) -> Settings:
-    dynamodb = aws.client("dynamodb")
-    for page in dynamodb.get_paginator("scan").paginate(TableName=aws.settings.monitor_table):
-        for item in page["Items"]:
-            key = {"Job_ID": item["Job_ID"]}
-            dynamodb.delete_item(TableName=aws.settings.monitor_table, Key=key)
-    return aws.settings
-
-
 def _new_queue(aws: Aws, max_receive_count: int) -> TaskQueue:
-    """The task queue of a new stack, with the given maxReceiveCount."""
-    stage = f"{aws.settings.stage}-{next(_stacks)}"
-    create_stack(stage, f"taskfleet-{stage}")
-    name = Settings(stage=stage).task_queue
+    """An empty queue with the configuration of the stack's task queue and the given
+    maxReceiveCount, and a dead-letter queue with the configuration of the stack's."""
     sqs = aws.client("sqs")
-    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-    policy = json.loads(attributes["Attributes"]["RedrivePolicy"])
-    policy["maxReceiveCount"] = max_receive_count
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
+    name = f"{aws.settings.task_queue}-{next(_queues)}"
+    dead = _queue_like(sqs, f"{aws.settings.task_queue}_dead", f"{name}_dead")
+    redrive = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": max_receive_count})
+    _queue_like(sqs, aws.settings.task_queue, name, RedrivePolicy=redrive)
     return SqsQueue(sqs, name, Backoff(SystemClock(), random.Random(0)))
+
+
+def _queue_like(sqs: Any, model: str, name: str, **changes: str) -> str:
+    """Create a queue with the attributes of `model` but for `changes`, and return its ARN."""
+
+    def attributes(url: str) -> dict[str, str]:
+        return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+    found = attributes(sqs.get_queue_url(QueueName=model)["QueueUrl"])
+    settable = {key: value for key, value in found.items() if key in QUEUE_SETTINGS}
+    url = sqs.create_queue(QueueName=name, Attributes={**settable, **changes})["QueueUrl"]
+    return attributes(url)["QueueArn"]
 
 
 def memory_world() -> World:

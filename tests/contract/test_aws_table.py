@@ -19,7 +19,8 @@ from taskfleet.lease import BundleStatus, ClaimOutcome
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings
 from taskfleet.task import Task, TaskResult, TaskStatus
-from tests.contract.conftest import aws_world, create_stack
+from tests.contract.conftest import aws_world
+from tests.support.moto_aws import create_stack
 
 TASKS = [Task(0, "sleep", 0)]
 RESULTS = [TaskResult(0, TaskStatus.SUCCEEDED)]

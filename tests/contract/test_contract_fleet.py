@@ -4,15 +4,17 @@ use a stub of EC2's client."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
+from msgspec.structs import replace
 
 from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.clock import SystemClock
@@ -21,11 +23,12 @@ from taskfleet.memory import MemoryFleet
 from taskfleet.provisioner.ports import Fleet
 from taskfleet.provisioner.records import InstanceState, Shortage
 from taskfleet.settings import Settings
+from tests.support.moto_aws import IMAGE, REGION, moto_account
 
-AMI = "ami-12c6146b"
-PLAIN = Settings(stage="one", ami_id=AMI, instance_types=["c7g.large"], spot=False)
-PLAIN_SPOT = Settings(stage="one", ami_id=AMI, instance_types=["c7g.large"])
+PLAIN = Settings(stage="one", ami_id=IMAGE, instance_types=["c7g.large"], spot=False)
+PLAIN_SPOT = Settings(stage="one", ami_id=IMAGE, instance_types=["c7g.large"])
 TEMPLATE = Settings(stage="one", instance_types=["c7g.large", "c6g.large"])
+_stages = itertools.count(1)
 
 
 @dataclass
@@ -35,22 +38,21 @@ class Machines:
     """The fleet of another stage."""
 
 
-@pytest.fixture
-def ec2(monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    with mock_aws():
-        yield boto3.client("ec2", region_name="us-east-1")
+@pytest.fixture(scope="module")
+def ec2() -> Iterator[Any]:
+    with moto_account():
+        yield boto3.client("ec2", region_name=REGION)
+
+
+def new_stage() -> str:
+    """The name of a stage that has no machines yet: the tests share an account."""
+    return f"s{next(_stages)}"
 
 
 def make_template(ec2: Any, stage: str) -> None:
     ec2.create_launch_template(
         LaunchTemplateName=f"taskfleet-{stage}",
-        LaunchTemplateData={"ImageId": AMI, "InstanceType": "c7g.large"},
+        LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "c7g.large"},
     )
 
 
@@ -61,10 +63,12 @@ def machines(request: pytest.FixtureRequest) -> Machines:
     ec2 = request.getfixturevalue("ec2")
     ways = {"plain image": PLAIN, "plain image on spot": PLAIN_SPOT, "launch template": TEMPLATE}
     conf = ways[request.param]
-    for stage in ("one", "two"):
+    one, two = new_stage(), new_stage()
+    for stage in (one, two):
         make_template(ec2, stage)
-    other = Settings(stage="two", ami_id=AMI, instance_types=["c7g.large"], spot=False)
-    return Machines(Ec2Fleet(ec2, conf), Ec2Fleet(ec2, other))
+    return Machines(
+        Ec2Fleet(ec2, replace(conf, stage=one)), Ec2Fleet(ec2, replace(PLAIN, stage=two))
+    )
 
 
 def test_launched_machines_are_listed_and_terminated_ones_are_not(machines: Machines) -> None:
@@ -114,28 +118,44 @@ def test_the_same_token_is_the_same_launch() -> None:
 
 @pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
 def test_machines_have_tags_and_need_a_token_and_one_hop_for_imds(ec2: Any, conf: Settings) -> None:
-    make_template(ec2, "one")
-    Ec2Fleet(ec2, conf).launch(1, token="a")
-    (reservation,) = ec2.describe_instances()["Reservations"]
+    stage = new_stage()
+    make_template(ec2, stage)
+    launch = Ec2Fleet(ec2, replace(conf, stage=stage)).launch(1, token="a")
+    (reservation,) = ec2.describe_instances(InstanceIds=launch.instance_ids)["Reservations"]
     (instance,) = reservation["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-    assert tags["taskfleet:stage"] == "one"
+    assert tags["taskfleet:stage"] == stage
     if conf is PLAIN:
         assert instance["MetadataOptions"]["HttpTokens"] == "required"
         assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
 
 
-def test_250_instances_are_listed_over_pages(ec2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 100)
-    monkeypatch.setattr("taskfleet.aws.ec2.CALL_IDS", 60)
-    fleet = Ec2Fleet(ec2, PLAIN)
-    ids = [name for _ in range(5) for name in fleet.launch(50, token="a").instance_ids]
-    assert {machine.instance_id for machine in fleet.instances()} == set(ids)
-    assert len(ids) == 250
-    fleet.mark(ids, 5.0)
-    assert all(machine.marked_at == 5.0 for machine in fleet.instances())
-    fleet.terminate(ids)
-    assert fleet.instances() == []
+def test_instances_are_listed_marked_and_ended_over_pages(
+    ec2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three pages of a listing, and four calls that name machines by id. moto counts launches
+    where EC2 counts instances, so 11 launches fill three pages of five."""
+    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 5)
+    monkeypatch.setattr("taskfleet.aws.ec2.CALL_IDS", 6)
+    fleet = Ec2Fleet(ec2, replace(PLAIN, stage=new_stage()))
+    ids = [name for _ in range(11) for name in fleet.launch(2, token="a").instance_ids]
+    calls: Counter[str] = Counter()
+
+    def count(event_name: str, **_kwargs: Any) -> None:
+        calls[event_name.rpartition(".")[2]] += 1
+
+    ec2.meta.events.register("before-call.ec2", count)
+    try:
+        assert {machine.instance_id for machine in fleet.instances()} == set(ids)
+        assert len(ids) == 22
+        fleet.mark(ids, 5.0)
+        assert calls == {"DescribeInstances": 3, "CreateTags": 4}
+        assert all(machine.marked_at == 5.0 for machine in fleet.instances())
+        fleet.terminate(ids)
+        assert calls["TerminateInstances"] == 4
+        assert fleet.instances() == []
+    finally:
+        ec2.meta.events.unregister("before-call.ec2", count)
 
 
 class Ec2Fake:
@@ -222,7 +242,7 @@ def test_a_plain_image_is_tried_in_each_subnet_on_spot_and_on_demand(
             return {"Instances": [{"InstanceId": "i-1"}]}
         raise error(code)
 
-    conf = Settings(ami_id=AMI, instance_types=["c7g.large"], subnets=["subnet-a", "subnet-b"])
+    conf = Settings(ami_id=IMAGE, instance_types=["c7g.large"], subnets=["subnet-a", "subnet-b"])
     ec2 = Ec2Fake(answer)
     launch = Ec2Fleet(ec2, conf).launch(2, token="t")  # type: ignore[arg-type]
     assert launch.instance_ids == ["i-1"]

@@ -19,11 +19,13 @@ import requests
 from botocore.config import Config
 
 from taskfleet.client import envfile
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCALCLOUD = (sys.executable, "-m", "localcloud", "--api-port", "0", "--aws-port", "0")
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 40.0
+LOCALCLOUD = (sys.executable, "-m", "localcloud")
+PORTS = ("--api-port", "--aws-port", "--ec2-port", "--lambda-port")
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 60.0
 
 
 def clean_environ() -> dict[str, str]:
@@ -105,8 +107,9 @@ def start_cloud() -> Iterator[StartCloud]:
     started: list[Cloud] = []
 
     def start(directory: Path, *options: str, cwd: Path = ROOT, **environ: str) -> Cloud:
+        ports = [word for option in PORTS for word in (option, str(free_port()))]
         process = subprocess.Popen(
-            [*LOCALCLOUD, "--dir", str(directory), *options],
+            [*LOCALCLOUD, *ports, "--dir", str(directory), *options],
             cwd=cwd,
             env={**clean_environ(), "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.PIPE,

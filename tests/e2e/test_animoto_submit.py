@@ -140,9 +140,11 @@ def watched(cloud: Any) -> Iterator[Most]:
                 with suppress(psutil.Error):
                     worker = psutil.Process(pid)
                     children = worker.children(recursive=True)
-                    encoders += sum("ffmpeg" in child.name() for child in children)
-                    tree = [worker, *children]
-                    held = sum(process.memory_info().rss for process in tree)
+                    # A child that is not yet another program has the worker's own memory, which
+                    # would count twice.
+                    running = [child for child in children if "ffmpeg" in child.name()]
+                    encoders += len(running)
+                    held = sum(process.memory_info().rss for process in (worker, *running))
                     most.worker_bytes = max(most.worker_bytes, held)
             most.encoders = max(most.encoders, encoders)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,9 @@ from taskfleet.wire.queues import (
     encode_response,
 )
 from tests.support.iam import ROOT, Request, denied, function_policy
+from tests.support.ports import free_port
 from tests.support.recorder import LOCAL_ACCOUNT, REGION, STAGE, never_used
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -88,14 +89,6 @@ POLICY_OF = {
 }
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.2)
-    return found
-
-
 class Functions:
     """The functions of a local cloud whose own do not run."""
 
@@ -103,9 +96,7 @@ class Functions:
         self.cloud = cloud
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._invoke_port = free.getsockname()[1]
+        self._invoke_port = free_port()
         kept = dict(cloud.child_environ)
         # On AWS a launch is by the template, and the secret is a parameter.
         for name in ("TASKFLEET_AMI_ID", "TASKFLEET_INSTANCE_TYPES", "TASKFLEET_TOKEN_SECRET"):
@@ -137,7 +128,7 @@ class Functions:
             assert process.poll() is None, log.read_text()
             return next((line for line in log.read_text().splitlines() if ready in line), "")
 
-        return process, wait_for(line, 30, f"{function} serves")
+        return process, eventually(line, 60, f"{function} serves")
 
     def start_tick(self, **environ: str) -> subprocess.Popen[bytes]:
         """It answers the nudges, too."""
@@ -151,7 +142,7 @@ class Functions:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=True,
         )
         return done.stdout.splitlines()[-1]
@@ -170,7 +161,7 @@ class Functions:
         for process in self._processes:
             process.terminate()
         for process in self._processes:
-            process.wait(20)
+            process.wait(60)
 
     def _file(self, function: str) -> str:
         return str(self._folder / f"{function}.calls")
@@ -222,18 +213,18 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     batch = call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"})
     again = call("POST", "/batches", {"tasks": tasks, "idempotency_key": "k"})
     assert again["batch_id"] == batch["batch_id"]
-    assert wait_for(lambda: done(batch), 60, "a batch")["succeeded"] == 3
+    assert eventually(lambda: done(batch), 60, "a batch")["succeeded"] == 3
     shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[2]["result"]
     assert len(call("GET", "/batches?limit=1")["batches"]) == 1
     call("GET", "/fleet")
     answered_again(cloud, batch["batch_id"])
-    wait_for(lambda: functions.called("collect_responses", "dynamodb:GetItem"), 20, "it is told")
+    eventually(lambda: functions.called("collect_responses", "dynamodb:GetItem"), 20, "it is told")
 
     # An upload that takes the reader several runs, one whose file is gone, one that never was.
     file = b"sleep 0\n" * 5_998 + b'{"kind": "movie", "params": 1}\n' * 2
     upload = uploaded(functions, call, file)
-    assert wait_for(lambda: done(upload), 90, "an upload")["succeeded"] == 6_000
+    assert eventually(lambda: done(upload), 90, "an upload")["succeeded"] == 6_000
     expander.send_signal(signal.SIGSTOP)
     try:
         time.sleep(1.5)  # its long poll is over
@@ -242,16 +233,16 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
         cloud.client("s3").delete_object(Bucket=cloud.environ["TASKFLEET_BUCKET"], Key=key)
     finally:
         expander.send_signal(signal.SIGCONT)
-    assert wait_for(lambda: done(lost), 30, "a file that is gone")["status"] == "CANCELLED"
+    assert eventually(lambda: done(lost), 30, "a file that is gone")["status"] == "CANCELLED"
     assert call("POST", "/batches", {"upload_id": "0" * 26})["Code"] == "NotFoundError"
 
     # A machine by the template, which never beats and has its strikes.
     no_machines.terminate()
-    no_machines.wait(20)
+    no_machines.wait(60)
     ec2 = made_template(cloud)
     functions.start_tick(TASKFLEET_MAX_CAPACITY="3")
     waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
-    wait_for(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
+    eventually(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
     call("DELETE", f"/batches/{waiting['batch_id']}")
     machines = [i for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
     assert machines

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -28,15 +29,6 @@ def alive(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.strip()
     return bool(found) and not found.startswith("Z")
-
-
-def eventually(holds: Callable[[], Any], within_s: float) -> Any:
-    """What `holds` returns once that is true."""
-    deadline = time.monotonic() + within_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"still not so after {within_s} s"
-        time.sleep(0.05)
-    return found
 
 
 def listens(url: str) -> bool:
@@ -111,7 +103,7 @@ def test_its_state_survives_a_stop_and_a_start_when_asked_to_keep_it_and_only_th
     assert first.stop() == 0
 
     second = start_cloud(tmp_path, "--workers", "1", "--keep")
-    eventually(lambda: done(second, batch_id), within_s=20)
+    eventually(lambda: done(second, batch_id), what="the kept batch is done")
     kept = second.client("s3").get_object(Bucket=first.environ["TASKFLEET_BUCKET"], Key="kept/file")
     assert kept["Body"].read() == b"here"
     # A token outlives the restart.
@@ -129,7 +121,7 @@ def test_no_process_outlives_a_supervisor_that_is_killed(start_cloud: Any, tmp_p
     parts = cloud.processes()
     assert len(parts) >= 6
     assert cloud.stop(signal.SIGKILL) == -signal.SIGKILL
-    eventually(lambda: not any(alive(pid) for pid in parts), within_s=10)
+    eventually(lambda: not any(alive(pid) for pid in parts), 30, "all parts have ended")
     # What it left in its folder is no obstacle.
     again = start_cloud(tmp_path, "--workers", "0")
     assert again.api("GET", "/batches").status_code == 200
@@ -149,12 +141,12 @@ def test_a_killed_worker_and_a_killed_pump_are_started_again(
         new = [command for pid, command in cloud.processes().items() if pid not in before]
         return any("run.py" in c for c in new) and any("localcloud.pump" in c for c in new)
 
-    eventually(replaced, within_s=10)
+    eventually(replaced, 30, "worker and pump run again")
     # The emulator still serves the dead worker's long poll: what it would take comes again only
     # after its visibility time-out.
     time.sleep(1.0)
     posted = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"] * 20})
-    eventually(lambda: done(cloud, posted.json()["batch_id"]), within_s=20)
+    eventually(lambda: done(cloud, posted.json()["batch_id"]), what="the batch is done")
     assert any("worker-1 ended with SIGKILL; starting it again" in line for line in cloud.lines)
     assert cloud.stop() == 0
 
@@ -163,8 +155,11 @@ def test_the_end_of_the_api_is_the_end_of_all(start_cloud: Any, tmp_path: Path) 
     cloud = start_cloud(tmp_path, "--workers", "1")
     parts = cloud.processes()
     os.kill(next(pid for pid, c in parts.items() if "localcloud.serve" in c), signal.SIGKILL)
-    assert cloud.process.wait(30) == 1
-    eventually(lambda: cloud.lines[-1].startswith("localcloud: api ended with SIGKILL"), 5)
+    assert cloud.process.wait(60) == 1
+    eventually(
+        lambda: cloud.lines[-1].startswith("localcloud: api ended with SIGKILL"),
+        what=lambda: f"the end of the API is told: {cloud.lines}",
+    )
     assert not any(alive(pid) for pid in parts)
     assert not (tmp_path / "env").exists()
 
@@ -176,7 +171,8 @@ def test_a_second_signal_ends_it_at_once_although_a_task_runs(
     parts = cloud.processes()
     batch_id = cloud.api("POST", "/batches", json={"tasks": ["sleep 50000"]}).json()["batch_id"]
     eventually(
-        lambda: cloud.api("GET", f"/batches/{batch_id}").json()["status"] == "RUNNING", within_s=15
+        lambda: cloud.api("GET", f"/batches/{batch_id}").json()["status"] == "RUNNING",
+        what="the batch runs",
     )
     cloud.process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -184,7 +180,7 @@ def test_a_second_signal_ends_it_at_once_although_a_task_runs(
     started = time.monotonic()
     assert cloud.stop() == 0
     assert time.monotonic() - started < 5
-    eventually(lambda: not any(alive(pid) for pid in parts), within_s=5)
+    eventually(lambda: not any(alive(pid) for pid in parts), 30, "all parts have ended")
 
 
 def test_a_port_in_use_is_bad_usage_told_in_one_line(tmp_path: Path) -> None:
@@ -254,7 +250,7 @@ def test_a_users_own_kind_is_found_from_the_folder_it_is_started_in(
     cloud = start_cloud(tmp_path / "dir", "--kinds", "my_tasks", cwd=tmp_path)
     tasks = [{"kind": "double", "params": {"n": n}} for n in range(3)]
     batch_id = cloud.api("POST", "/batches", json={"tasks": tasks}).json()["batch_id"]
-    eventually(lambda: done(cloud, batch_id), within_s=20)
+    eventually(lambda: done(cloud, batch_id), what="the batch is done")
     rows = cloud.api("GET", f"/batches/{batch_id}/results").json()["results"]
     assert sorted(row["result"] for row in rows) == [0, 2, 4]
     assert cloud.stop() == 0
@@ -278,7 +274,7 @@ def test_a_program_of_2014_gets_its_answer_although_the_pump_reads_the_same_queu
         messages: list[dict[str, Any]] = found.get("Messages", [])
         return messages
 
-    (message,) = eventually(receive, within_s=60)
+    (message,) = eventually(receive, what="the answer is on Processed_Task")
     sqs.delete_message(QueueUrl=answers, ReceiptHandle=message["ReceiptHandle"])
     answer = json.loads(message["Body"])
     assert (answer["clientID"], answer["jobID"], answer["status"]) == (56783, 152, "SUCCEEDED")

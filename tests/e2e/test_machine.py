@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 
 from infra import software
 from tests.support.imds import INSTANCE_ID, FakeImds
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(600)]
 
@@ -128,13 +128,6 @@ class Machine:
             self.process.wait(30)
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.5)
-
-
 def workers() -> list[int]:
     """Process ids, as this machine counts them, of the workers in the container."""
     found = subprocess.run(
@@ -185,7 +178,7 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         ]
         path = cloud.api("POST", "/batches", json={"tasks": probes}).json()["url"]
         path = path.removeprefix(cloud.url)
-        wait_for(
+        eventually(
             lambda: cloud.api("GET", path).json()["status"] == "DONE", 240, "the batch is done"
         )
         rows = cloud.api("GET", f"{path}/results").json()["results"]
@@ -198,10 +191,10 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         # A crash: systemd starts the worker again, and the machine stays.
         (crashed,) = workers()
         os.kill(crashed, signal.SIGKILL)
-        wait_for(lambda: workers() not in ([], [crashed]), 30, "the worker is there again")
+        eventually(lambda: workers() not in ([], [crashed]), 30, "the worker is there again")
         third = cloud.api("POST", "/batches", json={"tasks": probes[:1]}).json()["url"]
         third = third.removeprefix(cloud.url)
-        wait_for(lambda: cloud.api("GET", third).json()["status"] == "DONE", 30, "it works again")
+        eventually(lambda: cloud.api("GET", third).json()["status"] == "DONE", 30, "it works again")
         rows = cloud.api("GET", f"{third}/results").json()["results"]
         assert rows[0]["result"] == {"reached": False, **worker}
         assert machine.process.poll() is None
@@ -209,7 +202,7 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         # A spot notice: what runs is given back, the machine ends.
         second = cloud.api("POST", "/batches", json={"tasks": ["sleep 600000"]}).json()["url"]
         second = second.removeprefix(cloud.url)
-        wait_for(lambda: cloud.api("GET", second).json()["status"] == "RUNNING", 60, "it runs")
+        eventually(lambda: cloud.api("GET", second).json()["status"] == "RUNNING", 60, "it runs")
         imds.found[NOTICE] = '{"action": "terminate", "time": "2099-01-01T00:00:00Z"}'
         machine.wait_off(60)
         assert cloud.api("GET", second).json()["status"] != "DONE"
@@ -221,7 +214,9 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         machine = Machine(root, tmp_path / "console-2.log")
         last = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"]}).json()["url"]
         last = last.removeprefix(cloud.url)
-        wait_for(lambda: cloud.api("GET", last).json()["status"] == "DONE", 60, "it works at once")
+        eventually(
+            lambda: cloud.api("GET", last).json()["status"] == "DONE", 60, "it works at once"
+        )
         machine.wait_off(60)
     finally:
         machine.end()

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.imds import FakeImds
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -92,13 +93,6 @@ def worker(cloud: Any, kinds: Path, log: Path, *arguments: str, imds: str = "") 
         process.wait()
 
 
-def until(holds: Callable[[], Any], within_s: float, what: str) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(0.1)
-
-
 class Batch:
     def __init__(self, cloud: Any, kinds: Path, tasks: list[Any]) -> None:
         self._cloud, self._kinds = cloud, kinds
@@ -147,7 +141,9 @@ def test_on_a_notice_a_worker_commits_what_is_finished_and_leaves_the_rest_to_ot
         log = tmp_path / "first.log"
         with worker(cloud, kinds, log, *options, imds=imds.url) as first:
             batch = Batch(cloud, kinds, [{"kind": "noted", "params": "hold"}] + ["noted"] * TASKS)
-            until(lambda: batch.noted("ended").total() >= 20, 30, "the first worker is at work")
+            eventually(
+                lambda: batch.noted("ended").total() >= 20, 60, "the first worker is at work"
+            )
             imds.found[f"meta-data/{path}"] = NOTICES[path]
             noticed_at = time.monotonic()
             assert first.wait(WITHIN_S) == 0
@@ -166,7 +162,7 @@ def test_on_a_notice_a_worker_commits_what_is_finished_and_leaves_the_rest_to_ot
 
     batch.let_go()
     with worker(cloud, kinds, tmp_path / "second.log", "--threads", "16") as second:
-        until(lambda: batch.status()["status"] == "DONE", 60, "the batch is done")
+        eventually(lambda: batch.status()["status"] == "DONE", 90, "the batch is done")
         status, rows = batch.status(), batch.rows()
         counts = tuple(status[name] for name in ("total", "succeeded", "failed", "cancelled"))
         assert counts == (TASKS + 1, TASKS + 1, 0, 0)
@@ -179,6 +175,6 @@ def test_on_a_notice_a_worker_commits_what_is_finished_and_leaves_the_rest_to_ot
         assert len(by_first) == len(by_second) == 1
         assert by_first != by_second
         assert rows[0]["attempts"] == 1, "being handed back spends no attempt"
-        until(lambda: messages_left(cloud) == 0, 20, "the queues are empty")
+        eventually(lambda: messages_left(cloud) == 0, 60, "the queues are empty")
         second.send_signal(signal.SIGTERM)
-        assert second.wait(30) == 0
+        assert second.wait(60) == 0

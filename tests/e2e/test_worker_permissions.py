@@ -19,6 +19,7 @@ from taskfleet.registry import Registry
 from taskfleet.settings import load
 from tests.support.iam import Request, denied
 from tests.support.recorder import LOCAL_ACCOUNT, Recorder, never_used
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -100,13 +101,10 @@ def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 60
-        while not done():
-            assert time.monotonic() < deadline, "the batch was not done"
-            time.sleep(0.3)
+        eventually(done, 90, "the worker is through")
     finally:
         worker.drain()
-        thread.join(30)
+        thread.join(60)
 
 
 def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Request]) -> None:

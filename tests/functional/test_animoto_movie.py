@@ -16,18 +16,20 @@ from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 from tests.support.animoto import (
     PHOTOGRAPHS,
+    SMALL,
     Context,
     answer,
     boxes,
     frames,
-    jpeg,
-    photograph,
+    photograph_jpeg,
     plain,
     probe,
     similarity,
+    small_frames,
     video,
-    web_server,
 )
+
+MIDDLING = (480, 270)
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +44,15 @@ def local(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def web():
-    with web_server() as server:
-        yield server
+def small(monkeypatch):
+    """For tests of time, sound and order."""
+    small_frames(monkeypatch)
+
+
+@pytest.fixture
+def middling(monkeypatch):
+    """For tests that compare what is seen with what was given."""
+    small_frames(monkeypatch, MIDDLING)
 
 
 @pytest.fixture
@@ -63,13 +71,13 @@ def make(tmp_path):
 
 @pytest.fixture
 def photos(web):
-    return [web.add(f"/{name}.jpg", jpeg(photograph(name))) for name in PHOTOGRAPHS]
+    return [web.add(f"/{name}.jpg", photograph_jpeg(name)) for name in PHOTOGRAPHS]
 
 
-def expected(name, tmp_path, size=(1280, 720), fit="blur"):
+def expected(name, tmp_path, size=MIDDLING, fit="blur"):
     """Returns the Y plane of the frame that the photograph becomes."""
     path = tmp_path / "expected.jpg"
-    path.write_bytes(jpeg(photograph(name)))
+    path.write_bytes(photograph_jpeg(name))
     return np.asarray(picture.load(str(path), size, fit).y)
 
 
@@ -111,8 +119,9 @@ def test_urls_are_signed_when_the_result_is_read_and_not_stored(make, photos):
     ],
 )
 @pytest.mark.parametrize("transition", ["crossfade", "cut"])
-def test_the_file_plays_anywhere(make, photos, preset, size, transition):
-    _, path = make({"images": photos[:3], "preset": preset, "transition": transition})
+def test_the_file_plays_anywhere(make, web, preset, size, transition):
+    images = [web.add(f"/{colour}", plain(colour)) for colour in ("red", "green", "blue")]
+    _, path = make({"images": images, "preset": preset, "transition": transition})
     found = video(path)
     assert (found["width"], found["height"]) == size
     assert found["codec_name"] == "h264"
@@ -129,6 +138,7 @@ def test_the_file_plays_anywhere(make, photos, preset, size, transition):
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
 @pytest.mark.parametrize("transition", ["crossfade", "cut"])
 @pytest.mark.parametrize("duration", [0.2, 0.5, 1.1])
+@pytest.mark.usefixtures("small")
 def test_n_pictures_of_d_seconds_make_n_times_d(make, web, fps, motion, transition, duration):
     url = web.add("/a", plain("red"))
     params = {"images": [url] * 5, "duration": duration, "fps": fps}
@@ -141,6 +151,7 @@ def test_n_pictures_of_d_seconds_make_n_times_d(make, web, fps, motion, transiti
 
 @pytest.mark.parametrize("transition", ["crossfade", "cut"])
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
+@pytest.mark.usefixtures("small")
 def test_one_picture_is_a_movie(make, web, transition, motion):
     images = [web.add("/a", plain("red")), web.url("/missing")]
     result, path = make({"images": images, "transition": transition, "motion": motion})
@@ -149,6 +160,7 @@ def test_one_picture_is_a_movie(make, web, transition, motion):
     assert len(frames(path, 25)) == 60
 
 
+@pytest.mark.usefixtures("small")
 def test_durations_of_their_own_do_not_drift(make, web):
     levels = [30 + 20 * n for n in range(9)]
     images = [
@@ -156,7 +168,7 @@ def test_durations_of_their_own_do_not_drift(make, web):
         for n, level in enumerate(levels)
     ]
     _, path = make({"images": images, "transition": "cut"})
-    seen = frames(path, 25)[:, 360, 640].astype(int)
+    seen = frames(path, 25)[:, SMALL[1] // 2, SMALL[0] // 2].astype(int)
     ends = np.cumsum([image["duration"] for image in images])
     for level, start, end in zip(levels, [0, *ends], ends, strict=False):
         middle = seen[round((start + end) / 2 * 25)]
@@ -164,6 +176,7 @@ def test_durations_of_their_own_do_not_drift(make, web):
     assert len(seen) == round(ends[-1] * 25)
 
 
+@pytest.mark.usefixtures("small")
 def test_five_hundred_pictures_of_different_lengths(make, web):
     """The expression that moves the time stamps then has one piece per picture."""
     url = web.add("/a", plain("navy", (32, 18)))
@@ -174,11 +187,13 @@ def test_five_hundred_pictures_of_different_lengths(make, web):
     assert abs(float(video(path)["duration"]) - total) <= 0.04
 
 
+@pytest.mark.usefixtures("small")
 def test_the_same_job_twice_gives_the_same_bytes(photos, web):
     web.add("/music", music(0.5))
     params = {
         "images": [*photos, {"url": photos[0], "duration": 1.5, "caption": "Twice"}],
         "music": {"url": web.url("/music")},
+        "duration": 0.6,
     }
     for motion in ("none", "kenburns"):
         made = []
@@ -194,6 +209,7 @@ def test_the_same_job_twice_gives_the_same_bytes(photos, web):
 
 @pytest.mark.parametrize("quality", ["fast", "good"])
 @pytest.mark.parametrize("fit", ["blur", "contain", "cover"])
+@pytest.mark.usefixtures("middling")
 def test_the_middle_of_a_slot_is_the_picture_and_of_a_fade_the_mean(
     make, photos, tmp_path, fit, quality
 ):
@@ -209,32 +225,36 @@ def test_the_middle_of_a_slot_is_the_picture_and_of_a_fade_the_mean(
         assert similarity(seen[60 * number + 44 + 8], mean.astype(np.uint8)) >= 0.97
 
 
+@pytest.mark.usefixtures("small")
 def test_a_cut_shows_nothing_between_two_pictures(make, web):
     images = [web.add("/a", plain("black")), web.add("/b", plain("white"))]
     _, path = make({"images": images, "transition": "cut", "duration": 0.4})
-    levels = frames(path, 25)[:, 360, 640]
+    levels = frames(path, 25)[:, SMALL[1] // 2, SMALL[0] // 2]
     assert max(levels[:10]) < 20
     assert min(levels[10:]) > 230
 
 
+@pytest.mark.usefixtures("small")
 def test_a_fade_is_even(make, web):
     images = [web.add("/a", plain("black")), web.add("/b", plain("white"))]
     _, path = make({"images": images})
-    levels = frames(path, 25)[:, 360, 640].astype(int)
+    levels = frames(path, 25)[:, SMALL[1] // 2, SMALL[0] // 2].astype(int)
     wanted = [16] * 45 + [16 + round(219 * n / 16) for n in range(1, 16)] + [235] * 60
     assert np.abs(levels - wanted).max() <= 4
 
 
 def test_a_caption_is_seen_on_its_picture_only(make, web):
     url = web.add("/a", plain((60, 60, 60)))
-    _, path = make({"images": [url, {"url": url, "caption": "Here %{pts} ' : \\"}, url]})
-    lit = (frames(path, 25)[[20, 80, 140]] > 200).sum(axis=(1, 2))
+    images = [url, {"url": url, "caption": "Here %{pts} ' : \\"}, url]
+    _, path = make({"images": images, "duration": 0.8})
+    lit = (frames(path, 25)[[2, 22, 42]] > 200).sum(axis=(1, 2))
     assert lit[0] == lit[2] == 0
     assert lit[1] > 500
 
 
+@pytest.mark.usefixtures("middling")
 def test_ken_burns_moves_smoothly_and_fades(make, web, tmp_path):
-    url = web.add("/a", jpeg(photograph("retina.jpg")))
+    url = web.add("/a", photograph_jpeg("retina.jpg"))
     _, path = make({"images": [url, url], "motion": "kenburns", "fit": "cover", "duration": 2})
     seen = frames(path, 25).astype(int)
     assert len(seen) == 100
@@ -247,15 +267,19 @@ def test_ken_burns_moves_smoothly_and_fades(make, web, tmp_path):
 
 
 def test_the_poster_is_the_first_picture(photos, tmp_path):
+    """And so is the first slot, here with as many pixels as users get."""
     context = Context()
-    result = animoto.run(animoto.parse({"images": photos}), context)
+    result = animoto.run(animoto.parse({"images": photos[:2], "duration": 0.6}), context)
     path = tmp_path / "poster.jpg"
     path.write_bytes(context.store.get(result["poster_key"]))
     with Image.open(path) as poster:
         assert poster.size == (1280, 720)
         light = np.asarray(poster.convert("L")) * (219 / 255) + 16
-    wanted = expected(PHOTOGRAPHS[0], tmp_path)
+    wanted = expected(PHOTOGRAPHS[0], tmp_path, (1280, 720))
     assert similarity(light.astype(np.uint8), wanted) > 0.95
+    movie = tmp_path / "movie.mp4"
+    movie.write_bytes(context.store.get(result["key"]))
+    assert similarity(frames(movie, 25)[3], wanted) >= 0.97
 
 
 # --- music ----------------------------------------------------------------------------------
@@ -288,6 +312,7 @@ def converted(web, tmp_path, ending: str, *options: str) -> bytes:
     return out.read_bytes()
 
 
+@pytest.mark.usefixtures("small")
 def test_music_is_looped_and_faded_out(make, web, tmp_path):
     url, tune = web.add("/a", plain("red")), web.add("/m", music(0.7))
     _, path = make({"images": [url] * 2, "music": {"url": tune, "fade_out": 2}})
@@ -311,6 +336,7 @@ def test_music_is_looped_and_faded_out(make, web, tmp_path):
         ("aac", ("-c:a", "aac", "-f", "adts")),
     ],
 )
+@pytest.mark.usefixtures("small")
 def test_every_kind_of_music_plays(make, web, tmp_path, ending, options):
     tune = web.add("/m", converted(web, tmp_path, ending, *options))
     _, path = make({"images": [web.add("/a", plain("red"))], "music": {"url": tune}})
@@ -318,6 +344,7 @@ def test_every_kind_of_music_plays(make, web, tmp_path, ending, options):
 
 
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
+@pytest.mark.usefixtures("small")
 def test_a_movie_is_fitted_to_its_music(make, web, motion):
     url, tune = web.add("/a", plain("red")), web.add("/m", music(5.3))
     images = [url, url, {"url": url, "duration": 4.8}]
@@ -328,6 +355,7 @@ def test_a_movie_is_fitted_to_its_music(make, web, motion):
     assert abs(float(probe(path)["format"]["duration"]) - 5.3) <= 0.05
 
 
+@pytest.mark.usefixtures("small")
 def test_a_picture_left_out_does_not_shorten_a_movie_fitted_to_music(make, web):
     url, tune = web.add("/a", plain("red")), web.add("/m", music(5.3))
     images = [url, web.url("/missing"), {"url": url, "duration": 4}]
@@ -350,6 +378,7 @@ def test_a_picture_left_out_does_not_shorten_a_movie_fitted_to_music(make, web):
         (music(0.01), "contains no sound"),
     ],
 )
+@pytest.mark.usefixtures("small")
 def test_a_file_that_is_no_music_fails_the_movie_with_a_reason(make, web, data, said):
     params = {"images": [web.add("/a", plain("red"))], "music": {"url": web.add("/m", data)}}
     with pytest.raises(PermanentError, match=said):
@@ -388,6 +417,7 @@ def mixed(web):
 
 @pytest.mark.parametrize("transition", ["crossfade", "cut"])
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
+@pytest.mark.usefixtures("small")
 def test_bad_pictures_are_left_out_and_named(make, web, mixed, transition, motion):
     result, path = make({"images": mixed, "transition": transition, "motion": motion})
     assert result["pictures"] == 2
@@ -398,18 +428,19 @@ def test_bad_pictures_are_left_out_and_named(make, web, mixed, transition, motio
     assert "404" in result["skipped"][0]["reason"]
     assert "not a picture" in result["skipped"][1]["reason"]
     assert result["duration_s"] == pytest.approx(1.2)
-    levels = frames(path, 25)[:, 360, 640]
+    levels = frames(path, 25)[:, SMALL[1] // 2, SMALL[0] // 2]
     assert len(levels) == 30
     assert levels[4] < 20
     assert min(levels[10:]) > 225
 
 
+@pytest.mark.usefixtures("small")
 def test_a_placeholder_keeps_the_time_of_a_bad_picture(make, mixed):
     result, path = make({"images": mixed, "on_error": "placeholder", "transition": "cut"})
     assert result["pictures"] == 2
     assert [one["index"] for one in result["skipped"]] == [1, 3]
     assert result["duration_s"] == pytest.approx(2.8)
-    levels = frames(path, 25)[:, 360, 640]
+    levels = frames(path, 25)[:, SMALL[1] // 2, SMALL[0] // 2]
     assert [round(int(levels[at]), -1) for at in (5, 17, 35, 60)] == [20, 60, 240, 60]
 
 
@@ -420,6 +451,7 @@ def test_a_bad_picture_fails_the_movie_if_asked(make, mixed):
 
 @pytest.mark.parametrize("on_error", ["skip", "placeholder"])
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
+@pytest.mark.usefixtures("small")
 def test_without_any_picture_there_is_no_movie(make, web, on_error, motion):
     images = [web.url("/1"), web.url("/2")]
     with pytest.raises(PermanentError, match=r"none of the 2 pictures .*404"):
@@ -427,6 +459,7 @@ def test_without_any_picture_there_is_no_movie(make, web, on_error, motion):
 
 
 @pytest.mark.parametrize("on_error", ["skip", "placeholder", "fail"])
+@pytest.mark.usefixtures("small")
 def test_a_server_in_trouble_is_asked_again_later(make, web, on_error):
     busy = web.add("/b", lambda h: answer(h, status=503, headers={"Retry-After": "0"}))
     images = [web.add("/a", plain("red")), busy]
@@ -434,6 +467,7 @@ def test_a_server_in_trouble_is_asked_again_later(make, web, on_error):
         make({"images": images, "on_error": on_error})
 
 
+@pytest.mark.usefixtures("small")
 def test_a_server_that_stays_in_trouble_costs_its_picture_not_the_movie(make, web):
     busy = web.add("/b", lambda h: answer(h, status=503, headers={"Retry-After": "0"}))
     images = [web.add("/a", plain("red")), busy]

@@ -13,13 +13,7 @@ import pytest
 from animoto import animoto, command, ffmpeg, kind, workspace
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
 from taskfleet.settings import Settings
-from tests.support.animoto import Context, answer, jpeg, photograph, plain, web_server
-
-
-@pytest.fixture
-def web():
-    with web_server() as server:
-        yield server
+from tests.support.animoto import Context, answer, photograph_jpeg, plain, small_frames
 
 
 @pytest.fixture
@@ -28,6 +22,7 @@ def temp(monkeypatch, tmp_path):
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
+    small_frames(monkeypatch)
     return folder
 
 
@@ -61,7 +56,7 @@ def assert_nothing_left(temp):
 
 @pytest.mark.parametrize("motion", ["none", "kenburns"])
 def test_a_movie_stopped_in_the_middle_leaves_nothing(web, temp, motion):
-    url = web.add("/a", jpeg(photograph("coffee.png")))
+    url = web.add("/a", photograph_jpeg("coffee.png"))
     seen = []
 
     def stop_at_ten(done, total):
@@ -103,7 +98,7 @@ def test_a_movie_stopped_before_it_began_does_not_begin(web, temp):
 
 
 def test_a_killed_ffmpeg_is_transient_and_leaves_nothing(web, temp):
-    url = web.add("/a", jpeg(photograph("coffee.png")))
+    url = web.add("/a", photograph_jpeg("coffee.png"))
 
     def kill_at_five(done, total):
         if done == 5:
@@ -115,7 +110,7 @@ def test_a_killed_ffmpeg_is_transient_and_leaves_nothing(web, temp):
 
 
 def test_a_permanent_fault_in_the_middle_leaves_nothing(web, temp):
-    url = web.add("/a", jpeg(photograph("coffee.png")))
+    url = web.add("/a", photograph_jpeg("coffee.png"))
     images = [url] * 20 + [web.url("/missing")] + [url] * 20
     with pytest.raises(PermanentError, match=r"images\[20\]"):
         run(Context(), images, on_error="fail")
@@ -196,7 +191,7 @@ def test_a_download_onto_a_full_disk_is_transient(web, temp):
 
 def test_memory_and_files_do_not_grow_with_the_number_of_pictures(web, temp):
     """Even if the encoder is slow, no more than a window of pictures waits for it."""
-    data = jpeg(photograph("coffee.png"))
+    data = photograph_jpeg("coffee.png")
     url = web.add("/a", data)
     most = 0
 

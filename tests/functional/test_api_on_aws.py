@@ -5,14 +5,12 @@ no policy allows more than is used."""
 import json
 import os
 import random
-import warnings
 from pathlib import Path
 
 import boto3
 import pytest
 import requests
 from chalice.test import Client
-from moto import mock_aws
 
 from chalice_app import events, wiring
 from chalice_app.application import create_app
@@ -27,6 +25,7 @@ from taskfleet.wire.queues import (
     decode_bundle,
     encode_response,
 )
+from tests.support.moto_aws import create_stack, moto_account
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a secret of more than thirty-two characters"
@@ -85,7 +84,7 @@ class OnAws:
 
 @pytest.fixture
 def aws(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))]:
+    for name in [name for name in os.environ if name.startswith("TASKFLEET_")]:
         monkeypatch.delenv(name)
     config = json.loads((ROOT / ".chalice" / "config.json").read_text())
     stage = config["stages"]["dev"]
@@ -94,26 +93,16 @@ def aws(monkeypatch):
         **stage["environment_variables"],
         "TASKFLEET_BUCKET": BUCKET,
         "TASKFLEET_KINDS": "",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
     }
-    for name, value in environ.items():
-        if value:
-            monkeypatch.setenv(name, value)
-    with mock_aws():
-        with warnings.catch_warnings():
-            # moto has no bucket policies; nothing here depends on them.
-            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
-            boto3.client("cloudformation").create_stack(
-                StackName="taskfleet-dev",
-                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
-                Parameters=[{"ParameterKey": "BucketName", "ParameterValue": BUCKET}],
-            )
+    with moto_account() as patch:
+        for name, value in environ.items():
+            if value:
+                patch.setenv(name, value)
+        create_stack("dev", BUCKET)
         boto3.client("ssm").put_parameter(
             Name=environ["TASKFLEET_TOKEN_SECRET_SSM"], Value=SECRET, Type="SecureString"
         )
-        yield OnAws(monkeypatch)
+        yield OnAws(patch)
 
 
 def allowed(function):

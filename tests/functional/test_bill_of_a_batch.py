@@ -5,15 +5,11 @@ from __future__ import annotations
 
 import os
 import random
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from chalice_app.services import Services, assemble
 from taskfleet.aws.session import Aws
@@ -23,10 +19,9 @@ from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings
 from taskfleet.wire.http import BatchView
+from tests.support.moto_aws import create_stack, moto_account
 from tests.support.worker import HandWorker
 
-STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
-NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
 SETTINGS = Settings(bucket="taskfleet-test")
 RESPONSES_A_CALL = 10
 
@@ -100,22 +95,16 @@ class System:
         return found
 
 
+@pytest.fixture(scope="module")
+def account() -> Iterator[None]:
+    with moto_account():
+        create_stack(SETTINGS.stage, SETTINGS.bucket)
+        yield
+
+
 @pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", SETTINGS.region)
-    with mock_aws():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
-            boto3.client("cloudformation").create_stack(
-                StackName="taskfleet-test",
-                TemplateBody=STACK.read_text(),
-                Parameters=[{"ParameterKey": "BucketName", "ParameterValue": SETTINGS.bucket}],
-            )
-        yield System()
+def system(account: None) -> System:
+    return System()
 
 
 @pytest.mark.parametrize(

@@ -244,5 +244,7 @@ def check_make(words: list[str]) -> None:
 
 
 def parsed(command: click.Command, arguments: list[str]) -> None:
-    """Click's own reading of the arguments; a fault is a UsageError."""
-    command.make_context(command.name, list(arguments)).close()
+    """Parse the arguments as click does; a fault is a UsageError. The parent is there because click
+    remembers the names of the help option from the first context that it sees."""
+    parent = click.Context(taskfleet, **taskfleet.context_settings)
+    command.make_context(command.name, list(arguments), parent=parent).close()

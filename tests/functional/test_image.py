@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 from moto.ec2 import ec2_backends
 
 from infra.image import START, BakeFailed, bake, install_only
 from infra.stage import Stage
+from tests.support.moto_aws import moto_account
+from tests.support.waiting import eventually
 
 STAGE = Stage("dev", "us-east-1", "123456789012", "bucket")
 SHA256 = "ab" * 32
@@ -23,11 +23,8 @@ FAST = {"Delay": 0, "MaxAttempts": 2_000}
 
 
 @pytest.fixture
-def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
+def ec2() -> Iterator[Any]:
+    with moto_account():
         client = boto3.client("ec2", region_name="us-east-1")
         image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
         client.create_launch_template(
@@ -54,14 +51,13 @@ class Machine(threading.Thread):
 
     def run(self) -> None:
         backend = ec2_backends["123456789012"]["us-east-1"]
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            for instance in backend.all_instances():
-                if instance.state == "running":
-                    self.tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
-                    instance.stop()
-                    return
-            time.sleep(0.01)
+
+        def running() -> list[Any]:
+            return [one for one in backend.all_instances() if one.state == "running"]
+
+        (instance,) = eventually(running, what="the machine runs")
+        self.tags = {tag["key"]: tag["value"] for tag in instance.get_tags()}
+        instance.stop()
 
 
 def states(ec2: Any) -> list[str]:

@@ -3,17 +3,13 @@ limits, always converges and gives its reasons."""
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
-from moto import mock_aws
 from msgspec.structs import replace
 
 from taskfleet.aws.session import Aws
@@ -25,11 +21,11 @@ from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
 from taskfleet.wire.http import FleetView
+from tests.support.moto_aws import IMAGE, create_stack, moto_account
 
-ROOT = Path(__file__).resolve().parents[2]
 CONF = Settings(
     bucket="taskfleet-test",
-    ami_id="ami-12c6146b",
+    ami_id=IMAGE,
     instance_types=["c7g.large"],
     spot=False,
     max_capacity=4,
@@ -45,10 +41,12 @@ class OnAws:
         self.queue = self.aws.task_queue()
         self.ec2 = self.aws.client("ec2")
 
-    def provisioner(self) -> Provisioner:
+    def ports(self) -> ProvisionerPorts:
         aws = self.aws
-        ports = ProvisionerPorts(self.queue, aws.monitor(), self.records, aws.fleet(), self.clock)
-        return Provisioner(ports, self.conf)
+        return ProvisionerPorts(self.queue, aws.monitor(), self.records, aws.fleet(), self.clock)
+
+    def provisioner(self) -> Provisioner:
+        return Provisioner(self.ports(), self.conf)
 
     def submit(self, messages: int, seconds_each: float = 60.0) -> None:
         known = KindDemand(messages, messages, messages * seconds_each)
@@ -135,25 +133,15 @@ class OnAws:
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+def make() -> Iterator[Any]:
     clock = ManualClock(time.time())
-    # Launch times must come from the clock that measures ages.
-    monkeypatch.setattr(
-        "moto.ec2.models.instances.utcnow",
-        lambda: datetime.fromtimestamp(clock.now(), UTC).replace(tzinfo=None),
-    )
-    with mock_aws():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
-            boto3.client("cloudformation", region_name="us-east-1").create_stack(
-                StackName="taskfleet-dev",
-                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
-                Parameters=[{"ParameterKey": "BucketName", "ParameterValue": "taskfleet-test"}],
-            )
+    with moto_account() as patch:
+        # Launch times must come from the clock that measures ages.
+        patch.setattr(
+            "moto.ec2.models.instances.utcnow",
+            lambda: datetime.fromtimestamp(clock.now(), UTC).replace(tzinfo=None),
+        )
+        create_stack()
         yield lambda **others: OnAws(replace(CONF, **others), clock)
 
 
@@ -237,12 +225,13 @@ def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> N
 def test_a_machine_that_never_reports_gets_two_strikes_and_others_none(make: Any) -> None:
     aws = make(max_capacity=2)
     aws.submit(10_000)
-    aws.provisioner().round()
+    provisioner = aws.provisioner()
+    provisioner.round()
     silent, fine = aws.live()
     for _ in range(20):  # Five minutes: strikes at 180 s and 210 s, then a new machine.
         aws.report(fine)
         aws.clock.sleep(15)
-        aws.provisioner().round()
+        provisioner.round()
         assert fine in aws.live()
         assert len(aws.live()) <= 2
     assert silent not in aws.live()
@@ -339,8 +328,9 @@ def test_all_machines_work_in_the_end_when_every_fifth_boot_fails(make: Any) -> 
     aws.submit(10_000)
     launched: list[str] = []
     broken: set[str] = set()
-    for _ in range(60):
-        aws.provisioner().round()
+    provisioner = aws.provisioner()
+    for _ in range(28):  # seven minutes: the second strike falls at 210 s
+        provisioner.round()
         live = aws.live()
         assert len(live) <= 10
         for name in live:
@@ -380,15 +370,29 @@ def test_counts_that_are_stale_neither_hide_a_batch_nor_launch_for_what_is_gone(
     assert "1 workers are there" in aws.why()
 
 
-def test_250_machines_over_pages_are_all_counted(
+def test_machines_listed_over_pages_are_all_counted(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 100)
-    aws = make(max_capacity=250)
+    """moto counts launches where EC2 counts instances, so six launches fill two pages."""
+    monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 5)
+    aws = make(max_capacity=12)
+    for capacity in range(2, 13, 2):
+        aws.submit(10_000)
+        Provisioner(aws.ports(), replace(aws.conf, max_capacity=capacity)).round()
+        aws.clock.sleep(1)
+    pages = 0
+
+    def count(**_kwargs: Any) -> None:
+        nonlocal pages
+        pages += 1
+
+    aws.ec2.meta.events.register("before-call.ec2.DescribeInstances", count)
+    assert len(aws.live()) == 12
+    assert pages == 2
     for _ in range(5):  # From the second minute on only EC2's list shows them.
-        aws.submit(100_000)
+        aws.clock.sleep(30)
+        aws.submit(10_000)
         aws.provisioner().round()
-        assert len(aws.live()) == 250
-        aws.clock.sleep(35)
-    assert "the limit is 250" in aws.view().decisions[0].reason
-    assert "250 machines are booting" in aws.why()
+        assert len(aws.live()) == 12
+    assert "the limit is 12" in aws.view().decisions[0].reason
+    assert "12 machines are booting" in aws.why()

@@ -6,48 +6,30 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
+
+from tests.support.moto_aws import create_stack, moto_account
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 SHA256 = "ab" * 32
-NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
 
 Stack = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """A function (parameters) that creates the stack and returns its outputs."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
 
-    def create(**parameters: str) -> dict[str, str]:
-        cloudformation = boto3.client("cloudformation", region_name=REGION)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
-            cloudformation.create_stack(
-                StackName="taskfleet-test",
-                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
-                Capabilities=["CAPABILITY_NAMED_IAM"],
-                Parameters=[
-                    {"ParameterKey": key, "ParameterValue": value}
-                    for key, value in {"BucketName": "taskfleet-test", **parameters}.items()
-                ],
-            )
-        stack = cloudformation.describe_stacks(StackName="taskfleet-test")["Stacks"][0]
-        assert stack["StackStatus"] == "CREATE_COMPLETE"
-        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    def create(Stage: str = "dev", **parameters: str) -> dict[str, str]:  # noqa: N803
+        return create_stack(Stage, **parameters)
 
-    with mock_aws():
+    with moto_account():
         yield create
 
 

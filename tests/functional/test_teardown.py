@@ -9,20 +9,17 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from infra import chalice, teardown
+from tests.support.moto_aws import moto_account
 
 BUCKET = "taskfleet-prod-bucket"
 STAGE_TAG = {"Key": "taskfleet:stage", "Value": "prod"}
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.session.Session]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
+def session() -> Iterator[boto3.session.Session]:
+    with moto_account():
         yield boto3.session.Session(region_name="us-east-1")
 
 

@@ -11,25 +11,23 @@ from ec2_worker.parts import WorkerPorts
 from ec2_worker.worker import Worker
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
-from taskfleet.memory import MemoryFleetRecords, MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry, TaskKind, sleep
-from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings
-from tests.support.scheduler import submission
-from tests.support.worker import failing_kind
+from tests.support.waiting import eventually
+from tests.support.worker import Cloud, failing_kind
 
 
 class Fleet:
     def __init__(self, kinds=()):
-        clock = SystemClock()
+        self.cloud = cloud = Cloud(clock=SystemClock())
         self.ports = WorkerPorts(
-            tasks=MemoryQueue(clock, dead=MemoryQueue(clock)),
-            responses=MemoryQueue(clock),
-            monitor=MemoryMonitor(clock),
-            store=MemoryStore(),
-            clock=clock,
-            records=MemoryFleetRecords(),
+            tasks=cloud.tasks,
+            responses=cloud.responses,
+            monitor=cloud.monitor,
+            store=cloud.store,
+            clock=cloud.clock,
+            records=cloud.records,
         )
         self.registry = Registry([sleep, *kinds])
         self.threads = []
@@ -40,7 +38,7 @@ class Fleet:
         settings = Settings(
             lease_s=options.pop("lease_s", 30.0),
             drain_timeout_s=options.pop("drain_timeout_s", 10.0),
-            receive_wait_s=options.pop("receive_wait_s", 0.2),
+            receive_wait_s=options.pop("receive_wait_s", 0.05),
             beat_s=1.0,
         )
         worker = Worker(
@@ -66,16 +64,12 @@ class Fleet:
             assert not thread.is_alive()
 
     def submit(self, tasks):
-        p = self.ports
-        made = submission(self.registry, p.tasks, p.monitor, p.clock)
-        return made.submit(tasks, client_id="alice").batch_id
+        return self.cloud.submit(self.registry, tasks)
 
     def finished(self, batch_id, within_s=20):
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            messages = self.ports.responses.receive(10, wait_s=0.1, visibility_s=30)
-            collect({m.message_id: m.body for m in messages}, self.ports.monitor, self.ports.clock)
-            self.ports.responses.delete(messages)
+            self.cloud.collect(wait_s=0.1)
             batch = self.ports.monitor.batch(batch_id)
             if batch.finished:
                 return batch
@@ -98,13 +92,6 @@ def fleet():
 @pytest.fixture
 def hand_back_soon(monkeypatch):
     monkeypatch.setattr("ec2_worker.protocol.HAND_BACK_S", (0.05, 0.2))
-
-
-def wait_until(condition, within_s=10):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.01)
 
 
 def test_two_workers_share_a_batch_and_run_each_task_once(fleet):
@@ -138,7 +125,7 @@ def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_atte
     worker = one.start(threads=1)
     assert entered.wait(10)
     worker.drain()
-    wait_until(lambda: not worker._workload._starting)
+    eventually(lambda: not worker._workload._starting)
     gate.set()
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -155,7 +142,7 @@ def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):
     one = fleet()
     batch_id = one.submit(["sleep 60000"])
     worker = one.start(drain_timeout_s=0.2)
-    wait_until(lambda: worker._workload.census().running)
+    eventually(lambda: worker._workload.census().running)
     begun = time.monotonic()
     worker.drain()
     one.threads[0].join(20)
@@ -171,7 +158,7 @@ def test_a_task_that_will_not_end_does_not_hold_the_worker(fleet, monkeypatch):
     one = fleet(TaskKind("deaf", lambda p, c: gate.wait(20)))
     batch_id = one.submit(["deaf"])
     worker = one.start(drain_timeout_s=0.1)
-    wait_until(lambda: worker._workload.census().running)
+    eventually(lambda: worker._workload.census().running)
     worker.drain()
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -185,7 +172,7 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
 
     def work(params, context):
         runs.append(context.index)
-        context.sleep(3.0)
+        context.sleep(2.2)  # more than two leases
 
     one = fleet(TaskKind("long", work))
     batch_id = one.submit(["long"])
@@ -197,8 +184,8 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
 
 def test_an_idle_worker_leaves_by_itself(fleet):
     one = fleet()
-    batch_id = one.submit(["sleep 700"])
-    one.start(exit_when_idle_s=0.5)
+    batch_id = one.submit(["sleep 600"])
+    one.start(exit_when_idle_s=0.3)
     assert one.finished(batch_id).tally == Tally(succeeded=1)
     one.threads[0].join(10)
     assert one.ends == [True]
@@ -211,13 +198,13 @@ def test_a_worker_asked_to_leave_hands_back_what_its_last_poll_receives(fleet, m
     one = fleet()
     worker = one.start(receive_wait_s=8.0)
     records = one.ports.records
-    wait_until(records.workers)
+    eventually(records.workers)
     if asked:
         records.ask_to_leave([worker.worker_id])
-        wait_until(lambda: any(known.leaving for known in records.workers()))
+        eventually(lambda: any(known.leaving for known in records.workers()))
     else:
         worker.drain()
-    one.threads[0].join(1.0)
+    one.threads[0].join(0.5 if asked else 2.0)
     assert one.threads[0].is_alive() is asked
     if asked:
         begun = time.monotonic()

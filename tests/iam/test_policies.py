@@ -5,15 +5,14 @@ are deployed. That each uses all it may, and needs no more, is tested where the 
 from __future__ import annotations
 
 import ast
-import warnings
 from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from taskfleet.aws.ec2 import STAGE_TAG
-from tests.support.iam import ACCOUNT, ROOT, STAGE, Request, denied, function_policy
+from tests.support.iam import ACCOUNT, STAGE, Request, denied, function_policy
+from tests.support.moto_aws import create_stack, moto_account
 
 ARN = "arn:aws:{service}:" + f"{STAGE.region}:{ACCOUNT}" + ":{name}"
 
@@ -219,24 +218,8 @@ DENIED = {
 @pytest.fixture(scope="session")
 def worker_policy() -> dict[str, Any]:
     """That of the worker's role, as CloudFormation resolves it in moto."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        cloudformation = boto3.client("cloudformation", region_name=STAGE.region)
-        parameters = {"Stage": STAGE.name, "BucketName": STAGE.bucket}
-        with warnings.catch_warnings():
-            # moto has no bucket policies; no role depends on them.
-            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy", UserWarning)
-            cloudformation.create_stack(
-                StackName="taskfleet-prod",
-                TemplateBody=(ROOT / "infra" / "stack.yaml").read_text(),
-                Capabilities=["CAPABILITY_NAMED_IAM"],
-                Parameters=[
-                    {"ParameterKey": key, "ParameterValue": value}
-                    for key, value in parameters.items()
-                ],
-            )
+    with moto_account(STAGE.region):
+        create_stack(STAGE.name, STAGE.bucket)
         role = boto3.client("iam").get_role_policy(
             RoleName="taskfleet-prod-worker", PolicyName="worker"
         )

@@ -4,6 +4,7 @@ loopback that can misbehave, and functions that read finished movies."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import subprocess
@@ -17,12 +18,15 @@ from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
+import pytest
 import skimage
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from animoto import spec
 from taskfleet.errors import TaskStopped
 from taskfleet.memory import MemoryStore
+from tests.support.tools import needs
 
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "retina.jpg")
 
@@ -89,6 +93,12 @@ def photograph(name: str) -> Image.Image:
     return Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
 
 
+@functools.cache
+def photograph_jpeg(name: str) -> bytes:
+    """The file of a photograph, encoded once for all tests."""
+    return jpeg(photograph(name))
+
+
 def jpeg(image: Image.Image, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", **{"quality": 92, **options})
@@ -153,7 +163,7 @@ class Web:
 
         self.server = _Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.005,))
         self._thread.start()
 
     def url(self, path: str) -> str:
@@ -196,13 +206,27 @@ def web_server() -> Iterator[Web]:
         web.close()
 
 
-# --- finished movies ------------------------------------------------------------------------
+# --- movies ------------------------------------------------------------------------
+
+
+SMALL = (320, 180)
+
+
+def small_frames(patch: pytest.MonkeyPatch, size: tuple[int, int] = SMALL) -> None:
+    """Give movies of the default preset fewer pixels: for tests whose meaning does not hang on
+    how many there are. Nearly all that a movie costs, it costs for each pixel."""
+    patch.setitem(spec.PRESETS, "720p", size)
 
 
 def probe(path: Path | str) -> dict[str, Any]:
-    """Returns what ffprobe reports about the file's streams and container."""
+    """Returns what ffprobe reports about the file's streams and container, asked once per file."""
+    return _probe(str(path), Path(path).stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _probe(path: str, _mtime_ns: int) -> dict[str, Any]:
     done = subprocess.run(
-        ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-of", "json", str(path)],
+        [needs("ffprobe"), "-v", "error", "-show_streams", "-show_format", "-of", "json", path],
         check=True,
         capture_output=True,
         timeout=60,

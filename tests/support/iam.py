@@ -6,15 +6,14 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from infra.stage import Stage, exact
+from tests.support.once import once
+from tests.support.tools import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "@cloud-copilot/iam-simulate"
@@ -51,7 +50,7 @@ def denied(
         for request in requests
     ]
     done = subprocess.run(
-        ["node", str(ROOT / "tests" / "iam" / "simulate.mjs")],
+        [needs("node"), str(ROOT / "tests" / "iam" / "simulate.mjs")],
         input=json.dumps({"library": str(_library()), "cases": cases}),
         capture_output=True,
         text=True,
@@ -68,15 +67,15 @@ def denied(
 @functools.cache
 def _library() -> Path:
     """The evaluator's entry, installed at first use outside the checkout."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node and npm are needed to evaluate IAM policies")
+    npm = needs("npm")
+    needs("node")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "taskfleet" / f"iam-simulate-{VERSION}"
-    package = folder / "node_modules" / LIBRARY
-    if not package.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    folder = cache / "taskfleet" / "iam-simulate" / VERSION
+
+    def install(draft: Path) -> None:
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(draft)]
         subprocess.run(
             [*command, f"{LIBRARY}@{VERSION}"], check=True, capture_output=True, timeout=100
         )
-    return package / "dist" / "esm" / "index.js"
+
+    return once(folder, install) / "node_modules" / LIBRARY / "dist" / "esm" / "index.js"

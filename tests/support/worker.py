@@ -102,10 +102,11 @@ class Cloud:
         made = submission(registry, self.tasks, self.monitor, self.clock)
         return made.submit(tasks, client_id="alice", **options).batch_id
 
-    def collect(self) -> int:
-        """Collect all responses. Returns the number of messages."""
+    def collect(self, wait_s: float = 0.0) -> int:
+        """Collect all responses, and wait for more as long as told. Returns the number of
+        messages."""
         count = 0
-        while messages := self.responses.receive(10, wait_s=0, visibility_s=30):
+        while messages := self.responses.receive(10, wait_s=wait_s, visibility_s=30):
             collect({m.message_id: m.body for m in messages}, self.monitor, self.clock)
             self.responses.delete(messages)
             count += len(messages)
@@ -213,6 +214,10 @@ class HandWorker:
 
 
 # --- kinds that misbehave ---------------------------------------------------------------------
+
+
+def run_nothing(_params: Any, _context: Any) -> None:
+    """The `run` of a kind whose tasks do nothing."""
 
 
 def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> TaskKind:

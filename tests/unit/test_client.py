@@ -27,6 +27,7 @@ from taskfleet.wire.http import (
     Accepted,
     BatchView,
 )
+from tests.support.ports import free_port
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 BUSY = Answer(503, {"Message": "busy"}, {"Retry-After": "7"})
@@ -60,12 +61,6 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a body hold at most two tasks."""
     monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 # --- one call ---------------------------------------------------------------------------------
@@ -209,7 +204,7 @@ def test_a_refusal_for_good_is_not_tried_again(api: StubApi, client: Client, sta
 
 
 def test_a_port_where_nobody_listens_is_said_so() -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     with (
         Client(url, "t", backoff_s=0) as client,
         pytest.raises(Unreachable, match=f"cannot reach {url}: .*refused; is it running") as caught,
@@ -283,7 +278,7 @@ def test_a_token_that_is_none_is_refused_at_once_and_not_repeated(token: str) ->
 def test_a_proxy_is_not_asked_for_this_machine(
     api: StubApi, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     api.answers(BATCH)
@@ -379,7 +374,7 @@ class TestFiles:
         assert api.lines == ["POST /uploads", "POST /store"]
 
     def test_a_store_that_cannot_be_reached_is_named(self, api: StubApi, client: Client) -> None:
-        url = f"http://127.0.0.1:{closed_port()}/store"
+        url = f"http://127.0.0.1:{free_port()}/store"
         api.answers(Answer(201, {"upload_id": "u1", "url": url, "fields": {}}))
         with pytest.raises(Unreachable, match=url.removesuffix("/store")):
             client.submit(["sleep 1"] * 3)
@@ -480,7 +475,7 @@ def test_a_long_outage_ends_the_waiting(api: StubApi, client: Client) -> None:
 
 
 def test_an_api_that_is_not_there_at_first_is_not_waited_for() -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     clock = ManualClock()
     with Client(url, "t", backoff_s=0, clock=clock) as client, pytest.raises(Unreachable):
         client.wait(BATCH_ID)

@@ -10,21 +10,19 @@ from typing import Any
 import boto3
 import pytest
 from chalice import Chalice, Rate
-from moto import mock_aws
 
 from localcloud.pump import sources
 from localcloud.queue_source import QueueSource
 from localcloud.schedule_source import ScheduleSource
 from taskfleet.settings import Settings
+from tests.support.moto_aws import moto_account
 
 QUEUE = "Processed_Task"
 
 
 @pytest.fixture
-def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    with mock_aws():
+def sqs() -> Iterator[Any]:
+    with moto_account():
         client = boto3.client("sqs", region_name="us-east-1")
         client.create_queue(QueueName=QUEUE, Attributes={"VisibilityTimeout": "600"})
         yield client
@@ -161,6 +159,7 @@ def test_the_pump_does_not_poll_long_while_messages_for_another_reader_wait(sqs:
     source.deliver(source.receive())
     source.receive()
     clock.now += 3.5
+    fill(sqs, 1)  # so that moto waits for none
     source.receive()
     assert waits == [1, 0, 1]
 

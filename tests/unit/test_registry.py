@@ -16,13 +16,10 @@ from taskfleet.registry import (
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
 from taskfleet.wire.taskfile import kind_and_params
+from tests.support.worker import run_nothing
 
 REGISTRY = Registry.load()
 HUGE = 10**5000  # too long for Python to convert to text
-
-
-def run_nothing(_params, _context):
-    return None
 
 
 def kind(name="note", **options):

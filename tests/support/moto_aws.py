@@ -1,0 +1,88 @@
+"""AWS as moto plays it in the test's own process, with the project's own stack on it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.loaders import create_loader
+from moto import mock_aws
+
+STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
+REGION = "us-east-1"
+IMAGE = "ami-12c6146b"
+"""An image that moto's EC2 knows."""
+_NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
+
+
+_one_loader = functools.cache(create_loader)
+
+
+@contextlib.contextmanager
+def aws_credentials(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
+    """Remove every AWS variable from the environment and set credentials that open nothing.
+
+    Yields the patch, for more variables of the same life.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", region)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield patch
+
+
+@contextlib.contextmanager
+def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
+    """Start an empty account; what was in the last one is gone.
+
+    EC2 knows 44 images instead of 1,301, which moto would read anew for each account. The AWS
+    SDK's descriptions of its services, which each `Aws` would parse anew, are parsed once.
+    """
+    with aws_credentials(region) as patch:
+        patch.setattr("botocore.session.create_loader", _one_loader)
+        patch.setattr("moto.ec2.models.amis.load_resource", lambda _path: [])
+        with mock_aws():
+            yield patch
+
+
+def create_stack(
+    stage: str = "dev", bucket: str = "taskfleet-test", **parameters: str
+) -> dict[str, str]:
+    """Create the stack of a stage, with more parameters of the stack if needed, and return its
+    outputs."""
+    cloudformation = boto3.client("cloudformation")
+    name = f"taskfleet-{stage}"
+    with warnings.catch_warnings():
+        # Nothing in these tests depends on the resources that moto lacks.
+        warnings.filterwarnings("ignore", _NOT_IN_MOTO, UserWarning)
+        cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=STACK.read_text(),
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value}
+                for key, value in {"Stage": stage, "BucketName": bucket, **parameters}.items()
+            ],
+        )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName=name, WaiterConfig={"Delay": 1}
+    )
+    stack: Any = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def empty_table(dynamodb: Any, table: str) -> None:
+    """Delete every item of the table of tasks."""
+    for page in dynamodb.get_paginator("scan").paginate(TableName=table):
+        for item in page["Items"]:
+            dynamodb.delete_item(TableName=table, Key={"Job_ID": item["Job_ID"]})
