@@ -8,6 +8,9 @@ address. A name that resolves to another address a moment later (DNS rebinding) 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -87,6 +90,26 @@ class Transfer:
         if cut:
             self.cut()
 
+    def begin(self, sock: socket.socket, target: tuple[str, int]) -> None:
+        """Begins to connect `sock`, which does not block, and notes it as the one in use. Raises
+        OSError at once if the transfer is cut."""
+        # A socket can only be shut down once it connects, so `cut` must come before or after.
+        with self._lock:
+            self._check()
+            self._socket = sock
+            failure = sock.connect_ex(target)
+        if failure not in (0, errno.EINPROGRESS):
+            raise OSError(failure, os.strerror(failure))
+
+    def check(self) -> None:
+        """Raises OSError if the transfer is cut."""
+        with self._lock:
+            self._check()
+
+    def _check(self) -> None:
+        if self._cut:
+            raise OSError(errno.ECANCELED, "the transfer was cut")
+
     def addresses(self, host: str, port: int) -> list[str]:
         """Returns the allowed addresses of `host`, at least one. Raises Unfetchable if it has
         none, TransientError if it cannot be resolved now."""
@@ -128,6 +151,7 @@ class _Guarded(HTTPConnection):
                 sock = self._connect_to(ip)
             except OSError as error:
                 failure = error
+                transfer.check()
                 continue
             self._handle = sock.dup()
             transfer.use(self._handle)
@@ -139,13 +163,18 @@ class _Guarded(HTTPConnection):
     def _connect_to(self, ip: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in ip else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
+        timeout_s = self.timeout if isinstance(self.timeout, int | float) else None
+        transfer = _current.get()
         try:
             for option in self.socket_options or ():
                 sock.setsockopt(*option)
-            if isinstance(self.timeout, int | float):
-                sock.settimeout(self.timeout)
-            sock.connect((ip, self.port))
+            sock.setblocking(False)
+            transfer.begin(sock, (ip, self.port))
+            _wait_connected(sock, timeout_s)
+            transfer.check()
+            sock.settimeout(timeout_s)
         except BaseException:
+            transfer.use(None)
             sock.close()
             raise
         return sock
@@ -162,6 +191,17 @@ class _Guarded(HTTPConnection):
         finally:
             if handle is not None:
                 handle.close()
+
+
+def _wait_connected(sock: socket.socket, timeout_s: float | None) -> None:
+    """Waits until the connection that `sock` began is made or has failed. Raises OSError."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(None if timeout_s is None else 1000 * timeout_s):
+        raise TimeoutError("timed out")
+    failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if failure:
+        raise OSError(failure, os.strerror(failure))
 
 
 class _GuardedTLS(_Guarded, HTTPSConnection):

@@ -11,20 +11,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import BinaryIO
 from urllib.parse import urljoin
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
+from animoto.budget import Budget
 from animoto.connect import Resolve, Transfer, Unfetchable, pool_manager, resolve
 from animoto.spec import UPLOAD, url_fault, without_query
-from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
+from taskfleet.errors import NotFound, TaskfleetError, TaskStopped, TooLarge, TransientError
 
 _HEADERS = {"User-Agent": "taskfleet-animoto", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT_STATUS = (408, 425, 429)
 """HTTP statuses worth another try, besides 500 to 599."""
+_MALFORMED = (ValueError, LookupError, TypeError, ArithmeticError, HTTPException)
+"""What the standard library and urllib3 raise on parts of an answer that they do not expect. Which
+part it is cannot be listed in full, so all of it is the fault of the server."""
 _CHUNK_BYTES = 1 << 16
 """Most bytes read from a connection at a time."""
 
@@ -43,6 +48,9 @@ class DownloadLimits:
     """Longest time to open a connection, in seconds."""
     silence_s: float = 10.0
     """Longest wait for the next byte, in seconds."""
+    job_s: float = 900.0
+    """Longest time of all downloads of one job together, in seconds. It is far above what 500 MB
+    take on a slow line, and far below what 500 servers can take that send slowly."""
     total_s: float = 60.0
     """Longest time for one try with its redirects, in seconds; ends servers that send slowly
     without ever falling silent."""
@@ -80,8 +88,8 @@ class Downloader:
         self._resolver = resolver
         self._uploaded = uploaded
         self._http = pool_manager(connections)
+        self._budget = Budget(self._limits.job_bytes, self._limits.job_s)
         self._lock = threading.Lock()
-        self._bytes_left = self._limits.job_bytes
         self._transfers: set[Transfer] = set()
         self._stopped = threading.Event()
 
@@ -90,11 +98,16 @@ class Downloader:
         number of bytes.
 
         Raises Unfetchable if another try is pointless, TransientError if a later one may
-        succeed, PermanentError if the job's files together are too large, and TaskStopped after
-        `stop`.
+        succeed, PermanentError if the job's files together are too large or take too long, and
+        TaskStopped after `stop`.
         """
         if url.startswith(UPLOAD):
             return self._copy(url.removeprefix(UPLOAD), path)
+        with self._budget.running():
+            return self._fetch(url, path)
+
+    def _fetch(self, url: str, path: str) -> int:
+        """Fetches `url`, in several tries if need be; returns the size in bytes."""
         pause_s = self._limits.pause_s
         tries_left = self._limits.tries
         while True:
@@ -106,8 +119,10 @@ class Downloader:
                     raise
                 wait_s = pause_s if error.retry_after_s is None else error.retry_after_s
             pause_s *= 2
-            if self._stopped.wait(min(wait_s, self._limits.silence_s)):
+            pause = min(wait_s, self._limits.silence_s, max(0.0, self._budget.left_s()))
+            if self._stopped.wait(pause):
                 raise TaskStopped("the download was stopped")
+            self._budget.check_time()
 
     def _copy(self, upload_id: str, path: str) -> int:
         """Stores an uploaded file at `path`; returns its size in bytes."""
@@ -115,7 +130,7 @@ class Downloader:
             data = self._uploaded(upload_id, self._limits.file_bytes)
         except (NotFound, TooLarge) as error:
             raise Unfetchable(str(error)) from error
-        self._reserve(len(data))
+        self._budget.reserve(len(data))
         with _new_file(path) as file:
             _write(file, data)
         return len(data)
@@ -134,30 +149,39 @@ class Downloader:
 
     def _try(self, url: str, path: str) -> int:
         """Fetches `url` once; returns the size in bytes."""
+        left_s = self._budget.left_s()
+        expired = (
+            self._budget.out_of_time()
+            if left_s < self._limits.total_s
+            else TransientError(f"took longer than {self._limits.total_s:g} s")
+        )
         transfer = Transfer(self._resolver, allow_private=self._allow_private)
         with self._lock:
             self._transfers.add(transfer)
         try:
-            with transfer.within(self._limits.total_s):
-                self._check(transfer)
+            with transfer.within(min(left_s, self._limits.total_s)):
+                self._check(transfer, expired)
                 size = self._follow(url, path)
         except (HTTPError, OSError) as error:
-            self._check(transfer)
+            self._check(transfer, expired)
             raise _network_error(error) from error
+        except _MALFORMED as error:
+            self._check(transfer, expired)
+            raise Unfetchable(f"the answer is malformed: {type(error).__name__}") from error
         else:
             # An answer that was cut within its headers looks complete, with an empty body.
-            self._check(transfer)
+            self._check(transfer, expired)
             return size
         finally:
             with self._lock:
                 self._transfers.discard(transfer)
 
-    def _check(self, transfer: Transfer) -> None:
-        """Raises TaskStopped or TransientError if the transfer was cut."""
+    def _check(self, transfer: Transfer, expired: TaskfleetError) -> None:
+        """Raises TaskStopped, or `expired` if the transfer's time is up."""
         if self._stopped.is_set():
             raise TaskStopped("the download was stopped")
         if transfer.expired:
-            raise TransientError(f"took longer than {self._limits.total_s:g} s")
+            raise expired
 
     def _follow(self, url: str, path: str) -> int:
         """Requests `url`, follows redirects, and stores the answer; returns its size in bytes."""
@@ -180,7 +204,7 @@ class Downloader:
                     return self._read(response, path)
                 if response.status not in _REDIRECTS:
                     raise _status_error(response)
-                url = urljoin(url, response.headers.get("Location", ""))
+                url = _target(url, response)
             finally:
                 response.close()
             fault = url_fault(url)
@@ -193,10 +217,9 @@ class Downloader:
     def _read(self, response: urllib3.BaseHTTPResponse, path: str) -> int:
         """Stores the body of `response` at `path`; returns its size in bytes."""
         cap = self._limits.file_bytes
-        length = response.headers.get("Content-Length", "")
-        expected = int(length) if length.isascii() and length.isdigit() else None
+        expected = _number(response, "Content-Length")
         if expected is not None and expected > cap:
-            raise Unfetchable(f"{expected} bytes is over the cap of {cap} per file")
+            raise Unfetchable(f"{expected:.0f} bytes is over the cap of {cap} per file")
         size = 0
         try:
             with _new_file(path) as file:
@@ -205,24 +228,14 @@ class Downloader:
                     size += len(chunk)
                     if size > cap:
                         raise Unfetchable(f"is over the cap of {cap} bytes per file")
-                    self._reserve(len(chunk))
+                    self._budget.reserve(len(chunk))
                     _write(file, chunk)
             if expected is not None and size != expected:
-                raise TransientError(f"the answer broke off after {size} of {expected} bytes")
+                raise TransientError(f"the answer broke off after {size} of {expected:.0f} bytes")
         except BaseException:
-            self._reserve(-size)
+            self._budget.reserve(-size)
             raise
         return size
-
-    def _reserve(self, size: int) -> None:
-        """Counts `size` bytes against the cap of the job; a negative size gives bytes back."""
-        with self._lock:
-            if size > self._bytes_left:
-                raise PermanentError(
-                    "the files together are over the cap of "
-                    f"{self._limits.job_bytes} bytes per movie"
-                )
-            self._bytes_left -= size
 
 
 def _new_file(path: str) -> BinaryIO:
@@ -242,13 +255,26 @@ def _write(file: BinaryIO, chunk: bytes) -> None:
         raise _CannotStore(f"cannot write {file.name}: {error.strerror}") from error
 
 
+def _number(response: urllib3.BaseHTTPResponse, name: str) -> float | None:
+    """Returns the number in a header of the answer; None if it is missing or no whole number.
+    However many digits it has, it costs nothing: it becomes infinite."""
+    text = response.headers.get(name, "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def _target(url: str, response: urllib3.BaseHTTPResponse) -> str:
+    """Returns the URL to which the answer of `url` redirects. Raises Unfetchable."""
+    try:
+        return urljoin(url, response.headers.get("Location", ""))
+    except ValueError as error:
+        raise Unfetchable(f"is redirected to an invalid URL: {error}") from error
+
+
 def _status_error(response: urllib3.BaseHTTPResponse) -> Exception:
     """Returns the error for an answer with a status other than 200."""
     message = f"answered {response.status} {response.reason or ''}".rstrip()
     if response.status in _TRANSIENT_STATUS or response.status >= 500:
-        after = response.headers.get("Retry-After", "")
-        wait_s = float(after) if after.isascii() and after.isdigit() else None
-        return TransientError(message, wait_s)
+        return TransientError(message, _number(response, "Retry-After"))
     return Unfetchable(message)
 
 

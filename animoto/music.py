@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from animoto import command, ffmpeg
 from animoto.connect import Unfetchable
 from animoto.download import Downloader
-from animoto.spec import Music, without_query
+from animoto.spec import Music, brief, without_query
 from taskfleet.errors import PermanentError, TransientError
 
 _SHORTEST_S = 0.1
@@ -30,14 +30,14 @@ def fetch(
 ) -> Sound:
     """Fetches the music into `folder` and measures it; `exe` is the path of ffmpeg. Raises
     PermanentError if it cannot be used, TransientError if a later try may succeed."""
-    shown = f"music ({without_query(music.url)})"
+    shown = f"music ({brief(without_query(music.url))})"
     path = os.path.join(folder, "music")
     try:
         downloader.fetch(music.url, path)
     except Unfetchable as error:
-        raise PermanentError(f"{shown}: {error}") from error
+        raise PermanentError(f"{shown}: {brief(str(error))}") from error
     except TransientError as error:
-        raise TransientError(f"{shown}: {error}", error.retry_after_s) from error
+        raise TransientError(f"{shown}: {brief(str(error))}", error.retry_after_s) from error
     with open(path, "rb") as file:
         demuxer = command.music_format(file.read(16))
     if demuxer is None:

@@ -22,6 +22,9 @@ PICTURES_MAX = 500
 """Most pictures of one movie."""
 URL_MAX_CHARS = 4096
 CAPTION_MAX_CHARS = 200
+BRIEF_CHARS = 200
+"""Most characters that a result quotes of a URL or a reason. Twice as many, for each of
+`PICTURES_MAX` pictures and at 4 bytes a character, stay below the 1 MB that a result may have."""
 SLOT_MIN_S = 0.2
 SLOT_MAX_S = 60.0
 """Shortest and longest time of one picture, in seconds."""
@@ -161,6 +164,14 @@ def without_query(url: str) -> str:
     """Returns `url` without its query and fragment, for messages and results: a query may hold a
     secret, such as the signature of a presigned URL."""
     return url.partition("#")[0].partition("?")[0]
+
+
+def brief(text: str) -> str:
+    """Returns the beginning of `text`, at most `BRIEF_CHARS` printable characters: the form in
+    which results and messages quote URLs and what servers and files say."""
+    if len(text) > BRIEF_CHARS:
+        text = text[: BRIEF_CHARS - 1] + "…"
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _readable(error: msgspec.ValidationError) -> str:

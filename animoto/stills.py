@@ -19,7 +19,7 @@ from animoto import caption, motion, picture
 from animoto.connect import Unfetchable
 from animoto.download import Downloader
 from animoto.frame import GREY, Frame
-from animoto.spec import Movie, Picture, without_query
+from animoto.spec import Movie, Picture, brief, without_query
 from taskfleet.errors import PermanentError, TransientError
 
 CONNECTIONS = 8
@@ -151,14 +151,15 @@ class Stills:
     def _skip(self, unusable: _Unusable) -> None:
         """Adds the picture to `skipped`, or raises if the movie cannot go on without it."""
         index, error = unusable.index, unusable.error
-        url = without_query(self._pictures[index].url)
-        message = f"images[{index}] ({url}): {error}"
+        url = brief(without_query(self._pictures[index].url))
+        reason = brief(str(error))
+        message = f"images[{index}] ({url}): {reason}"
         tolerated = self.movie.on_error != "fail"
         if isinstance(error, TransientError) and not (tolerated and self.last_attempt):
             raise TransientError(message, error.retry_after_s) from error
         if not tolerated:
             raise PermanentError(message) from error
-        self.skipped.append({"index": index, "url": url, "reason": str(error)})
+        self.skipped.append({"index": index, "url": url, "reason": reason})
 
 
 def _ahead(
