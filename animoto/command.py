@@ -32,6 +32,15 @@ _MOVING = {
 }
 """x264's preset and parameters, by quality, for pictures that move."""
 
+_SOUND_CODECS = (
+    *("mp3float", "mp3", "aac", "aac_fixed", "alac", "flac", "vorbis", "libvorbis", "opus"),
+    *("libopus", "speex", "libspeex", "adpcm_ms", "adpcm_ima_wav", "pcm_alaw", "pcm_mulaw"),
+    *("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le"),
+    *("pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be"),
+)
+"""The decoders that may read music, by ffmpeg's names. A name that an ffmpeg does not know is no
+error."""
+
 # A browser that misses one of the three in the stream itself assumes BT.709 for all.
 _COLOURS = "colorprim=bt709:transfer=bt709:colormatrix=smpte170m"
 
@@ -114,7 +123,11 @@ class Track:
         """The arguments that open the file as an input."""
         # "drefs" let an MP4 file refer to other files.
         drefs = ["-enable_drefs", "0"] if self.format == "mov" else []
-        return ["-protocol_whitelist", "file,pipe", "-f", self.format, *drefs, "-i", self.path]
+        # Without the list of codecs, ffmpeg decodes covers and video tracks to learn their form.
+        return [
+            *("-codec_whitelist", ",".join(_SOUND_CODECS)),
+            *("-protocol_whitelist", "file,pipe", "-f", self.format, *drefs, "-i", self.path),
+        ]
 
 
 @dataclass(frozen=True)

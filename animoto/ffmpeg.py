@@ -4,8 +4,10 @@ its exit is judged; not its arguments (`animoto.command`)."""
 from __future__ import annotations
 
 import contextlib
+import importlib.resources
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +20,8 @@ from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 
 _REQUIRED = ("libx264", "aac", "framerate", "setts")
 """The encoders and filters that movies need."""
+_INHERITED = ("PATH", "LD_LIBRARY_PATH")
+"""The environment variables that ffmpeg inherits."""
 _CPU_GRACE_S = 5
 """CPU seconds between the signal at the soft limit, which ffmpeg catches, and the kill."""
 _LOG_TAIL_BYTES = 600
@@ -50,19 +54,30 @@ def find() -> str:
     """Returns the path of ffmpeg: the environment variable IMAGEIO_FFMPEG_EXE, else the program
     that imageio-ffmpeg ships, else the system's. Raises PermanentError that says what to
     install."""
+    chosen = os.environ.get("IMAGEIO_FFMPEG_EXE")
+    if chosen:
+        return chosen
+    # imageio-ffmpeg's own function does the same, but starts ffmpeg with the whole environment.
     try:
-        import imageio_ffmpeg
+        folder = importlib.resources.files("imageio_ffmpeg.binaries")
     except ImportError:
         raise PermanentError(
             "movies need ffmpeg: pip install imageio-ffmpeg (part of taskfleet[animoto])"
         ) from None
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError:
+    shipped = sorted(str(path) for path in folder.iterdir() if path.name.startswith("ffmpeg-"))
+    exe = shipped[0] if shipped else shutil.which("ffmpeg")
+    if exe is None:
         raise PermanentError(
             "imageio-ffmpeg ships no ffmpeg for this machine: install ffmpeg, or set "
             "IMAGEIO_FFMPEG_EXE to one"
-        ) from None
+        )
+    return exe
+
+
+def _environment() -> dict[str, str]:
+    """Returns the environment of each ffmpeg process: where programs and libraries lie, and nothing
+    else. The worker's own has credentials and secrets."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
 
 
 def check(exe: str) -> None:
@@ -73,6 +88,7 @@ def check(exe: str) -> None:
         try:
             done = subprocess.run(
                 [exe, "-hide_banner", "-v", "error", listing],
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=30,
@@ -206,6 +222,7 @@ def _start(
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
+            env=_environment(),
             start_new_session=True,
             bufsize=0,
         )
