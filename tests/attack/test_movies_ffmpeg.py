@@ -1,4 +1,4 @@
-"""Of a user, ffmpeg decodes nothing but sound; it knows nothing of the worker's environment (D10)."""
+"""Of a user, ffmpeg decodes nothing but sound. It knows nothing of the environment (D10)."""
 
 from __future__ import annotations
 
