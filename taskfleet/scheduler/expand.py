@@ -132,7 +132,9 @@ class Expansion:
         task_on = LineReader(self._registry).task_on
         number, tasks, offset = upload.lines, upload.tasks, upload.offset
         look = self._looks(number, offset, is_late)
-        for number, offset, line in lines_after(self._store, upload, number, offset):
+        for number, offset, line in lines_after(  # noqa: B020 - it goes on from these
+            self._store, upload, number, offset
+        ):
             if task_on(number, line) is not None:
                 tasks += 1
             elif number - tasks > self._idle_lines_max + IDLE_LINES_A_TASK * tasks:
