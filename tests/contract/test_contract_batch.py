@@ -277,6 +277,16 @@ class TestProgress:
         assert world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
         assert world.monitor.batch(ID).tally == Tally(1)
 
+    @pytest.mark.parametrize(("bundle", "index"), [(3, 0), (999_999_999, 0), (0, 10)])
+    def test_of_a_bundle_or_task_that_the_batch_lacks_is_refused(self, world, bundle, index):
+        world.monitor.create_batch(new_batch(total=10, bundles=3))
+        at = 1_700_000_001.0
+        assert not world.monitor.record_progress(ID, {bundle: Tally(1)}, at, last_index=index)
+        assert world.monitor.batch(ID).tally == Tally()
+        both = {2: Tally(1), bundle: Tally(7)}
+        assert world.monitor.record_progress(ID, both, at, last_index=9) is (bundle == 0)
+        assert world.monitor.batch(ID).tally == (Tally(8) if bundle == 0 else Tally(1))
+
     def test_of_nothing_changes_nothing(self, world):
         world.monitor.create_batch(new_batch())
         assert world.monitor.record_progress(ID, {}, 1_700_000_001.0)
