@@ -40,7 +40,7 @@ PART_BYTES = 4 * 1024 * 1024
 """Size in bytes at which a part is full. The line that fills it still belongs to it."""
 SLICE_S = 20.0
 """Seconds after which a run hands on, so that a large file holds a place of the reader from another
-client's file no longer. Starting the next run costs about a hundredth of that."""
+client's file no longer. Starting the next run costs some calls to SQS, DynamoDB and S3."""
 RESERVE_S = 10.0
 """Seconds of a run that are kept for finishing the current part."""
 TIME_CHECK_LINES = 5_000

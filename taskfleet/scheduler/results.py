@@ -47,8 +47,9 @@ WAIT_HOLD_S = 2.0
 """Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
 of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
 clients that wait for long batches, each asking for 20 s, 1,000 functions were held all the time.
-With this, the client pauses up to 8 s after an answer that brought nothing new, so that the
-1,000 clients hold 1,000 * 2 / (2 + 8) = 200 of them, none for more than 6 s in any 25 s."""
+With this, the client pauses after an answer that brought nothing new, for 8 s once it has had no
+news for 160 s. The 1,000 clients then hold 1,000 * 2 / (2 + 8) = 200, and each of them at most 6 s
+in any 25 s. A client that asks again at once is bounded by the API's limit of calls only."""
 _WAIT_SETTLE_S = 0.1
 """Seconds for which an answer is held after the first change, since others often follow."""
 _CALL_MAX_BUNDLES = 100
