@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
@@ -174,6 +174,16 @@ class MemoryMonitor:
             if batch is None or batch.upload is None:
                 return
             if not batch.upload.checked and batch.upload.lines <= upload.lines:
+                kept = replace(upload, handed=batch.upload.handed)
+                self._batches[batch_id] = replace(batch, upload=kept)
+
+    def record_handed(self, batch_id: str, mark: Mark) -> None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None or batch.upload is None:
+                return
+            if batch.upload.handed.lines < mark.lines:
+                upload = replace(batch.upload, handed=mark)
                 self._batches[batch_id] = replace(batch, upload=upload)
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:

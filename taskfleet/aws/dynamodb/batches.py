@@ -18,7 +18,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.batch_item import spend_values, to_item, to_record
 from taskfleet.aws.dynamodb.table import Table, Update, wire_bool, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import BatchPage
@@ -132,13 +132,31 @@ class BatchItems:
             Update(
                 batch_id,
                 "SET #upload_lines = :lines, #upload_tasks = :tasks, #upload_checked = :checked,"
-                " #ttl = :ttl",
+                " #upload_offset = :offset, #ttl = :ttl",
                 "#upload_checked = :false AND #upload_lines <= :lines",
                 {
                     ":lines": wire_number(upload.lines),
                     ":tasks": wire_number(upload.tasks),
                     ":checked": wire_bool(upload.checked),
+                    ":offset": wire_number(upload.offset),
                     ":false": wire_bool(False),
+                },
+            ),
+        )
+
+    def record_handed(self, batch_id: str, mark: Mark) -> None:
+        self._update_if(
+            f"record how much of the upload of batch {batch_id} is handed in, in",
+            Update(
+                batch_id,
+                "SET #handed_lines = :lines, #handed_tasks = :tasks, #handed_offset = :offset,"
+                " #ttl = :ttl",
+                "attribute_exists(#upload_key)"
+                " AND (attribute_not_exists(#handed_lines) OR #handed_lines < :lines)",
+                {
+                    ":lines": wire_number(mark.lines),
+                    ":tasks": wire_number(mark.tasks),
+                    ":offset": wire_number(mark.offset),
                 },
             ),
         )
