@@ -276,8 +276,8 @@ class TaskMonitor(Protocol):
         """Add the tallies of finished bundles, by bundle number, to the batch. Each bundle is
         counted once, however often and in whatever order its tally comes. `spend` is added if any
         of the bundles was not counted before. `last_index` is the highest index of their tasks.
-        Returns False if there is no such batch, or if it has no bundle of one of these numbers or
-        no task of that index; some of the other bundles may then be counted."""
+        Returns False, with nothing counted, if there is no such batch or it has no task of that
+        index. Returns False, with the others counted, if it lacks one of these bundles."""
         ...
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:

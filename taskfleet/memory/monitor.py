@@ -203,10 +203,11 @@ class MemoryMonitor:
     ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
-            if batch is None or not batch.has(max(tallies, default=0), last_index):
-                return False
+            if batch is None or not batch.has(0, last_index if tallies else -1):
+                return batch is not None and not tallies
             counted = self._counted[batch_id]
-            uncounted = tallies.keys() - counted
+            known = {number for number in tallies if number < batch.bundles}
+            uncounted = known - counted
             if uncounted:
                 counted |= uncounted
                 self._batches[batch_id] = replace(
@@ -215,7 +216,7 @@ class MemoryMonitor:
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
                 )
-            return True
+            return len(known) == len(tallies)
 
     # --- paces ---
 

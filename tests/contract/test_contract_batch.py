@@ -270,8 +270,9 @@ class TestProgress:
         at = 1_700_000_001.0
         assert not world.monitor.record_progress(ID, {bundle: Tally(1)}, at, last_index=index)
         assert world.monitor.batch(ID).tally == Tally()
-        assert world.monitor.record_progress(ID, {2: Tally(1)}, at, last_index=9)
-        assert world.monitor.batch(ID).tally == Tally(1)
+        both = {2: Tally(1), bundle: Tally(7)}
+        assert world.monitor.record_progress(ID, both, at, last_index=9) is (bundle == 0)
+        assert world.monitor.batch(ID).tally == (Tally(8) if bundle == 0 else Tally(1))
 
     def test_of_nothing_changes_nothing(self, world):
         world.monitor.create_batch(new_batch())

@@ -127,7 +127,9 @@ def test_memory_and_dynamodb_give_the_same_answers(aws_stack, steps):
 
 def _end_of(history: list[tuple[int, Tally]], order: list[int], cuts: list[int]) -> Any:
     world = memory_world()
-    world.monitor.create_batch(BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 1, "0", True))
+    world.monitor.create_batch(
+        BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 10_000, "0", True)
+    )
     told = [history[place] for place in order]
     for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True):
         world.monitor.record_progress("b0", dict(told[start:end]), 1_700_000_001.0)

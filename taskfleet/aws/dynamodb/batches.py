@@ -213,8 +213,9 @@ class BatchItems:
         page_key = f"{batch_id}/{page}"
         uncounted = dict(tallies)
         sets_time = True
-        last_bundle = page * PAGE_BUNDLES + max(tallies)
+        complete = True
         for _ in self._backoff.tries(_TRANSACTION_TRIES):
+            last_bundle = page * PAGE_BUNDLES + max(uncounted)
             batch_update = _batch_update(
                 batch_id, uncounted, spend, at if sets_time else None, last_bundle, last_index
             )
@@ -222,7 +223,7 @@ class BatchItems:
                 self._table.update_together(
                     operation, [_page_update(page_key, uncounted), batch_update]
                 )
-                return True
+                return complete
             except TransactionCancelled as failure:
                 page_code, batch_code = failure.codes
                 for code in (page_code, batch_code):
@@ -230,16 +231,19 @@ class BatchItems:
                         raise PermanentError(f"{failure}: {code}") from failure
             if batch_code == "ConditionalCheckFailed":
                 batch = self.batch(batch_id)
-                if batch is None or not batch.has(last_bundle, last_index):
+                if batch is None or not batch.has(0, last_index):
                     return False
                 # The recorded time never moves backwards: a later one stays as it is.
                 sets_time = batch.progressed_at is None or batch.progressed_at <= at
+                end = batch.bundles - page * PAGE_BUNDLES
+                complete = complete and max(uncounted) < end
+                uncounted = {number: each for number, each in uncounted.items() if number < end}
             if page_code == "ConditionalCheckFailed":
                 page_item = self._table.read(operation, page_key) or {}
                 for number in page_item["counted"]["NS"]:
                     uncounted.pop(int(number), None)
-                if not uncounted:
-                    return True
+            if not uncounted:
+                return complete
         raise TransientError(
             f"could not {operation} the table: too many concurrent updates; try again"
         )
