@@ -1,16 +1,7 @@
-"""Fixtures of several files of attacks."""
+"""Fixtures of the attacks: the local clouds of the end-to-end tests, for attacks on real processes,
+and the web server of the functional tests."""
 
-from __future__ import annotations
+from tests.e2e.conftest import cloud, start_cloud
+from tests.functional.conftest import web
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.support.animoto import Web, web_server
-
-
-@pytest.fixture
-def web() -> Iterator[Web]:
-    """A web server on loopback, without pages yet."""
-    with web_server() as server:
-        yield server
+__all__ = ["cloud", "start_cloud", "web"]
