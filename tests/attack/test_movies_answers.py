@@ -21,7 +21,7 @@ from taskfleet.errors import PermanentError, TransientError
 from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, plain, small_frames
 
-QUICK = DownloadLimits(connect_s=0.5, silence_s=0.1, total_s=0.3, tries=1, pause_s=0.001)
+QUICK = DownloadLimits(connect_s=5, silence_s=5, total_s=10, tries=1, pause_s=0.001)
 
 
 def raw(*lines: bytes, body: bytes = b"") -> Callable[[BaseHTTPRequestHandler], None]:
