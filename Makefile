@@ -6,7 +6,7 @@ STAMP := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help dev test quick check docs demo up bench audit machine deploy ami destroy clean
+.PHONY: help dev test quick check docs demo up bench audit pins machine deploy ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -55,8 +55,11 @@ up: $(STAMP) ## Run the local cloud until Ctrl-C (KEEP=1 keeps its state, ARGS="
 bench: $(STAMP) ## Measure all and write docs/performance.md (BENCH=quick for a short try)
 	@$(BIN)/python -m bench $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
-audit: $(STAMP) ## Look for known holes in what Lambda gets (asks PyPI's advisories)
-	$(BIN)/pip-audit --strict --requirement requirements.txt
+audit: $(STAMP) ## Look for known holes in what workers and Lambda get (asks PyPI's advisories)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement infra/constraints.txt
+
+pins: $(STAMP) ## Write infra/constraints.txt: the versions that workers and Lambda get are those of .venv
+	@$(BIN)/python -m infra.pins
 
 machine: $(STAMP) ## Boot a worker's machine in a container (needs root, debootstrap, systemd-nspawn)
 	$(BIN)/pytest -m machine $(ARGS)

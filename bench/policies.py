@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.scenario import PRICE_USD_H, SLOTS, Outcome, Policy, Trace, World
+from bench.scenario import PRICE_USD_H, SLOTS, Outcome, Trace, World
 from bench.simulated_ports import REPORT_S, ports
-from bench.simulation import Simulation
+from bench.simulation import Policy, Simulation
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.settings import Settings
 

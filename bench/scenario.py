@@ -1,20 +1,16 @@
-"""The inputs and the results of a simulation: a trace of tasks, the faults of the world, the policy
-that decides, and the outcome. Owns these forms and the prices; not the events.
+"""The inputs and the results of a simulation: a trace of tasks, the faults of the world, and the
+outcome. Owns these forms and the prices; not the events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.settings import Settings
-
-if TYPE_CHECKING:
-    from bench.simulation import Simulation
 
 SLOTS = DEFAULT_SLOTS
 """Tasks that one machine runs at a time."""
@@ -62,23 +58,6 @@ class World:
     notice_s: float = 120.0
     idle_s: float = 45.0
     seed: int = 1
-
-
-class Policy(Protocol):
-    """Decides how many machines there are.
-
-    `decide` is called every `every_s` seconds, never if that is None; `on_arrival` is called when
-    a batch of `count` tasks arrives. A machine that is idle for `idle_s` seconds ends itself, or
-    never if that is None.
-    """
-
-    name: str
-    every_s: float | None
-    idle_s: float | None
-
-    def decide(self, sim: Simulation) -> None: ...
-
-    def on_arrival(self, sim: Simulation, count: int) -> None: ...
 
 
 @dataclass

@@ -1,5 +1,5 @@
 """A fleet in virtual time: tasks arrive; machines boot, run tasks, fail, are interrupted and end.
-Owns the events and the bill. A `bench.scenario.Policy` decides how many machines there are.
+Owns the events and the bill. A `Policy` decides how many machines there are.
 
 Each running task has one entry in the heap of events, so a million tasks on a thousand machines
 take seconds.
@@ -11,16 +11,33 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from bench.nodes import FreeNodes, Node
-from bench.scenario import BILLED_MIN_S, PRICE_USD_H, Outcome, Policy, Trace, World
+from bench.scenario import BILLED_MIN_S, PRICE_USD_H, Outcome, Trace, World
 
 AFTERMATH_S = 600.0
 """Machines are billed at most this many seconds after the last task ends, so that a policy which
 keeps machines for good is not charged for the length of the simulation."""
+
+
+class Policy(Protocol):
+    """Decides how many machines there are.
+
+    `decide` is called every `every_s` seconds, never if that is None; `on_arrival` is called when
+    a batch of `count` tasks arrives. A machine that is idle for `idle_s` seconds ends itself, or
+    never if that is None.
+    """
+
+    name: str
+    every_s: float | None
+    idle_s: float | None
+
+    def decide(self, sim: Simulation) -> None: ...
+
+    def on_arrival(self, sim: Simulation, count: int) -> None: ...
 
 
 class Simulation:

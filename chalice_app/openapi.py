@@ -122,8 +122,8 @@ def spec() -> Json:
                     BatchView,
                     errors=(404, 422),
                     query=StatusQuery,
-                    description="With `wait`, the answer comes when the batch changes or the time "
-                    "is up.",
+                    description="With `wait`, the answer comes when the batch changes, the time "
+                    "is up, or no change is near.",
                 ),
                 "delete": _operation(
                     "Cancel the tasks of a batch that have not started",

@@ -80,18 +80,19 @@ def assemble(
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    uploads = Uploads(
+        planner,
+        store,
+        upload_queue,
+        monitor,
+        clock,
+        random_bytes,
+        max_bytes=settings.upload_max_bytes,
+        expires_s=settings.upload_url_s,
+    )
     return Services(
-        submission=Submission(registry, planner, enqueuer, monitor, clock, random_bytes),
-        uploads=Uploads(
-            planner,
-            store,
-            upload_queue,
-            monitor,
-            clock,
-            random_bytes,
-            max_bytes=settings.upload_max_bytes,
-            expires_s=settings.upload_url_s,
-        ),
+        submission=Submission(registry, planner, enqueuer, monitor, clock, random_bytes, uploads),
+        uploads=uploads,
         expansion=Expansion(registry, planner, enqueuer, store, upload_queue, monitor, clock),
         results=Results(registry, monitor, store, clock),
         task_queue=task_queue,

@@ -18,6 +18,9 @@ from taskfleet.settings import Settings
 CLI = "from chalice.cli import main; main()"
 """The Python program that runs Chalice. `python -m chalice` does not exist, and the script
 `chalice` on PATH may belong to another Python."""
+CONSTRAINTS = "infra/constraints.txt"
+"""File with the versions that Chalice's pip installs. The path is relative to the checkout, since
+pip splits the variable that names it at blanks, and the checkout's own path may have some."""
 TIMEOUT_S = 900
 """Longest run of Chalice, in seconds."""
 COLLECTOR = "collect_responses"
@@ -87,7 +90,7 @@ def run(root: Path, command: str, stage: str) -> None:
         [sys.executable, "-c", CLI, command, "--stage", stage],
         cwd=root,
         # Compiled files would get into the package and change its hash.
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_CONSTRAINT": CONSTRAINTS},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
+CONSTRAINTS = ROOT / "infra" / "constraints.txt"
+"""The exact versions of the libraries of workers and functions, written by `infra.pins`."""
 PACKAGES = ("taskfleet", "ec2_worker", "animoto", "infra/machine")
 """Folders of the checkout that are in the archive."""
 PYTHON = "3.11"
@@ -80,6 +82,7 @@ def _install(architecture: str, site: Path) -> None:
     """Installs the libraries into `site`, from wheels for the machine, so that a boot compiles and
     fetches nothing."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--constraint", str(CONSTRAINTS)]
     command += ["--no-compile", "--only-binary=:all:", "--target", str(site)]
     command += ["--python-version", PYTHON, "--implementation", "cp"]
     command += [f"--platform={platform}" for platform in PLATFORMS[architecture]]

@@ -64,14 +64,25 @@ class BatchStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """A place between two lines of a file: the lines, tasks and bytes before it. It is a fact about
+    the file, so it stays true whatever becomes of the batch."""
+
+    lines: int = 0
+    tasks: int = 0
+    offset: int = 0
+
+
 class Upload(msgspec.Struct, frozen=True):
-    """The uploaded file that holds the tasks of a batch, and the progress of checking it.
+    """The uploaded file that holds the tasks of a batch, and the progress of reading it.
 
     key: the file's key in the object store.
     etag: the etag of the content that is read; a file replaced later is refused.
     lines: lines checked so far.
     tasks: tasks on those lines.
     checked: whether these are all lines of the file.
+    offset: bytes of those lines; 0 in a record of an earlier version, which did not have it.
+    handed: a place before which all tasks are enqueued, from which handing in goes on.
     """
 
     key: str
@@ -79,6 +90,8 @@ class Upload(msgspec.Struct, frozen=True):
     lines: int = 0
     tasks: int = 0
     checked: bool = False
+    offset: int = 0
+    handed: Mark = Mark()
 
 
 class BatchRecord(msgspec.Struct, frozen=True):

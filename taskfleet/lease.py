@@ -72,8 +72,8 @@ def decide_claim(
 
 
 def heartbeat_interval_s(lease_s: float) -> float:
-    """Returns the seconds between two renewals of a lease of `lease_s` seconds. Two renewals may
-    fail before the lease expires."""
+    """Returns the seconds between two renewals of a lease of `lease_s` seconds. The second
+    renewal comes well before the lease expires, so one lost renewal costs nothing."""
     return lease_s / 3
 
 

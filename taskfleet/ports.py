@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from taskfleet.batch import BatchRecord, Tally, Upload
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
@@ -251,6 +251,11 @@ class TaskMonitor(Protocol):
         is further."""
         ...
 
+    def record_handed(self, batch_id: str, mark: Mark) -> None:
+        """Record the place in the batch's file from which handing in goes on. Does nothing if the
+        recorded place is further or the batch has no file."""
+        ...
+
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
         """Record `at` as the first start of a task, unless a start is recorded. Returns the batch,
         or None if there is none."""
@@ -276,8 +281,8 @@ class TaskMonitor(Protocol):
         """Add the tallies of finished bundles, by bundle number, to the batch. Each bundle is
         counted once, however often and in whatever order its tally comes. `spend` is added if any
         of the bundles was not counted before. `last_index` is the highest index of their tasks.
-        Returns False if there is no such batch, or if it has no bundle of one of these numbers or
-        no task of that index; some of the other bundles may then be counted."""
+        Returns False, with nothing counted, if there is no such batch or it has no task of that
+        index. Returns False, with the others counted, if it lacks one of these bundles."""
         ...
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
@@ -294,7 +299,7 @@ class TaskMonitor(Protocol):
 
 
 LINE_MAX_BYTES = 1_048_576
-"""Most bytes of one line that `ObjectStore.lines` reads."""
+"""Most bytes of one line that `ObjectStore.lines` reads, not counting its end."""
 
 
 class ObjectStore(Protocol):
@@ -313,10 +318,11 @@ class ObjectStore(Protocol):
         with nothing read, if it has more than `max_bytes` bytes."""
         ...
 
-    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
-        """Yields the object's lines without their line ends (`\\n` or `\\r\\n`), in constant
-        memory. Raises NotFound if there is no such object or its etag is not `etag`, and TooLarge
-        at a line longer than `LINE_MAX_BYTES`."""
+    def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
+        """Yields the object's lines with their line ends (`\\n` or `\\r\\n`), so that their lengths
+        add up to offsets, in constant memory. Reads from the byte `offset` on, which is the sum of
+        the lengths of some first lines. Raises NotFound if there is no such object or its etag is
+        not `etag`, and TooLarge at a line longer than `LINE_MAX_BYTES`, not counting its end."""
         ...
 
     def etag(self, key: str) -> str | None:

@@ -48,21 +48,30 @@ class S3Store:
                     )
                 return body.read()
 
-    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
+    def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         condition: Any = {} if etag is None else {"IfMatch": etag}
+        if offset:
+            # From the byte before: S3 refuses a range that begins at the end of the object.
+            condition["Range"] = f"bytes={offset - 1}-"
         with translated("read", self._name(key)):
             body: Any = self._client.get_object(Bucket=self._bucket, Key=key, **condition)["Body"]
         with body:
             stream = io.BufferedReader(body, _STREAM_CHUNK_BYTES)
+            if offset:
+                with translated("read", self._name(key)):
+                    stream.read(1)
             while True:
                 with translated("read", self._name(key)):
                     line = stream.readline(LINE_MAX_BYTES + 2)
                 if not line:
                     return
-                content = line.removesuffix(b"\n").removesuffix(b"\r")
-                if len(content) > LINE_MAX_BYTES:
-                    raise TooLarge(f"{self._name(key)} has a line of over {LINE_MAX_BYTES} bytes")
-                yield content
+                if len(line) > LINE_MAX_BYTES:
+                    content = line.removesuffix(b"\n").removesuffix(b"\r")
+                    if len(content) > LINE_MAX_BYTES:
+                        raise TooLarge(
+                            f"{self._name(key)} has a line of over {LINE_MAX_BYTES} bytes"
+                        )
+                yield line
 
     def etag(self, key: str) -> str | None:
         try:

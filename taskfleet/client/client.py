@@ -52,6 +52,11 @@ _FASTEST_POLL_S = 0.1
 """Least seconds between the starts of two polls."""
 _SLOWEST_POLL_S = 1.0
 """Most seconds between the starts of two polls of a batch that changes."""
+_SLOWEST_IDLE_POLL_S = 8.0
+"""Most seconds between an answer that was held in vain and the next poll."""
+_IDLE_POLL_GROWTH = 20
+"""After an answer that was held in vain, the pause is the time without news divided by this, so the
+end of a batch is seen later by at most that part of the time that it took to come."""
 _POLLS_A_WAIT = 50
 """Number of polls, roughly, over the life of a batch that changes all the time."""
 
@@ -171,7 +176,7 @@ class Client:
 
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now. With `wait_s` (seconds, at most 25) the answer is held until the
-        batch changes or the time is up."""
+        batch changes or the time is up. The API may answer earlier, so that it can serve others."""
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
         return self._http.call("GET", _path(batch_id), BatchView, params=params)
 
@@ -187,7 +192,7 @@ class Client:
         timeout_s: raise NotFinished after so many seconds; never unless given.
         on_progress: called with each state of the batch that is seen, also the last.
         """
-        began = polled = self._clock.now()
+        began = polled = news_at = self._clock.now()
         batch = self.status(batch_id)
         while True:
             if on_progress is not None:
@@ -198,9 +203,15 @@ class Client:
             left_s = LONG_POLL_S if timeout_s is None else began + timeout_s - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
-            self._clock.sleep(max(0.0, min(polled + _pace_s(now - began, batch) - now, left_s)))
+            pause_s = polled + _pace_s(now - began, batch) - now
+            if news_at < polled and now - polled > _SLOWEST_POLL_S:  # it was held in vain
+                pause_s = max(pause_s, _idle_pace_s(now - news_at))
+            self._clock.sleep(max(0.0, min(pause_s, left_s)))
             polled = self._clock.now()
+            before = batch
             batch = self._patient_status(batch_id, min(LONG_POLL_S, left_s))
+            if _state(batch) != _state(before):
+                news_at = self._clock.now()
 
     def _patient_status(self, batch_id: str, wait_s: float) -> BatchView:
         began = self._clock.now()
@@ -253,6 +264,17 @@ def _pace_s(elapsed_s: float, batch: BatchView) -> float:
     if batch.eta_s is not None:
         pace_s = min(pace_s, batch.eta_s / 2)
     return min(max(_FASTEST_POLL_S, pace_s), _SLOWEST_POLL_S)
+
+
+def _idle_pace_s(idle_s: float) -> float:
+    """Returns the seconds between an answer and the next poll when there was no news for `idle_s`
+    seconds, so that a client that waits long does not hold an answer of the API all the time."""
+    return min(max(_FASTEST_POLL_S, idle_s / _IDLE_POLL_GROWTH), _SLOWEST_IDLE_POLL_S)
+
+
+def _state(batch: BatchView) -> tuple[str, int, int, int, int]:
+    """Returns what counts as news of a batch."""
+    return batch.status, batch.total, batch.succeeded, batch.failed, batch.cancelled
 
 
 def _path(batch_id: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
@@ -174,6 +174,16 @@ class MemoryMonitor:
             if batch is None or batch.upload is None:
                 return
             if not batch.upload.checked and batch.upload.lines <= upload.lines:
+                kept = replace(upload, handed=batch.upload.handed)
+                self._batches[batch_id] = replace(batch, upload=kept)
+
+    def record_handed(self, batch_id: str, mark: Mark) -> None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None or batch.upload is None:
+                return
+            if batch.upload.handed.lines < mark.lines:
+                upload = replace(batch.upload, handed=mark)
                 self._batches[batch_id] = replace(batch, upload=upload)
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
@@ -203,10 +213,11 @@ class MemoryMonitor:
     ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
-            if batch is None or not batch.has(max(tallies, default=0), last_index):
-                return False
+            if batch is None or not batch.has(0, last_index if tallies else -1):
+                return batch is not None and not tallies
             counted = self._counted[batch_id]
-            uncounted = tallies.keys() - counted
+            known = {number for number in tallies if number < batch.bundles}
+            uncounted = known - counted
             if uncounted:
                 counted |= uncounted
                 self._batches[batch_id] = replace(
@@ -215,7 +226,7 @@ class MemoryMonitor:
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
                 )
-            return True
+            return len(known) == len(tallies)
 
     # --- paces ---
 

@@ -33,15 +33,17 @@ class MemoryStore:
             raise TooLarge(f"object {key!r} has {len(data)} bytes, over the cap of {max_bytes}")
         return data
 
-    def lines(self, key: str, *, etag: str | None = None) -> Iterator[bytes]:
+    def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         if etag is not None and etag != self.etag(key):
             raise NotFound(f"no object {key!r} with etag {etag}")
         stream = io.BytesIO(self.get(key))
+        stream.seek(offset)
         while line := stream.readline(LINE_MAX_BYTES + 2):
-            content = line.removesuffix(b"\n").removesuffix(b"\r")
-            if len(content) > LINE_MAX_BYTES:
-                raise TooLarge(f"object {key!r} has a line of over {LINE_MAX_BYTES} bytes")
-            yield content
+            if len(line) > LINE_MAX_BYTES:
+                content = line.removesuffix(b"\n").removesuffix(b"\r")
+                if len(content) > LINE_MAX_BYTES:
+                    raise TooLarge(f"object {key!r} has a line of over {LINE_MAX_BYTES} bytes")
+            yield line
 
     def etag(self, key: str) -> str | None:
         data = self._objects.get(key)

@@ -1,31 +1,36 @@
-"""Reads an uploaded file into its batch, in constant memory: checks the whole file first, then
-records and enqueues its tasks in parts. Owns where a run stops and where the next one continues;
-not what a line means (`taskfleet.wire.taskfile`) nor how a part is enqueued
+"""Reads a file into its batch, in constant memory: checks the whole file first, then records and
+enqueues its tasks in parts. Owns where a run stops and where the next one continues; not how lines
+are read (`taskfleet.scheduler.filelines`) nor how a part is enqueued
 (`taskfleet.scheduler.enqueue`).
 
 The batch records the progress, and the same file always makes the same parts, so an interrupted run
 can be repeated. A part that was recorded is always enqueued, even when the batch was cancelled
 meanwhile, since every recorded task must get a result.
+
+A run reads for a slice of time, then puts the batch behind those of other clients. The next run
+goes on at the byte where this one stopped, and every run gets further, if only by lines without
+tasks. So a file ends after a number of runs that its size bounds.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Upload
-from taskfleet.errors import InvalidTask, NotFound, TooLarge
+from taskfleet.batch import BatchRecord, Mark, Upload
+from taskfleet.errors import InvalidTask
 from taskfleet.log import fields
-from taskfleet.ports import LINE_MAX_BYTES, Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
+from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import request_expansion
 from taskfleet.task import Task
-from taskfleet.wire.taskfile import holds_task, read_line
+from taskfleet.wire.taskfile import holds_task
 
 _log = logging.getLogger(__name__)
 
@@ -33,27 +38,29 @@ PART_TASKS = 20_000
 """Most tasks in one part."""
 PART_BYTES = 4 * 1024 * 1024
 """Size in bytes at which a part is full. The line that fills it still belongs to it."""
+SLICE_S = 20.0
+"""Seconds after which a run hands on, so that a large file holds a place of the reader from another
+client's file no longer. Starting the next run costs some calls to SQS, DynamoDB and S3."""
 RESERVE_S = 10.0
 """Seconds of a run that are kept for finishing the current part."""
 TIME_CHECK_LINES = 5_000
-"""Lines that are checked between two looks at the time left."""
+"""Most lines that are read between two looks at the time left."""
+TIME_CHECK_BYTES = PART_BYTES
+"""Most bytes that are read between two looks at the time left, but for the last line."""
+IDLE_LINES_MAX = 1_000_000
+"""Lines without a task that any file may have. Reading them takes about a second."""
+IDLE_LINES_A_TASK = 3
+"""Further lines without a task that a file may have for each task before them. With this, the time
+to read a file is bounded by the work in it."""
 ERROR_MAX_CHARS = 500
 """Longest error message recorded with a batch, in characters."""
 
-_CACHED_LINES = 10_000
-"""Most lines in the cache of parsed lines."""
-_CACHED_LINE_MAX_BYTES = 256
-"""Longest line that is cached, in bytes."""
-
-NumberedLine = tuple[int, bytes]
-"""A line's number, from 1, and its bytes."""
-
 
 class Expansion:
-    """Expands batches that were made of uploads.
+    """Expands batches that were made of files.
 
     upload_queue: the queue of batches whose files are to be read.
-    part_tasks, part_bytes, time_check_lines: as the constants of the same names.
+    part_tasks, part_bytes, time_check_lines, idle_lines_max: as the constants of the same names.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class Expansion:
         part_tasks: int = PART_TASKS,
         part_bytes: int = PART_BYTES,
         time_check_lines: int = TIME_CHECK_LINES,
+        idle_lines_max: int = IDLE_LINES_MAX,
     ) -> None:
         self._registry = registry
         self._planner = planner
@@ -80,10 +88,11 @@ class Expansion:
         self._part_tasks = part_tasks
         self._part_bytes = part_bytes
         self._time_check_lines = time_check_lines
+        self._idle_lines_max = idle_lines_max
 
     def expand(self, batch_id: str, time_left_s: Callable[[], float]) -> None:
-        """Continue with a batch until all of it is enqueued or the time is nearly up; in the
-        latter case the batch is put on the upload queue again.
+        """Continue with a batch until all of it is enqueued, its slice of time is over or the
+        run's time is nearly up; in the latter two cases the batch is put on the upload queue again.
 
         A file with a fault cancels its batch with the reason. After any other error the caller
         calls again. `time_left_s` returns the seconds until this run must end.
@@ -94,8 +103,13 @@ class Expansion:
             return
         if _ended(batch):
             return
+        slice_end = self._clock.now() + SLICE_S
+
+        def is_late() -> bool:
+            return time_left_s() < RESERVE_S or self._clock.now() >= slice_end
+
         try:
-            done = self._continue(batch, batch.upload, lambda: time_left_s() < RESERVE_S)
+            done = self._continue(batch, batch.upload, is_late)
         except InvalidTask as error:
             reason = error.reason[:ERROR_MAX_CHARS]
             self._monitor.cancel_batch(batch_id, self._clock.now(), reason)
@@ -110,48 +124,99 @@ class Expansion:
         if not upload.checked:
             upload = self._check(upload, is_late)
             self._monitor.record_upload(batch.batch_id, upload)
-        return upload.checked and self._enqueue_rest(batch, upload, is_late)
+        return upload.checked and self._hand_in(batch, upload, is_late)
 
     def _check(self, upload: Upload, is_late: Callable[[], bool]) -> Upload:
         """Check the lines that were not checked yet, until the end of the file or of the time.
         Returns the progress. Raises InvalidTask for the first faulty line."""
-        task_on = _Reader(self._registry).task_on
-        number, tasks = upload.lines, upload.tasks
-        for number, line in islice(self._lines(upload), upload.lines, None):
+        task_on = LineReader(self._registry).task_on
+        number, tasks, offset = upload.lines, upload.tasks, upload.offset
+        look = self._looks(number, offset, is_late)
+        for number, offset, line in lines_after(  # noqa: B020 - it goes on from these
+            self._store, upload, number, offset
+        ):
             if task_on(number, line) is not None:
                 tasks += 1
-            if number % self._time_check_lines == 0 and is_late():
-                return replace(upload, lines=number, tasks=tasks)
+            elif number - tasks > self._idle_lines_max + IDLE_LINES_A_TASK * tasks:
+                raise InvalidTask(
+                    f"line {number}: {number - tasks} lines so far hold no task; a file may have "
+                    f"{self._idle_lines_max} such lines and {IDLE_LINES_A_TASK} more for each task"
+                )
+            if look(number, offset):
+                return replace(upload, lines=number, tasks=tasks, offset=offset)
         if not tasks:
             raise InvalidTask("there is no task in the file")
-        return replace(upload, lines=number, tasks=tasks, checked=True)
+        return replace(upload, lines=number, tasks=tasks, offset=offset, checked=True)
 
-    def _enqueue_rest(
-        self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]
-    ) -> bool:
-        """Enqueue part after part. Returns False when the time was up before the last one."""
-        task_lines = (
-            (number, line) for number, line in self._lines(upload) if holds_task(line, number)
-        )
-        rest = islice(task_lines, batch.enqueued, None)
-        reader = _Reader(self._registry)
-        while True:
-            extended = self._enqueue_part(batch, upload.tasks, rest, reader)
-            if extended is None or _ended(extended):
-                return True
-            if is_late():
+    def _looks(
+        self, number: int, offset: int, is_late: Callable[[], bool]
+    ) -> Callable[[int, int], bool]:
+        """Returns a function that tells, after the line of this number and end, whether the time
+        is up. It looks at the time only after enough lines or bytes, so that a run gets on."""
+        next_number, next_offset = number + self._time_check_lines, offset + TIME_CHECK_BYTES
+
+        def look(number: int, offset: int) -> bool:
+            nonlocal next_number, next_offset
+            if number < next_number and offset < next_offset:
                 return False
-            batch = extended
+            next_number, next_offset = number + self._time_check_lines, offset + TIME_CHECK_BYTES
+            return is_late()
+
+        return look
+
+    # --- handing in ---
+
+    def _hand_in(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
+        """Enqueue part after part. Returns False, with the place recorded, when the time was up
+        before the last one."""
+        mark = upload.handed
+        reader = LineReader(self._registry)
+        rest = lines_after(self._store, upload, mark.lines, mark.offset)
+        while True:
+            mark, first = self._skip(mark, rest, batch.enqueued, is_late)
+            if first is not None:
+                rest = chain([first], rest)
+                extended, mark = self._enqueue_part(batch, upload.tasks, rest, reader, mark)
+                if extended is None or _ended(extended):
+                    return True
+                batch = extended
+            if first is None or is_late():
+                self._monitor.record_handed(batch.batch_id, mark)
+                return False
+
+    def _skip(
+        self, mark: Mark, rest: Iterator[PlacedLine], tasks: int, is_late: Callable[[], bool]
+    ) -> tuple[Mark, PlacedLine | None]:
+        """Go past lines until `tasks` tasks of the file lie behind, to the next line with a task.
+        Returns the place before that line, and the line; None instead of it when the time was
+        up."""
+        look = self._looks(mark.lines, mark.offset, is_late)
+        lines, seen, offset = mark.lines, mark.tasks, mark.offset
+        for number, end, line in rest:
+            if holds_task(line, number):
+                if seen == tasks:
+                    return Mark(lines, seen, offset), (number, end, line)
+                seen += 1
+            lines, offset = number, end
+            if look(number, end):
+                return Mark(lines, seen, offset), None
+        raise InvalidTask("the file has fewer tasks than were counted")
 
     def _enqueue_part(
-        self, batch: BatchRecord, total: int, rest: Iterator[NumberedLine], reader: _Reader
-    ) -> BatchRecord | None:
+        self,
+        batch: BatchRecord,
+        total: int,
+        rest: Iterator[PlacedLine],
+        reader: LineReader,
+        mark: Mark,
+    ) -> tuple[BatchRecord | None, Mark]:
         """Record the next part of the batch, unless an earlier run did, and enqueue it. Returns the
-        batch with it; None when the batch was cancelled or another run is ahead of this one."""
+        batch with it and the place after it; None instead of the batch when the batch was cancelled
+        or another run is ahead of this one."""
         spent_before = self._enqueuer.spent()
         first = batch.enqueued
         recorded = batch.total - first
-        tasks = self._read_part(rest, reader, first, recorded)
+        tasks, mark = self._read_part(rest, reader, mark, recorded)
         bundles = self._planner.cut(tasks, batch.plan)
         if not recorded:
             extended = self._monitor.add_part(
@@ -162,77 +227,27 @@ class Expansion:
                 closed=first + len(tasks) == total,
             )
             if extended is None:
-                return None
+                return None, mark
             batch = extended
         self._enqueuer.enqueue(batch, bundles, spent_before)
-        return replace(batch, enqueued=batch.total)
+        return replace(batch, enqueued=batch.total), mark
 
     def _read_part(
-        self, rest: Iterator[NumberedLine], reader: _Reader, first: int, recorded: int
-    ) -> list[Task]:
-        """Returns the tasks of the next part, with indexes from `first`. `recorded` is the number
-        of tasks that an earlier run recorded of this part; 0 when none did."""
+        self, rest: Iterator[PlacedLine], reader: LineReader, mark: Mark, recorded: int
+    ) -> tuple[list[Task], Mark]:
+        """Returns the tasks of the part that begins at `mark`, with their indexes, and the place
+        after it. `recorded` is the number of tasks that an earlier run recorded of this part; 0
+        when none did."""
         tasks: list[Task] = []
-        room = self._part_bytes
-        for number, line in islice(rest, recorded or self._part_tasks):
+        number, end = mark.lines, mark.offset
+        for number, end, line in rest:
             task = reader.task_on(number, line)
-            if task is not None:  # always true: `holds_task` selected the line
-                tasks.append(Task(first + len(tasks), task.kind, task.params))
-            room -= len(line)
-            if room <= 0 and not recorded:
+            if task is not None:
+                tasks.append(Task(mark.tasks + len(tasks), task.kind, task.params))
+            full = end - mark.offset >= self._part_bytes or len(tasks) >= self._part_tasks
+            if (len(tasks) >= recorded) if recorded else full:
                 break
-        return tasks
-
-    def _lines(self, upload: Upload) -> Iterator[NumberedLine]:
-        """Yields the lines of the file. Raises InvalidTask for a line that is too long, and when
-        the file was deleted or replaced."""
-        number = 0
-        try:
-            for line in self._store.lines(upload.key, etag=upload.etag):
-                number += 1
-                yield number, line
-        except TooLarge:
-            reason = f"over the cap of {LINE_MAX_BYTES} bytes"
-            raise InvalidTask(f"line {number + 1}: {reason}") from None
-        except NotFound:
-            raise InvalidTask("the file is gone, or another was sent in its place") from None
-
-
-class _Reader:
-    """Parses lines into tasks, all with index 0. Caches short lines, since large files repeat the
-    same line many times."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._cache: dict[bytes, Task | None] = {}
-
-    def task_on(self, number: int, line: bytes) -> Task | None:
-        """Returns the task on the line, None for a blank line or a comment. Raises InvalidTask,
-        which names the line by its number."""
-        cache = self._cache
-        if line in cache:
-            return cache[line]
-        task = self._parse(number, line)
-        # Not the first line: a byte order mark is skipped there only.
-        if number > 1 and len(line) <= _CACHED_LINE_MAX_BYTES:
-            if len(cache) >= _CACHED_LINES:
-                cache.clear()
-            cache[line] = task
-        return task
-
-    def _parse(self, number: int, line: bytes) -> Task | None:
-        try:
-            raw = read_line(line.decode(), number)
-        except UnicodeDecodeError as error:
-            raise InvalidTask(
-                f"line {number}: not UTF-8: byte {error.start} cannot be read"
-            ) from None
-        if raw is None:
-            return None
-        try:
-            return self._registry.parse(raw, 0)
-        except InvalidTask as error:
-            raise InvalidTask(f"line {number}: {error.reason}") from None
+        return tasks, Mark(number, mark.tasks + len(tasks), end)
 
 
 def _ended(batch: BatchRecord) -> bool:

@@ -1,5 +1,7 @@
 """Takes in a batch whose tasks are all in one request: validates them, records the batch, and
-enqueues its bundles, in this order. A submission interrupted at any point can be sent again.
+enqueues its bundles, in this order. A submission interrupted at any point can be sent again. A
+batch of very many bundles is recorded and then goes the way of an upload, since a request has no
+time to enqueue it.
 
 Owns that order; not planning (`taskfleet.scheduler.plan`), enqueueing
 (`taskfleet.scheduler.enqueue`), batches made of an upload (`taskfleet.scheduler.upload`), nor
@@ -8,26 +10,32 @@ reading results (`taskfleet.scheduler.results`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
-from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
+from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.record import payload_hash, record_once
+from taskfleet.scheduler.upload import Uploads
 from taskfleet.task import Task
 from taskfleet.wire.http import MAX_TASKS
+
+SEND_MAX_BUNDLES = 5_000
+"""Most bundles that a submission enqueues itself: 500 calls. One call takes about a millisecond of
+the processor and ten until its answer, eight at a time, so these take about a second. A batch of
+more bundles, of which 5 MiB may hold 250,000, is handed to the reader of uploads."""
 
 
 class Submission:
     """Takes in batches.
 
     random_bytes: returns the given number of random bytes, such as `os.urandom`.
+    uploads: takes batches of more than `send_max_bundles` bundles; None where there is no reader
+        of uploads, so that all batches are enqueued here.
     """
 
     def __init__(
@@ -38,6 +46,9 @@ class Submission:
         monitor: TaskMonitor,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
+        uploads: Uploads | None = None,
+        *,
+        send_max_bundles: int = SEND_MAX_BUNDLES,
     ) -> None:
         self._registry = registry
         self._planner = planner
@@ -45,6 +56,8 @@ class Submission:
         self._monitor = monitor
         self._clock = clock
         self._random_bytes = random_bytes
+        self._uploads = uploads
+        self._send_max_bundles = send_max_bundles
 
     def submit(
         self,
@@ -55,7 +68,8 @@ class Submission:
         idempotency_key: str | None = None,
         max_tasks: int = MAX_TASKS,
     ) -> BatchRecord:
-        """Validate all tasks, then record and enqueue them. Returns the batch as recorded.
+        """Validate all tasks, then record and enqueue them, or, if they make very many bundles,
+        have them enqueued later. Returns the batch as recorded.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; TransientError when the queue or the
@@ -82,8 +96,12 @@ class Submission:
             plan=plan,
         )
         try:
+            if self._uploads is not None and len(bundles) > self._send_max_bundles:
+                wanted = self._uploads.as_file(wanted, tasks)
             batch = record_once(self._monitor, wanted)
-            if batch.enqueued < batch.total:
+            if batch.upload is not None and self._uploads is not None:
+                self._uploads.request(batch)
+            elif batch.enqueued < batch.total:
                 if batch.plan != plan:
                     bundles = self._planner.cut(tasks, batch.plan)
                 self._enqueuer.enqueue(batch, bundles, spent_before)
@@ -116,24 +134,3 @@ class Submission:
                 task = parsed[raw] = parse(raw, index)
             tasks.append(Task(index, task.kind, task.params))
         return tasks
-
-
-def record_once(monitor: TaskMonitor, wanted: BatchRecord) -> BatchRecord:
-    """Record the batch unless its id is taken. Returns the batch as it stands in the table.
-
-    Raises Conflict when the id belongs to a batch with another payload.
-    """
-    earlier = monitor.create_batch(wanted)
-    if earlier is None:
-        return wanted
-    if earlier.payload_hash != wanted.payload_hash:
-        raise Conflict(
-            "this idempotency_key was used before for another payload; choose a new key, or send "
-            "the same payload again"
-        )
-    return earlier
-
-
-def payload_hash(name: str | None, payload: Any) -> str:
-    """Returns a hash of the name and the payload that does not depend on the order of keys."""
-    return hashlib.sha256(msgspec.json.encode([name, payload], order="sorted")).hexdigest()

@@ -1,17 +1,22 @@
 """Takes in batches that are sent as a file: makes the form to send the file with, and records a
-batch of it at once, whatever the file's size. Owns these two steps; the file is read later, by
+batch of it at once, whatever the file's size. Writes the file itself for a batch that came in one
+request and is too much to enqueue there. Owns these steps; the file is read later, by
 `taskfleet.scheduler.expand`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
-from taskfleet.errors import NotFound
+from taskfleet.errors import NotFound, TransientError
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.scheduler.plan import Planner
-from taskfleet.scheduler.submit import payload_hash, record_once
+from taskfleet.scheduler.record import payload_hash, record_once
+from taskfleet.task import Task
 from taskfleet.wire.http import UploadForm
 from taskfleet.wire.queues import encode_upload
 
@@ -96,9 +101,37 @@ class Uploads:
                 upload=upload,
             ),
         )
+        self.request(batch)
+        return batch
+
+    def as_file(self, batch: BatchRecord, tasks: Sequence[Task]) -> BatchRecord:
+        """Store the tasks of a batch, which are valid, as a file of the client's. Returns the batch
+        as one that is made of this file: open, with no task enqueued.
+
+        The file's key follows from the batch and its payload, so a submission that is sent again
+        finds its own file, and one of another payload under the same id does not replace it. No
+        form is ever made for such a key.
+        """
+        key = upload_key(
+            batch.client_id, keyed_batch_id(batch.batch_id, f"\ntasks {batch.payload_hash}")
+        )
+        data = b"".join([_line(task) for task in tasks])
+        etag = self._store.etag(key)
+        if etag is None:
+            self._store.put(key, data, content_type="text/plain; charset=utf-8")
+            etag = self._store.etag(key)
+            if etag is None:
+                raise TransientError(f"the file {key} is gone as soon as it was stored")
+        upload = Upload(
+            key, etag, lines=len(tasks), tasks=len(tasks), checked=True, offset=len(data)
+        )
+        return replace(batch, total=0, bundles=0, closed=False, upload=upload)
+
+    def request(self, batch: BatchRecord) -> None:
+        """Ask for the batch's file to be read, unless its reading has begun. Asking twice does no
+        harm."""
         if not _begun(batch):
             request_expansion(self._upload_queue, batch)
-        return batch
 
     def _find(self, upload_id: str, client_id: str) -> Upload | None:
         """Returns the client's upload, or None when no file was sent under this id."""
@@ -110,9 +143,17 @@ class Uploads:
 
 
 def _begun(batch: BatchRecord) -> bool:
-    """Returns whether reading the batch's file has begun, or is no longer needed."""
-    checked = batch.upload is not None and batch.upload.lines > 0
-    return checked or batch.total > 0 or batch.cancelled_at is not None
+    """Returns whether reading the batch's file has begun, or is no longer needed. A file that is
+    checked while no task is recorded may be one that was written here."""
+    upload = batch.upload
+    checking = upload is not None and upload.lines > 0 and not upload.checked
+    return checking or batch.total > 0 or batch.cancelled_at is not None
+
+
+def _line(task: Task) -> bytes:
+    """Returns a valid task as a line of a task file. Equal tasks make equal lines."""
+    fields = {"kind": task.kind, "params": task.params}
+    return msgspec.json.encode(fields, order="sorted") + b"\n"
 
 
 def upload_key(client_id: str, upload_id: str) -> str:

@@ -105,7 +105,7 @@ class TestItem:
         assert int(item(aws_stack, "b:0")["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
         world.clock.sleep(DAY_S)
         world.monitor.renew("b:0", lease, lease_s=30, tasks=TASKS, results=RESULTS)
-        world.monitor.create_batch(new_batch())
+        world.monitor.create_batch(new_batch(bundles=600))
         world.monitor.record_progress("b", {501: Tally(1)}, world.clock.now())
         for key in ("b:0", "b", "b/1"):
             assert int(item(aws_stack, key)["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
@@ -153,7 +153,7 @@ class TestSpill:
         world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
         key = item(aws_stack, "b:0")["spill"]["S"]
         world.store.delete(key)
-        with pytest.raises(PermanentError, match=f"b:0 are gone.*{key}.*lifecycle"):
+        with pytest.raises(PermanentError, match=f"b:0 is gone.*{key}.*lifecycle"):
             world.monitor.bundles(["b:0"])
 
 

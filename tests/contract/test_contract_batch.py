@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from taskfleet.batch import (
     BatchRecord,
+    Mark,
     Tally,
     Upload,
 )
@@ -54,7 +55,9 @@ class TestCreate:
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
-            new_batch(upload=Upload("u", "e", 12, 10, True), enqueued=10, error="why"),
+            new_batch(
+                upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
+            ),
         ],
         ids=["full", "bare", "upload", "read"],
     )
@@ -137,21 +140,31 @@ class TestUploads:
     def test_the_progress_of_checking_a_file_never_falls(self, world):
         begun = open_batch(world).upload
         for told, stands in [
-            (replace(begun, lines=7, tasks=5), (7, 5, False)),
-            (replace(begun, lines=3, tasks=2), (7, 5, False)),
-            (replace(begun, lines=9, tasks=6, checked=True), (9, 6, True)),
-            (replace(begun, lines=9, tasks=6), (9, 6, True)),
+            (replace(begun, lines=7, tasks=5, offset=70), (7, 5, False, 70)),
+            (replace(begun, lines=3, tasks=2, offset=30), (7, 5, False, 70)),
+            (replace(begun, lines=9, tasks=6, offset=90, checked=True), (9, 6, True, 90)),
+            (replace(begun, lines=9, tasks=6, offset=95), (9, 6, True, 90)),
         ]:
             world.monitor.record_upload(ID, told)
             upload = world.monitor.batch(ID).upload
-            assert (upload.lines, upload.tasks, upload.checked) == stands
+            assert (upload.lines, upload.tasks, upload.checked, upload.offset) == stands
             assert (upload.key, upload.etag) == (begun.key, begun.etag)
+
+    def test_the_place_up_to_which_a_file_is_handed_in_never_falls(self, world):
+        begun = open_batch(world).upload
+        far, near = Mark(9, 6, 90), Mark(3, 2, 30)
+        for told, stands in [(near, near), (far, far), (near, far), (Mark(), far)]:
+            world.monitor.record_handed(ID, told)
+            assert world.monitor.batch(ID).upload == replace(begun, handed=stands)
+        world.monitor.record_upload(ID, replace(begun, lines=12))
+        assert world.monitor.batch(ID).upload == replace(begun, lines=12, handed=far)
 
     @pytest.mark.parametrize("batch", [None, new_batch()])
     def test_a_batch_without_an_upload_gets_none(self, world, batch):
         if batch is not None:
             world.monitor.create_batch(batch)
         world.monitor.record_upload(ID, Upload("uploads/client/1", "etag", 1, 1, True))
+        world.monitor.record_handed(ID, Mark(1, 1, 8))
         assert world.monitor.batch(ID) == batch
 
 
@@ -263,6 +276,16 @@ class TestProgress:
         assert world.monitor.batch(ID).tally == Tally()
         assert world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
         assert world.monitor.batch(ID).tally == Tally(1)
+
+    @pytest.mark.parametrize(("bundle", "index"), [(3, 0), (999_999_999, 0), (0, 10)])
+    def test_of_a_bundle_or_task_that_the_batch_lacks_is_refused(self, world, bundle, index):
+        world.monitor.create_batch(new_batch(total=10, bundles=3))
+        at = 1_700_000_001.0
+        assert not world.monitor.record_progress(ID, {bundle: Tally(1)}, at, last_index=index)
+        assert world.monitor.batch(ID).tally == Tally()
+        both = {2: Tally(1), bundle: Tally(7)}
+        assert world.monitor.record_progress(ID, both, at, last_index=9) is (bundle == 0)
+        assert world.monitor.batch(ID).tally == (Tally(8) if bundle == 0 else Tally(1))
 
     def test_of_nothing_changes_nothing(self, world):
         world.monitor.create_batch(new_batch())

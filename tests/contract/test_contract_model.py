@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from taskfleet.batch import (
     BatchRecord,
+    Mark,
     Tally,
     Upload,
 )
@@ -24,8 +25,15 @@ BATCHES = st.sampled_from(["b0", "b1"])
 OWNERS = st.sampled_from(["ann", "bob", "cy"])
 COUNTS = st.sampled_from([0, 2, 4, 6, 8])
 UPLOADS = st.builds(
-    Upload, st.just("uploads/x"), st.just("e"), st.integers(0, 3), st.integers(0, 3), st.booleans()
+    Upload,
+    st.just("uploads/x"),
+    st.just("e"),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.booleans(),
+    st.integers(0, 3),
 )
+MARKS = st.builds(Mark, st.integers(1, 3), st.integers(0, 3), st.integers(1, 3))
 MOMENTS = st.integers(0, 9).map(lambda n: 1_700_000_000.0 + n / 4)
 TALLIES = st.dictionaries(
     st.sampled_from([0, 1, 2, 499, 500, 1_001]),
@@ -41,6 +49,7 @@ STEPS = st.one_of(
     st.tuples(st.just("add_part"), BATCHES, COUNTS, st.booleans()),
     st.tuples(st.just("record_enqueued"), BATCHES, COUNTS),
     st.tuples(st.just("record_upload"), BATCHES, UPLOADS),
+    st.tuples(st.just("record_handed"), BATCHES, MARKS),
     st.tuples(st.sampled_from(["start_batch", "cancel_batch"]), BATCHES, MOMENTS),
     st.tuples(st.just("cancel_batch"), BATCHES, MOMENTS, st.just("line 3: why")),
     st.tuples(st.just("record_progress"), BATCHES, TALLIES, MOMENTS),
@@ -127,7 +136,9 @@ def test_memory_and_dynamodb_give_the_same_answers(aws_stack, steps):
 
 def _end_of(history: list[tuple[int, Tally]], order: list[int], cuts: list[int]) -> Any:
     world = memory_world()
-    world.monitor.create_batch(BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 1, "0", True))
+    world.monitor.create_batch(
+        BatchRecord("b0", "client", None, 1_700_000_000.0, 1, 10_000, "0", True)
+    )
     told = [history[place] for place in order]
     for start, end in zip([0, *cuts], [*cuts, len(told)], strict=True):
         world.monitor.record_progress("b0", dict(told[start:end]), 1_700_000_001.0)

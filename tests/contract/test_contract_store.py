@@ -53,11 +53,11 @@ def test_a_deleted_object_is_gone_and_may_be_deleted_again(world):
     [
         (b"", []),
         (b"a", [b"a"]),
-        (b"a\nb\n", [b"a", b"b"]),
-        (b"a\r\nb\r\n\r\nc", [b"a", b"b", b"", b"c"]),
-        ("ü\u2028ü\x0bx\n\n".encode(), ["ü\u2028ü\x0bx".encode(), b""]),
-        (b"\n", [b""]),
-        (b"x" * LINE_MAX_BYTES + b"\r\n" + b"y", [b"x" * LINE_MAX_BYTES, b"y"]),
+        (b"a\nb\n", [b"a\n", b"b\n"]),
+        (b"a\r\nb\r\n\r\nc", [b"a\r\n", b"b\r\n", b"\r\n", b"c"]),
+        ("ü\u2028ü\x0bx\n\n".encode(), ["ü\u2028ü\x0bx\n".encode(), b"\n"]),
+        (b"\n", [b"\n"]),
+        (b"x" * LINE_MAX_BYTES + b"\r\n" + b"y", [b"x" * LINE_MAX_BYTES + b"\r\n", b"y"]),
         (b"x" * LINE_MAX_BYTES, [b"x" * LINE_MAX_BYTES]),
     ],
     ids=[
@@ -71,15 +71,34 @@ def test_a_deleted_object_is_gone_and_may_be_deleted_again(world):
         "longest-end",
     ],
 )
-def test_lines_come_without_their_ends(world, data, lines):
+def test_lines_come_with_their_ends_from_any_line_on(world, data, lines):
     put(world, data)
-    assert list(world.store.lines(KEY)) == lines
+    etag = world.store.etag(KEY)
+    for first in range(len(lines) + 1):
+        offset = sum(map(len, lines[:first]))
+        assert list(world.store.lines(KEY, offset=offset)) == lines[first:]
+        assert list(world.store.lines(KEY, etag=etag, offset=offset)) == lines[first:]
+
+
+def test_from_an_offset_another_content_is_not_read(world):
+    put(world, b"a\nb\n")
+    etag = world.store.etag(KEY)
+    for other in (b"a\nc\n", b"a"):
+        put(world, other)
+        for offset in (2, 4):
+            with pytest.raises(NotFound):
+                list(world.store.lines(KEY, etag=etag, offset=offset))
+
+
+def test_only_the_rest_of_a_file_is_read_from_an_offset(world):
+    put(world, b"sleep 1000\n" * 1_000_000 + b"last\n")
+    assert list(world.store.lines(KEY, offset=11_000_000)) == [b"last\n"]
 
 
 def test_a_million_lines_are_streamed(world):
     put(world, b"sleep 1000\n" * 1_000_000)
     lines = world.store.lines(KEY)
-    assert next(lines) == b"sleep 1000"
+    assert next(lines) == b"sleep 1000\n"
     assert sum(1 for _ in lines) == 999_999
 
 
@@ -87,7 +106,7 @@ def test_a_million_lines_are_streamed(world):
 def test_a_line_too_long_is_refused_after_the_lines_before_it(world, extra):
     put(world, b"a\n" + b"x" * (LINE_MAX_BYTES + extra))
     lines = world.store.lines(KEY)
-    assert next(lines) == b"a"
+    assert next(lines) == b"a\n"
     with pytest.raises(TooLarge, match=str(LINE_MAX_BYTES)):
         next(lines)
 

@@ -4,6 +4,7 @@ machines that run this have."""
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from infra import software
 
 pytestmark = pytest.mark.timeout(300)
+
+DIST_INFO = re.compile(r"site/(?P<name>[^/-]+)-(?P<version>[^/]+)\.dist-info/METADATA")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,16 @@ def test_it_holds_nothing_else(entries: dict[str, tarfile.TarInfo]) -> None:
         "infra/machine",
         *(f"infra/machine/{name}" for name in machine - {"__pycache__"}),
     }
+
+
+def test_its_libraries_have_the_pinned_versions(entries: dict[str, tarfile.TarInfo]) -> None:
+    found = {
+        match["name"].replace("_", "-").lower() + "==" + match["version"]
+        for name in entries
+        if (match := DIST_INFO.match(name))
+    }
+    assert len(found) > 10
+    assert found <= set(software.CONSTRAINTS.read_text().splitlines())
 
 
 def test_binaries_are_of_the_machines_architecture(archive: bytes) -> None:

@@ -3,6 +3,7 @@ every request to AWS written down, through everything that can become of a task.
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -25,13 +26,18 @@ pytestmark = pytest.mark.e2e
 
 KINDS = '''
 """Kinds that take a worker everywhere it can get."""
+import base64
 import os
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.registry import task_kind
 
 @task_kind("big")
 def big(params, context):
-    return os.urandom(400_000).hex()  # over what an item takes
+    return os.urandom(400_000).hex()  # an object of its own
+
+@task_kind("half_big", expected_s=lambda params: 1e-6)
+def half_big(params, context):
+    return base64.b64encode(os.urandom(22_000)).decode()  # forty are over what an item takes
 
 @task_kind("flaky")
 def flaky(params, context):
@@ -110,6 +116,7 @@ def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
 def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Request]) -> None:
     tasks: list[Any] = ["sleep 5000", "sleep 0"]
     tasks += [{"kind": kind, "params": 1} for kind in ("big", "flaky", "movie")]
+    tasks += [{"kind": "half_big"}] * 40
     tasks += [{"kind": "of_a_file", "params": name} for name in ("there", "expired")]
     bucket = cloud.environ["TASKFLEET_BUCKET"]
     cloud.client("s3").put_object(Bucket=bucket, Key="uploads/local/there", Body=b"a picture")
@@ -117,6 +124,8 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="no bundle")
+    of_2014 = {"clientID": "alice", "jobID": 1, "task": "sleep 0"}
+    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(of_2014))
     path = batch["url"].removeprefix(cloud.url)
     sent = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
     run_worker(cloud, lambda: cloud.api("GET", path).json()["status"] == "DONE")

@@ -3,6 +3,7 @@ and reads the policies of functions as a stage gets them."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
 import os
@@ -11,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import boto3
+
 from infra.stage import Stage, exact
+from tests.support.moto_aws import create_stack, moto_account
 from tests.support.once import once
 from tests.support.tools import needs
 
@@ -22,12 +26,43 @@ ACCOUNT = "123456789012"
 STAGE = Stage("prod", "eu-west-1", ACCOUNT, "taskfleet-prod-bucket-1x2y3z")
 
 
+LISTS = frozenset({"aws:TagKeys", "dynamodb:LeadingKeys", "dynamodb:Attributes"})
+"""Condition keys whose value is a list."""
+
+
 class Request(NamedTuple):
-    """A request to AWS. `context` holds condition keys and their values."""
+    """A request to AWS. `context` holds condition keys and their values; a key that has several
+    values is there several times."""
 
     action: str
     resource: str
     context: tuple[tuple[str, str], ...] = ()
+
+
+def on_item(action: str, resource: str, *keys: str, attributes: Sequence[str] = ()) -> Request:
+    """A request to DynamoDB for the items `keys`, which names `attributes` beside the key."""
+    named = ("Job_ID", *attributes) if attributes else ()
+    context = [("dynamodb:LeadingKeys", key) for key in keys]
+    context += [("dynamodb:Attributes", name) for name in named]
+    return Request(action, resource, tuple(context))
+
+
+@functools.cache
+def worker_policy(stage: Stage = STAGE) -> dict[str, Any]:
+    """The policy of the worker's role, as CloudFormation resolves it in moto."""
+    with moto_account(stage.region):
+        create_stack(stage.name, stage.bucket)
+        role = boto3.client("iam").get_role_policy(
+            RoleName=f"taskfleet-{stage.name}-worker", PolicyName="worker"
+        )
+        document = role["PolicyDocument"]  # moto keeps what CloudFormation gave it as Python text
+    policy: dict[str, Any] = ast.literal_eval(document) if isinstance(document, str) else document
+    return policy
+
+
+def policy_of(process: str) -> dict[str, Any]:
+    """The policy of a process of the stage: of a function, or of `worker`."""
+    return worker_policy() if process == "worker" else function_policy(process)
 
 
 def function_policy(name: str, stage: Stage = STAGE) -> dict[str, Any]:
@@ -45,7 +80,7 @@ def denied(
             "account": account,
             "action": request.action,
             "resource": request.resource,
-            "context": dict(request.context),
+            "context": _context(request),
         }
         for request in requests
     ]
@@ -62,6 +97,17 @@ def denied(
     faults = [answer for answer in answers if answer.startswith("error")]
     assert not faults, faults
     return [r for r, answer in zip(requests, answers, strict=True) if answer != "Allowed"]
+
+
+def _context(request: Request) -> dict[str, Any]:
+    """The request's context in the evaluator's form."""
+    context: dict[str, Any] = {}
+    for key, value in request.context:
+        if key in LISTS:
+            context.setdefault(key, []).append(value)
+        else:
+            context[key] = value
+    return context
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.aws.session import Aws
-from tests.support.iam import Request
+from tests.support.iam import Request, on_item
 
 LOCAL_ACCOUNT = "000000000000"
 """The only account of the local cloud."""
@@ -94,14 +94,27 @@ def requests_of(service: str, operation: str, params: dict[str, Any]) -> Iterabl
 def _of_dynamodb(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Request]:
     if "TransactItems" in params:
         return [
-            Request(f"dynamodb:{operation}Item", prefix + part["TableName"])
+            _of_item(f"dynamodb:{operation}Item", prefix, part)
             for item in params["TransactItems"]
             for operation, part in item.items()
         ]
     if "RequestItems" in params:
-        return [Request(action, prefix + table) for table in params["RequestItems"]]
-    index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
-    return [Request(action, prefix + params["TableName"] + index)]
+        return [
+            on_item(action, prefix + table, *(key["Job_ID"]["S"] for key in asked["Keys"]))
+            for table, asked in params["RequestItems"].items()
+        ]
+    if "IndexName" in params:
+        index = f"{prefix}{params['TableName']}/index/{params['IndexName']}"
+        return [on_item(action, index, params["ExpressionAttributeValues"][":client_id"]["S"])]
+    return [_of_item(action, prefix, params)]
+
+
+def _of_item(action: str, prefix: str, params: dict[str, Any]) -> Request:
+    """The request for one item, with the attributes that its expressions and its content name."""
+    key = params.get("Key", params.get("Item", {}))["Job_ID"]["S"]
+    names = {*params.get("ExpressionAttributeNames", {}).values(), *params.get("Item", {})}
+    table = prefix + params["TableName"]
+    return on_item(action, table, key, attributes=sorted(names - {"Job_ID"}))
 
 
 def _of_ec2(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Request]:
@@ -130,18 +143,33 @@ def _of_ec2(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Reques
 
 
 def never_used(policy: dict[str, Any], made: Iterable[Request]) -> set[tuple[str, str]]:
-    """Permissions of the policy that no request used on the resource that they name, as (Sid,
-    action)."""
-    asked = {(request.action, request.resource) for request in made}
+    """Permissions of the policy that no request used on the resource, or on an item of the form,
+    that they name, as (Sid, action)."""
+    asked = {(request.action, request.resource, key) for request in made for key in _keys(request)}
     return {
         (statement["Sid"], action)
         for statement in policy["Statement"]
         for action in listed(statement["Action"])
         for pattern in listed(statement["Resource"])
+        for item in _items(statement)
         if not any(
-            action == used and fnmatch.fnmatchcase(resource, pattern) for used, resource in asked
+            action == used
+            and fnmatch.fnmatchcase(resource, pattern)
+            and fnmatch.fnmatchcase(key, item)
+            for used, resource, key in asked
         )
     }
+
+
+def _keys(request: Request) -> list[str]:
+    """The items that a request is for; one empty text if it is for none."""
+    return [value for key, value in request.context if key == "dynamodb:LeadingKeys"] or [""]
+
+
+def _items(statement: dict[str, Any]) -> list[str]:
+    """The forms of keys that a statement allows."""
+    tests = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+    return listed(tests.get("dynamodb:LeadingKeys", "*"))
 
 
 def listed(value: Any) -> list[str]:

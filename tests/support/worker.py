@@ -14,7 +14,7 @@ from typing import Any
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.parts import Abilities, Hooks, Identity, WorkerPorts, assemble
 from taskfleet.bill import Spend
-from taskfleet.errors import LeaseLost, TransientError
+from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
 from taskfleet.memory import (
     ManualClock,
     MemoryFleet,
@@ -195,6 +195,10 @@ class HandWorker:
                 self.protocol.settle(claimed)
             except LeaseLost:
                 self.lost.append(claimed.bundle.job_id)
+            except Exception as error:
+                if isinstance(error, TaskfleetError):
+                    raise
+                self.protocol.set_aside(claimed.message, error)
             finally:
                 self.workload.remove(claimed)
 

@@ -437,7 +437,7 @@ def test_a_busy_batch_is_not_hammered(api: StubApi) -> None:
     assert clock.naps[-1] == pytest.approx(1.0)
 
 
-def test_a_long_poll_that_took_its_time_is_followed_at_once(api: StubApi) -> None:
+def test_a_long_poll_that_brought_news_is_followed_at_once(api: StubApi) -> None:
     class Slow(ManualClock):
         calls = 0
 
@@ -448,7 +448,7 @@ def test_a_long_poll_that_took_its_time_is_followed_at_once(api: StubApi) -> Non
         def sleep(self, seconds: float) -> None:
             assert seconds == 0
 
-    api.answers(BATCH, BATCH, DONE)
+    api.answers(BATCH, {**BATCH, "succeeded": 2}, DONE)
     with Client(api.url, "t", clock=Slow()) as client:
         client.wait(BATCH_ID)
 

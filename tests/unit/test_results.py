@@ -154,14 +154,31 @@ def test_another_client_s_batch_cannot_be_told_from_one_that_does_not_exist(worl
 
 
 @pytest.mark.parametrize(
-    ("wait_s", "waited_s"), [(0, 0), (-5, 0), (3, 3), (25, 25), (1000, 25), (float("nan"), 0)]
+    ("wait_s", "waited_s"), [(0, 0), (-5, 0), (1, 1), (25, 2), (1000, 2), (float("nan"), 0)]
 )
 def test_an_answer_is_held_until_the_time_is_up_when_nothing_changes(world, wait_s, waited_s):
     world.batch()
     seen = world.results.status("b1", client_id="alice", wait_s=wait_s)
     assert seen.status is BatchStatus.QUEUED
     assert world.clock.now() - START == pytest.approx(waited_s)
-    assert world.monitor.reads <= 80
+    assert world.monitor.reads <= 40
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "ended", "at", "waited_s"),
+    [(20, 5, 10, 20), (1000, 5, 10, 25), (9, 5, 10, 2), (20, 5, 19, 20), (20, 9, 30, 2)],
+    ids=["in-time", "capped", "too-late", "silent", "too-silent"],
+)
+def test_an_answer_is_held_longer_when_the_end_is_expected_within_it(
+    world, wait_s, ended, at, waited_s
+):
+    """The tasks that ended took 10 s, so that the others are expected to go on as fast."""
+    world.batch(total=10, bundles=2)
+    world.monitor.start_batch("b1", START)
+    world.monitor.record_progress("b1", {0: Tally(ended)}, START + 10)
+    world.clock.set(START + at)
+    world.results.status("b1", client_id="alice", wait_s=wait_s)
+    assert world.clock.now() - START - at == pytest.approx(waited_s)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, BatchStatus
+from taskfleet.batch import BatchRecord, BatchStatus, Mark
 from taskfleet.bundle import Bundle, Plan
 from taskfleet.errors import Conflict, NotFound, TransientError, Undecodable
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue, MemoryStore
@@ -75,6 +76,7 @@ class World:
             **sizes,
         )
         self.late: list[bool] = []
+        self.forgets = 0
 
     def upload(self, data: bytes, client_id: str = "alice") -> str:
         form = self.uploads.form(client_id)
@@ -90,6 +92,8 @@ class World:
         while messages := self.upload_queue.receive(1, wait_s=0, visibility_s=30):
             runs += 1
             assert runs < 200
+            if runs == self.forgets:
+                self._forget_offsets()
             try:
                 self.expansion.expand(decode_upload(messages[0].body), self._time_left_s)
             except TransientError:
@@ -97,6 +101,12 @@ class World:
             else:
                 self.upload_queue.delete(messages)
         return runs
+
+    def _forget_offsets(self) -> None:
+        batch = self.batch()
+        if batch.upload is not None:
+            old = replace(batch.upload, offset=0, handed=Mark())
+            self.monitor._batches[batch.batch_id] = replace(batch, upload=old)
 
     def _time_left_s(self) -> float:
         return RESERVE_S - 1 if self.late and self.late.pop(0) else RESERVE_S + 1
@@ -111,6 +121,17 @@ class World:
             found += [decode_bundle(message.body) for message in messages]
             self.tasks.delete(messages)
         return found
+
+
+def assert_marks_are_true(world: World, data: bytes) -> None:
+    """Assert that each recorded place is one of the file, with its lines, tasks and bytes."""
+    upload = world.batch().upload
+    assert upload is not None
+    for mark in (Mark(upload.lines, upload.tasks, upload.offset), upload.handed):
+        before = data.splitlines(keepends=True)[: mark.lines]
+        assert mark.offset == sum(map(len, before))
+        assert mark.tasks == sum(split_line(line.decode().strip()) is not None for line in before)
+    assert upload.handed.tasks <= world.batch().enqueued
 
 
 def assert_whole(world: World, expected: list[tuple[str, Any]]) -> None:
@@ -350,15 +371,29 @@ LINES = st.lists(
     st.lists(st.booleans(), max_size=20),
     st.integers(1, 5),
     st.integers(10, 60),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(0, 8),
 )
 def test_cut_short_at_any_call_and_late_at_any_time_a_file_is_handed_in_whole(
-    lines: list[str], at: dict[int, bool], late: list[bool], part_tasks: int, part_bytes: int
+    lines: list[str],
+    at: dict[int, bool],
+    late: list[bool],
+    part_tasks: int,
+    part_bytes: int,
+    end: str,
+    forgets: int,
 ) -> None:
+    """`forgets` is the number of the run before which the record becomes one of the version that
+    recorded no offsets."""
     world = World(Outage(at), part_tasks=part_tasks, part_bytes=part_bytes, time_check_lines=2)
-    world.submit("\n".join(lines).encode())
+    data = end.join(lines).encode()
+    world.submit(data)
     world.late = late
+    world.forgets = forgets
     world.run()
     assert_whole(world, [task for line in lines if (task := split_line(line))])
+    if not forgets:
+        assert_marks_are_true(world, data)
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number, wire_text
-from taskfleet.batch import BatchRecord, Tally, Upload
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 
@@ -61,6 +61,10 @@ def to_item(batch: BatchRecord) -> Item:
         item["upload_lines"] = wire_number(batch.upload.lines)
         item["upload_tasks"] = wire_number(batch.upload.tasks)
         item["upload_checked"] = wire_bool(batch.upload.checked)
+        item["upload_offset"] = wire_number(batch.upload.offset)
+        if batch.upload.handed.lines:
+            for name, value in msgspec.structs.asdict(batch.upload.handed).items():
+                item[f"handed_{name}"] = wire_number(value)
     for name in _OPTIONAL_TIMES:
         time = getattr(batch, name)
         if time is not None:
@@ -107,4 +111,16 @@ def _upload(item: Item) -> Upload | None:
         lines=int(item["upload_lines"]["N"]),
         tasks=int(item["upload_tasks"]["N"]),
         checked=item["upload_checked"]["BOOL"],
+        # Records of earlier versions have none of the following.
+        offset=_integer(item, "upload_offset"),
+        handed=Mark(
+            _integer(item, "handed_lines"),
+            _integer(item, "handed_tasks"),
+            _integer(item, "handed_offset"),
+        ),
     )
+
+
+def _integer(item: Item, name: str) -> int:
+    """Returns an integer of the item, 0 if it does not have one of this name."""
+    return int(item[name]["N"]) if name in item else 0

@@ -18,7 +18,7 @@ from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.batch_item import spend_values, to_item, to_record
 from taskfleet.aws.dynamodb.table import Table, Update, wire_bool, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed, TransactionCancelled
-from taskfleet.batch import BatchRecord, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.ports import BatchPage
@@ -132,13 +132,31 @@ class BatchItems:
             Update(
                 batch_id,
                 "SET #upload_lines = :lines, #upload_tasks = :tasks, #upload_checked = :checked,"
-                " #ttl = :ttl",
+                " #upload_offset = :offset, #ttl = :ttl",
                 "#upload_checked = :false AND #upload_lines <= :lines",
                 {
                     ":lines": wire_number(upload.lines),
                     ":tasks": wire_number(upload.tasks),
                     ":checked": wire_bool(upload.checked),
+                    ":offset": wire_number(upload.offset),
                     ":false": wire_bool(False),
+                },
+            ),
+        )
+
+    def record_handed(self, batch_id: str, mark: Mark) -> None:
+        self._update_if(
+            f"record how much of the upload of batch {batch_id} is handed in, in",
+            Update(
+                batch_id,
+                "SET #handed_lines = :lines, #handed_tasks = :tasks, #handed_offset = :offset,"
+                " #ttl = :ttl",
+                "attribute_exists(#upload_key)"
+                " AND (attribute_not_exists(#handed_lines) OR #handed_lines < :lines)",
+                {
+                    ":lines": wire_number(mark.lines),
+                    ":tasks": wire_number(mark.tasks),
+                    ":offset": wire_number(mark.offset),
                 },
             ),
         )
@@ -213,8 +231,9 @@ class BatchItems:
         page_key = f"{batch_id}/{page}"
         uncounted = dict(tallies)
         sets_time = True
-        last_bundle = page * PAGE_BUNDLES + max(tallies)
+        complete = True
         for _ in self._backoff.tries(_TRANSACTION_TRIES):
+            last_bundle = page * PAGE_BUNDLES + max(uncounted)
             batch_update = _batch_update(
                 batch_id, uncounted, spend, at if sets_time else None, last_bundle, last_index
             )
@@ -222,7 +241,7 @@ class BatchItems:
                 self._table.update_together(
                     operation, [_page_update(page_key, uncounted), batch_update]
                 )
-                return True
+                return complete
             except TransactionCancelled as failure:
                 page_code, batch_code = failure.codes
                 for code in (page_code, batch_code):
@@ -230,16 +249,19 @@ class BatchItems:
                         raise PermanentError(f"{failure}: {code}") from failure
             if batch_code == "ConditionalCheckFailed":
                 batch = self.batch(batch_id)
-                if batch is None or not batch.has(last_bundle, last_index):
+                if batch is None or not batch.has(0, last_index):
                     return False
                 # The recorded time never moves backwards: a later one stays as it is.
                 sets_time = batch.progressed_at is None or batch.progressed_at <= at
+                end = batch.bundles - page * PAGE_BUNDLES
+                complete = complete and max(uncounted) < end
+                uncounted = {number: each for number, each in uncounted.items() if number < end}
             if page_code == "ConditionalCheckFailed":
                 page_item = self._table.read(operation, page_key) or {}
                 for number in page_item["counted"]["NS"]:
                     uncounted.pop(int(number), None)
-                if not uncounted:
-                    return True
+            if not uncounted:
+                return complete
         raise TransientError(
             f"could not {operation} the table: too many concurrent updates; try again"
         )
