@@ -4,6 +4,7 @@ stop; `localcloud.supervisor` owns the running of a part, each part's own module
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,8 @@ DEFAULTS = {
 }
 """Settings that the caller's environment may override. Times are short, since somebody who pressed
 Ctrl-C waits, and ministack ends only after the last long poll, even of a client that has gone."""
+PRIVATE_FOLDERS = ("logs", "state", "tmp")
+"""Folders that the cloud makes in its own."""
 PROCESS_START_S = 2.0
 """Seconds that a worker's process takes to start, roughly."""
 
@@ -62,7 +65,8 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
         options = with_ports(asked)
         options.env_file.unlink(missing_ok=True)
         secret = environment.secret(options.directory)
-        cloud = environment.for_processes(options, conf, kinds, secret)
+        credentials = environment.credentials(options.directory)
+        cloud = environment.for_processes(options, conf, kinds, secret, credentials)
         try:
             with Supervisor(options.logs, say) as supervisor:
                 _start(supervisor, options, conf, environ, cloud)
@@ -87,8 +91,9 @@ def _start(
 ) -> None:
     """Starts every part and waits until all are ready. `cloud` are the variables by which a process
     uses this cloud."""
-    ministack = emulator.ministack(options, inherited, Tier.EMULATOR)
-    moto = emulator.moto(options, inherited, Tier.EMULATOR)
+    credentials = {name: cloud[name] for name in environment.CREDENTIALS}
+    ministack = emulator.ministack(options, inherited, credentials, Tier.EMULATOR)
+    moto = emulator.moto(options, inherited, credentials, Tier.EMULATOR)
     supervisor.start(ministack)
     supervisor.start(moto)
     supervisor.wait_ready([ministack])
@@ -96,8 +101,8 @@ def _start(
         "cloudformation",
         endpoint_url=options.aws_url,
         region_name=conf.region,
-        aws_access_key_id=cloud["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=cloud["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
     )
     parameters = {"Stage": conf.stage, "BucketName": environment.BUCKET}
     stack.bring_up(cloudformation, stack.name_of(conf.stage), parameters)
@@ -175,8 +180,13 @@ def _announce(options: Options, say: Callable[[str], None]) -> None:
 @contextmanager
 def _owned(directory: Path) -> Iterator[None]:
     """Locks the folder for this process during the block. The operating system releases the lock
-    however the process ends. Raises OptionFault when another process holds it."""
+    however the process ends. Nobody but its owner may read what the cloud writes there. Raises
+    OptionFault when another process holds the lock."""
+    os.umask(0o077)  # of this process and of all parts
     directory.mkdir(parents=True, exist_ok=True)
+    for folder in PRIVATE_FOLDERS:  # those of an earlier version were open to all
+        if (directory / folder).is_dir():
+            (directory / folder).chmod(0o700)
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -160,7 +160,7 @@ def _save(url: str, path: Path) -> None:
     """Saves what `url` serves to a file."""
     answer = requests.get(url, timeout=DOWNLOAD_TIMEOUT_S)
     answer.raise_for_status()
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_bytes(answer.content)
 
 

@@ -9,19 +9,22 @@ from pathlib import Path
 
 import requests
 
-from localcloud.options import CREDENTIALS, HOST, Options
+from localcloud.options import HOST, Options
 from localcloud.supervisor import Part
 
 PROBE_TIMEOUT_S = 2.0
 """Seconds that a probe waits for an answer."""
 
 
-def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
-    """Returns ministack as a part. With `options.keep`, its state survives a stop and a start in
-    `options.state`."""
+def ministack(
+    options: Options, environ: Mapping[str, str], credentials: Mapping[str, str], tier: int
+) -> Part:
+    """Returns ministack as a part. It serves whoever signs with `credentials`, and nobody else.
+    With `options.keep`, its state survives a stop and a start in `options.state`."""
     state = options.state.resolve()
     settings = {
-        **CREDENTIALS,  # it verifies presigned URLs by them
+        **credentials,
+        "AUTH": "true",  # it verifies signatures
         "BIND_HOST": HOST,  # its default is every interface
         "GATEWAY_PORT": str(options.aws_port),
         "LOG_LEVEL": "WARNING",
@@ -45,14 +48,16 @@ def ministack(options: Options, environ: Mapping[str, str], tier: int) -> Part:
     )
 
 
-def moto(options: Options, environ: Mapping[str, str], tier: int) -> Part:
-    """Returns moto's server as a part."""
+def moto(
+    options: Options, environ: Mapping[str, str], credentials: Mapping[str, str], tier: int
+) -> Part:
+    """Returns moto's server as a part. It serves whoever names the access key of `credentials`."""
     return Part(
         "moto",
-        ("-m", "moto.server", "-H", HOST, "-p", str(options.ec2_port)),
-        environ,
+        ("-m", "localcloud.moto", "--port", str(options.ec2_port)),
+        {**environ, **credentials},
         tier,
-        answers(f"{options.ec2_url}/moto-api/data.json"),
+        answers(f"{options.ec2_url}/ready"),
     )
 
 

@@ -4,17 +4,20 @@ boto3, the form of the file to `taskfleet.client.envfile`."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from localcloud.options import CREDENTIALS, HOST, ROOT, Options
+from localcloud.options import HOST, ROOT, Options
 from taskfleet.client import endpoint, envfile
 from taskfleet.settings import Settings
 
 BUCKET = "taskfleet-local"
 """Name of the local cloud's bucket."""
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Names of the variables that hold the cloud's credentials."""
 IMAGE = "ami-12c6146b"
 """An image that moto knows. Any would do, since `localcloud.fleet` starts the workers."""
 
@@ -37,18 +40,23 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_processes(
-    options: Options, settings: Settings, kinds: tuple[str, ...], secret: str
+    options: Options,
+    settings: Settings,
+    kinds: tuple[str, ...],
+    secret: str,
+    credentials: Mapping[str, str],
 ) -> dict[str, str]:
     """Returns the variables by which a process of Taskfleet uses this cloud.
 
     kinds: modules of task kinds.
     secret: the secret that signs tokens.
+    credentials: those that the emulators demand; see `credentials`.
     """
     variables = {
         "AWS_ENDPOINT_URL": options.aws_url,
         "AWS_ENDPOINT_URL_EC2": options.ec2_url,
         "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
-        **CREDENTIALS,
+        **credentials,
         "AWS_DEFAULT_REGION": settings.region,
         "TASKFLEET_REGION": settings.region,
         "TASKFLEET_STAGE": settings.stage,
@@ -90,6 +98,20 @@ def secret(directory: Path) -> str:
     if not path.exists():
         _write_private(path, secrets.token_urlsafe(32))
     return path.read_text()
+
+
+def credentials(directory: Path) -> dict[str, str]:
+    """Returns the AWS credentials of the cloud in `directory`, as boto3's variables. They are made
+    at first use and kept, so that presigned URLs outlive a restart."""
+    path = directory / "aws_credentials"
+    if not path.exists():
+        made = {
+            # ministack takes `test` and any account's number for its own key, too.
+            "AWS_ACCESS_KEY_ID": f"LOCAL{secrets.token_hex(8).upper()}",
+            "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+        }
+        _write_private(path, json.dumps(made))
+    return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
 
 
 def _write_private(path: Path, text: str) -> None:

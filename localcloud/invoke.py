@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from localcloud import guard
 from localcloud.options import HOST
 
 _PATH = re.compile(r"/2015-03-31/functions/(?P<name>[A-Za-z0-9_-]+)/invocations")
@@ -17,22 +18,29 @@ _BODY_MAX_BYTES = 1_048_576
 
 class Invocations:
     """Listens on `port` (0: any free one) and calls `functions` by name, each call in a thread of
-    its own."""
+    its own. Serves only requests that name the access key `key_id`; checks no signatures."""
 
-    def __init__(self, port: int, functions: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, port: int, functions: Mapping[str, Callable[[], None]], key_id: str) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:
+            def _call(self) -> None:
+                authorization = self.headers.get("Authorization")
+                if guard.of_handler(self) or not guard.names_key(authorization, key_id):
+                    self.close_connection = True  # its body is not read
+                    self._answer(403, b'{"Message": "Forbidden"}')
+                    return
                 length = int(self.headers.get("Content-Length", "0"))
                 self.rfile.read(min(length, _BODY_MAX_BYTES))
                 match = _PATH.fullmatch(self.path.partition("?")[0])
                 function = functions.get(match["name"]) if match else None
-                if function is None:
+                if function is None or self.command != "POST":
                     self._answer(404, b'{"Message": "Function not found"}')
                 else:
                     threading.Thread(target=function, daemon=True).start()
                     self._answer(202, b"")
+
+            do_POST = do_GET = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _call  # noqa: N815
 
             def _answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)

@@ -17,8 +17,6 @@ HOST = "127.0.0.1"
 """Address that every part listens on."""
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout. It holds `app.py` and `infra/stack.yaml`, which no package installs."""
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-"""Credentials of every client in the local cloud."""
 DEFAULT_MAX_INSTANCES = 3
 """Most instances when there are no static workers and no `--max-capacity`."""
 DEFAULT_KINDS = ("animoto",)

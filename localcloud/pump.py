@@ -84,7 +84,7 @@ def main() -> None:
         for source in running
         if isinstance(source, ScheduleSource)
     }
-    invocations = Invocations(options.invoke_port, functions)
+    invocations = Invocations(options.invoke_port, functions, os.environ["AWS_ACCESS_KEY_ID"])
     threading.Thread(target=invocations.serve, name="invocations", daemon=True).start()
     names = [source.name for source in running]
     _log.info("the handlers are being fed", extra=fields("pump_started", functions=names))

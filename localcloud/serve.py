@@ -33,6 +33,7 @@ from chalice.app import Chalice
 from chalice.config import Config
 from chalice.local import LocalChalice, LocalGateway, LocalGatewayException
 
+from localcloud import guard
 from localcloud.options import HOST
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
@@ -137,7 +138,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
 
     def _refusal(self) -> tuple[int, str] | None:
-        """Returns status and message when API Gateway would refuse the request, else None."""
+        """Returns status and message when the guard or API Gateway would refuse the request, else
+        None. The API's own pages may call it."""
+        forbidden = guard.of_handler(self, own_origin=True)
+        if forbidden is not None:
+            return 403, f"Forbidden: {forbidden}"
         if any(not value.isascii() for value in self.headers.values()):
             return 400, "Bad Request: a header that is not ASCII"
         if self.headers.get("transfer-encoding") is not None:
@@ -182,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self, status: int, headers: Mapping[str, Any], body: bytes) -> None:
         """Sends an answer. A header whose value is a list is sent once for each of them."""
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **headers}.items():
+        for name, value in guard.kept({"Content-Type": "application/json", **headers}.items()):
             for one in value if isinstance(value, list) else [value]:
                 self.send_header(name, one)
         self.send_header("Content-Length", str(len(body)))

@@ -119,32 +119,37 @@ def test_a_message_of_2014_is_answered_on_processed_task(cloud):
 
 def test_what_is_wrong_on_the_queue_ends_where_it_belongs_and_blocks_nothing(cloud):
     put(cloud, "{nonsense")
-    unknown = {
-        "v": 1,
-        "job_id": "nobatch:0",
-        "client_id": "x",
-        "batch_id": "nobatch",
-        "tasks": [[0, "no_such_kind", None]],
-    }
-    put(cloud, json.dumps(unknown))
+    unknown = json.dumps({"clientID": "x", "jobID": 0, "task": "no_such_kind"})
+    put(cloud, unknown)
+    forged = json.dumps(
+        {
+            "v": 1,
+            "job_id": "0" * 26 + ":0",
+            "client_id": "x",
+            "batch_id": "0" * 26,
+            "tasks": [[0, "sleep", 1]],
+        }
+    )
+    put(cloud, forged)
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Task_to_process_dead")["QueueUrl"]
     reasons: dict[str, str] = {}
 
-    def both() -> bool:
+    def all_three() -> bool:
         found = sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
         )
         for message in found.get("Messages", []):
             reasons[message["Body"]] = message["MessageAttributes"]["reason"]["StringValue"]
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return len(reasons) == 2
+        return len(reasons) == 3
 
-    eventually(both, what="both are dead letters")
+    eventually(all_three, what="all three are dead letters")
     assert reasons["{nonsense"].startswith("not a bundle")
-    assert "unknown kind 'no_such_kind'" in reasons[json.dumps(unknown)]
+    assert "unknown kind 'no_such_kind'" in reasons[unknown]
+    assert "there is no batch" in reasons[forged]
     item = cloud.client("dynamodb").get_item(
-        TableName="Task_Monitor", Key={"Job_ID": {"S": "nobatch:0"}}
+        TableName="Task_Monitor", Key={"Job_ID": {"S": "x;0"}}
     )["Item"]
     assert item["status"]["S"] == "DONE"
     assert finished(cloud, submit(cloud, ["sleep 0"]))["succeeded"] == 1

@@ -76,7 +76,7 @@ def test_it_says_when_it_serves_and_leaves_no_process_when_told_to_end(
     assert sourced.stdout == cloud.token
 
     parts = cloud.processes()
-    for part in ("ministack", "moto.server", "localcloud.serve", "localcloud.pump", "run.py"):
+    for part in ("ministack", "localcloud.moto", "localcloud.serve", "localcloud.pump", "run.py"):
         assert any(part in command for command in parts.values()), part
     assert cloud.stop(signal.SIGINT) == 0
     assert [command for pid, command in parts.items() if alive(pid)] == []

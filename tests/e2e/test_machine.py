@@ -56,20 +56,16 @@ WantedBy=multi-user.target
 
 
 NOTICE = "meta-data/spot/instance-action"
+ROLE = "meta-data/iam/security-credentials/"
 
 
 @pytest.fixture
 def imds() -> Iterator[FakeImds]:
     address = f"{IMDS}/32"
-    role = "meta-data/iam/security-credentials/"
-    keys = {"AccessKeyId": "machine", "SecretAccessKey": "secret", "Token": "token"}
     subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
     try:
         fake = FakeImds(IMDS, 80)
-        fake.found |= {
-            role: "worker",
-            role + "worker": json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}),
-        }
+        fake.found[ROLE] = "worker"
         with fake.served():
             yield fake
     finally:
@@ -157,6 +153,13 @@ def test_user_data_makes_a_stock_debian_a_worker_that_leaves_by_itself(
         "probe_kind",
         PYTHONPATH=str(tmp_path),
     )
+    keys = {
+        "AccessKeyId": cloud.environ["AWS_ACCESS_KEY_ID"],
+        "SecretAccessKey": cloud.environ["AWS_SECRET_ACCESS_KEY"],
+        "Token": "",  # the emulator refuses a token beside the cloud's own key
+        "Expiration": "2099-01-01T00:00:00Z",
+    }
+    imds.found[f"{ROLE}worker"] = json.dumps(keys)
     archive = software.build("x86_64", include=[tmp_path / "probe_kind.py"])
     sha256 = software.sha256(archive)
     bucket = cloud.environ["TASKFLEET_BUCKET"]

@@ -82,7 +82,13 @@ def test_no_secret_token_or_signature_is_logged_and_dead_letters_can_be_sent_bac
     dead_letters_go_back(cloud, tmp_path)
 
     assert cloud.stop() == 0
-    hidden = {"secret": secret, "token": cloud.token, "signature": signature, "other": other}
+    hidden = {
+        "secret": secret,
+        "aws": cloud.environ["AWS_SECRET_ACCESS_KEY"],
+        "token": cloud.token,
+        "signature": signature,
+        "other": other,
+    }
     hidden |= strangers
     logs = list((tmp_path / ".local" / "logs").glob("*.log"))
     assert {"api.log", "pump.log", "worker-1.log"} <= {log.name for log in logs}

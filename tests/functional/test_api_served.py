@@ -126,7 +126,8 @@ def test_a_body_of_exactly_the_cap_is_taken(api, server, content_type):
 def test_a_client_that_asks_first_is_told_to_go_on(api, server):
     body = b'{"tasks": ["sleep 1"]}'
     head = (
-        "POST /batches HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /batches HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{server.server_address[1]}\r\nContent-Type: application/json\r\n"
         f"Authorization: {bearer(api)['Authorization']}\r\n"
         f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
@@ -142,7 +143,8 @@ def test_a_client_that_asks_first_is_told_to_go_on(api, server):
 
 def test_head_has_no_body(api, server):
     with socket.create_connection(server.server_address, timeout=10) as line:
-        line.sendall(b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        host = f"Host: localhost:{server.server_address[1]}"
+        line.sendall(f"HEAD /health HTTP/1.1\r\n{host}\r\nConnection: close\r\n\r\n".encode())
         heard = b""
         while chunk := line.recv(10_000):
             heard += chunk

@@ -14,6 +14,7 @@ from taskfleet.settings import Settings, load
 
 OPTIONS = Options(api_port=8000, aws_port=4566, ec2_port=4567, max_capacity=3)
 SECRET = "s" * 40
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 def test_no_part_sees_the_callers_aws_account() -> None:
@@ -54,13 +55,15 @@ def test_modules_are_found_in_the_checkout_and_in_the_callers_folder(
 )
 def test_workers_share_the_cores_of_their_computer(cores: int, workers: int, each: int) -> None:
     options = Options(api_port=8000, aws_port=4566, ec2_port=4567, workers=workers)
-    found = environment.for_processes(options, Settings(cores=cores), (), SECRET)
+    found = environment.for_processes(options, Settings(cores=cores), (), SECRET, CREDENTIALS)
     assert load(found).usable_cores == each
 
 
 def test_the_settings_of_a_process_are_those_of_the_cloud() -> None:
     settings = load({"TASKFLEET_STAGE": "beta", "TASKFLEET_REGION": "eu-west-1"})
-    found = environment.for_processes(OPTIONS, settings, ("animoto", "my_tasks"), SECRET)
+    found = environment.for_processes(
+        OPTIONS, settings, ("animoto", "my_tasks"), SECRET, CREDENTIALS
+    )
     read = load(found)
     assert (read.stage, read.region, read.bucket) == ("beta", "eu-west-1", "taskfleet-local")
     assert (read.kinds, read.allow_private_urls, read.token_secret) == (
@@ -72,10 +75,11 @@ def test_the_settings_of_a_process_are_those_of_the_cloud() -> None:
     assert found["AWS_ENDPOINT_URL_EC2"] == "http://127.0.0.1:4567"
     assert found["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert found["TASKFLEET_MAX_CAPACITY"] == "3"
+    assert found.items() >= CREDENTIALS.items()
 
 
 def test_the_env_file_holds_what_clients_and_processes_need(tmp_path: Path) -> None:
-    processes = environment.for_processes(OPTIONS, Settings(), (), SECRET)
+    processes = environment.for_processes(OPTIONS, Settings(), (), SECRET, CREDENTIALS)
     variables = environment.for_shell(OPTIONS, processes, "tok en", "a,127.0.0.1")
     path = tmp_path / "env"
     environment.write(path, variables)
@@ -103,3 +107,15 @@ def test_a_folder_keeps_its_secret_and_shares_it_with_no_other(tmp_path: Path) -
     assert environment.secret(one) == first
     assert environment.secret(other) != first
     assert (one / "token_secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_keeps_its_credentials_and_shares_them_with_no_other(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    first = environment.credentials(one)
+    assert tuple(first) == environment.CREDENTIALS
+    assert environment.credentials(one) == first
+    assert set(environment.credentials(other).values()).isdisjoint(first.values())
+    assert len(first["AWS_SECRET_ACCESS_KEY"]) >= 32
+    assert (one / "aws_credentials").stat().st_mode & 0o777 == 0o600

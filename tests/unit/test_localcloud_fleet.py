@@ -109,7 +109,7 @@ def test_closing_stops_every_worker() -> None:
 @pytest.fixture
 def lambda_port(monkeypatch: pytest.MonkeyPatch) -> Any:
     called = threading.Event()
-    invocations = Invocations(0, {"taskfleet-dev-tick": called.set})
+    invocations = Invocations(0, {"taskfleet-dev-tick": called.set}, "test")
     thread = threading.Thread(target=invocations.serve)
     thread.start()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
