@@ -9,6 +9,7 @@ from taskfleet.aws.dynamodb.batches import BatchItems
 from taskfleet.aws.dynamodb.bundles import BundleItems
 from taskfleet.aws.dynamodb.paces import PaceItems
 from taskfleet.aws.dynamodb.packing import Packing
+from taskfleet.aws.dynamodb.progress import ProgressItems
 from taskfleet.aws.dynamodb.table import Table
 from taskfleet.ports import Clock, ObjectStore
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-class DynamoMonitor(BundleItems, BatchItems, PaceItems):
+class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems):
     """Implements `taskfleet.ports.TaskMonitor`. Safe for any number of threads.
 
     table: name of the table.
@@ -37,5 +38,6 @@ class DynamoMonitor(BundleItems, BatchItems, PaceItems):
     ) -> None:
         items = Table(client, table, clock, backoff, ttl_days)
         BundleItems.__init__(self, items, Packing(store))
-        BatchItems.__init__(self, items, backoff)
+        BatchItems.__init__(self, items)
+        ProgressItems.__init__(self, items, backoff)
         PaceItems.__init__(self, items)
