@@ -255,9 +255,10 @@ class TestCompressedBodies:
 
 def speak(server, *pieces):
     """What the server says to these bytes until it hangs up."""
+    port = server.server_address[1]
     with socket.create_connection(server.server_address, timeout=10) as line:
         for piece in pieces:
-            line.sendall(piece)
+            line.sendall(piece.replace(b"Host: localhost\r\n", b"Host: localhost:%d\r\n" % port, 1))
         line.shutdown(socket.SHUT_WR)
         heard = b""
         while chunk := line.recv(65_536):
