@@ -98,6 +98,7 @@ class Heartbeat:
             _log.warning(
                 "lease not renewed",
                 extra=fields("renew_failed", job_id=claimed.bundle.job_id, reason=str(error)),
+                exc_info=None if isinstance(error, TaskfleetError) else error,
             )
             if self._clock.now() >= claimed.lease.expires_at:
                 self._drop(claimed, f"it ended before it could be renewed: {error}")

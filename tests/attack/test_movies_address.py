@@ -1,5 +1,5 @@
-"""Of IPv6 only global unicast may be fetched from; whatever can stand for an IPv4 address is
-refused (D11)."""
+"""IPv6 addresses may be fetched from only if they are global unicast; whatever can stand for an
+IPv4 address is refused (D11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of a user, ffmpeg decodes nothing but sound. It knows nothing of the environment (D10)."""
+"""ffmpeg decodes only sound of what users hand in, and inherits no environment (D10)."""
 
 from __future__ import annotations
 

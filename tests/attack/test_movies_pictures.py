@@ -202,7 +202,7 @@ def test_the_scans_of_usual_pictures_are_counted(subsampling: int, rows: int) ->
 
 
 def test_a_picture_that_waits_for_memory_holds_no_lock(tmp_path: Path) -> None:
-    """Of two pictures of too many scans, neither waits for the other."""
+    """Two pictures with too many scans do not wait for each other."""
     path = tmp_path / "0"
     path.write_bytes(of_scans(PROGRESSIVE, 300))
     ended = threading.Event()

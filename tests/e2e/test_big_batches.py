@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.e2e
 
 TASKS = 4 * PART_TASKS
-"""Of a file that is read part by part, so that a reader can die between two of them."""
+"""Tasks of a file that is read part by part, so that a reader can die between two of them."""
 TOO_MANY = 250_001
 """For one request."""
 
