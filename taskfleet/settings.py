@@ -163,6 +163,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Task_Monitor{self._suffix}"
 
     @property
+    def token_parameter(self) -> str:
+        """The SSM parameter that holds the secret of the bearer tokens on AWS."""
+        return self.token_secret_ssm or f"/taskfleet/{self.stage}/token-secret"
+
+    @property
     def worker_template(self) -> str:
         return self.launch_template or f"taskfleet-{self.stage}"
 

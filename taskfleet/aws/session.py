@@ -1,6 +1,7 @@
 """The AWS clients of a process and the adapters made from them. Owns the region, retries, time-outs
-and the size of connection pools; not the calls. boto3 itself reads endpoints, credentials and profiles from
-`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and its other variables."""
+and the size of connection pools; not the calls. boto3 itself reads endpoints,
+credentials and profiles from `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and its other
+variables."""
 
 from __future__ import annotations
 

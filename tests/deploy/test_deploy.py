@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_worker", "infra")
 CHALICE = "from chalice.cli import main; main()"
 FILES = ("app.py", "requirements.txt", "pyproject.toml")
-REGION = "us-east-1"
+REGION = "eu-west-1"
 STAGE = "prod"
 """Not dev, whose entry in `.chalice/config.json` is there from the start."""
 
@@ -91,7 +91,10 @@ class Account:
         assert found is not None, told
         self.api_id = found[1]
         self.url = f"{self.endpoint}/_aws/execute-api/{found[1]}/{found[2]}"
-        self.token = told["TASKFLEET_TOKEN"]
+        assert "TASKFLEET_TOKEN" not in told  # this is no terminal, but perhaps a log
+        self.token = self.run(
+            "-m", "taskfleet", "token", "--stage", STAGE, "--client-id", "me"
+        ).strip()
 
     def call(self, method: str, path: str, bearer: str | None = None, **more: Any) -> Any:
         headers = {"Authorization": f"Bearer {bearer or self.token}"}
@@ -106,6 +109,23 @@ class Account:
             for mapping in found
             if mapping["EventSourceArn"].endswith(":Processed_Task-prod")
         ]
+
+    def settings_of_functions(self) -> dict[str, Any]:
+        """What the deployment set on the provisioner, and on the reader of uploads."""
+        functions = self.client("lambda")
+        tick = "taskfleet-prod-tick"
+        events = functions.get_function_event_invoke_config(FunctionName=tick)
+        loops = functions.get_function_recursion_config(FunctionName="taskfleet-prod-expand_upload")
+        made = functions.get_function_configuration(FunctionName=tick)
+        reserved = functions.get_function_concurrency(FunctionName=tick)
+        return {
+            "reserved": reserved.get("ReservedConcurrentExecutions"),
+            "recursive loops": loops["RecursiveLoop"],
+            "event age": events["MaximumEventAgeInSeconds"],
+            "retries": events["MaximumRetryAttempts"],
+            "architecture": made["Architectures"],
+            "role": made["Role"].partition(":role")[2],
+        }
 
     def logged(self, function: str, pattern: str) -> bool:
         logs = self.client("logs")
@@ -263,10 +283,14 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
         f"/aws/lambda/{f['FunctionName']}": 30
         for f in account.client("lambda").list_functions()["Functions"]
     }
-    concurrency = account.client("lambda").get_function_concurrency(
-        FunctionName="taskfleet-prod-tick"
-    )
-    assert concurrency["ReservedConcurrentExecutions"] == 1
+    assert account.settings_of_functions() == {
+        "reserved": None,  # a new account has none to give
+        "recursive loops": "Allow",
+        "event age": 60,
+        "retries": 0,
+        "architecture": ["x86_64"],
+        "role": "/taskfleet-prod-eu-west-1-tick",
+    }
     (stage,) = account.client("apigateway").get_stages(restApiId=account.api_id)["item"]
     assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 100
     (api,) = account.client("apigateway").get_rest_apis()["items"]
