@@ -14,9 +14,9 @@ from typing import Any
 from infra import functions, remains
 from infra.stage import Stage, variables
 
-CLI = "from chalice.cli import main; main()"
+CLI = "import sys; from chalice.cli import main; sys.exit(main())"
 """The Python program that runs Chalice. `python -m chalice` does not exist, and the script
-`chalice` on PATH may belong to another Python."""
+`chalice` on PATH may belong to another Python. `main` returns the exit code of most faults."""
 TIMEOUT_S = 900
 """Longest run of Chalice, in seconds."""
 

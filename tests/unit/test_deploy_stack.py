@@ -158,7 +158,7 @@ def test_before_a_stack_is_deleted_that_was_never_completed_it_is_said_why() -> 
 @pytest.mark.parametrize("kind", sorted(stack.DATA))
 def test_a_stack_that_holds_data_is_not_deleted(kind: str) -> None:
     cloud = CloudFormation("CREATE_FAILED", resources=((kind, "CREATE_COMPLETE"),))
-    with pytest.raises(StackFailed, match="still has the .* Task_Monitor: make destroy"):
+    with pytest.raises(StackFailed, match=r"still has the .* Task_Monitor: make destroy"):
         bring_up(cloud)
     assert cloud.calls == []
 
