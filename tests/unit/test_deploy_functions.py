@@ -1,5 +1,5 @@
-"""What a deployment sets on the functions beside Chalice. botocore's stub takes the calls and checks
-them against Lambda's own description."""
+"""What a deployment sets on the functions beside Chalice. botocore's stub takes the calls and
+checks them against Lambda's own description."""
 
 from __future__ import annotations
 
