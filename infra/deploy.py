@@ -24,7 +24,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from infra import account, chalice, image, machines, roles, software, stack, teardown
-from infra.stage import Stage, variables, write
+from infra.stage import Stage, tags_of, variables, write
 from taskfleet import settings
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.aws.session import region_of
@@ -98,7 +98,8 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
     _say(f"stage {stage}, account {account_id}, region {session.region_name}")
 
     cloudformation = session.client("cloudformation")
-    name, tags = stack.name_of(stage), {STAGE_TAG: stage}
+    known = {**variables(ROOT / ".chalice", stage), **given_variables}
+    name, tags = stack.name_of(stage), {**tags_of(known), STAGE_TAG: stage}
     existing = stack.settled(cloudformation, name, polling=_polling(), say=_say)
     if existing is None:
         _say("creating the stack: queues, table, bucket, role")
@@ -131,7 +132,6 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
         say=_say,
     )
     secret = account.secret(session.client("ssm"), own.secret_name)
-    known = {**variables(ROOT / ".chalice", stage), **given_variables}
     if not values["InstanceType"] and (not known.get(TYPES) or "Architecture" in parameters):
         types = machines.types_offered(session.client("ec2"), values["Architecture"])
         given_variables = {TYPES: types, **given_variables}

@@ -18,6 +18,9 @@ from taskfleet.lease import heartbeat_interval_s
 SECRET_MIN_BYTES = 32
 """Least length of the secret that signs tokens: that of an HS256 digest. A shorter secret is easier
 to guess than the signature."""
+TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+@-]{0,256}\Z"
+"""Form of a tag. The first two prefixes are AWS's and ours; the letters are those that every service
+takes ("Tag naming limits and requirements", AWS Tagging User Guide)."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
@@ -88,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     subnets: list[str] = []
     """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
     or the default VPC."""
+    tags: list[Annotated[str, Meta(pattern=TAG)]] = []
+    """The tags of machines, their disks and their fleets, as `key=value`, such as those of a
+    cost report. `make deploy` tags the stacks, their resources and the functions with them, too."""
     spot: bool = True
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""
@@ -161,6 +167,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def monitor_table(self) -> str:
         return f"Task_Monitor{self._suffix}"
+
+    @property
+    def tag_values(self) -> dict[str, str]:
+        """The values of `tags`, by key."""
+        return dict(tag.split("=", 1) for tag in self.tags)
 
     @property
     def token_parameter(self) -> str:
