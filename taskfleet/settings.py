@@ -102,6 +102,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
     """The first estimate of the seconds from a machine's launch until its worker runs. The
     provisioner corrects it by the boots that it sees."""
+    machine_max_s: Annotated[float, Meta(ge=600, le=604_800)] = 604_800.0
+    """The seconds after which the provisioner asks a machine's worker to finish its tasks and
+    leave, whatever there is to do. The machine shuts itself down at an age of eight days."""
     beat_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
     """The seconds between two reports of a worker's state to the provisioner. API, provisioner and
     workers must agree on it, since a worker that misses three reports counts as dead."""

@@ -20,14 +20,13 @@ from msgspec.structs import replace
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue
-from taskfleet.provisioner.observe import observe
+from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
     Decision,
     MachineState,
     Observation,
     decide,
     policy_of,
-    trouble_after,
 )
 from taskfleet.provisioner.ports import (
     Fleet,
@@ -35,13 +34,13 @@ from taskfleet.provisioner.ports import (
 )
 from taskfleet.provisioner.records import (
     FleetState,
-    Group,
     Intent,
     Launch,
     Reading,
     Round,
     Shortage,
 )
+from taskfleet.provisioner.shortages import trouble_after
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -267,22 +266,11 @@ class Provisioner:
             intent=intent if launch.shortage is Shortage.NO_ANSWER else None,
             trouble=trouble,
             unlisted={**state.unlisted, **dict.fromkeys(launch.instance_ids, now)},
-            groups=_grown(state, len(launch.instance_ids), now),
+            groups=grown(state.groups, len(launch.instance_ids), now),
             usd_per_hour=state.usd_per_hour
             + len(launch.instance_ids) * self._conf.instance_usd_per_hour,
             decisions=[*state.decisions[:-1], made],
         )
-
-
-def _grown(state: FleetState, count: int, now: float) -> dict[str, Group]:
-    """The groups with `count` more machines that boot."""
-    if not count:
-        return state.groups
-    known = state.groups.get(MachineState.BOOTING, Group(0, now, now))
-    return {
-        **state.groups,
-        MachineState.BOOTING: Group(known.count + count, known.oldest_at, now),
-    }
 
 
 def _with(decisions: list[Round], newest: Round) -> list[Round]:

@@ -193,6 +193,28 @@ class Trouble(msgspec.Struct, frozen=True):
     retry_at: float
 
 
+class BootFailures(msgspec.Struct, frozen=True):
+    """Machines in a row that ended, or grew old, before their worker reported
+    (`taskfleet.provisioner.boots`).
+
+    awaited: when the machines were launched whose worker may yet report, by id.
+    count: how many failed since a worker last reported for the first time.
+    probes: how many of them were launched one at a time, to see whether boots work again.
+    counted_at: when the last of them was counted.
+    good_at: launch of the newest machine whose worker ever reported.
+    newest: id of the last machine that failed; empty when there is none.
+    last_step: the last step of its boot, as its console tells it; empty when unknown.
+    """
+
+    awaited: dict[str, float] = {}
+    count: int = 0
+    probes: int = 0
+    counted_at: float = 0.0
+    good_at: float = 0.0
+    newest: str = ""
+    last_step: str = ""
+
+
 class Round(msgspec.Struct, frozen=True):
     """One round of the provisioner, as a person reads it. `ended` and `retired` hold machine
     ids."""
@@ -237,6 +259,7 @@ class FleetState(msgspec.Struct, frozen=True):
     surplus_since: float | None = None
     boot_s: float | None = None
     booted: list[str] = []
+    boot_failures: BootFailures = BootFailures()
     cost_usd: float = 0.0
     usd_per_hour: float = 0.0
     history: list[Snapshot] = []
