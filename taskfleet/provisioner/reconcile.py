@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue
+from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
     Decision,
@@ -46,6 +47,8 @@ from taskfleet.settings import Settings
 _log = logging.getLogger(__name__)
 
 DECISIONS_KEPT = 20
+FAILED_ROUNDS = 3
+"""Failed rounds in a row that make a whole run a failure."""
 PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
@@ -79,17 +82,32 @@ class Provisioner:
     def run(self, remaining_s: Callable[[], float]) -> None:
         """Make a round every `look_s` seconds, sooner when a batch comes, while there is work or a
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
-        may succeed."""
+        may succeed.
+
+        Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
+        rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
+        vain.
+        """
+        state, error = None, None
+        rounds = in_a_row = worst = 0
         while True:
+            rounds += 1
             active, messages = True, None
             try:
                 state = self.round()
                 active = state is None or state.machines > 0 or state.wanted > 0
                 messages = state.history[-1].demand.messages if state else None
-            except TaskfleetError as error:
-                _log.error("a round failed", extra=fields("look_failed", reason=str(error)))
+                in_a_row = 0
+            except TaskfleetError as failure:
+                _log.error("a round failed", extra=fields("look_failed", reason=str(failure)))
+                error, in_a_row = failure, in_a_row + 1
+                worst = max(worst, in_a_row)
             if not active or not self._wait(messages, remaining_s):
-                return
+                break
+        if error is not None and worst >= min(rounds, FAILED_ROUNDS):
+            raise error
+        if state is not None and state.wanted > 0 and is_broken(state.boot_failures):
+            raise PermanentError(complaint(state.boot_failures, self._ports.clock.now()))
 
     def _wait(self, messages: int | None, remaining_s: Callable[[], float]) -> bool:
         """Wait until the next round is due. Returns False when there is no time for it."""
