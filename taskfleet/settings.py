@@ -81,9 +81,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     launch_template: str = ""
     """The name of the EC2 launch template that machines are launched from. Empty means
     `taskfleet-<stage>`, which `infra/stack.yaml` creates."""
-    ami_id: str = ""
-    """A machine image to launch with RunInstances instead of the launch template. It needs exactly
-    one instance type in `TASKFLEET_INSTANCE_TYPES`."""
     subnets: list[str] = []
     """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
     or the default VPC."""
@@ -176,13 +173,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> list[str]:
         """Returns the faults between the values, each as a sentence."""
         found = []
-        if self.ami_id and self.launch_template:
-            found.append(
-                "TASKFLEET_AMI_ID and TASKFLEET_LAUNCH_TEMPLATE exclude each other: "
-                "set the one to launch from"
-            )
-        if self.ami_id and len(self.instance_types) != 1:
-            found.append("TASKFLEET_AMI_ID needs exactly one of TASKFLEET_INSTANCE_TYPES")
         budget = self.max_usd_per_hour
         if budget is not None and self.max_capacity and budget < self.instance_usd_per_hour:
             found.append(
