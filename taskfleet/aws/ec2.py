@@ -26,6 +26,11 @@ STAGE_TAG = "taskfleet:stage"
 """Tag of all machines of a stage; its value is the stage's name."""
 MARK_TAG = "taskfleet:marked-at"
 """Tag of a machine with a first strike; its value is the time in epoch seconds, UTC."""
+BOOT_MARK = "taskfleet-boot: "
+"""Before each step of a boot on a machine's console, where `infra/stack.yaml` and
+`infra/machine/setup.sh` trace their commands."""
+STEP_CHARS = 200
+"""Most characters of a step that are read."""
 LIST_PAGE = 1_000
 """Instances in one page of DescribeInstances; EC2 allows 1,000."""
 CALL_IDS = 500
@@ -151,6 +156,14 @@ class Ec2Fleet:
         for ids in _chunks(instance_ids):
             with translated("end", f"{len(ids)} instances"):
                 self._client.terminate_instances(InstanceIds=ids)
+
+    def boot_step(self, instance_id: str) -> str:
+        with translated("read", f"the console of {instance_id}"):
+            answer = self._client.get_console_output(InstanceId=instance_id, Latest=True)
+        # botocore has decoded the Base64 already.
+        lines = [line for line in answer.get("Output", "").splitlines() if BOOT_MARK in line]
+        step = lines[-1].partition(BOOT_MARK)[2] if lines else ""
+        return "".join(c for c in step if c.isprintable())[:STEP_CHARS]
 
 
 def _override(instance_type: str, subnet: str) -> dict[str, str]:

@@ -13,13 +13,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, TaskMonitor, TaskQueue
 from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
@@ -29,24 +27,22 @@ from taskfleet.provisioner.policy import (
     decide,
     policy_of,
 )
-from taskfleet.provisioner.ports import (
-    Fleet,
-    FleetRecords,
-)
+from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.records import (
+    BootFailures,
     FleetState,
     Intent,
     Launch,
     Reading,
     Round,
     Shortage,
+    with_round,
 )
 from taskfleet.provisioner.shortages import trouble_after
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-DECISIONS_KEPT = 20
 FAILED_ROUNDS = 3
 """Failed rounds in a row that make a whole run a failure."""
 PEEK_S = 3.0
@@ -57,17 +53,6 @@ FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0
 """How long EC2 takes a repeated launch token for the same launch."""
-
-
-@dataclass(frozen=True)
-class ProvisionerPorts:
-    """The ports that the provisioner works on."""
-
-    tasks: TaskQueue
-    monitor: TaskMonitor
-    records: FleetRecords
-    fleet: Fleet
-    clock: Clock
 
 
 class Provisioner:
@@ -139,6 +124,7 @@ class Provisioner:
         TaskfleetError, and then nothing was launched or ended that is not recorded."""
         before = self._ports.records.state()
         seen, state = observe(self._read(), before, self._conf)
+        state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
@@ -189,6 +175,23 @@ class Provisioner:
             {kind: pace.mean_s for kind, pace in paces.items()},
         )
 
+    def _explained(self, before: FleetState, failures: BootFailures) -> BootFailures:
+        """The failures, with what the machine that failed last tells of its boot."""
+        if failures.newest in ("", before.boot_failures.newest):
+            return failures
+        try:
+            step = self._ports.fleet.boot_step(failures.newest)
+        except TaskfleetError as error:
+            step = ""
+            _log.warning("console not read", extra=fields("console_failed", reason=str(error)))
+        _log.error(
+            "a machine never reported",
+            extra=fields(
+                "boot_failed", instance_id=failures.newest, in_a_row=failures.count, step=step
+            ),
+        )
+        return replace(failures, last_step=step)
+
     def _intent(self, before: FleetState, seen: Observation, decision: Decision) -> Intent | None:
         """The launch to ask for, if any. An earlier one whose outcome is unknown goes first."""
         if not decision.launch:
@@ -224,7 +227,7 @@ class Provisioner:
             over_budget=decision.wanted > seen.limits.affordable < seen.limits.max_capacity,
             surplus_since=surplus_since,
             intent=intent,
-            decisions=_with(state.decisions, made),
+            decisions=with_round(state.decisions, made),
         )
 
     # --- acting ----------------------------------------------------------------------------------
@@ -289,14 +292,3 @@ class Provisioner:
             + len(launch.instance_ids) * self._conf.instance_usd_per_hour,
             decisions=[*state.decisions[:-1], made],
         )
-
-
-def _with(decisions: list[Round], newest: Round) -> list[Round]:
-    """The decisions with the newest, which replaces the last one if that said and did the same."""
-    if decisions and _same(decisions[-1], newest):
-        decisions = decisions[:-1]
-    return [*decisions, newest][-DECISIONS_KEPT:]
-
-
-def _same(one: Round, other: Round) -> bool:
-    return replace(one, at=other.at) == other

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.ports import QueueDepth
 
@@ -273,6 +274,17 @@ class FleetState(msgspec.Struct, frozen=True):
     def machines(self) -> int:
         """All machines that are there or on their way."""
         return sum(group.count for group in self.groups.values())
+
+
+DECISIONS_KEPT = 20
+"""Most rounds in `FleetState.decisions`."""
+
+
+def with_round(decisions: Sequence[Round], newest: Round) -> list[Round]:
+    """The decisions with the newest, which replaces the last one if that said and did the same."""
+    if decisions and replace(decisions[-1], at=newest.at) == newest:
+        decisions = decisions[:-1]
+    return [*decisions, newest][-DECISIONS_KEPT:]
 
 
 def total_by_kind(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -104,7 +104,38 @@ def test_the_same_token_is_the_same_launch() -> None:
         fleet.launch(3, token="a")
 
 
+def test_a_machine_that_told_nothing_has_no_boot_step(machines: Machines) -> None:
+    """In moto each console says the same, and nothing of ours."""
+    (machine,) = machines.fleet.launch(1, token="a").instance_ids
+    assert machines.fleet.boot_step(machine) == ""
+
+
 # --- details of EC2 ---
+
+
+@pytest.mark.parametrize(
+    ("console", "step"),
+    [
+        ("", ""),
+        ("[  1.0] Linux\n", ""),
+        (
+            "taskfleet-boot: mkdir x\r\n[ 9.9] kernel talk\r\ntaskfleet-boot: aws s3 cp\r\nkilled",
+            "aws s3 cp",
+        ),
+        ("[  3.1] cloud-init[1]: ttaskfleet-boot: nested \x1b[31m\x00step", "nested [31mstep"),
+        ("taskfleet-boot: " + "x" * 5_000, "x" * 200),
+    ],
+)
+def test_the_last_step_of_a_boot_is_read_from_the_console(console: str, step: str) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Console:
+        def get_console_output(self, **arguments: Any) -> Any:
+            asked.append(arguments)
+            return {"Output": console} if console else {}
+
+    assert Ec2Fleet(Console(), SPOT).boot_step("i-1") == step  # type: ignore[arg-type]
+    assert asked == [{"InstanceId": "i-1", "Latest": True}]
 
 
 @pytest.mark.parametrize("conf", [ON_DEMAND, SPOT], ids=["on demand", "spot"])

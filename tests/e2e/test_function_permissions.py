@@ -244,7 +244,7 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     no_machines.terminate()
     no_machines.wait(60)
     ec2 = made_template(cloud)
-    functions.start_tick(TASKFLEET_MAX_CAPACITY="3")
+    functions.start_tick(TASKFLEET_MAX_CAPACITY="3", TASKFLEET_BOOT_S="0.3")
     waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
     eventually(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
     call("DELETE", f"/batches/{waiting['batch_id']}")

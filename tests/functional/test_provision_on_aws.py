@@ -16,7 +16,8 @@ from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
-from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
+from taskfleet.provisioner.ports import ProvisionerPorts
+from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings

@@ -16,6 +16,7 @@ from taskfleet.provisioner.policy import (
     decide,
 )
 from taskfleet.provisioner.records import BootFailures, FleetState
+from tests.support.worker import Faulty
 from tests.unit.test_provisioner import CONF, World
 
 HOUR_S = 3_600.0
@@ -128,6 +129,23 @@ def test_only_probes_that_fail_lengthen_the_pause() -> None:
     probe = after(replace(known, awaited={"p": NOW - 100}))
     assert (probe.count, probe.probes) == (5, 1)
     assert probe_at(probe) == NOW + 600
+
+
+def test_why_tells_the_last_step_of_a_boot_that_failed() -> None:
+    world = World(break_rate=1.0)
+    world.fleet.console = "aws s3 cp s3://bucket/worker/abc.tar.gz"
+    world.submit(2_000)
+    world.run(HOUR_S)
+    assert "the last one's console says: aws s3 cp s3://bucket" in (world.why() or "")
+
+
+def test_a_console_that_cannot_be_read_stops_nothing() -> None:
+    world = World(break_rate=1.0)
+    world.submit(2_000)
+    deaf = Faulty(world.fleet, lambda name: "before" if name == "boot_step" else None)
+    world.run(HOUR_S, world.new_provisioner(fleet=deaf))
+    assert "machines in a row ended or grew old" in (world.why() or "")
+    assert "console says" not in (world.why() or "")
 
 
 # --- the longest life of a machine ---
