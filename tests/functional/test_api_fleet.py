@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -163,3 +164,12 @@ def test_a_tick_fails_while_machines_boot_in_vain() -> None:
         PermanentError, match=r"4 machines in a row .* says: unpack; launches pause"
     ):
         tick(api)
+
+
+def test_a_client_learns_of_others_totals_and_kinds_and_nothing_else(api: Frontend) -> None:
+    batch_id = api.submit(["sleep 1234"] * 3, name="hush")
+    tick(api)
+    view = api.call("GET", "/fleet", as_client="curious").json_body
+    assert view["backlog"] > 0
+    told = json.dumps(view)
+    assert not [word for word in ("alice", batch_id, "hush", "1234") if word in told]
