@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from taskfleet.batch import is_client_id, is_id
 from taskfleet.bill import NOTHING, Spend
@@ -137,6 +138,13 @@ def encode_response(response: Response) -> str:
     return _encode(_response_message(response, abridged=True))
 
 
+def encode_states(response: Response) -> str:
+    """Returns a message of `Processed_Task` with the state of each task only, for a response that
+    cannot be published otherwise."""
+    bare = replace(response, timings={}, spend=NOTHING)
+    return _encode(_response_message(bare, abridged=True))
+
+
 def _response_message(
     response: Response, *, abridged: bool
 ) -> ResponseMessage | LegacyResponseMessage:
@@ -144,7 +152,7 @@ def _response_message(
         (only,) = response.results
         result, note = only.result if only.error is None else only.error, ""
         if abridged or only.stored is not None:
-            result, note = None, f"too large for a message; recorded as {response.job_id}"
+            result, note = None, f"not fit for a message; recorded as {response.job_id}"
         ids = response.legacy
         return LegacyResponseMessage(ids.clientID, ids.jobID, only.status, result, note)
     results = response.results
