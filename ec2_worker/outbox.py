@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from ec2_worker.execute import describe
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError
@@ -141,7 +142,7 @@ class Outbox:
         published, leave its message to the dead-letter queue. The results are recorded, so a
         redrive publishes them."""
         letter = replace(letter, failures=letter.failures + 1)
-        reason = f"its response cannot be published: {type(error).__name__}: {error!s:.200}"
+        reason = f"its response cannot be published: {describe(error):.200}"
         _log.error(
             "a response could not be published",
             extra=fields("publish_refused", job_id=letter.response.job_id, reason=reason),

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.execute import describe
 from ec2_worker.outbox import Letter, Outbox
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (
@@ -113,7 +114,7 @@ class BundleProtocol:
 
         owner: the owner of the lease on its bundle, if another delivery of the message took it.
         """
-        reason = f"unexpected error: {type(error).__name__}: {error!s:.200}"
+        reason = f"unexpected error: {describe(error):.200}"
         _log.error(
             "a message was set aside",
             extra=fields("set_aside", message_id=message.message_id, reason=reason),

@@ -180,6 +180,7 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
         return message
     _check_head(message, "response")
     _check_indexes([row.index for row in message.results], "response")
+    _check_timings(message)
     return Response(
         message.job_id,
         message.client_id,
@@ -230,6 +231,16 @@ def _check_indexes(indexes: list[int], what: str) -> None:
         raise Undecodable(f"a {what} with the task index {min(indexes)}")
     if len(set(indexes)) != len(indexes):
         raise Undecodable(f"a {what} with the same task index twice")
+
+
+def _check_timings(message: ResponseMessage) -> None:
+    """Raise Undecodable if the response times more tasks than it has, or a kind without tasks."""
+    timed = [sample.tasks for sample in message.timings.values()]
+    if 0 in timed or sum(timed) > len(message.results):
+        raise Undecodable(
+            f"a response that times {sum(timed)} tasks of {len(timed)} kinds; "
+            f"it has {len(message.results)} tasks"
+        )
 
 
 class UploadMessage(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from taskfleet.errors import LeaseLost, TooLarge, TransientError
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskResult, TaskStatus
-from tests.attack.test_two_clients import REGISTRY, Broken, Bug, work_on
+from tests.attack.test_two_clients import REGISTRY, Broken, Bug, Nasty, work_on
 from tests.support.worker import Cloud, HandWorker
 
 
@@ -46,6 +46,19 @@ def test_a_bundle_that_breaks_its_validation_ends_failed_with_the_reason() -> No
     for row in cloud.rows(REGISTRY, batch):
         assert (row.status, row.error) == ("FAILED", "unexpected error: Bug: never seen")
     assert dead(cloud).attributes["reason"] == "unexpected error: Bug: never seen"
+
+
+@pytest.mark.parametrize("error", [Nasty(), ValueError("\ud800 half a character"), ValueError()])
+def test_an_error_of_any_text_is_given_up_like_others(error: Exception) -> None:
+    class Odd(Registry):
+        def revalidate(self, _task: Task) -> Task:
+            raise error
+
+    cloud = Cloud()
+    batch = cloud.submit(REGISTRY, ["shout"])
+    work_on(cloud, HandWorker(cloud, Odd([REGISTRY[name] for name in REGISTRY.names])))
+    (row,) = cloud.rows(REGISTRY, batch)
+    assert row.error.startswith(f"unexpected error: {type(error).__name__}")
 
 
 def test_results_that_cannot_be_recorded_leave_their_tasks_failed() -> None:
