@@ -8,10 +8,11 @@ data. In order:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-This module owns decode, claim, renew, commit and release. Receiving belongs to
-`ec2_worker.intake`, executing to `ec2_worker.execute`, publishing and deleting to
-`ec2_worker.outbox`. The intake calls `decode` and `claim`, the heartbeat calls `renew`, and the
-worker calls `settle` when nothing of the bundle is left to run.
+This module owns decode, claim, renew, commit, release, and giving up a bundle that meets an
+unexpected error each time. Receiving belongs to `ec2_worker.intake`, executing to
+`ec2_worker.execute`, publishing and deleting to `ec2_worker.outbox`. The intake calls `decode` and
+`claim`, the heartbeat calls `renew`, and the worker calls `settle` when nothing of the bundle is
+left to run.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ BODY_MAX_BYTES = 10 * 1024 * 1024
 """Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http`)."""
 HEAD_MAX_BYTES = 10_240
 """Most bytes of a request's line and header values together, as on API Gateway ("Amazon API Gateway
-quotas"). A token of ours has at most 600."""
+quotas", which does not name the status of the refusal). A token of ours has at most 544."""
 IDLE_TIMEOUT_S = 60.0
 """Seconds without a byte after which a connection is closed."""
 LINGER_MAX_BYTES = 10 * BODY_MAX_BYTES
