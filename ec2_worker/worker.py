@@ -195,7 +195,7 @@ class Worker:
                 extra=fields("settle_failed", job_id=job_id, reason=str(error)),
             )
         except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
-            self._protocol.set_aside(claimed.message, error)
+            self._protocol.set_aside(claimed.message, error, claimed.lease.owner)
         finally:
             self._workload.remove(claimed)
 

@@ -68,7 +68,8 @@ NO_CALL_OF_ITS_OWN = {
     "api": LAMBDA,
     "authorize": LAMBDA,
     "collect": LAMBDA | poller("Responses"),
-    "expand": LAMBDA | poller("Uploads"),
+    # A kept part is read after an interruption only.
+    "expand": LAMBDA | poller("Uploads") | {("Parts", "s3:GetObject")},
     # EC2 asks for these on behalf of CreateFleet: `tests/iam` has what each may be asked for.
     "tick": LAMBDA
     | {
