@@ -121,7 +121,9 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
     account.create_service_roles(session.client("iam"))
     own = Stage(stage, session.region_name, account_id, bucket, partition, values["RolePath"])
     _say("updating the functions' roles")
-    template = roles.template(ROOT / ".chalice", own, values["PermissionsBoundary"])
+    template = roles.template(
+        ROOT / ".chalice", own, boundary=values["PermissionsBoundary"], key=values["KmsKeyArn"]
+    )
     stack.bring_up(
         cloudformation,
         stack.roles_name_of(stage),

@@ -18,8 +18,8 @@ from taskfleet.lease import heartbeat_interval_s
 SECRET_MIN_BYTES = 32
 """Least length of the secret that signs tokens: that of an HS256 digest. A shorter secret is easier
 to guess than the signature."""
-TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+@-]{0,256}\Z"
-"""Form of a tag. The first two prefixes are AWS's and ours; the letters are those that every service
+TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+=@-]{0,256}\Z"
+"""Form of a tag. The two prefixes are AWS's and ours; the letters are those that every service
 takes ("Tag naming limits and requirements", AWS Tagging User Guide)."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
@@ -89,8 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
     or the default VPC."""
     tags: list[Annotated[str, Meta(pattern=TAG)]] = []
-    """The tags of machines, their disks and their fleets, as `key=value`, such as those of a
-    cost report. `make deploy` tags the stacks, their resources and the functions with them, too."""
+    """The tags of machines and their fleets, as `key=value`, such as those of a cost report.
+    `make deploy` tags the stacks, their resources and the functions with them, too."""
     spot: bool = True
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""

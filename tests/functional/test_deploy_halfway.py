@@ -224,3 +224,28 @@ def test_a_teardown_leaves_nothing_of_a_deployment_that_failed(
         done = run("destroy", "--yes")
         assert done.exit_code == 0, (done.output, done.exception)
         assert left(client) == before
+
+
+def test_stacks_have_the_tags_that_the_stage_was_given(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chalice, "run", StandIn(root))
+    assert run("up", "--set", "TASKFLEET_TAGS=owner=team-a").exit_code == 0
+    assert run("up").exit_code == 0
+    for made in client("cloudformation").describe_stacks()["Stacks"]:
+        tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
+        assert tags == {"taskfleet:stage": "prod", "owner": "team-a"}
+
+
+def test_a_record_of_the_stage_in_another_region_is_put_away(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise Chalice would update the other region's API, or fail to find it."""
+    record = root / ".chalice" / "deployed" / "prod.json"
+    record.parent.mkdir()
+    record.write_text(
+        '{"resources": [{"arn": "arn:aws:lambda:us-east-1:123456789012:function:x"}]}'
+    )
+    monkeypatch.setattr(chalice, "run", StandIn(root))
+    assert run("up").exit_code == 0
+    assert REGION in record.read_text()

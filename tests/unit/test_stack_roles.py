@@ -17,7 +17,7 @@ CORE = {
 
 def shell() -> dict[str, Any]:
     """The policy that lets people open a shell."""
-    (policy,) = of_type("AWS::IAM::Policy").values()
+    policy = of_type("AWS::IAM::Policy")["WorkerShell"]
     assert policy["Properties"]["Roles"] == [{"Ref": "WorkerRole"}]
     return policy
 
