@@ -39,6 +39,11 @@ class CloudFormation:
         shown: dict[str, Any] = {"StackName": NAME, "StackStatus": status}
         if status in stack.USABLE:
             shown["Outputs"] = OUTPUTS
+            shown["Parameters"] = [
+                {"ParameterKey": "ImageId", "ParameterValue": "ami-1"},
+                {"ParameterKey": "BaseImageId", "ParameterValue": "ami-2"},
+                {"ParameterKey": "Gone", "ParameterValue": "x"},
+            ]
         return {"Stacks": [shown]}
 
     def describe_stack_events(self, *, StackName: str) -> dict[str, Any]:  # noqa: N803
@@ -71,15 +76,18 @@ class CloudFormation:
         return Paginator()
 
     def validate_template(self, **_: Any) -> dict[str, Any]:
-        return {"Parameters": []}
+        return {"Parameters": [{"ParameterKey": "ImageId"}, {"ParameterKey": "BaseImageId"}]}
 
     def create_stack(self, **_: Any) -> None:
         assert not self.statuses or self.statuses == [""], "AlreadyExistsException"
         self.calls.append("create")
         self.statuses = ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
 
-    def update_stack(self, **_: Any) -> None:
+    def update_stack(self, *, Parameters: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
         self.calls.append("update")
+        self.parameters = {
+            one["ParameterKey"]: one.get("ParameterValue", "kept") for one in Parameters
+        }
         if self.statuses[0] not in stack.USABLE:
             raise error("ValidationError", f"Stack is in {self.statuses[0]} state")
         if self._unchanged:
@@ -120,6 +128,13 @@ def test_a_deployment_gets_on_from_each_state(statuses: list[str], calls: list[s
     cloud = CloudFormation(*statuses)
     assert bring_up(cloud) == {"BucketName": "bucket"}
     assert cloud.calls == calls
+
+
+def test_parameters_that_are_not_given_keep_their_values() -> None:
+    """So an image of `make ami` stays when the newest image of Amazon changes."""
+    cloud = CloudFormation("CREATE_COMPLETE")
+    stack.bring_up(cloud, NAME, {"BaseImageId": "ami-3"}, polling=FAST)  # type: ignore[arg-type]
+    assert cloud.parameters == {"ImageId": "kept", "BaseImageId": "ami-3"}
 
 
 @pytest.mark.parametrize(
