@@ -100,7 +100,9 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
 @click.argument("batch", required=False)
 @click.option("--wait", is_flag=True, help="Wait until the batch is finished.")
 @click.option(
-    "--cost", is_flag=True, help="Show the AWS calls and their price too (--json always does)."
+    "--cost",
+    is_flag=True,
+    help="Show the AWS calls and their price in us-east-1 too (--json always does).",
 )
 @as_json_option
 def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
