@@ -16,12 +16,12 @@ from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
-from taskfleet.wire.queues import encode_response
+from taskfleet.wire.envelopes import encode_responses
 
 _log = logging.getLogger(__name__)
 
 LINGER_S = 0.02
-"""Seconds for which a response waits for others, since ten in one call cost a tenth."""
+"""Seconds for which a response waits for others, since ten in one message cost a tenth."""
 LINGERS = 10
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
@@ -162,8 +162,8 @@ class Outbox:
     def _send(self, letters: list[Letter]) -> None:
         self._responses.send(
             [
-                OutgoingMessage(encode_response(x.response), group=x.response.client_id)
-                for x in letters
+                OutgoingMessage(body, group=client_id)
+                for client_id, body in encode_responses(x.response for x in letters)
             ]
         )
         self._tasks.delete([x.message for x in letters if x.poison is None])

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from chalice_app.application import create_app
 from chalice_app.events import stage_settings
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.registry import Registry, TaskKind, sleep
@@ -96,6 +97,20 @@ def test_the_tick_logs_what_waits_and_runs(api, caplog):
 )
 def test_the_response_queue_is_that_of_the_stage(environ, name):
     assert stage_settings(environ).response_queue == name
+
+
+def test_the_number_of_collectors_is_a_setting():
+    assert stage_settings({}).collectors == 2
+    environ = {"TASKFLEET_COLLECTORS": "20"}
+    assert stage_settings(environ).collectors == 20
+    with pytest.raises(SettingsError, match="TASKFLEET_COLLECTORS"):
+        stage_settings({"TASKFLEET_COLLECTORS": "1"})
+
+
+def test_as_many_collectors_run_as_the_setting_says(monkeypatch):
+    monkeypatch.setenv("TASKFLEET_COLLECTORS", "7")
+    sources = {source.name: source for source in create_app(lambda: None).event_sources}
+    assert sources["collect_responses"].maximum_concurrency == 7
 
 
 def test_an_impossible_stage_is_refused():
