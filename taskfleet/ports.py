@@ -233,9 +233,9 @@ class TaskMonitor(Protocol):
         ...
 
     def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
-        """Returns up to `limit` batches of the client, newest first. `cursor` is that of the page
-        before, None for the first page. Raises ValueError for any other text. The counts are those
-        that `batch` gives."""
+        """Returns up to `limit` batches of the client, newest first, with the counts that `batch`
+        gives. A batch that was made within about the last second may be missing. `cursor` is that
+        of the page before, None for the first page. Raises ValueError for any other text."""
         ...
 
     def add_part(

@@ -14,6 +14,7 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from taskfleet import __version__
@@ -29,6 +30,8 @@ BACKOFF_S = 0.3
 """Factor of the growing pause between retries, in seconds (`backoff_factor` of urllib3)."""
 RETRY_AFTER_MAX_S = 60
 """Longest pause that a server can ask for with `Retry-After`, in seconds."""
+MESSAGE_MAX_CHARS = 1_000
+"""Longest message of an answer that an error quotes, in characters. The API's are shorter."""
 CONNECT_RETRIES = 3
 """Retries after a lost connection."""
 STATUS_RETRIES = 6
@@ -231,10 +234,14 @@ class _Bearer(AuthBase):
 
 
 class _Retry(Retry):
-    """Retries that wait at most `RETRY_AFTER_MAX_S`, whatever a server asks for."""
+    """Retries that wait at most `RETRY_AFTER_MAX_S`, whatever a server asks for. What it asks for
+    counts as nothing if it is no time."""
 
     def get_retry_after(self, response: Any) -> float | None:
-        seconds = super().get_retry_after(response)
+        try:
+            seconds = super().get_retry_after(response)
+        except (InvalidHeader, ValueError, OverflowError):  # words, endless digits, the year 99999
+            return None
         return None if seconds is None else min(seconds, RETRY_AFTER_MAX_S)
 
 
@@ -248,10 +255,11 @@ def _refusal(response: requests.Response) -> ApiError:
     except msgspec.DecodeError:
         given = None
     message = given if isinstance(given, str) else response.reason or "no reason given"
+    message = message[:MESSAGE_MAX_CHARS]
     if status in (401, 403):
         message += "; the token may be wrong or expired"
     if 300 <= status < 400:
-        message += f"; the API moved to {response.headers.get('Location')}"
+        message += f"; the API moved to {response.headers.get('Location', 'an unknown place'):.200}"
     return ApiError(status, message)
 
 

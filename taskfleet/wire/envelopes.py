@@ -20,7 +20,6 @@ from taskfleet.wire.queues import (
     LegacyResponseMessage,
     ResponseMessage,
     decode_response,
-    encode_response,
 )
 
 ENVELOPE_MAX_BYTES = 65_536
@@ -50,14 +49,14 @@ class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(_Envelope)
 
 
-def encode_responses(responses: Iterable[Response]) -> list[tuple[str, str]]:
+def pack(encoded: Iterable[tuple[Response, str]]) -> list[tuple[str, str]]:
     """Returns messages of `Processed_Task` that carry the responses, each with the id of its
-    client. Responses of one client share messages, in order. A response in the form of 2014 has a
-    message of its own, which its program reads, and so has one that is too large for company."""
+    client. Each response comes with the message that it would be alone. Those of one client share
+    messages, in order. A response in the form of 2014 has a message of its own, which its program
+    reads, and so has one that is too large for company."""
     messages: list[tuple[str, list[str]]] = []
     open_: dict[str, tuple[list[str], int]] = {}
-    for response in responses:
-        body = encode_response(response)
+    for response, body in encoded:
         size = len(body.encode()) + 1  # with a comma before every one but the first
         client_id = response.client_id
         bodies, room = open_.get(client_id, ([], 0))

@@ -15,7 +15,7 @@ from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskResult, TaskStatus
-from taskfleet.wire.envelopes import encode_responses
+from taskfleet.wire.envelopes import pack
 from taskfleet.wire.queues import (
     encode_response,
 )
@@ -202,7 +202,7 @@ def test_one_unreadable_response_takes_no_other_of_its_message_with_it(text, clo
 def test_one_forged_response_takes_no_other_of_its_message_with_it(clock, caplog):
     monitor = monitor_of(clock, {B1: 9})
     parts = [Response(job_id(B1, n), "alice", B1, [TaskResult(n, S)]) for n in (0, 1, 2, 77, 3)]
-    ((_, message),) = encode_responses(parts)
+    ((_, message),) = pack((part, encode_response(part)) for part in parts)
     with caplog.at_level(logging.WARNING):
         assert collect({"m": message}, monitor, clock) == []
     assert monitor.batch(B1).tally == Tally(4)

@@ -14,7 +14,7 @@ from taskfleet.wire.envelopes import (
     ENVELOPE_MAX_BYTES,
     ENVELOPE_MAX_RESPONSES,
     decode_responses,
-    encode_responses,
+    pack,
 )
 from taskfleet.wire.queues import LegacyResponseMessage, encode_response
 from tests.unit.test_bundle import validate
@@ -26,6 +26,10 @@ def response(number: int, client_id: str = "alice", size: int = 1) -> Response:
     rows = [TaskResult(0, TaskStatus.SUCCEEDED, "ü\uffff" + "x" * size, attempts=1)]
     timings = {"movie": Sample(1, 0.25, 0.0625)}
     return Response(job_id(BATCH, number), client_id, BATCH, rows, timings=timings)
+
+
+def encode_responses(responses: list[Response]) -> list[tuple[str, str]]:
+    return pack((each, encode_response(each)) for each in responses)
 
 
 def of_2014(number: int) -> Response:
