@@ -174,3 +174,11 @@ def test_a_batch_of_an_earlier_version_is_read_from_its_item(world, aws_stack):
         UpdateExpression="REMOVE folded_to",
     )
     assert world.monitor.batch(ID).finished
+
+
+def test_a_worker_writes_a_batch_when_it_starts_and_only_reads_it_from_then_on(world, calls):
+    create(world, 3 * PAGE_BUNDLES)
+    calls.clear()
+    assert world.monitor.start_batch(ID, AT + 1).started_at == AT + 1
+    assert world.monitor.start_batch(ID, AT + 2).started_at == AT + 1
+    assert calls == ["GetItem", "UpdateItem", "GetItem"]
