@@ -39,7 +39,8 @@ def destroy(
     cloudformation = session.client("cloudformation")
     existing = stack.find(cloudformation, stack.name_of(name))
     outputs = stack.outputs(existing) if existing else {}
-    bucket = outputs.get("BucketName") or chalice.known_bucket(root, name)
+    known = _in_region(session, chalice.known_bucket(root, name))
+    bucket = outputs.get("BucketName") or known
     stage = Stage(name, session.region_name, account, bucket, partition)
     say("deleting the functions and their API")
     chalice.delete(session, stage, root)
@@ -56,6 +57,19 @@ def destroy(
     say("deleting the token secret and the logs")
     _delete_secret(session.client("ssm"), stage.secret_name)
     _delete_logs(session.client("logs"), functions.names(root, stage))
+
+
+def _in_region(session: Any, bucket: str) -> str:
+    """Returns the bucket if it is in the session's region; else an empty text. This checkout may
+    have deployed the stage in another region since, whose data must stay."""
+    s3 = session.client("s3")
+    try:
+        place = s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] if bucket else ""
+    except s3.exceptions.NoSuchBucket:
+        return ""
+    # S3 tells no place for its first region, and two names for one.
+    region = {None: "us-east-1", "EU": "eu-west-1"}.get(place, place)
+    return bucket if region == session.region_name else ""
 
 
 def _end_workers(ec2: Any, stage: str) -> None:
