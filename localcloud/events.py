@@ -1,5 +1,6 @@
-"""The events that Lambda hands to a function, and the rules of its event sources. Pure functions;
-`localcloud.queue_source` and `localcloud.schedule_source` do the calling.
+"""The event that Lambda hands to a queue's function, and the rules of its event sources. Pure
+functions; `localcloud.queue_source` and `localcloud.schedule_source` do the calling,
+`taskfleet.wire.schedule` owns a schedule's event.
 
 Sources: the developer guides of AWS Lambda ("Using Lambda with Amazon SQS") and of EventBridge
 ("Schedule expression reference").
@@ -8,7 +9,6 @@ Sources: the developer guides of AWS Lambda ("Using Lambda with Amazon SQS") and
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,23 +44,6 @@ def _attribute(attribute: Mapping[str, Any]) -> dict[str, Any]:
     names = {"StringValue": "stringValue", "BinaryValue": "binaryValue", "DataType": "dataType"}
     renamed = {names[name]: value for name, value in attribute.items() if name in names}
     return {**renamed, "stringListValues": [], "binaryListValues": []}
-
-
-def schedule_event(
-    rule: str, event_id: str, region: str, account: str, at: float
-) -> dict[str, Any]:
-    """Returns the event of a scheduled rule at epoch seconds `at`."""
-    return {
-        "version": "0",
-        "id": event_id,
-        "detail-type": "Scheduled Event",
-        "source": "aws.events",
-        "account": account,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
-        "region": region,
-        "resources": [f"arn:aws:events:{region}:{account}:rule/{rule}"],
-        "detail": {},
-    }
 
 
 def failed_ids(answer: Any, sent: Sequence[str]) -> set[str]:
