@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from localcloud.events import failed_ids, redelivery_delay_s, sqs_event
-from localcloud.handler import LAMBDA_TIMEOUT_S, Context, Handler
+from localcloud.handler import Context, Handler
 from taskfleet.log import fields
 from taskfleet.ports import CALL_MAX_MESSAGES
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", LAMBDA_TIMEOUT_S))
+VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", "30"))
 """Seconds that a received message stays hidden if the pump dies with it. Lambda uses the queue's
 own visibility time-out, which would only be a longer wait here. Tests that kill the pump set the
 variable to wait less."""
@@ -119,7 +119,7 @@ class QueueSource:
         that raises took none."""
         ids = [message["MessageId"] for message in messages]
         try:
-            answer = self._handler(sqs_event(messages, self._arn), Context(self.name))
+            answer = self._handler(sqs_event(messages, self._arn), Context.of(self.name))
             failed = failed_ids(answer, ids)
         except Exception:  # noqa: BLE001 - Lambda survives whatever a handler raises
             _log.exception(

@@ -69,7 +69,7 @@ class ScheduleSource:
     def _call(self, event: Any) -> None:
         """Calls the handler and ends the turn that the caller took."""
         try:
-            self._handler(event, Context(self.name))
+            self._handler(event, Context.of(self.name))
         except Exception:  # noqa: BLE001 - Lambda survives whatever a handler raises
             _log.exception(
                 "a scheduled handler failed", extra=fields("handler_failed", function=self.name)

@@ -1,5 +1,5 @@
-"""Serves the Chalice app over HTTP on loopback, as API Gateway does on AWS. Owns the HTTP; routing
-and the authorizer are those of Chalice's local mode, the answers are the app's.
+"""Serves the Chalice app over HTTP on loopback, as API Gateway does on AWS. Owns the HTTP;
+`localcloud.gateway` owns what lies between it and the app, the answers are the app's.
 
 `chalice local` is not used, since it sends headers and body in two packets with Nagle's algorithm
 on (44 ms a request), confuses requests that run at the same time in threads, has a backlog of 5
@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from chalice.app import Chalice
-from chalice.config import Config
-from chalice.local import LocalChalice, LocalGateway, LocalGatewayException
+from chalice.local import LocalChalice, LocalGatewayException
 
-from localcloud import guard
+from localcloud import functions, guard
+from localcloud.gateway import Gateway
 from localcloud.options import HOST
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
@@ -50,8 +50,6 @@ LINGER_TIMEOUT_S = 2.0
 """Longest wait for the next bytes of such a request, in seconds."""
 STOP_GRACE_S = 2.0
 """Seconds that requests in progress may take to end once the server stops."""
-LAMBDA_TIMEOUT_S = 29
-"""Time-out that the app's context tells of, in seconds, as in `.chalice/config.json`."""
 _QUERY = re.compile(r"\?\S*")
 
 
@@ -63,7 +61,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, address: tuple[str, int], gateway: LocalGateway) -> None:
+    def __init__(self, address: tuple[str, int], gateway: Gateway) -> None:
         self.gateway = gateway
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -127,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         except Exception:  # noqa: BLE001 - API Gateway answers whatever the app raises
             _log.exception("the app failed", extra=fields("app_failed", path=self.path))
-            self._respond(500, {}, b'{"message":"Internal server error"}')
+            self._respond(502, {}, b'{"message": "Internal server error"}')
             return
         content = answer["body"] or ""
         raw = base64.b64decode(content) if answer.get("isBase64Encoded") else content.encode()
@@ -212,7 +210,7 @@ def make_server(app: Chalice, host: str, port: int) -> Server:
     if not isinstance(app, LocalChalice):
         # LocalChalice keeps the current request by thread; Chalice keeps one for all threads.
         app.__class__ = type("ThreadedChalice", (LocalChalice, type(app)), {})
-    return Server((host, port), LocalGateway(app, Config.create(lambda_timeout=LAMBDA_TIMEOUT_S)))
+    return Server((host, port), Gateway(app, functions.config(functions.API)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
