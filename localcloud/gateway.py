@@ -17,6 +17,7 @@ from chalice.app import Chalice
 from chalice.config import Config
 from chalice.local import LocalGateway, LocalGatewayException
 
+from localcloud.quotas import Quotas, Rate, Slots
 from taskfleet.wire.payload import ANSWER_MAX_BYTES, EVENT_MAX_BYTES
 
 ACCOUNT = "000000000000"
@@ -29,6 +30,19 @@ class TooLong(LocalGatewayException):
     CODE = 413
 
 
+class Throttled(LocalGatewayException):
+    """The stage's quota of calls is used up."""
+
+    CODE = 429
+
+
+class NoFunctionFree(LocalGatewayException):
+    """Lambda refused the call with 429, since its quota of calls at a time is used up. API Gateway
+    makes a 500 of it ("API Gateway internal server error", AWS re:Post)."""
+
+    CODE = 500
+
+
 class BadGateway(LocalGatewayException):
     """Lambda returned no answer, for instance since it was too large."""
 
@@ -38,9 +52,21 @@ class BadGateway(LocalGatewayException):
 class Gateway(LocalGateway):
     """API Gateway in front of the app `app`, whose function has the configuration `config`."""
 
-    def __init__(self, app: Chalice, config: Config) -> None:
+    def __init__(self, app: Chalice, config: Config, quotas: Quotas) -> None:
         super().__init__(app, config)
-        self._app_object: Any = _Function(app)  # the authorizer keeps the app itself
+        # The authorizer keeps the app itself.
+        self._app_object: Any = _Function(app, Slots(quotas.lambda_concurrency))
+        self._rate = Rate(quotas.api_rate, time.monotonic)
+
+    def handle_request(
+        self, method: str, path: str, headers: Any, body: bytes | None
+    ) -> dict[str, Any]:
+        """Overrides the base class: counts the calls, also those without a token."""
+        if not self._rate.take():
+            kind = {"x-amzn-ErrorType": "TooManyRequestsException"}
+            raise Throttled(kind, b'{"message":"Too Many Requests"}')
+        answer: dict[str, Any] = super().handle_request(method, path, headers, body)
+        return answer
 
     def _generate_lambda_event(
         self, method: str, path: str, headers: Any, body: bytes | None
@@ -85,8 +111,9 @@ def _text(body: bytes | None) -> str | bytes | None:
 class _Function:
     """The app as Lambda runs it: measures the event that it gets and the answer that it gives."""
 
-    def __init__(self, app: Chalice) -> None:
+    def __init__(self, app: Chalice, slots: Slots) -> None:
         self._app = app
+        self._slots = slots
         self.routes = app.routes
         self.api = app.api
 
@@ -95,7 +122,12 @@ class _Function:
         sent = json.dumps(shown, ensure_ascii=False).encode()
         if len(sent) > EVENT_MAX_BYTES:
             raise TooLong({}, b'{"message":"Request Too Long"}')
-        answer: dict[str, Any] = self._app({**json.loads(sent), "body": event["body"]}, context)
+        if not self._slots.take():
+            raise NoFunctionFree({}, b'{"message": "Internal server error"}')
+        try:
+            answer: dict[str, Any] = self._app({**json.loads(sent), "body": event["body"]}, context)
+        finally:
+            self._slots.leave()
         if len(json.dumps(answer)) > ANSWER_MAX_BYTES:
             raise BadGateway({}, b'{"message": "Internal server error"}')
         return answer

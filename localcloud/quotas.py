@@ -36,6 +36,8 @@ class Quotas:
     table_writes: int | None = None
 
 
+NO_QUOTAS = Quotas()
+"""No quota at all."""
 NAMES = tuple(field.name for field in fields(Quotas))
 """Names of all quotas."""
 

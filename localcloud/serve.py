@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -35,6 +36,7 @@ from chalice.local import LocalChalice, LocalGatewayException
 from localcloud import functions, guard
 from localcloud.gateway import Gateway
 from localcloud.options import HOST
+from localcloud.quotas import NO_QUOTAS, Quotas, of_environment
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 
@@ -204,13 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
         _log.debug("http: %s", _QUERY.sub("?...", format % args))
 
 
-def make_server(app: Chalice, host: str, port: int) -> Server:
+def make_server(app: Chalice, host: str, port: int, quotas: Quotas = NO_QUOTAS) -> Server:
     """Returns a server of `app` that listens on `port`; 0 is any free one, which `server_address`
     tells. Raises OSError when the port is in use."""
     if not isinstance(app, LocalChalice):
         # LocalChalice keeps the current request by thread; Chalice keeps one for all threads.
         app.__class__ = type("ThreadedChalice", (LocalChalice, type(app)), {})
-    return Server((host, port), Gateway(app, functions.config(functions.API)))
+    return Server((host, port), Gateway(app, functions.config(functions.API), quotas))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TaskfleetError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     try:
-        server = make_server(entry.app, HOST, options.port)
+        server = make_server(entry.app, HOST, options.port, of_environment(os.environ))
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot listen on {HOST}:{options.port}: {error}\n")
     for number in (signal.SIGINT, signal.SIGTERM):

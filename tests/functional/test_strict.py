@@ -205,3 +205,21 @@ def test_a_table_at_its_quota_of_writes_throttles_writes_and_no_reads(scarce: Em
     assert set(codes) == {"ok", "ThrottlingException"}
     assert codes[:20] == ["ok"] * 20
     assert code_of(table.get_item, TableName=TABLE, Key={"k": {"S": "a"}}) == "ok"
+
+
+def test_moto_in_this_process_is_under_the_same_rule_of_conflicts() -> None:
+    with moto_account():
+        first, other = boto3.client("dynamodb"), boto3.client("dynamodb")
+        first.create_table(TableName=TABLE, **CREATE)
+        met: list[str] = []
+
+        def meanwhile(**_: Any) -> None:
+            met.append(put(other, "a"))
+            met.append(code_of(other.transact_write_items, **transaction("a")))
+            met.append(put(other, "c"))
+
+        first.meta.events.register_first("before-send.dynamodb.TransactWriteItems", meanwhile)
+        first.transact_write_items(**transaction("a", "b"))
+        refused = ["TransactionConflictException", "TransactionCanceledException"]
+        assert met == [*refused, "ok"]
+        assert put(other, "a") == put(first, "b") == "ok"
