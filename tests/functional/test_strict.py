@@ -12,6 +12,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from localcloud.queue_source import QueueSource
 from tests.support.emulated import Emulated, emulated
 from tests.support.moto_aws import aws_credentials, moto_account
 
@@ -223,3 +224,57 @@ def test_moto_in_this_process_is_under_the_same_rule_of_conflicts() -> None:
         refused = ["TransactionConflictException", "TransactionCanceledException"]
         assert met == [*refused, "ok"]
         assert put(other, "a") == put(first, "b") == "ok"
+
+
+ON_LAMBDA = {
+    "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+    "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a...",
+    "body": "Test message.",
+    "attributes": {
+        "ApproximateReceiveCount": "1",
+        "SentTimestamp": "1545082649183",
+        "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+        "ApproximateFirstReceiveTimestamp": "1545082649185",
+    },
+    "messageAttributes": {
+        "myAttribute": {
+            "stringValue": "myValue",
+            "stringListValues": [],
+            "binaryListValues": [],
+            "dataType": "String",
+        }
+    },
+    "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+    "eventSource": "aws:sqs",
+    "eventSourceARN": "arn:aws:sqs:us-east-2:123456789012:my-queue",
+    "awsRegion": "us-east-2",
+}
+"""The example of "Using Lambda with Amazon SQS", AWS Lambda Developer Guide."""
+
+
+def test_a_queue_s_event_has_all_that_lambda_s_has(cloud: Emulated) -> None:
+    sqs = cloud.client("sqs", HOME)
+    url = sqs.create_queue(QueueName="events")["QueueUrl"]
+    attributes: dict[str, Any] = {
+        "myAttribute": {"StringValue": "myValue", "DataType": "String"},
+        "raw": {"BinaryValue": b"\xff", "DataType": "Binary"},
+    }
+    sqs.send_message(QueueUrl=url, MessageBody="Test message.", MessageAttributes=attributes)
+    events: list[Any] = []
+    source = QueueSource(
+        sqs, "events", "collect", lambda event, _: events.append(event), batch_size=10
+    )
+    source.deliver(source.receive())
+    (record,) = events[0]["Records"]
+    assert record.keys() >= ON_LAMBDA.keys()
+    assert record["attributes"].keys() >= ON_LAMBDA["attributes"].keys()  # type: ignore[attr-defined]
+    assert all(isinstance(value, str) for value in record["attributes"].values())
+    assert record["messageAttributes"]["myAttribute"] == {
+        "stringValue": "myValue",
+        "stringListValues": [],
+        "binaryListValues": [],
+        "dataType": "String",
+    }
+    assert record["messageAttributes"]["raw"]["binaryValue"] == "/w=="
+    assert (record["eventSource"], record["awsRegion"]) == ("aws:sqs", HOME)
+    assert record["eventSourceARN"] == f"arn:aws:sqs:{HOME}:000000000000:events"
