@@ -3,12 +3,15 @@ whatever is in it, and a body that is too large is refused with a way out."""
 
 import http.client
 import json
+import threading
 
 import pytest
 
 from localcloud import gateway
+from localcloud.quotas import Quotas
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
+from taskfleet.client import Client
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.http import BODY_MAX_BYTES
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
@@ -184,3 +187,37 @@ ON_API_GATEWAY = {
 }
 """Fields of an event ("Set up Lambda proxy integrations in API Gateway", Amazon API Gateway
 Developer Guide)."""
+
+
+def test_beyond_the_stage_s_rate_of_calls_the_api_answers_429_and_a_client_waits_it_out(api):
+    with api.served(Quotas(api_rate=5)) as server:
+        statuses = [ask(api, server, "GET", "/health") for _ in range(7)]
+        assert statuses[0][0] == 200
+        assert statuses[-1] == (429, {"message": "Too Many Requests"})
+        url = "http://{}:{}".format(*server.server_address)
+        with Client(url, api.token(), backoff_s=0.02) as client:
+            for _ in range(7):
+                assert client.health()["status"] == "ok"
+
+
+def test_without_a_free_function_the_api_answers_500_as_api_gateway_does(api, monkeypatch):
+    path = f"/batches/{api.submit(['sleep 1'])}"
+    held, go_on = threading.Event(), threading.Event()
+    read = api.cloud.monitor.batch
+
+    def slow(batch_id):
+        held.set()
+        assert go_on.wait(10)
+        return read(batch_id)
+
+    monkeypatch.setattr(api.cloud.monitor, "batch", slow)
+    answers = []
+    with api.served(Quotas(lambda_concurrency=1)) as server:
+        first = threading.Thread(target=lambda: answers.append(ask(api, server, "GET", path)))
+        first.start()
+        assert held.wait(10)
+        assert ask(api, server, "GET", path) == (500, {"message": "Internal server error"})
+        go_on.set()
+        first.join(10)
+        assert answers[0][0] == 200
+        assert ask(api, server, "GET", path)[0] == 200
