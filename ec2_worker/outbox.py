@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
+from ec2_worker.execute import describe
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
-from taskfleet.wire.queues import encode_response
+from taskfleet.wire.queues import encode_response, encode_states
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ LINGERS = 10
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
 TRIES = 5
-"""Most tries to publish a response that fails although the queue is there."""
+"""Tries to publish a response that fails although the queue is there. One more is made without
+results and errors."""
 RETRY_S = 1.0
 """Pause in seconds after a failed sending."""
 
@@ -41,6 +43,11 @@ class Letter:
     message: Message
     poison: str | None
     failures: int = 0
+
+    def body(self) -> str:
+        """The response as a message. After `TRIES` failures it has the states of the tasks only,
+        which is what the batch needs to end; the table has the rest."""
+        return (encode_response if self.failures < TRIES else encode_states)(self.response)
 
 
 class Outbox:
@@ -131,16 +138,17 @@ class Outbox:
         return []
 
     def _set_aside(self, letter: Letter, error: Exception) -> list[Letter]:
-        """Keep a letter that failed by itself for another try; after `TRIES` failures, leave its
-        message to the dead-letter queue. The results are recorded, so a redrive publishes them."""
+        """Keep a letter that failed by itself for another try. If even the bare states cannot be
+        published, leave its message to the dead-letter queue. The results are recorded, so a
+        redrive publishes them."""
         letter = replace(letter, failures=letter.failures + 1)
-        reason = f"its response cannot be published: {type(error).__name__}: {error!s:.200}"
+        reason = f"its response cannot be published: {describe(error):.200}"
         _log.error(
             "a response could not be published",
             extra=fields("publish_refused", job_id=letter.response.job_id, reason=reason),
             exc_info=error,
         )
-        if letter.failures < TRIES:
+        if letter.failures <= TRIES:
             return [letter]
         try:
             self._tasks.dead_letter(letter.message, reason)
@@ -161,10 +169,7 @@ class Outbox:
 
     def _send(self, letters: list[Letter]) -> None:
         self._responses.send(
-            [
-                OutgoingMessage(encode_response(x.response), group=x.response.client_id)
-                for x in letters
-            ]
+            [OutgoingMessage(x.body(), group=x.response.client_id) for x in letters]
         )
         self._tasks.delete([x.message for x in letters if x.poison is None])
         for letter in letters:

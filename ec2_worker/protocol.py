@@ -8,20 +8,23 @@ data. In order:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-This module owns decode, claim, renew, commit and release. Receiving belongs to
-`ec2_worker.intake`, executing to `ec2_worker.execute`, publishing and deleting to
-`ec2_worker.outbox`. The intake calls `decode` and `claim`, the heartbeat calls `renew`, and the
-worker calls `settle` when nothing of the bundle is left to run.
+This module owns decode, claim, renew, commit, release, and giving up a bundle that meets an
+unexpected error each time. Receiving belongs to `ec2_worker.intake`, executing to
+`ec2_worker.execute`, publishing and deleting to `ec2_worker.outbox`. The intake calls `decode` and
+`claim`, the heartbeat calls `renew`, and the worker calls `settle` when nothing of the bundle is
+left to run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Mapping
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.execute import describe
 from ec2_worker.outbox import Letter, Outbox
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (
@@ -48,7 +51,7 @@ HAND_BACK_S = (2.0, 10.0)
 TROUBLE_S = (1.0, 5.0)
 """Least and most seconds for which a message stays invisible when the table does not answer."""
 SET_ASIDE_DELIVERIES = 5
-"""Deliveries after which a message that causes unexpected errors becomes a dead letter."""
+"""Deliveries after which a message that causes unexpected errors is given up."""
 
 
 class BundleProtocol:
@@ -105,20 +108,22 @@ class BundleProtocol:
         """Leave a message whose bundle was not claimed to other workers."""
         self._tasks.change_visibility([(message, self._rng.uniform(*HAND_BACK_S))])
 
-    def set_aside(self, message: Message, error: Exception) -> None:
+    def set_aside(self, message: Message, error: Exception, owner: str | None = None) -> None:
         """Put a message aside that caused an unexpected error, so that the worker goes on with the
-        others: it comes again after a pause, and in the end becomes a dead letter with the error as
-        its reason. Never raises."""
-        reason = f"unexpected error: {type(error).__name__}: {error!s:.200}"
+        others: it comes again after a pause, and in the end its tasks are FAILED with the error,
+        and it becomes a dead letter. Never raises.
+
+        owner: the owner of the lease on its bundle, if another delivery of the message took it.
+        """
+        reason = f"unexpected error: {describe(error):.200}"
         _log.error(
             "a message was set aside",
             extra=fields("set_aside", message_id=message.message_id, reason=reason),
             exc_info=error,
         )
         try:
-            if message.receive_count >= SET_ASIDE_DELIVERIES:
-                self._tasks.dead_letter(message, reason)
-            else:
+            last = message.receive_count >= SET_ASIDE_DELIVERIES
+            if not last or not self._give_up(message, reason, owner or self._owner(message)):
                 pause_s = backoff_s(message.receive_count, self._rng)
                 self._tasks.change_visibility([(message, pause_s)])
         except TaskfleetError as trouble:
@@ -127,14 +132,53 @@ class BundleProtocol:
                 extra=fields("set_aside_failed", reason=str(trouble)),
             )
 
+    def _give_up(self, message: Message, reason: str, owner: str) -> bool:
+        """Record FAILED for the message's tasks that have no recorded result, and answer. If that
+        meets an unexpected error too, as when the table is what fails, the message becomes a dead
+        letter alone. Returns False when it must come again: the table does not answer, or another
+        worker has the bundle."""
+        try:
+            bundle = decode_bundle(message.body)
+            if self._is_forged(bundle, message):
+                return True
+            claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
+            if claim.outcome is ClaimOutcome.HELD:
+                return False
+            results = claim.results
+            if claim.lease is not None:
+                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results)
+                for task in list(claimed.pending):
+                    self._fail(claimed, task, reason)
+                results = self._record(claimed)
+            self._publish(bundle, results, message, poison=reason, timings={})
+        except (TransientError, LeaseLost) as trouble:
+            _log.warning(
+                "a bundle could not be given up; its message comes again",
+                extra=fields("give_up_delayed", message_id=message.message_id, reason=str(trouble)),
+            )
+            return False
+        except Exception as trouble:  # noqa: BLE001 - logged, and the worker goes on
+            _log.exception(
+                "a message became a dead letter without results for its tasks",
+                extra=fields("give_up_failed", message_id=message.message_id, reason=str(trouble)),
+            )
+            self._tasks.dead_letter(message, reason)
+        return True
+
+    def _owner(self, message: Message) -> str:
+        """The owner of leases that this worker takes for this delivery of the message. It is the
+        same whenever it is asked for, so that a claim after an error finds its own lease."""
+        delivery = hashlib.blake2b(message.receipt_handle.encode(), digest_size=8).hexdigest()
+        return f"{self._worker_id}/{delivery}"
+
     def claim(self, bundle: Bundle, message: Message) -> ClaimedBundle | None:
         """Claim the bundle and validate its tasks. Returns None when it is not ours to run now: the
         message then becomes visible later, or is answered and deleted. Raises TransientError when
         the table does not answer."""
-        owner = f"{self._worker_id}/{self._rng.getrandbits(64):016x}"
         try:
             if self._is_forged(bundle, message):
                 return None
+            owner = self._owner(message)
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
         except TransientError:
             self._tasks.change_visibility([(message, self._rng.uniform(*TROUBLE_S))])
@@ -256,11 +300,16 @@ class BundleProtocol:
                 wait_s = min(wait_s * 2, 5.0)
 
     def _commit(self, claimed: ClaimedBundle) -> None:
+        results = self._record(claimed)
+        timings = self._timings(claimed.bundle, results)
+        self._publish(claimed.bundle, results, claimed.message, claimed.poison, timings)
+
+    def _record(self, claimed: ClaimedBundle) -> list[TaskResult]:
+        """Record the final results and return them, in the order of the tasks."""
         bundle = claimed.bundle
         results = [claimed.results[task.index] for task in bundle.tasks]
         self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
-        timings = self._timings(bundle, results)
-        self._publish(bundle, results, claimed.message, claimed.poison, timings)
+        return results
 
     def _publish(
         self,

@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 10 * 1024 * 1024
 """Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http`)."""
+HEAD_MAX_BYTES = 10_240
+"""Most bytes of a request's line and header values together, as on API Gateway ("Amazon API Gateway
+quotas", which does not name the status of the refusal). A token of ours has at most 544."""
 IDLE_TIMEOUT_S = 60.0
 """Seconds without a byte after which a connection is closed."""
 LINGER_MAX_BYTES = 10 * BODY_MAX_BYTES
@@ -143,6 +146,12 @@ class _Handler(BaseHTTPRequestHandler):
         forbidden = guard.of_handler(self, own_origin=True)
         if forbidden is not None:
             return 403, f"Forbidden: {forbidden}"
+        head = len(self.requestline) + sum(len(value) for value in self.headers.values())
+        if head > HEAD_MAX_BYTES:
+            return 431, (
+                "Request Header Fields Too Large: the request line and the header values have "
+                f"{head} bytes, over API Gateway's cap of {HEAD_MAX_BYTES}"
+            )
         if any(not value.isascii() for value in self.headers.values()):
             return 400, "Bad Request: a header that is not ASCII"
         if self.headers.get("transfer-encoding") is not None:

@@ -28,6 +28,9 @@ BACKOFF_MAX_S = 20.0
 RETRY_AFTER_MAX_S = 60.0
 """Longest pause that a server can ask for with `Retry-After`, in seconds."""
 
+MESSAGE_MAX_CHARS = 1_000
+"""Longest message of an answer that an error quotes, in characters. The API's are shorter."""
+
 _TASK_AT = re.compile(r"task (\d+): (.*)", re.DOTALL)
 
 
@@ -104,7 +107,7 @@ def pause_s(response: requests.Response, attempt: int, backoff_s: float, draw: f
     try:
         asked = Retry().parse_retry_after(response.headers["Retry-After"])
         return min(asked, RETRY_AFTER_MAX_S)
-    except (KeyError, InvalidHeader):
+    except (KeyError, InvalidHeader, ValueError, OverflowError):  # none, or no time
         return min(backoff_s * 2.0**attempt, BACKOFF_MAX_S) * (1 + draw) / 2
 
 
@@ -123,8 +126,9 @@ def refusal(response: requests.Response) -> ApiError:
     body = _body(response)
     given = body.get("Message") or body.get("message")
     message = given if isinstance(given, str) else response.reason or "no reason given"
+    message = message[:MESSAGE_MAX_CHARS]
     if status in (401, 403):
         message += "; the token may be wrong or expired"
     if 300 <= status < 400:
-        message += f"; the API moved to {response.headers.get('Location')}"
+        message += f"; the API moved to {response.headers.get('Location', 'an unknown place'):.200}"
     return ApiError(status, message, retried=retries(response) > 0)

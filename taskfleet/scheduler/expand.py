@@ -1,11 +1,11 @@
 """Reads a file into its batch, in constant memory: checks the whole file first, then records and
 enqueues its tasks in parts. Owns where a run stops and where the next one continues; not how lines
-are read (`taskfleet.scheduler.filelines`) nor how a part is enqueued
-(`taskfleet.scheduler.enqueue`).
+are read (`taskfleet.scheduler.filelines`) nor how a part is kept (`taskfleet.scheduler.parts`) and
+enqueued (`taskfleet.scheduler.enqueue`).
 
 The batch records the progress, and the same file always makes the same parts, so an interrupted run
-can be repeated. A part that was recorded is always enqueued, even when the batch was cancelled
-meanwhile, since every recorded task must get a result.
+can be repeated. A part that was recorded is always enqueued, even when the batch was cancelled or
+the file vanished meanwhile, since every recorded task must get a result.
 
 A run reads for a slice of time, then puts the batch behind those of other clients. The next run
 goes on at the byte where this one stopped, and every run gets further, if only by lines without
@@ -27,6 +27,7 @@ from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
+from taskfleet.scheduler.parts import keep, kept
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import request_expansion
 from taskfleet.task import Task
@@ -169,6 +170,9 @@ class Expansion:
     def _hand_in(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
         """Enqueue part after part. Returns False, with the place recorded, when the time was up
         before the last one."""
+        batch = self._enqueue_kept(batch)
+        if _ended(batch):
+            return True
         mark = upload.handed
         reader = LineReader(self._registry)
         rest = lines_after(self._store, upload, mark.lines, mark.offset)
@@ -183,6 +187,15 @@ class Expansion:
             if first is None or is_late():
                 self._monitor.record_handed(batch.batch_id, mark)
                 return False
+
+    def _enqueue_kept(self, batch: BatchRecord) -> BatchRecord:
+        """Enqueue the part that an earlier run recorded and did not enqueue, without the file.
+        Returns the batch with it, or as it was if there is no such part."""
+        spent_before = self._enqueuer.spent()
+        if batch.enqueued == batch.total or (bundles := kept(self._store, batch)) is None:
+            return batch
+        self._enqueuer.enqueue(batch, bundles, spent_before)
+        return replace(batch, enqueued=batch.total)
 
     def _skip(
         self, mark: Mark, rest: Iterator[PlacedLine], tasks: int, is_late: Callable[[], bool]
@@ -210,7 +223,8 @@ class Expansion:
         reader: LineReader,
         mark: Mark,
     ) -> tuple[BatchRecord | None, Mark]:
-        """Record the next part of the batch, unless an earlier run did, and enqueue it. Returns the
+        """Keep and record the next part of the batch, and enqueue it. A part that an earlier
+        version recorded and did not keep is read from the file again. Returns the
         batch with it and the place after it; None instead of the batch when the batch was cancelled
         or another run is ahead of this one."""
         spent_before = self._enqueuer.spent()
@@ -219,6 +233,7 @@ class Expansion:
         tasks, mark = self._read_part(rest, reader, mark, recorded)
         bundles = self._planner.cut(tasks, batch.plan)
         if not recorded:
+            keep(self._store, batch, bundles)
             extended = self._monitor.add_part(
                 batch.batch_id,
                 first=first,

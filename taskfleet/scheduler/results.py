@@ -52,6 +52,10 @@ clients that wait for long batches, each asking for 20 s, 1,000 functions were h
 With this, the client pauses after an answer that brought nothing new, for 8 s once it has had no
 news for 160 s. The 1,000 clients then hold 1,000 * 2 / (2 + 8) = 200, and each of them at most 6 s
 in any 25 s. A client that asks again at once is bounded by the API's limit of calls only."""
+NEAR_HOLD_S = 8.0
+"""Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
+calls a second through (`infra.chalice`), so whoever asks for such batches without a pause holds at
+most 800 of the account's 1,000 functions."""
 _WAIT_SETTLE_S = 0.1
 """Seconds for which an answer is held after the first change, since others often follow."""
 _CALL_MAX_BUNDLES = 100
@@ -92,8 +96,8 @@ class Results:
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
-        the time is up. The time is up after `WAIT_HOLD_S` already, unless the batch is expected
-        to end within `wait_s`.
+        the time is up. The time is up after `WAIT_HOLD_S` already, or after `NEAR_HOLD_S` if the
+        batch is expected to end within that.
 
         After the first change the answer is held for another moment: changes often come together,
         and the client waits for the last of them.
@@ -229,14 +233,15 @@ def _fitted(row: ResultView) -> tuple[ResultView, int]:
 
 
 def _hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:
-    """Returns the seconds for which the answer to a client that waits up to `wait_s` is held: all
-    of them if the batch is expected to end within them. An expectation is worth nothing when no
-    result has come for longer than the time that it gives: the last task may hang."""
+    """Returns the seconds for which the answer to a client that waits up to `wait_s` is held. An
+    expectation is worth nothing when no result has come for longer than the time that it gives: the
+    last task may hang."""
+    near_s = min(wait_s, NEAR_HOLD_S)
     eta_s = batch.eta_s(now)
-    if eta_s is not None and eta_s <= wait_s and batch.progressed_at is not None:
+    if eta_s is not None and eta_s <= near_s and batch.progressed_at is not None:
         silent_s = now - batch.progressed_at
         if silent_s <= eta_s + WAIT_HOLD_S:
-            return wait_s
+            return near_s
     return min(wait_s, WAIT_HOLD_S)
 
 

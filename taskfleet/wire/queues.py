@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 from msgspec.json import Decoder
+from msgspec.structs import replace
 
 from taskfleet.batch import is_client_id, is_id
 from taskfleet.bill import NOTHING, Spend
@@ -137,6 +138,13 @@ def encode_response(response: Response) -> str:
     return _encode(_response_message(response, abridged=True))
 
 
+def encode_states(response: Response) -> str:
+    """Returns a message of `Processed_Task` with the state of each task only, for a response that
+    cannot be published otherwise."""
+    bare = replace(response, timings={}, spend=NOTHING)
+    return _encode(_response_message(bare, abridged=True))
+
+
 def _response_message(
     response: Response, *, abridged: bool
 ) -> ResponseMessage | LegacyResponseMessage:
@@ -144,7 +152,7 @@ def _response_message(
         (only,) = response.results
         result, note = only.result if only.error is None else only.error, ""
         if abridged or only.stored is not None:
-            result, note = None, f"too large for a message; recorded as {response.job_id}"
+            result, note = None, f"not fit for a message; recorded as {response.job_id}"
         ids = response.legacy
         return LegacyResponseMessage(ids.clientID, ids.jobID, only.status, result, note)
     results = response.results
@@ -172,6 +180,7 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
         return message
     _check_head(message, "response")
     _check_indexes([row.index for row in message.results], "response")
+    _check_timings(message)
     return Response(
         message.job_id,
         message.client_id,
@@ -222,6 +231,16 @@ def _check_indexes(indexes: list[int], what: str) -> None:
         raise Undecodable(f"a {what} with the task index {min(indexes)}")
     if len(set(indexes)) != len(indexes):
         raise Undecodable(f"a {what} with the same task index twice")
+
+
+def _check_timings(message: ResponseMessage) -> None:
+    """Raise Undecodable if the response times more tasks than it has, or a kind without tasks."""
+    timed = [sample.tasks for sample in message.timings.values()]
+    if 0 in timed or sum(timed) > len(message.results):
+        raise Undecodable(
+            f"a response that times {sum(timed)} tasks of {len(timed)} kinds; "
+            f"it has {len(message.results)} tasks"
+        )
 
 
 class UploadMessage(msgspec.Struct, frozen=True):

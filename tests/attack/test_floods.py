@@ -136,8 +136,9 @@ class Held:
         self.client.status = status  # type: ignore[method-assign]
 
     def most_in(self, window_s: float, since: float) -> float:
-        """The most seconds that calls were held within any window after `since`."""
-        calls = [call for call in self.held if call[0] >= since]
+        """The most seconds that calls were held within any window after `since`, but for the last
+        call, which comes when the waiter's time is up."""
+        calls = [call for call in self.held[:-1] if call[0] >= since]
         return max(
             sum(max(0.0, min(end, start + window_s) - max(begin, start)) for begin, end in calls)
             for start, _ in calls

@@ -198,7 +198,7 @@ class HandWorker:
             except Exception as error:
                 if isinstance(error, TaskfleetError):
                     raise
-                self.protocol.set_aside(claimed.message, error)
+                self.protocol.set_aside(claimed.message, error, claimed.lease.owner)
             finally:
                 self.workload.remove(claimed)
 

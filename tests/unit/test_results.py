@@ -166,8 +166,15 @@ def test_an_answer_is_held_until_the_time_is_up_when_nothing_changes(world, wait
 
 @pytest.mark.parametrize(
     ("wait_s", "ended", "at", "waited_s"),
-    [(20, 5, 10, 20), (1000, 5, 10, 25), (9, 5, 10, 2), (20, 5, 19, 20), (20, 9, 30, 2)],
-    ids=["in-time", "capped", "too-late", "silent", "too-silent"],
+    [
+        (7, 6, 10, 7),
+        (1000, 6, 10, 8),
+        (6, 6, 10, 2),
+        (20, 5, 10, 2),
+        (20, 8, 14, 8),
+        (20, 9, 30, 2),
+    ],
+    ids=["in-time", "capped", "too-late", "far", "silent", "too-silent"],
 )
 def test_an_answer_is_held_longer_when_the_end_is_expected_within_it(
     world, wait_s, ended, at, waited_s
