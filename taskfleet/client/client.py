@@ -87,7 +87,7 @@ class Client:
         read_timeout_s: float = READ_TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = SystemClock() if clock is None else clock
+        self._clock = clock or SystemClock()
         self._http = Transport(
             url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s, clock=self._clock
         )

@@ -29,6 +29,7 @@ from taskfleet.client.answers import (
     retries,
 )
 from taskfleet.client.body import FormBody
+from taskfleet.clock import SystemClock
 from taskfleet.ports import Clock
 
 CONNECT_TIMEOUT_S = 5.0
@@ -54,7 +55,7 @@ class Transport:
     by an idempotency key.
 
     backoff_s, read_timeout_s: as `BACKOFF_S` and `READ_TIMEOUT_S`.
-    clock: its `sleep` makes the pauses after an answer.
+    clock: its `sleep` makes the pauses after an answer; the system's clock unless given.
     rng: draws their random part.
 
     Raises ValueError if the URL or the token is malformed.
@@ -67,7 +68,7 @@ class Transport:
         *,
         backoff_s: float = BACKOFF_S,
         read_timeout_s: float = READ_TIMEOUT_S,
-        clock: Clock,
+        clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.url = url.strip().rstrip("/")
@@ -78,7 +79,7 @@ class Transport:
             raise ValueError("the token is empty, or has characters that no token can have")
         self._read_timeout_s = read_timeout_s
         self._backoff_s = backoff_s
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._session = self._make_session(self.url)
         self._session.auth = _Bearer(token)
