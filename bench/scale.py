@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 
 from bench import report
 from bench.report import Row
-from bench.scale_cloud import Capacity, Limits, Timeline
+from bench.scale_cloud import CALL_S, Capacity, Limits, Timeline
 from bench.scale_worker import Shared, SimulatedWorker
 from ec2_worker.parts import WorkerPorts
 from taskfleet.batch import BatchRecord, random_batch_id
@@ -46,8 +46,9 @@ BATCHES = 4
 puts fewer messages on the queue than a thousand machines take from it."""
 SENT_AT_ONCE = 100
 """Messages that a feeder puts on the queue in one step of the simulation."""
-COUNT_UNITS = 2.0
-"""Write units for counting the answers of one batch in one call of a collector."""
+COUNT_CALLS = 3.0
+"""Calls to the table for counting the answers of one batch in one call of a collector: a read, and
+a write for each page that they are on. Each is taken as one write unit."""
 
 
 class Stage:
@@ -130,7 +131,8 @@ class Stage:
             self._collecting += 1
             bodies = {message.message_id: message.body for message in messages}
             seconds = self.timeline.call_s() + self._limits.collector_cpu_s
-            seconds += self.table.call_s(COUNT_UNITS)
+            calls = COUNT_CALLS * len(self._open)
+            seconds += self.table.call_s(calls) + (calls - 1) * CALL_S
             self.timeline.after(seconds, self._count, bodies)
             self._responses.delete(messages)
 
