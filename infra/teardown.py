@@ -1,16 +1,15 @@
-"""Deletes a stage for `make destroy`: all that `make deploy` created, and the data and machines
-that came since. Owns the order. The functions are first, since one of them launches machines; then
-the machines, since the stack cannot be deleted under them; the bucket is late, since it keeps
-Chalice's record of the functions."""
+"""Deletes a stage for `make destroy`: all that `make deploy` created, wherever it ended, and the
+data and machines that came since. Owns the order. The functions are first, since one of them
+launches machines; then the machines, since the stack cannot be deleted under them; the bucket is
+late, since it keeps Chalice's record of the functions."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from infra import chalice, stack
+from infra import chalice, functions, stack
 from infra.stage import Stage
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.settings import Settings
@@ -22,13 +21,20 @@ IDS_A_CALL = 100
 
 
 def destroy(
-    session: Any, name: str, account: str, partition: str, root: Path, say: Callable[[str], None]
+    session: Any,
+    name: str,
+    account: str,
+    partition: str,
+    root: Path,
+    say: Callable[[str], None],
+    polling: stack.Polling,
 ) -> None:
     """Deletes stage `name`. Each step deletes what it finds, so that a run after one that failed
-    completes it. Raises ChaliceFailed, or botocore's errors.
+    completes it. Raises ChaliceFailed, StackFailed, or botocore's errors.
 
     root: the checkout.
     say: called with a line for each step.
+    polling: how to wait for stacks.
     """
     cloudformation = session.client("cloudformation")
     existing = stack.find(cloudformation, stack.name_of(name))
@@ -39,12 +45,9 @@ def destroy(
     chalice.delete(session, stage, root)
     say("ending the workers")
     _end_workers(session.client("ec2"), name)
-    if existing:
-        say("deleting the stack")
-        cloudformation.delete_stack(StackName=stack.name_of(name))
-        cloudformation.get_waiter("stack_delete_complete").wait(
-            StackName=stack.name_of(name), WaiterConfig=WAIT
-        )
+    say("deleting the stacks")
+    stack.delete(cloudformation, stack.roles_name_of(name), polling)
+    stack.delete(cloudformation, stack.name_of(name), polling)
     # Deleting the stack keeps these two, in case it was a mistake.
     say("deleting the bucket and the table")
     if bucket:
@@ -52,8 +55,7 @@ def destroy(
     _delete_table(session.client("dynamodb"), Settings(stage=name).monitor_table)
     say("deleting the token secret and the logs")
     _delete_secret(session.client("ssm"), stage.secret_name)
-    _delete_logs(session.client("logs"), chalice.function_names(root, stage))
-    shutil.rmtree(root / ".chalice" / "stages" / name, ignore_errors=True)
+    _delete_logs(session.client("logs"), functions.names(root, stage))
 
 
 def _end_workers(ec2: Any, stage: str) -> None:

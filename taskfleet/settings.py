@@ -31,8 +31,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,15}\Z")] = "dev"
     """The stage, which separates deployments in one account. Every stage but `dev` is a suffix of
     the names of its queues and its table; `dev` keeps the names of 2014."""
-    region: str = "us-east-1"
-    """The AWS region of the queues, the table, the bucket and the machines."""
+    region: str = ""
+    """The AWS region of the queues, the table, the bucket and the machines. Empty means that of
+    `AWS_REGION`, which Lambda sets, or else of `AWS_DEFAULT_REGION` or the profile."""
     bucket: str = ""
     """The name of the S3 bucket for large results, movies, uploads and the worker's software. API
     and worker do not start without it; bucket names are global, so there is no default."""
@@ -160,6 +161,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def monitor_table(self) -> str:
         return f"Task_Monitor{self._suffix}"
+
+    @property
+    def token_parameter(self) -> str:
+        """The SSM parameter that holds the secret of the bearer tokens on AWS."""
+        return self.token_secret_ssm or f"/taskfleet/{self.stage}/token-secret"
 
     @property
     def worker_template(self) -> str:

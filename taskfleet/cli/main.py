@@ -180,13 +180,10 @@ def fleet(as_json: bool) -> int:
     show_default=True,
     help="How long the token is valid, such as 90 (seconds), 15m, 12h or 30d.",
 )
-def make_token(client_id: str, ttl: float) -> int:
-    """Print a new bearer token, signed with TASKFLEET_TOKEN_SECRET."""
-    secret = settings.load({**endpoint.variables(Path.cwd()), **os.environ}).token_secret
-    if not secret:
-        raise SettingsError(
-            "TASKFLEET_TOKEN_SECRET is not set; set it to the secret that the API uses"
-        )
+@click.option("--stage", help="Sign with the secret of this stage on AWS; needs AWS credentials.")
+def make_token(client_id: str, ttl: float, stage: str | None) -> int:
+    """Print a new bearer token, signed with TASKFLEET_TOKEN_SECRET or the secret of a stage."""
+    secret = _secret_of(stage) if stage else _secret_here()
     try:
         new_token = token.make(secret, client_id, ttl, time.time())
     except ValueError as error:
@@ -196,6 +193,27 @@ def make_token(client_id: str, ttl: float) -> int:
 
 
 main.add_command(redrive)
+
+
+def _secret_here() -> str:
+    """Returns the secret of the environment or of the local cloud of the current folder."""
+    secret = settings.load({**endpoint.variables(Path.cwd()), **os.environ}).token_secret
+    if not secret:
+        raise SettingsError(
+            "TASKFLEET_TOKEN_SECRET is not set; set it to the secret that the API uses, or name a "
+            "stage on AWS with --stage"
+        )
+    return secret
+
+
+def _secret_of(stage: str) -> str:
+    """Returns the secret of a stage on AWS, from its SSM parameter."""
+    # Imported here, so that no other command loads the AWS SDK.
+    from taskfleet.aws.session import Aws
+    from taskfleet.clock import SystemClock
+
+    named = settings.load(stage=stage)
+    return Aws(named, SystemClock()).secret(named.token_parameter)
 
 
 def _client() -> Client:

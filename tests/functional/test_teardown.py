@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from infra import chalice, teardown
+from infra import chalice, stack, teardown
 from tests.support.moto_aws import moto_account
 
 BUCKET = "taskfleet-prod-bucket"
@@ -35,7 +35,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def destroy(session: Any, root: Path) -> None:
-    teardown.destroy(session, "prod", "123456789012", "aws", root, lambda _: None)
+    polling = stack.Polling()
+    teardown.destroy(session, "prod", "123456789012", "aws", root, lambda _: None, polling)
 
 
 def alive(ec2: Any) -> list[str]:

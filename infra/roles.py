@@ -1,0 +1,54 @@
+"""The roles of the functions, as a CloudFormation template of their own. Owns the template; the
+files in `.chalice/` own what a function may do, and `infra.stage` makes them exact.
+
+Chalice could create these roles, but without a permissions boundary, a path or tags, and under
+names that two regions would share, since IAM is one for all regions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.stage import Stage, policies
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+"""Only Lambda may take the roles."""
+
+
+def template(chalice_dir: Path, stage: Stage, boundary: str) -> str:
+    """Returns the template, as JSON.
+
+    boundary: ARN of the policy that bounds every role; empty means none.
+    """
+    resources: dict[str, Any] = {}
+    for function, policy in policies(chalice_dir, stage).items():
+        properties = {
+            "RoleName": stage.role_name(function),
+            "Path": stage.role_path,
+            "AssumeRolePolicyDocument": TRUST,
+            "Policies": [{"PolicyName": "function", "PolicyDocument": policy}],
+        }
+        if boundary:
+            properties["PermissionsBoundary"] = boundary
+        resources[_logical(function)] = {"Type": "AWS::IAM::Role", "Properties": properties}
+    document = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"Roles of the functions of Taskfleet {stage.name}",
+        "Resources": resources,
+    }
+    return json.dumps(document)
+
+
+def _logical(function: str) -> str:
+    """Returns the name of the function's role in the template, which takes no underscores."""
+    return function.replace("_", " ").title().replace(" ", "")
