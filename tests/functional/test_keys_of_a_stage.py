@@ -169,6 +169,6 @@ def test_functions_do_not_start_with_a_malformed_document(monkeypatch: pytest.Mo
     monkeypatch.setattr(wiring, "set_up", lambda level: None)
     monkeypatch.setenv("TASKFLEET_BUCKET", "b")
     monkeypatch.setenv("TASKFLEET_TOKEN_SECRET", '{"keys": ["' + SECRET)
-    with pytest.raises(SettingsError, match="TASKFLEET_TOKEN_SECRET: .*strict JSON") as caught:
+    with pytest.raises(SettingsError, match=r"TASKFLEET_TOKEN_SECRET: .*strict JSON") as caught:
         wiring.connect()
     assert SECRET not in str(caught.value)
