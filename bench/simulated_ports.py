@@ -14,8 +14,7 @@ from bench.simulation import Simulation
 from taskfleet.memory import MemoryFleetRecords
 from taskfleet.pace import Pace
 from taskfleet.ports import Clock, QueueDepth, TaskMonitor, TaskQueue
-from taskfleet.provisioner.ports import Fleet
-from taskfleet.provisioner.reconcile import ProvisionerPorts
+from taskfleet.provisioner.ports import Fleet, ProvisionerPorts
 from taskfleet.provisioner.records import (
     Demand,
     Instance,
@@ -53,6 +52,9 @@ class SimulatedCloud:
         launched = self._sim.launch(count)
         ids = [str(number) for number in list(self._sim.nodes)[-launched:]] if launched else []
         return Launch(ids, Shortage.NO_CAPACITY if launched < count else None)
+
+    def boot_step(self, _instance_id: str) -> str:
+        return ""
 
     def instances(self) -> list[Instance]:
         return [

@@ -77,7 +77,8 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
     @app.schedule("rate(1 minute)")
     def tick(_event: CloudWatchEvent) -> None:
         """Logs how many messages wait and are in flight, for dashboards and alarms; then runs the
-        provisioner, for up to `TICK_S` while there is work or a machine."""
+        provisioner, for up to `TICK_S` while there is work or a machine. Raises what made the
+        provisioner's rounds fail, so that Lambda counts an error and the alarm on them fires."""
         current = services()
         depth = current.task_queue.depth()
         _log.info(

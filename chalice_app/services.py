@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
-from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge
-from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
+from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerPorts
+from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer

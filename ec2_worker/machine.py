@@ -1,5 +1,9 @@
 """The machine under the worker, as the EC2 instance metadata service (IMDSv2) describes it: its id,
-and the notice that EC2 will take it away.
+the notice that EC2 will take it away, and the advice to leave it.
+
+After advice EC2 may take the machine soon, or never. A drain would break off tasks that are longer
+than the drain time-out for certain, and two minutes' notice is enough for the others. So advice
+costs no task: the worker goes on and leaves at its first idle moment.
 
 Sources: "Use the Instance Metadata Service", "Spot Instance interruption notices" and "EC2 instance
 rebalance recommendations", Amazon EC2 User Guide.
@@ -10,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import requests
 
@@ -22,10 +27,18 @@ POLL_S = 5.0
 before the end."""
 TIMEOUT_S = 2.0
 TOKEN_TTL_S = 21_600
-NOTICES = {
-    "meta-data/spot/instance-action": "EC2 takes the machine back",
-    "meta-data/events/recommendations/rebalance": "EC2 advises to leave the machine",
-}
+END = "meta-data/spot/instance-action"
+"""Path of the notice that EC2 takes the machine back, two minutes before it does."""
+ADVICE = "meta-data/events/recommendations/rebalance"
+"""Path of the advice to leave the machine, since EC2 is likely to take it back."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What EC2 says about the machine's end, in words. `certain` is false for advice."""
+
+    words: str
+    certain: bool
 
 
 class Imds:
@@ -42,12 +55,13 @@ class Imds:
         """The id of the machine."""
         return self._get("meta-data/instance-id")
 
-    def notice(self) -> str | None:
-        """The notice in words; None when there is none."""
-        for path, words in NOTICES.items():
-            text = self._get(path)
-            if text is not None:
-                return f"{words}: {text:.200}"
+    def notice(self) -> Notice | None:
+        """The notice of the machine's end, else the advice to leave it; None when there is
+        neither."""
+        if (text := self._get(END)) is not None:
+            return Notice(f"EC2 takes the machine back: {text:.200}", certain=True)
+        if (text := self._get(ADVICE)) is not None:
+            return Notice(f"EC2 advises to leave the machine: {text:.200}", certain=False)
         return None
 
     def _get(self, path: str) -> str | None:
@@ -76,13 +90,29 @@ class Imds:
         )
 
 
-def watch(imds: Imds, ended: threading.Event, drain: Callable[[], None], poll_s: float) -> None:
-    """Look for a notice every `poll_s` seconds until `ended`; call `drain` when one comes."""
+def watch(
+    imds: Imds,
+    ended: threading.Event,
+    drain: Callable[[], None],
+    leave_when_idle: Callable[[], None],
+    poll_s: float,
+) -> None:
+    """Look for a notice every `poll_s` seconds until `ended`. Call `leave_when_idle` once when
+    there is advice, and `drain` when EC2 takes the machine back; then return."""
+    advised = False
     while not ended.wait(poll_s):
         notice = imds.notice()
-        if notice is not None:
+        if notice is None or (advised and not notice.certain):
+            continue
+        if notice.certain:
             _log.warning(
-                "the machine will go, draining", extra=fields("machine_notice", reason=notice)
+                "the machine will go, draining", extra=fields("machine_notice", reason=notice.words)
             )
             drain()
             return
+        _log.warning(
+            "the machine may go, leaving when idle",
+            extra=fields("machine_notice", reason=notice.words),
+        )
+        leave_when_idle()
+        advised = True

@@ -119,7 +119,8 @@ def _run_daemon(
         instance_id=instance_id or None,
     )
     if imds is not None and instance_id:
-        watcher = (imds, threading.Event(), partial(worker.drain, patiently=True), POLL_S)
+        drain = partial(worker.drain, patiently=True)
+        watcher = (imds, threading.Event(), drain, worker.leave_when_idle, POLL_S)
         threading.Thread(target=watch, args=watcher, name="machine", daemon=True).start()
     signals = 0
 
@@ -135,6 +136,7 @@ def _run_daemon(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGUSR1, lambda *_: worker.leave_when_idle())  # infra/machine/metadata.py
     return 0 if worker.run() else 1
 
 

@@ -141,6 +141,11 @@ class Worker:
         self._patient = self._patient or patiently
         self._drain_asked.set()
 
+    def leave_when_idle(self) -> None:
+        """Go on working, but drain at the first idle moment. May be called from any thread or a
+        signal handler."""
+        self._exit_when_idle_s = 0.0
+
     def stop_tasks(self) -> None:
         """Tell every running task to end at once, and end its subprocesses."""
         for claimed in self._workload.in_hand():

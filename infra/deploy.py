@@ -4,10 +4,7 @@
     python -m infra.deploy ami --stage dev
     python -m infra.deploy destroy --stage dev
 
-A deployment brings up the stack, the worker's software, the functions' roles, the stage's settings
-and the functions. Each step looks at what is there before it acts, so every command may run again,
-also after one that failed half-way. Owns the order of the steps and the command line; the other
-modules of `infra` own the steps."""
+Owns the command line; the other modules of `infra` own what the commands do."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,10 +19,10 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra import account, chalice, image, machines, roles, software, stack, teardown
-from infra.stage import Stage, variables, write
+from infra import account, chalice, image, software, stack, teardown
+from infra.rollout import Rollout
+from infra.stage import Stage
 from taskfleet import settings
-from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.aws.session import region_of
 from taskfleet.errors import SettingsError
 from taskfleet.wire import token
@@ -52,7 +48,6 @@ NOT_TO_BE_SET = {
     "TASKFLEET_TOKEN_SECRET",  # everybody who can see the functions' variables could read it
 }
 """Parameters and variables that `--set` refuses. The deployment sets them itself, or nobody may."""
-TYPES = "TASKFLEET_INSTANCE_TYPES"
 SHARED_WITH_WORKERS = {
     "TASKFLEET_KINDS": "Kinds",
     "TASKFLEET_SLOTS": "Threads",
@@ -97,47 +92,19 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
     account_id, partition = account.identity(session)
     _say(f"stage {stage}, account {account_id}, region {session.region_name}")
 
-    cloudformation = session.client("cloudformation")
-    name, tags = stack.name_of(stage), {STAGE_TAG: stage}
-    existing = stack.settled(cloudformation, name, polling=_polling(), say=_say)
-    if existing is None:
-        _say("creating the stack: queues, table, bucket, role")
-        first = {"Stage": stage, **account.default_vpc(session.client("ec2")), **parameters}
-        stack.bring_up(cloudformation, name, first, tags=tags, polling=_polling(), say=_say)
-        existing = stack.find(cloudformation, name)
-    values = {**stack.parameters(existing), **parameters}
-    bucket = stack.outputs(existing)["BucketName"] if existing else ""
-
-    _say("building the worker's software")
-    archive = software.build(values["Architecture"], include)
-    sha256 = software.sha256(archive)
-    account.upload(session.client("s3"), bucket, f"worker/{sha256}.tar.gz", archive, _say)
-    newest = machines.newest_image(session.client("ssm"), values["Architecture"])
-    _say("updating the stack: new machines get this software" + _image_note(values, newest))
-    changed = {**parameters, "WorkerSha256": sha256, "BaseImageId": newest}
-    stack.bring_up(cloudformation, name, changed, tags=tags, polling=_polling(), say=_say)
-
-    account.create_service_roles(session.client("iam"))
-    own = Stage(stage, session.region_name, account_id, bucket, partition, values["RolePath"])
-    _say("updating the functions' roles")
-    template = roles.template(ROOT / ".chalice", own, values["PermissionsBoundary"])
-    stack.bring_up(
-        cloudformation,
-        stack.roles_name_of(stage),
-        {},
-        template=template,
-        tags=tags,
-        polling=_polling(),
-        say=_say,
+    rollout = Rollout(
+        session,
+        stage,
+        account_id,
+        partition,
+        parameters,
+        given_variables,
+        include,
+        ROOT,
+        _say,
+        _polling(),
     )
-    secret = account.secret(session.client("ssm"), own.secret_name)
-    known = {**variables(ROOT / ".chalice", stage), **given_variables}
-    if not values["InstanceType"] and (not known.get(TYPES) or "Architecture" in parameters):
-        types = machines.types_offered(session.client("ec2"), values["Architecture"])
-        given_variables = {TYPES: types, **given_variables}
-    write(ROOT / ".chalice", own, given_variables, values["Architecture"])
-    _say("deploying the functions and their API with Chalice")
-    url = chalice.deploy(session, own, ROOT, int(values["LogDays"]))
+    url, secret = rollout.run()
     _say("done; plain `chalice deploy --stage " + stage + "` works from here on")
     click.echo(f"export TASKFLEET_URL={url}")
     if sys.stdout.isatty():
@@ -207,13 +174,6 @@ def _check_python(version: tuple[int, ...]) -> None:
             f"this is Python {running}, and the functions run on the Python that deploys them, "
             f"which must be {software.PYTHON}: rm -r .venv; make dev PYTHON=python{software.PYTHON}"
         )
-
-
-def _image_note(values: Mapping[str, str], newest: str) -> str:
-    """Returns what to say about the image that new machines start from."""
-    if values.get("ImageId"):
-        return f" and keep the image {values['ImageId']}; the newest Amazon Linux is {newest}"
-    return f" and the image {newest}"
 
 
 def _parameters_and_variables(given: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:

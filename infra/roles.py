@@ -25,19 +25,22 @@ TRUST = {
 """Only Lambda may take the roles."""
 
 
-def template(chalice_dir: Path, stage: Stage, boundary: str) -> str:
+def template(chalice_dir: Path, stage: Stage, *, boundary: str = "", key: str = "") -> str:
     """Returns the template, as JSON.
 
     boundary: ARN of the policy that bounds every role; empty means none.
+    key: ARN of the key that encrypts queues, table and bucket; empty means keys of AWS.
     """
     resources: dict[str, Any] = {}
     for function, policy in policies(chalice_dir, stage).items():
-        properties = {
+        properties: dict[str, Any] = {
             "RoleName": stage.role_name(function),
             "Path": stage.role_path,
             "AssumeRolePolicyDocument": TRUST,
             "Policies": [{"PolicyName": "function", "PolicyDocument": policy}],
         }
+        if key:
+            properties["Policies"].append({"PolicyName": "key", "PolicyDocument": _use_of(key)})
         if boundary:
             properties["PermissionsBoundary"] = boundary
         resources[_logical(function)] = {"Type": "AWS::IAM::Role", "Properties": properties}
@@ -47,6 +50,19 @@ def template(chalice_dir: Path, stage: Stage, boundary: str) -> str:
         "Resources": resources,
     }
     return json.dumps(document)
+
+
+def _use_of(key: str) -> dict[str, Any]:
+    """Returns the policy to read and write what the key encrypts, by the services that store it."""
+    services = {"kms:ViaService": ["sqs.*", "dynamodb.*", "s3.*"]}
+    statement = {
+        "Sid": "KeyOfTheData",
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": [key],
+        "Condition": {"StringLike": services},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def _logical(function: str) -> str:

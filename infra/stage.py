@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskfleet.settings import Settings
+from taskfleet.settings import Settings, load
 
 DEV = Settings()
 """Settings of `dev`, whose names the policies in `.chalice/` use."""
@@ -141,6 +141,11 @@ def variables(chalice_dir: Path, stage: str) -> dict[str, str]:
     return dict(config["stages"].get(stage, {}).get("environment_variables", {}))
 
 
+def tags_of(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags that TASKFLEET_TAGS among the functions' variables names."""
+    return load({"TASKFLEET_TAGS": variables.get("TASKFLEET_TAGS", "")}).tag_values
+
+
 def write(
     chalice_dir: Path, stage: Stage, settings: Mapping[str, str], architecture: str = "x86_64"
 ) -> None:
@@ -159,6 +164,7 @@ def write(
         **settings,
         **stage.environment(),
     }
+    entry["tags"] = tags_of(entry["environment_variables"])
     for name, function in dev["lambda_functions"].items():
         own = entry["lambda_functions"].setdefault(name, dict(function))
         own["manage_iam_role"] = False  # `infra.roles` makes the roles

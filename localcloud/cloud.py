@@ -38,6 +38,8 @@ DEFAULTS = {
 Ctrl-C waits, and ministack ends only after the last long poll, even of a client that has gone."""
 PRIVATE_FOLDERS = ("logs", "state", "tmp")
 """Folders that the cloud makes in its own."""
+IMAGE = "ami-12c6146b"
+"""An image that moto knows. Any would do, since `localcloud.fleet` starts the workers."""
 PROCESS_START_S = 2.0
 """Seconds that a worker's process takes to start, roughly."""
 
@@ -98,17 +100,21 @@ def _start(
     supervisor.start(ministack)
     supervisor.start(moto)
     supervisor.wait_ready([ministack])
-    cloudformation = boto3.client(
-        "cloudformation",
-        endpoint_url=options.aws_url,
+    session = boto3.Session(
         region_name=conf.region,
         aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
     )
+    cloudformation = session.client("cloudformation", endpoint_url=options.aws_url)
     parameters = {"Stage": conf.stage, "BucketName": environment.BUCKET}
     stack.bring_up(cloudformation, stack.name_of(conf.stage), parameters)
     if options.max_instances:  # the provisioner calls EC2 as soon as it starts
         supervisor.wait_ready([moto])
+        # ministack, which makes the rest of the stack, has no launch templates.
+        session.client("ec2", endpoint_url=options.ec2_url).create_launch_template(
+            LaunchTemplateName=conf.worker_template,
+            LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "c7g.large"},
+        )
     programs = [*_programs(options, conf, {**inherited, **cloud})]
     for part in programs:
         supervisor.start(part)

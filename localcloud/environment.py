@@ -18,8 +18,6 @@ BUCKET = "taskfleet-local"
 """Name of the local cloud's bucket."""
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Names of the variables that hold the cloud's credentials."""
-IMAGE = "ami-12c6146b"
-"""An image that moto knows. Any would do, since `localcloud.fleet` starts the workers."""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -68,8 +66,6 @@ def for_processes(
         # Workers on one computer share its cores; machines would each have their own.
         "TASKFLEET_CORES": str(max(1, settings.usable_cores // max(1, options.workers))),
         "TASKFLEET_NUDGE": "1" if options.max_instances else "0",
-        "TASKFLEET_AMI_ID": IMAGE,
-        "TASKFLEET_INSTANCE_TYPES": "c7g.large",
         "TASKFLEET_IMDS_URL": "",
     }
     if kinds:

@@ -225,8 +225,9 @@ class TaskMonitor(Protocol):
         ...
 
     def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
-        """Returns up to `limit` batches of the client, newest first. `cursor` is that of the page
-        before, None for the first page. Raises ValueError for any other text."""
+        """Returns up to `limit` batches of the client, newest first. A batch that was made within
+        about the last second may be missing. `cursor` is that of the page before, None for the
+        first page. Raises ValueError for any other text."""
         ...
 
     def add_part(

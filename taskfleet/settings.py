@@ -18,6 +18,9 @@ from taskfleet.lease import heartbeat_interval_s
 SECRET_MIN_BYTES = 32
 """Least length of the secret that signs tokens: that of an HS256 digest. A shorter secret is easier
 to guess than the signature."""
+TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+=@-]{0,256}\Z"
+"""Form of a tag. The two prefixes are AWS's and ours; the letters are those that every service
+takes ("Tag naming limits and requirements", AWS Tagging User Guide)."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
@@ -85,12 +88,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     launch_template: str = ""
     """The name of the EC2 launch template that machines are launched from. Empty means
     `taskfleet-<stage>`, which `infra/stack.yaml` creates."""
-    ami_id: str = ""
-    """A machine image to launch with RunInstances instead of the launch template. It needs exactly
-    one instance type in `TASKFLEET_INSTANCE_TYPES`."""
     subnets: list[str] = []
     """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
     or the default VPC."""
+    tags: list[Annotated[str, Meta(pattern=TAG)]] = []
+    """The tags of machines and their fleets, as `key=value`, such as those of a cost report.
+    `make deploy` tags the stacks, their resources and the functions with them, too."""
     spot: bool = True
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""
@@ -106,6 +109,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
     """The first estimate of the seconds from a machine's launch until its worker runs. The
     provisioner corrects it by the boots that it sees."""
+    machine_max_s: Annotated[float, Meta(ge=600, le=604_800)] = 604_800.0
+    """The seconds after which the provisioner asks a machine's worker to finish its tasks and
+    leave, whatever there is to do. The machine shuts itself down at an age of eight days."""
     beat_s: Annotated[float, Meta(ge=1, le=60)] = 15.0
     """The seconds between two reports of a worker's state to the provisioner. API, provisioner and
     workers must agree on it, since a worker that misses three reports counts as dead."""
@@ -166,6 +172,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Task_Monitor{self._suffix}"
 
     @property
+    def tag_values(self) -> dict[str, str]:
+        """The values of `tags`, by key."""
+        return dict(tag.split("=", 1) for tag in self.tags)
+
+    @property
     def token_parameter(self) -> str:
         """The SSM parameter that holds the secret of the bearer tokens on AWS."""
         return self.token_secret_ssm or f"/taskfleet/{self.stage}/token-secret"
@@ -182,13 +193,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def faults(self) -> list[str]:
         """Returns the faults between the values, each as a sentence."""
         found = []
-        if self.ami_id and self.launch_template:
-            found.append(
-                "TASKFLEET_AMI_ID and TASKFLEET_LAUNCH_TEMPLATE exclude each other: "
-                "set the one to launch from"
-            )
-        if self.ami_id and len(self.instance_types) != 1:
-            found.append("TASKFLEET_AMI_ID needs exactly one of TASKFLEET_INSTANCE_TYPES")
         budget = self.max_usd_per_hour
         if budget is not None and self.max_capacity and budget < self.instance_usd_per_hour:
             found.append(

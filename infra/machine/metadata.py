@@ -1,13 +1,14 @@
 """The only program on a worker's machine that calls the instance metadata service (IMDSv2). It runs
 as root. The worker, which fetches URLs that strangers name, cannot reach that service.
 
-    metadata.py FOLDER          keep the role's credentials in FOLDER, drain the worker on a notice
+    metadata.py FOLDER          keep the role's credentials in FOLDER, tell the worker of notices
     metadata.py --unreachable   fail if the service can be reached from here
 
 FOLDER/credentials.json has the form of botocore's `credential_process`; FOLDER/machine.env is an
-EnvironmentFile of the worker's unit. A spot or rebalance notice stops that unit, which drains the
-worker, and then shuts the machine down. Uses the standard library only, since it runs outside the
-worker's software.
+EnvironmentFile of the worker's unit. When EC2 takes the machine back, this stops that unit, which
+drains the worker, and then shuts the machine down. When EC2 only advises to leave the machine, the
+worker gets SIGUSR1 and leaves when it is idle (`ec2_worker.machine` has the reason). Uses the
+standard library only, since it runs outside the worker's software.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 BASE = "http://169.254.169.254/latest/"
@@ -33,10 +35,18 @@ NOTICE_EVERY_S = 5.0
 CREDENTIALS_EVERY_S = 60.0
 """Seconds between two renewals of the file. botocore reads it again when the credentials expire
 within a quarter of an hour."""
-NOTICES = ("meta-data/spot/instance-action", "meta-data/events/recommendations/rebalance")
-"""Paths of the notices that this machine will end."""
 WORKER = "taskfleet-worker.service"
 """Unit of the worker."""
+END = "meta-data/spot/instance-action"
+"""Path of the notice that EC2 takes the machine back."""
+ADVICE = "meta-data/events/recommendations/rebalance"
+"""Path of the advice to leave the machine."""
+COMMANDS = {
+    # Even if the worker does not stop properly, the machine ends.
+    END: [["systemctl", "stop", WORKER], ["systemctl", "poweroff"]],
+    ADVICE: [["systemctl", "kill", "--kill-whom=main", "--signal=SIGUSR1", WORKER]],
+}
+"""Commands to run, by the path of a notice. It is told once the last of them has succeeded."""
 
 
 class Imds:
@@ -90,9 +100,11 @@ def credentials(imds: Imds) -> str | None:
     )
 
 
-def notice(imds: Imds) -> str | None:
-    """Returns the first notice that this machine will end, None if there is none."""
-    return next((f"{path}: {text}" for path in NOTICES if (text := imds.get(path))), None)
+def new_notices(imds: Imds, told: set[str]) -> Iterator[tuple[str, str]]:
+    """Yields the notices that are there, each as its path and its text, but not those in `told`."""
+    for path in COMMANDS:
+        if path not in told and (text := imds.get(path)):
+            yield path, text
 
 
 def write(path: Path, text: str) -> None:
@@ -115,7 +127,7 @@ def tell_systemd_ready() -> None:
 def main(folder: Path, imds: Imds) -> None:
     """Renews the credentials and looks for notices, forever. A step that fails is printed; the next
     may succeed."""
-    drained = False
+    told: set[str] = set()
     renew_at = 0.0
     while True:
         try:
@@ -129,13 +141,14 @@ def main(folder: Path, imds: Imds) -> None:
                     write(folder / "machine.env", f"TASKFLEET_INSTANCE_ID={machine}\n")
                     tell_systemd_ready()
                     renew_at = time.monotonic() + CREDENTIALS_EVERY_S
-            why = None if drained else notice(imds)
-            if why is not None:
-                print(f"draining the worker: {why}", flush=True)
-                # Even if the worker does not stop properly, the machine ends.
-                subprocess.run(["systemctl", "stop", WORKER], check=False)
-                subprocess.run(["systemctl", "poweroff"], check=True)
-                drained = True
+            for path, text in new_notices(imds, told):
+                what = "draining the worker" if path == END else "the worker leaves when idle"
+                print(f"{what}: {path}: {text}", flush=True)
+                *first, last = COMMANDS[path]
+                for command in first:
+                    subprocess.run(command, check=False)
+                subprocess.run(last, check=True)
+                told.add(path)
         except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
             print(f"metadata: {error}", flush=True)
         time.sleep(NOTICE_EVERY_S)

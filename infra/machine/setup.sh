@@ -5,6 +5,9 @@
 #   setup.sh            install and start the worker
 #   setup.sh --install  install only, for an image
 set -euo pipefail
+exec 9>/dev/console
+BASH_XTRACEFD=9 PS4="taskfleet-boot: " # the console shows each step, as that of the user data
+set -x
 software=$(cd "$(dirname "$0")/../.." && pwd)
 
 install_packages() {
@@ -40,5 +43,7 @@ if [ -x $agent ]; then
     systemctl enable --now taskfleet-journal.service
     $agent -a fetch-config -m ec2 -s -c file:/etc/taskfleet/logs.json
 fi
+systemctl is-active --quiet taskfleet-lifetime.timer || # ends the machine if nobody else does
+    systemd-run --unit=taskfleet-lifetime --on-active=8d systemctl poweroff
 systemctl enable --now taskfleet-worker.service
 shutdown -c # the timer of the user data; from now on the worker's unit ends the machine

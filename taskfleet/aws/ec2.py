@@ -1,23 +1,21 @@
 """`Fleet` on EC2. Owns the EC2 calls; not the number of machines (`taskfleet.provisioner.policy`).
 
-With a launch template, a launch calls CreateFleet with type `instant` over all instance types and
-subnets, first for spot machines, then on demand. With a plain image, as in 2014, it calls
-RunInstances for one subnet after the other. The tag `taskfleet:stage` marks the fleet's machines.
+A launch calls CreateFleet with type `instant` and the stage's launch template over all instance
+types and subnets, first for spot machines, then on demand. The tag `taskfleet:stage` marks the
+fleet's machines.
 
-Sources: "CreateFleet", "RunInstances" and "Ensuring idempotency in Amazon EC2 API requests", Amazon
-EC2 API Reference.
+Sources: "CreateFleet" and "Ensuring idempotency in Amazon EC2 API requests", Amazon EC2 API
+Reference.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from botocore.exceptions import ClientError
-
 from taskfleet.aws.errors import SHORTAGE_CODES, LaunchShortage, translated
+from taskfleet.errors import PermanentError
 from taskfleet.provisioner.records import Instance, InstanceState, Launch, Shortage
 from taskfleet.settings import Settings
 
@@ -28,6 +26,11 @@ STAGE_TAG = "taskfleet:stage"
 """Tag of all machines of a stage; its value is the stage's name."""
 MARK_TAG = "taskfleet:marked-at"
 """Tag of a machine with a first strike; its value is the time in epoch seconds, UTC."""
+BOOT_MARK = "taskfleet-boot: "
+"""Before each step of a boot on a machine's console, where `infra/stack.yaml` and
+`infra/machine/setup.sh` trace their commands."""
+STEP_CHARS = 200
+"""Most characters of a step that are read."""
 LIST_PAGE = 1_000
 """Instances in one page of DescribeInstances; EC2 allows 1,000."""
 CALL_IDS = 500
@@ -35,18 +38,7 @@ CALL_IDS = 500
 _STATES = {"pending": InstanceState.PENDING, "running": InstanceState.RUNNING}
 
 
-@dataclass(frozen=True)
-class _Request:
-    """One way to ask EC2 for machines.
-
-    spot: whether to ask for spot machines instead of on-demand machines.
-    subnet: subnet of the machines, for a plain image; empty for the default subnet.
-    all_or_none: whether to launch no machine unless all can be launched, for a plain image.
-    """
-
-    spot: bool
-    subnet: str = ""
-    all_or_none: bool = False
+_Market = Literal["spot", "on-demand"]
 
 
 class Ec2Fleet:
@@ -59,53 +51,31 @@ class Ec2Fleet:
     # --- launching ---
 
     def launch(self, count: int, *, token: str) -> Launch:
-        """Try one request after the other until `count` machines are launched. Each request gets a
-        client token of its own, derived from `token`."""
+        """Try one market after the other until `count` machines are launched, whatever the reason
+        for which the first fell short: spot may be refused where on-demand machines are not. Each
+        call gets a client token of its own, derived from `token`."""
+        markets: list[_Market] = ["spot", "on-demand"] if self._settings.spot else ["on-demand"]
         launched: list[str] = []
-        failed: Launch | None = None
-        for number, request in enumerate(self._requests()):
+        outcome = Launch([])
+        for number, market in enumerate(markets):
             missing = count - len(launched)
             if missing <= 0:
                 break
             # A repeated launch repeats its tokens, and EC2 answers with the same machines. The hash
             # includes the count because EC2 refuses a known token with another count.
-            request_token = hashlib.sha256(f"{token}/{number}/{missing}".encode()).hexdigest()
-            outcome = self._send(request, missing, request_token)
+            call_token = hashlib.sha256(f"{token}/{number}/{missing}".encode()).hexdigest()
+            try:
+                outcome = self._create_fleet(market, missing, call_token)
+            except LaunchShortage as error:
+                outcome = Launch([], error.shortage, str(error))
+            except PermanentError as error:
+                outcome = Launch([], Shortage.REFUSED, str(error))
             launched += outcome.instance_ids
-            if outcome.shortage is not None:
-                failed = outcome
-        if len(launched) >= count:
-            return Launch(launched)
-        if failed is None:
-            detail = f"{len(launched)} of {count} machines were launched"
-            return Launch(launched, Shortage.NO_CAPACITY, detail)
-        return Launch(launched, failed.shortage, failed.detail)
+        return Launch(launched, outcome.shortage, outcome.detail)
 
-    def _requests(self) -> Iterator[_Request]:
-        """Yields the requests to try, in order."""
+    def _create_fleet(self, market: _Market, count: int, token: str) -> Launch:
+        """Launch up to `count` machines over all instance types and subnets."""
         conf = self._settings
-        markets = [True, False] if conf.spot else [False]
-        if not conf.ami_id:
-            for spot in markets:
-                yield _Request(spot)
-            return
-        for subnet in conf.subnets or [""]:
-            for spot in markets:
-                yield _Request(spot, subnet, all_or_none=True)
-                yield _Request(spot, subnet)
-
-    def _send(self, request: _Request, count: int, token: str) -> Launch:
-        try:
-            if self._settings.ami_id:
-                return Launch(self._run_instances(request, count, token))
-            return self._create_fleet(request, count, token)
-        except LaunchShortage as error:
-            return Launch([], error.shortage, str(error))
-
-    def _create_fleet(self, request: _Request, count: int, token: str) -> Launch:
-        """Launch up to `count` machines from the launch template."""
-        conf = self._settings
-        market: Literal["spot", "on-demand"] = "spot" if request.spot else "on-demand"
         template: Any = {
             "LaunchTemplateSpecification": {
                 "LaunchTemplateName": conf.worker_template,
@@ -119,7 +89,7 @@ class Ec2Fleet:
                 for subnet in conf.subnets or [""]
             ]
         strategy: Any
-        if request.spot:
+        if market == "spot":
             strategy = {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
         else:
             strategy = {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
@@ -142,46 +112,18 @@ class Ec2Fleet:
         ]
         if len(ids) >= count:
             return Launch(ids)
-        errors = answer.get("Errors", [])
-        reason = ", ".join(_codes(errors)) or "EC2 gave no reason"
-        detail = f"{count - len(ids)} {market} machines did not come: {reason}"
-        return Launch(ids, _shortage(errors), detail)
-
-    def _run_instances(self, request: _Request, count: int, token: str) -> list[str]:
-        """Launch up to `count` machines from the plain image. Returns their ids. Raises
-        LaunchShortage if there are none."""
-        conf = self._settings
-        options: Any = {}
-        if request.subnet:
-            options["SubnetId"] = request.subnet
-        if request.spot:
-            options["InstanceMarketOptions"] = {
-                "MarketType": "spot",
-                "SpotOptions": {"SpotInstanceType": "one-time"},
-            }
-        else:
-            # A spot machine terminates on shutdown in any case, and EC2 refuses the option for it.
-            options["InstanceInitiatedShutdownBehavior"] = "terminate"
-        with translated("launch", f"image {conf.ami_id}"):
-            answer = self._client.run_instances(
-                ImageId=conf.ami_id,
-                InstanceType=conf.instance_types[0],  # type: ignore[arg-type]
-                MinCount=count if request.all_or_none else 1,
-                MaxCount=count,
-                ClientToken=token,
-                MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-                TagSpecifications=self._tags("instance", "volume"),
-                **options,
-            )
-        return [instance["InstanceId"] for instance in answer["Instances"]]
+        shortage, reason = _why_too_few(answer.get("Errors", []))
+        return Launch(ids, shortage, f"{count - len(ids)} {market} machines did not come: {reason}")
 
     def _tags(self, *resources: str) -> Any:
         """Returns the tag specifications of a launch for the given types of resources."""
         stage = self._settings.stage
-        tags = [
-            {"Key": STAGE_TAG, "Value": stage},
-            {"Key": "Name", "Value": f"taskfleet-{stage} worker"},
-        ]
+        values = {
+            "Name": f"taskfleet-{stage} worker",
+            **self._settings.tag_values,
+            STAGE_TAG: stage,
+        }
+        tags = [{"Key": key, "Value": value} for key, value in values.items()]
         return [{"ResourceType": resource, "Tags": tags} for resource in resources]
 
     # --- existing machines ---
@@ -217,6 +159,14 @@ class Ec2Fleet:
             with translated("end", f"{len(ids)} instances"):
                 self._client.terminate_instances(InstanceIds=ids)
 
+    def boot_step(self, instance_id: str) -> str:
+        with translated("read", f"the console of {instance_id}"):
+            answer = self._client.get_console_output(InstanceId=instance_id, Latest=True)
+        # botocore has decoded the Base64 already.
+        lines = [line for line in answer.get("Output", "").splitlines() if BOOT_MARK in line]
+        step = lines[-1].partition(BOOT_MARK)[2] if lines else ""
+        return "".join(c for c in step if c.isprintable())[:STEP_CHARS]
+
 
 def _override(instance_type: str, subnet: str) -> dict[str, str]:
     """Returns what replaces values of the launch template; empty arguments replace nothing."""
@@ -242,21 +192,16 @@ def _instance(description: Any) -> Instance:
     )
 
 
-def _shortage(errors: Sequence[Any]) -> Shortage:
-    """Returns why an instant fleet launched too few machines. Raises the translated error if none
-    of the error codes is about missing machines, such as that of a missing launch template."""
-    codes = _codes(errors)
+def _why_too_few(errors: Sequence[Any]) -> tuple[Shortage, str]:
+    """Returns why an instant fleet launched too few machines, with its error codes, sorted, and the
+    message of the first that is no known shortage. Each override has an error of its own."""
+    codes = sorted({str(error.get("ErrorCode", "")) for error in errors})
     shortages = {SHORTAGE_CODES[code] for code in codes if code in SHORTAGE_CODES}
+    reason = ", ".join(codes) or "EC2 gave no reason"
     if codes and not shortages:
-        message = str(errors[0].get("ErrorMessage", ""))
-        with translated("launch", "a fleet"):
-            raise ClientError({"Error": {"Code": codes[0], "Message": message}}, "CreateFleet")
-    return Shortage.QUOTA if shortages == {Shortage.QUOTA} else Shortage.NO_CAPACITY
-
-
-def _codes(errors: Sequence[Any]) -> list[str]:
-    """Returns the different error codes of an instant fleet, sorted."""
-    return sorted({str(error.get("ErrorCode", "")) for error in errors})
+        message = " ".join(str(errors[0].get("ErrorMessage", "")).split())
+        return Shortage.REFUSED, f"{reason}: {message:.300}"
+    return Shortage.QUOTA if shortages == {Shortage.QUOTA} else Shortage.NO_CAPACITY, reason
 
 
 def _chunks(instance_ids: Sequence[str]) -> Iterator[list[str]]:

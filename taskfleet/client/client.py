@@ -234,7 +234,8 @@ class Client:
             params["cursor"] = page.cursor
 
     def batches(self) -> Iterator[BatchView]:
-        """Yields your batches, newest first. Pages are read as needed."""
+        """Yields your batches, newest first. Pages are read as needed. A batch that was made within
+        about the last second may be missing."""
         params = {"limit": str(BATCHES_PAGE_MAX)}
         while True:
             page = self._http.call("GET", "/batches", BatchList, params=params)

@@ -27,6 +27,7 @@ class MemoryFleet:
 
     capacity: most machines at a time; a launch beyond it falls short for the reason `shortage`.
     launches: launches that happened, not counting repeated tokens.
+    console: the last step that each machine told of its boot.
     """
 
     def __init__(self, clock: Clock, *, capacity: int = 1_000_000) -> None:
@@ -34,6 +35,7 @@ class MemoryFleet:
         self.capacity = capacity
         self.shortage = Shortage.NO_CAPACITY
         self.launches = 0
+        self.console = ""
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._machines: dict[str, Instance] = {}
@@ -80,6 +82,9 @@ class MemoryFleet:
         with self._lock:
             for instance_id in instance_ids:
                 self._machines.pop(instance_id, None)
+
+    def boot_step(self, instance_id: str) -> str:  # noqa: ARG002 - part of the port
+        return self.console
 
     def boot(self, instance_id: str) -> None:
         """Set the machine's state to running."""

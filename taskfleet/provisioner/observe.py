@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from taskfleet.provisioner.boots import boots_after, failures_after, launch_at_most
 from taskfleet.provisioner.demand import claimed_since, estimate, extended
 from taskfleet.provisioner.policy import (
-    STRIKE_S,
     FleetLimits,
     Machine,
     MachineState,
     Observation,
+    boot_patience_s,
 )
 from taskfleet.provisioner.records import (
     FleetState,
@@ -29,8 +30,6 @@ from taskfleet.settings import Settings
 
 UNLISTED_S = 60.0
 """How long a launched machine counts although EC2 does not list it yet."""
-BOOT_WEIGHT = 0.3
-"""Weight of the newest boot in the learned boot time."""
 
 
 def is_alive(worker: WorkerRecord, now: float, beat_s: float) -> bool:
@@ -46,7 +45,9 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
     history = extended(before.history, Snapshot(now, reading.demand, started))
     unlisted = _unlisted(before, reading.instances, now)
     machines = _machines(reading, unlisted)
-    boot_s, booted = _boots(before, reading, conf)
+    boot_s, booted, new_boot_at = boots_after(before, reading, conf.boot_s)
+    reported = [w.instance_id for w in reading.workers]
+    failures = failures_after(before, machines, reported, new_boot_at, boot_s, now)
     alive = [w for w in reading.workers if is_alive(w, now, conf.beat_s)]
     work = estimate(reading, history, alive, conf.slots)
     static_slots = _static_slots(alive, reading.instances)
@@ -54,7 +55,11 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         loads=work.loads,
         machines=machines,
         limits=FleetLimits(
-            conf.max_capacity, conf.slots, conf.instance_usd_per_hour, conf.max_usd_per_hour
+            conf.max_capacity,
+            conf.slots,
+            conf.instance_usd_per_hour,
+            conf.max_usd_per_hour,
+            conf.machine_max_s,
         ),
         arriving=work.arriving,
         trickling=work.trickling,
@@ -62,9 +67,12 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         idle_s=conf.idle_s,
         surplus_s=0.0 if before.surplus_since is None else now - before.surplus_since,
         static_slots=static_slots,
+        launch_at_most=launch_at_most(failures, now),
     )
     never_reported = [
-        m for m in machines if m.state is MachineState.BOOTING and m.age_s >= STRIKE_S
+        m
+        for m in machines
+        if m.state is MachineState.BOOTING and m.age_s >= boot_patience_s(boot_s)
     ]
     # The machines of the last round are billed for all of the time since.
     since_s = max(0.0, now - before.last_round_at) if before.last_round_at else 0.0
@@ -76,6 +84,7 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         never_reported=len(never_reported),
         boot_s=boot_s,
         booted=booted,
+        boot_failures=failures,
         cost_usd=before.cost_usd + before.usd_per_hour * since_s / 3600,
         usd_per_hour=len(machines) * conf.instance_usd_per_hour,
         history=history,
@@ -93,6 +102,17 @@ def groups(machines: Iterable[Machine], now: float) -> dict[str, Group]:
     return {
         state: Group(len(found), now - max(found), now - min(found))
         for state, found in ages.items()
+    }
+
+
+def grown(known: Mapping[str, Group], count: int, now: float) -> dict[str, Group]:
+    """The groups with `count` more machines that boot."""
+    if not count:
+        return dict(known)
+    booting = known.get(MachineState.BOOTING, Group(0, now, now))
+    return {
+        **known,
+        MachineState.BOOTING: Group(booting.count + count, booting.oldest_at, now),
     }
 
 
@@ -142,22 +162,3 @@ def _machine(instance: Instance, worker: WorkerRecord | None, now: float) -> Mac
         busy=0 if worker is None else worker.busy,
         marked_s=None if instance.marked_at is None else now - instance.marked_at,
     )
-
-
-def _boots(before: FleetState, reading: Reading, conf: Settings) -> tuple[float, list[str]]:
-    """The learned boot time in seconds, and the machines that it has taken in. A boot lasts from
-    the launch to the start of the machine's first worker."""
-    boot_s = conf.boot_s if before.boot_s is None else before.boot_s
-    launched = {i.instance_id: i.launched_at for i in reading.instances}
-    known = set(before.booted)
-    booted = []
-    for worker in reading.workers:
-        name = worker.instance_id
-        if name is None or name not in launched:
-            continue
-        if name not in known:
-            took_s = max(0.0, worker.started_at - launched[name])
-            boot_s += BOOT_WEIGHT * (took_s - boot_s)
-            known.add(name)
-        booted.append(name)
-    return boot_s, booted

@@ -16,32 +16,25 @@ from enum import StrEnum
 import msgspec
 
 from taskfleet.pace import ASSUMED_TASK_S
-from taskfleet.provisioner.records import Shortage, Trouble
 from taskfleet.settings import Settings
 
 BOOT_OVERDUE_S = 60.0
 """A machine that boots for longer than this, and for more than twice the usual time, no longer
 counts."""
 STRIKE_S = 180.0
-"""A machine whose worker has not reported this long after launch is marked. If it still has not in
-a later round, it is ended."""
+"""A machine whose worker has not reported this long after launch is marked, later where boots are
+slow (`boot_patience_s`). If it still has not in a later round, it is ended."""
 SILENT_S = 600.0
 """The same for a machine whose worker did report. The time is long, since a worker that cannot
 reach the table for a while goes on working."""
 BETWEEN_STRIKES_S = 30.0
 """Least time between the mark and the end."""
+LAST_GRACE_S = 3_600.0
+"""A machine that is older than `FleetLimits.max_age_s` by this much is ended, if its worker did not
+leave when it was asked to."""
 STREAM_MARGIN = 2.5
 """Slots provided for each slot that a steady stream keeps busy: headroom for growth and random
 bursts."""
-
-
-BACKOFF_S = {
-    Shortage.NO_CAPACITY: (15.0, 60.0),
-    Shortage.QUOTA: (30.0, 300.0),
-    Shortage.REFUSED: (30.0, 300.0),
-    Shortage.NO_ANSWER: (0.0, 0.0),
-}
-"""First and longest pause, in seconds, after a launch that fell short."""
 
 
 class MachineState(StrEnum):
@@ -90,12 +83,14 @@ class KindLoad(msgspec.Struct, frozen=True):
 
 class FleetLimits(msgspec.Struct, frozen=True):
     """The hard limits. `usd_per_hour` is the price of one machine, `max_usd_per_hour` that of all
-    together; None is no such limit."""
+    together; None is no such limit. A machine that is older than `max_age_s` seconds has to leave.
+    """
 
     max_capacity: int
     slots: int
     usd_per_hour: float = 0.0
     max_usd_per_hour: float | None = None
+    max_age_s: float = math.inf
 
     @property
     def affordable(self) -> int:
@@ -117,6 +112,8 @@ class Observation(msgspec.Struct, frozen=True):
     trickling: whether some tasks arrive all the time, so that no worker may ever be idle for long.
     surplus_s: how long there have been more machines than wanted.
     static_slots: slots of workers that run on no machine of the fleet.
+    launch_at_most: machines that may be launched, since earlier ones failed to boot; None is no
+        such limit.
     """
 
     loads: Sequence[KindLoad]
@@ -128,6 +125,7 @@ class Observation(msgspec.Struct, frozen=True):
     trickling: bool = False
     surplus_s: float = 0.0
     static_slots: int = 0
+    launch_at_most: int | None = None
 
     @property
     def waiting(self) -> float:
@@ -218,19 +216,22 @@ def policy_of(conf: Settings) -> Policy:
 
 
 def decide(policy: Policy, seen: Observation) -> Decision:
-    """Apply `policy` within the limits. It never launches beyond them and never ends a machine
-    whose worker reports."""
+    """Apply `policy` within the limits. It never launches beyond them. It ends a machine whose
+    worker reports only when that is far too old."""
     wanted, why = policy(seen)
     room = seen.limits.affordable
     desired = min(wanted, room)
     counted = [m for m in seen.machines if _counts(m, seen.boot_s)]
     launch = max(0, min(desired - len(counted), room - len(seen.machines)))
-    mark, end = _strikes(seen.machines)
+    if seen.launch_at_most is not None:
+        launch = min(launch, seen.launch_at_most)
+    mark, end = _strikes(seen)
     surplus = len(counted) > wanted
     retire: list[str] = []
     # When nothing arrives, idle machines end by themselves and serve what may come until then.
     if surplus and seen.surplus_s >= seen.idle_s and seen.trickling:
         retire = _emptiest(counted, len(counted) - wanted)
+    retire += [m for m in _too_old(seen) if m not in retire]
     return Decision(
         desired=desired,
         wanted=wanted,
@@ -243,15 +244,6 @@ def decide(policy: Policy, seen: Observation) -> Decision:
     )
 
 
-def trouble_after(shortage: Shortage, detail: str, before: Trouble | None, now: float) -> Trouble:
-    """The trouble to remember after a launch that fell short, with the time of the next try: the
-    pause doubles with each failure in a row, within `BACKOFF_S`."""
-    failures = 1 if before is None else before.failures + 1
-    first_s, longest_s = BACKOFF_S[shortage]
-    pause_s = min(longest_s, first_s * 2 ** min(failures - 1, 10))
-    return Trouble(shortage, detail, now, failures, now + pause_s)
-
-
 def _counts(machine: Machine, boot_s: float) -> bool:
     """Whether the machine works, or will soon."""
     if machine.state is MachineState.BOOTING:
@@ -259,19 +251,38 @@ def _counts(machine: Machine, boot_s: float) -> bool:
     return machine.state is MachineState.LIVE and machine.quiet_s < STRIKE_S
 
 
-def _strikes(machines: Sequence[Machine]) -> tuple[list[str], list[str]]:
+def boot_patience_s(boot_s: float) -> float:
+    """Seconds from a launch until the worker must have reported, where boots take `boot_s`."""
+    return max(STRIKE_S, 3 * boot_s)
+
+
+def _strikes(seen: Observation) -> tuple[list[str], list[str]]:
     """The machines to mark and those to end. A report after the mark clears it, since `quiet_s` is
     small again."""
     mark, end = [], []
-    for machine in machines:
-        patience_s = STRIKE_S if machine.state is MachineState.BOOTING else SILENT_S
-        if machine.state is MachineState.ENDING or machine.quiet_s < patience_s:
+    for machine in seen.machines:
+        if machine.state is MachineState.ENDING:
             continue
-        if machine.marked_s is None:
+        booting = machine.state is MachineState.BOOTING
+        if machine.age_s >= seen.limits.max_age_s + LAST_GRACE_S:
+            end.append(machine.machine_id)
+        elif machine.quiet_s < (boot_patience_s(seen.boot_s) if booting else SILENT_S):
+            continue
+        elif machine.marked_s is None:
             mark.append(machine.machine_id)
         elif machine.marked_s >= BETWEEN_STRIKES_S:
             end.append(machine.machine_id)
     return mark, end
+
+
+def _too_old(seen: Observation) -> list[str]:
+    """The machines whose workers are asked to leave so that no machine runs, and costs, for good.
+    The next round launches others for them, if there is work."""
+    return [
+        m.machine_id
+        for m in seen.machines
+        if m.state is MachineState.LIVE and m.age_s >= seen.limits.max_age_s
+    ]
 
 
 def _emptiest(machines: Sequence[Machine], count: int) -> list[str]:
@@ -292,6 +303,8 @@ def _reason(why: str, wanted: int, launch: int, counted: int, seen: Observation)
             )
         else:
             text += f"; the limit is {limits.max_capacity}"
+    elif seen.launch_at_most is not None and launch < wanted - counted:
+        text += "; the last machines never reported, so launches pause"
     elif launch < wanted - counted:
         stuck = len(seen.machines) - counted
         text += f"; {stuck} more that leave or never started hold places within the limit"

@@ -1,11 +1,14 @@
-"""What the provisioner needs of the world, as Protocols: `Fleet`, `FleetRecords`, `Nudge`. Owns the
-promises, by the rules of `taskfleet.ports`."""
+"""What the provisioner needs of the world, as Protocols: `Fleet`, `FleetRecords`, `Nudge`; with the
+other ports it works on, `ProvisionerPorts`. Owns the promises, by the rules of `taskfleet.ports`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from taskfleet.ports import Clock, TaskMonitor, TaskQueue
 from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
 
 
@@ -27,6 +30,10 @@ class Fleet(Protocol):
 
     def terminate(self, instance_ids: Sequence[str]) -> None:
         """End the machines. IDs already gone are ignored."""
+        ...
+
+    def boot_step(self, instance_id: str) -> str:
+        """The last step of its boot that the machine told; empty when it told none."""
         ...
 
 
@@ -85,3 +92,14 @@ class Nudge(Protocol):
     def nudge(self) -> None:
         """Ask for a round now."""
         ...
+
+
+@dataclass(frozen=True)
+class ProvisionerPorts:
+    """The ports that the provisioner works on."""
+
+    tasks: TaskQueue
+    monitor: TaskMonitor
+    records: FleetRecords
+    fleet: Fleet
+    clock: Clock

@@ -13,40 +13,38 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
-from taskfleet.ports import Clock, TaskMonitor, TaskQueue
-from taskfleet.provisioner.observe import observe
+from taskfleet.provisioner.boots import complaint, is_broken
+from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
     Decision,
     MachineState,
     Observation,
     decide,
     policy_of,
-    trouble_after,
 )
-from taskfleet.provisioner.ports import (
-    Fleet,
-    FleetRecords,
-)
+from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.records import (
+    BootFailures,
     FleetState,
-    Group,
     Intent,
     Launch,
     Reading,
     Round,
     Shortage,
+    with_round,
 )
+from taskfleet.provisioner.shortages import trouble_after
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-DECISIONS_KEPT = 20
+FAILED_ROUNDS = 3
+"""Failed rounds in a row that make a whole run a failure."""
 PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
@@ -55,17 +53,6 @@ FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0
 """How long EC2 takes a repeated launch token for the same launch."""
-
-
-@dataclass(frozen=True)
-class ProvisionerPorts:
-    """The ports that the provisioner works on."""
-
-    tasks: TaskQueue
-    monitor: TaskMonitor
-    records: FleetRecords
-    fleet: Fleet
-    clock: Clock
 
 
 class Provisioner:
@@ -80,17 +67,32 @@ class Provisioner:
     def run(self, remaining_s: Callable[[], float]) -> None:
         """Make a round every `look_s` seconds, sooner when a batch comes, while there is work or a
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
-        may succeed."""
+        may succeed.
+
+        Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
+        rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
+        vain.
+        """
+        state, error = None, None
+        rounds = in_a_row = worst = 0
         while True:
+            rounds += 1
             active, messages = True, None
             try:
                 state = self.round()
                 active = state is None or state.machines > 0 or state.wanted > 0
                 messages = state.history[-1].demand.messages if state else None
-            except TaskfleetError as error:
-                _log.error("a round failed", extra=fields("look_failed", reason=str(error)))
+                in_a_row = 0
+            except TaskfleetError as failure:
+                _log.error("a round failed", extra=fields("look_failed", reason=str(failure)))
+                error, in_a_row = failure, in_a_row + 1
+                worst = max(worst, in_a_row)
             if not active or not self._wait(messages, remaining_s):
-                return
+                break
+        if error is not None and worst >= min(rounds, FAILED_ROUNDS):
+            raise error
+        if state is not None and state.wanted > 0 and is_broken(state.boot_failures):
+            raise PermanentError(complaint(state.boot_failures, self._ports.clock.now()))
 
     def _wait(self, messages: int | None, remaining_s: Callable[[], float]) -> bool:
         """Wait until the next round is due. Returns False when there is no time for it."""
@@ -122,6 +124,7 @@ class Provisioner:
         TaskfleetError, and then nothing was launched or ended that is not recorded."""
         before = self._ports.records.state()
         seen, state = observe(self._read(), before, self._conf)
+        state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
@@ -172,6 +175,23 @@ class Provisioner:
             {kind: pace.mean_s for kind, pace in paces.items()},
         )
 
+    def _explained(self, before: FleetState, failures: BootFailures) -> BootFailures:
+        """The failures, with what the machine that failed last tells of its boot."""
+        if failures.newest in ("", before.boot_failures.newest):
+            return failures
+        try:
+            step = self._ports.fleet.boot_step(failures.newest)
+        except TaskfleetError as error:
+            step = ""
+            _log.warning("console not read", extra=fields("console_failed", reason=str(error)))
+        _log.error(
+            "a machine never reported",
+            extra=fields(
+                "boot_failed", instance_id=failures.newest, in_a_row=failures.count, step=step
+            ),
+        )
+        return replace(failures, last_step=step)
+
     def _intent(self, before: FleetState, seen: Observation, decision: Decision) -> Intent | None:
         """The launch to ask for, if any. An earlier one whose outcome is unknown goes first."""
         if not decision.launch:
@@ -207,7 +227,7 @@ class Provisioner:
             over_budget=decision.wanted > seen.limits.affordable < seen.limits.max_capacity,
             surplus_since=surplus_since,
             intent=intent,
-            decisions=_with(state.decisions, made),
+            decisions=with_round(state.decisions, made),
         )
 
     # --- acting ----------------------------------------------------------------------------------
@@ -267,30 +287,8 @@ class Provisioner:
             intent=intent if launch.shortage is Shortage.NO_ANSWER else None,
             trouble=trouble,
             unlisted={**state.unlisted, **dict.fromkeys(launch.instance_ids, now)},
-            groups=_grown(state, len(launch.instance_ids), now),
+            groups=grown(state.groups, len(launch.instance_ids), now),
             usd_per_hour=state.usd_per_hour
             + len(launch.instance_ids) * self._conf.instance_usd_per_hour,
             decisions=[*state.decisions[:-1], made],
         )
-
-
-def _grown(state: FleetState, count: int, now: float) -> dict[str, Group]:
-    """The groups with `count` more machines that boot."""
-    if not count:
-        return state.groups
-    known = state.groups.get(MachineState.BOOTING, Group(0, now, now))
-    return {
-        **state.groups,
-        MachineState.BOOTING: Group(known.count + count, known.oldest_at, now),
-    }
-
-
-def _with(decisions: list[Round], newest: Round) -> list[Round]:
-    """The decisions with the newest, which replaces the last one if that said and did the same."""
-    if decisions and _same(decisions[-1], newest):
-        decisions = decisions[:-1]
-    return [*decisions, newest][-DECISIONS_KEPT:]
-
-
-def _same(one: Round, other: Round) -> bool:
-    return replace(one, at=other.at) == other

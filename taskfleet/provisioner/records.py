@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.ports import QueueDepth
 
@@ -193,6 +194,28 @@ class Trouble(msgspec.Struct, frozen=True):
     retry_at: float
 
 
+class BootFailures(msgspec.Struct, frozen=True):
+    """Machines in a row that ended, or grew old, before their worker reported
+    (`taskfleet.provisioner.boots`).
+
+    awaited: when the machines were launched whose worker may yet report, by id.
+    count: how many failed since a worker last reported for the first time.
+    probes: how many of them were launched one at a time, to see whether boots work again.
+    counted_at: when the last of them was counted.
+    good_at: launch of the newest machine whose worker ever reported.
+    newest: id of the last machine that failed; empty when there is none.
+    last_step: the last step of its boot, as its console tells it; empty when unknown.
+    """
+
+    awaited: dict[str, float] = {}
+    count: int = 0
+    probes: int = 0
+    counted_at: float = 0.0
+    good_at: float = 0.0
+    newest: str = ""
+    last_step: str = ""
+
+
 class Round(msgspec.Struct, frozen=True):
     """One round of the provisioner, as a person reads it. `ended` and `retired` hold machine
     ids."""
@@ -237,6 +260,7 @@ class FleetState(msgspec.Struct, frozen=True):
     surplus_since: float | None = None
     boot_s: float | None = None
     booted: list[str] = []
+    boot_failures: BootFailures = BootFailures()
     cost_usd: float = 0.0
     usd_per_hour: float = 0.0
     history: list[Snapshot] = []
@@ -250,6 +274,17 @@ class FleetState(msgspec.Struct, frozen=True):
     def machines(self) -> int:
         """All machines that are there or on their way."""
         return sum(group.count for group in self.groups.values())
+
+
+DECISIONS_KEPT = 20
+"""Most rounds in `FleetState.decisions`."""
+
+
+def with_round(decisions: Sequence[Round], newest: Round) -> list[Round]:
+    """The decisions with the newest, which replaces the last one if that said and did the same."""
+    if decisions and replace(decisions[-1], at=newest.at) == newest:
+        decisions = decisions[:-1]
+    return [*decisions, newest][-DECISIONS_KEPT:]
 
 
 def total_by_kind(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

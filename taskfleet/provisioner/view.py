@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from taskfleet.errors import TaskfleetError
 from taskfleet.ports import Clock, TaskQueue
+from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.observe import is_alive
 from taskfleet.provisioner.policy import MachineState
 from taskfleet.provisioner.ports import (
     FleetRecords,
 )
-from taskfleet.provisioner.records import FleetState, Shortage, WorkerRecord
+from taskfleet.provisioner.records import FleetState, WorkerRecord
+from taskfleet.provisioner.shortages import launch_trouble
 from taskfleet.settings import Settings
 from taskfleet.wire.http import DecisionView, FleetView, InstancesView, WorkerView, iso_time
 
@@ -93,6 +95,8 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
             f"the provisioner has not run for {late_s:.0f} s: check the schedule and the log of "
             f"the function {conf.provisioner_function}"
         )
+    if is_broken(state.boot_failures):
+        return complaint(state.boot_failures, now)
     if state.never_reported:
         return (
             f"{state.never_reported} machines have booted, but their workers never reported: "
@@ -109,7 +113,7 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
     if state.over_budget and not state.desired:
         return "the budget (TASKFLEET_MAX_USD_PER_HOUR) pays for no machine"
     if state.trouble is not None:
-        return _launch_trouble(state, now)
+        return launch_trouble(state.trouble, now)
     if state.machines >= conf.max_capacity:
         return (
             f"all {state.machines} places within TASKFLEET_MAX_CAPACITY are taken by machines "
@@ -148,20 +152,6 @@ def _kinds_waiting(state: FleetState) -> set[str]:
         if found.kinds:
             return set(found.kinds)
     return set(state.history[-1].demand.kinds)
-
-
-def _launch_trouble(state: FleetState, now: float) -> str:
-    trouble = state.trouble
-    assert trouble is not None  # noqa: S101 - asked for by the caller
-    what = {
-        Shortage.NO_CAPACITY: "EC2 has no capacity; add TASKFLEET_INSTANCE_TYPES or "
-        "TASKFLEET_SUBNETS",
-        Shortage.QUOTA: "a quota of the account is reached; ask AWS to raise it",
-        Shortage.REFUSED: "EC2 refuses to launch",
-        Shortage.NO_ANSWER: "EC2 does not answer",
-    }[trouble.shortage]
-    when = max(0.0, trouble.retry_at - now)
-    return f"{what} ({trouble.detail}; {trouble.failures} times, next try in {when:.0f} s)"
 
 
 def _worker(worker: WorkerRecord, now: float) -> WorkerView:

@@ -79,6 +79,9 @@ class BatchView(msgspec.Struct, frozen=True):
 class BatchList(msgspec.Struct, frozen=True):
     """One page of the caller's batches, newest first.
 
+    The list follows a submission within about a second; `GET /batches/{batch_id}` knows the batch
+    at once.
+
     `cursor` is the value of the query parameter `cursor` for the next page, null on the last page.
     """
 
@@ -176,7 +179,8 @@ class DecisionView(msgspec.Struct, frozen=True):
 
 
 class FleetView(msgspec.Struct, frozen=True):
-    """The state of the fleet.
+    """The state of the fleet, which is the same for all clients: totals, machines, and names of
+    kinds; nothing that belongs to one client.
 
     `backlog` and `in_flight` count the messages that wait on the queue and that workers hold; they
     may be a minute old. `running` counts tasks. `desired` is the number of machines that the

@@ -23,11 +23,10 @@ from taskfleet.memory import MemoryFleet
 from taskfleet.provisioner.ports import Fleet
 from taskfleet.provisioner.records import InstanceState, Shortage
 from taskfleet.settings import Settings
-from tests.support.moto_aws import IMAGE, REGION, moto_account
+from tests.support.moto_aws import REGION, make_template, moto_account
 
-PLAIN = Settings(stage="one", ami_id=IMAGE, instance_types=["c7g.large"], spot=False)
-PLAIN_SPOT = Settings(stage="one", ami_id=IMAGE, instance_types=["c7g.large"])
-TEMPLATE = Settings(stage="one", instance_types=["c7g.large", "c6g.large"])
+SPOT = Settings(stage="one", instance_types=["c7g.large", "c6g.large"])
+ON_DEMAND = replace(SPOT, spot=False)
 _stages = itertools.count(1)
 
 
@@ -49,25 +48,17 @@ def new_stage() -> str:
     return f"s{next(_stages)}"
 
 
-def make_template(ec2: Any, stage: str) -> None:
-    ec2.create_launch_template(
-        LaunchTemplateName=f"taskfleet-{stage}",
-        LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "c7g.large"},
-    )
-
-
-@pytest.fixture(params=["memory", "plain image", "plain image on spot", "launch template"])
+@pytest.fixture(params=["memory", "on demand", "spot"])
 def machines(request: pytest.FixtureRequest) -> Machines:
     if request.param == "memory":
         return Machines(MemoryFleet(SystemClock()), MemoryFleet(SystemClock()))
     ec2 = request.getfixturevalue("ec2")
-    ways = {"plain image": PLAIN, "plain image on spot": PLAIN_SPOT, "launch template": TEMPLATE}
-    conf = ways[request.param]
+    conf = SPOT if request.param == "spot" else ON_DEMAND
     one, two = new_stage(), new_stage()
     for stage in (one, two):
-        make_template(ec2, stage)
+        make_template(stage)
     return Machines(
-        Ec2Fleet(ec2, replace(conf, stage=one)), Ec2Fleet(ec2, replace(PLAIN, stage=two))
+        Ec2Fleet(ec2, replace(conf, stage=one)), Ec2Fleet(ec2, replace(ON_DEMAND, stage=two))
     )
 
 
@@ -105,7 +96,7 @@ def test_empty_lists_are_accepted(machines: Machines) -> None:
 
 
 def test_the_same_token_is_the_same_launch() -> None:
-    """In memory only, because moto and other emulators ignore the token of RunInstances."""
+    """In memory only, because moto and other emulators ignore the token of a launch."""
     fleet = MemoryFleet(SystemClock())
     assert fleet.launch(2, token="a") == fleet.launch(2, token="a")
     assert len(fleet.instances()) == 2
@@ -113,21 +104,51 @@ def test_the_same_token_is_the_same_launch() -> None:
         fleet.launch(3, token="a")
 
 
+def test_a_machine_that_told_nothing_has_no_boot_step(machines: Machines) -> None:
+    """In moto each console says the same, and nothing of ours."""
+    (machine,) = machines.fleet.launch(1, token="a").instance_ids
+    assert machines.fleet.boot_step(machine) == ""
+
+
 # --- details of EC2 ---
 
 
-@pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
-def test_machines_have_tags_and_need_a_token_and_one_hop_for_imds(ec2: Any, conf: Settings) -> None:
+@pytest.mark.parametrize(
+    ("console", "step"),
+    [
+        ("", ""),
+        ("[  1.0] Linux\n", ""),
+        (
+            "taskfleet-boot: mkdir x\r\n[ 9.9] kernel talk\r\ntaskfleet-boot: aws s3 cp\r\nkilled",
+            "aws s3 cp",
+        ),
+        ("[  3.1] cloud-init[1]: ttaskfleet-boot: nested \x1b[31m\x00step", "nested [31mstep"),
+        ("taskfleet-boot: " + "x" * 5_000, "x" * 200),
+    ],
+)
+def test_the_last_step_of_a_boot_is_read_from_the_console(console: str, step: str) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Console:
+        def get_console_output(self, **arguments: Any) -> Any:
+            asked.append(arguments)
+            return {"Output": console} if console else {}
+
+    assert Ec2Fleet(Console(), SPOT).boot_step("i-1") == step  # type: ignore[arg-type]
+    assert asked == [{"InstanceId": "i-1", "Latest": True}]
+
+
+@pytest.mark.parametrize("conf", [ON_DEMAND, SPOT], ids=["on demand", "spot"])
+def test_machines_have_tags(ec2: Any, conf: Settings) -> None:
     stage = new_stage()
-    make_template(ec2, stage)
-    launch = Ec2Fleet(ec2, replace(conf, stage=stage)).launch(1, token="a")
+    make_template(stage)
+    launch = Ec2Fleet(ec2, replace(conf, stage=stage, tags=["owner=a"])).launch(1, token="a")
     (reservation,) = ec2.describe_instances(InstanceIds=launch.instance_ids)["Reservations"]
     (instance,) = reservation["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
     assert tags["taskfleet:stage"] == stage
-    if conf is PLAIN:
-        assert instance["MetadataOptions"]["HttpTokens"] == "required"
-        assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+    assert tags["Name"] == f"taskfleet-{stage} worker"
+    assert tags["owner"] == "a"
 
 
 def test_instances_are_listed_marked_and_ended_over_pages(
@@ -137,7 +158,9 @@ def test_instances_are_listed_marked_and_ended_over_pages(
     where EC2 counts instances, so 11 launches fill three pages of five."""
     monkeypatch.setattr("taskfleet.aws.ec2.LIST_PAGE", 5)
     monkeypatch.setattr("taskfleet.aws.ec2.CALL_IDS", 6)
-    fleet = Ec2Fleet(ec2, replace(PLAIN, stage=new_stage()))
+    stage = new_stage()
+    make_template(stage)
+    fleet = Ec2Fleet(ec2, replace(ON_DEMAND, stage=stage))
     ids = [name for _ in range(11) for name in fleet.launch(2, token="a").instance_ids]
     calls: Counter[str] = Counter()
 
@@ -174,9 +197,6 @@ class Ec2Fake:
         if token not in self._given:
             self._given[token] = self._answer(name, arguments)
         return self._given[token]
-
-    def run_instances(self, **arguments: Any) -> Any:
-        return self._call("RunInstances", arguments)
 
     def create_fleet(self, **arguments: Any) -> Any:
         return self._call("CreateFleet", arguments)
@@ -224,7 +244,7 @@ def test_spot_comes_first_over_types_and_subnets_and_on_demand_fills_up() -> Non
 )
 def test_a_fleet_with_too_few_machines_says_why(codes: tuple[str, ...], shortage: Shortage) -> None:
     ec2 = Ec2Fake(lambda _name, _arguments: fleet_answer("i", 0, *codes))
-    launch = Ec2Fleet(ec2, TEMPLATE).launch(2, token="t")  # type: ignore[arg-type]
+    launch = Ec2Fleet(ec2, SPOT).launch(2, token="t")  # type: ignore[arg-type]
     assert (launch.instance_ids, launch.shortage) == ([], shortage)
     assert all(code in launch.detail for code in codes)
 
@@ -233,32 +253,62 @@ def test_a_fleet_with_too_few_machines_says_why(codes: tuple[str, ...], shortage
     ("code", "shortage"),
     [("InsufficientInstanceCapacity", Shortage.NO_CAPACITY), ("VcpuLimitExceeded", Shortage.QUOTA)],
 )
-def test_a_plain_image_is_tried_in_each_subnet_on_spot_and_on_demand(
-    code: str, shortage: Shortage
-) -> None:
-    def answer(_name: str, arguments: dict[str, Any]) -> Any:
-        last = arguments.get("SubnetId") == "subnet-b" and "InstanceMarketOptions" not in arguments
-        if last and arguments["MinCount"] == 1:
-            return {"Instances": [{"InstanceId": "i-1"}]}
+def test_a_call_that_is_refused_for_a_shortage_says_why(code: str, shortage: Shortage) -> None:
+    def short(_name: str, _arguments: dict[str, Any]) -> Any:
         raise error(code)
 
-    conf = Settings(ami_id=IMAGE, instance_types=["c7g.large"], subnets=["subnet-a", "subnet-b"])
-    ec2 = Ec2Fake(answer)
-    launch = Ec2Fleet(ec2, conf).launch(2, token="t")  # type: ignore[arg-type]
-    assert launch.instance_ids == ["i-1"]
-    assert launch.shortage is shortage
-    assert len(ec2.calls) == 8, (
-        "all or none, then as many as possible: two subnets, spot and on demand"
+    launch = Ec2Fleet(Ec2Fake(short), SPOT).launch(2, token="t")  # type: ignore[arg-type]
+    assert (launch.instance_ids, launch.shortage) == ([], shortage)
+
+
+@pytest.mark.parametrize(
+    "code", ["InvalidFleetConfiguration", "UnauthorizedOperation", "InternalError", "NewInTheYear3"]
+)
+def test_whatever_spot_lacks_on_demand_fills_up(code: str) -> None:
+    """Spot may be forbidden, or impossible for a type, while on-demand machines are neither."""
+
+    def answer(_name: str, arguments: dict[str, Any]) -> Any:
+        wish = arguments["TargetCapacitySpecification"]
+        if wish["DefaultTargetCapacityType"] == "spot":
+            return fleet_answer("spot", 0, code)
+        return fleet_answer("od", wish["TotalTargetCapacity"])
+
+    launch = Ec2Fleet(Ec2Fake(answer), SPOT).launch(2, token="t")  # type: ignore[arg-type]
+    assert launch.instance_ids == ["od-0", "od-1"]
+    assert launch.shortage is None
+
+
+def test_a_refused_call_for_spot_is_followed_by_one_for_on_demand() -> None:
+    def answer(_name: str, arguments: dict[str, Any]) -> Any:
+        wish = arguments["TargetCapacitySpecification"]
+        if wish["DefaultTargetCapacityType"] == "spot":
+            raise error("InvalidFleetConfiguration")
+        return fleet_answer("od", wish["TotalTargetCapacity"])
+
+    launch = Ec2Fleet(Ec2Fake(answer), SPOT).launch(2, token="t")  # type: ignore[arg-type]
+    assert launch.instance_ids == ["od-0", "od-1"]
+
+
+def test_machines_that_came_are_known_whatever_kept_the_others_away() -> None:
+    ec2 = Ec2Fake(
+        lambda _n, a: fleet_answer(
+            a["TargetCapacitySpecification"]["DefaultTargetCapacityType"], 1, "NewInTheYear3"
+        )
     )
+    launch = Ec2Fleet(ec2, SPOT).launch(5, token="t")  # type: ignore[arg-type]
+    assert launch.instance_ids == ["spot-0", "on-demand-0"]
+    assert launch.shortage is Shortage.REFUSED
+    assert "3 on-demand machines did not come: NewInTheYear3: no" in launch.detail
 
 
-@pytest.mark.parametrize("conf", [PLAIN, TEMPLATE], ids=["plain", "template"])
-def test_other_errors_are_errors(conf: Settings) -> None:
+@pytest.mark.parametrize("conf", [ON_DEMAND, SPOT], ids=["on demand", "spot"])
+def test_a_refusal_is_an_outcome_and_no_answer_an_error(conf: Settings) -> None:
     def denied(_name: str, _arguments: dict[str, Any]) -> Any:
         raise error("UnauthorizedOperation")
 
-    with pytest.raises(PermanentError, match="UnauthorizedOperation"):
-        Ec2Fleet(Ec2Fake(denied), conf).launch(1, token="t")  # type: ignore[arg-type]
+    launch = Ec2Fleet(Ec2Fake(denied), conf).launch(1, token="t")  # type: ignore[arg-type]
+    assert (launch.instance_ids, launch.shortage) == ([], Shortage.REFUSED)
+    assert "UnauthorizedOperation; check the credentials" in launch.detail
 
     def throttled(_name: str, _arguments: dict[str, Any]) -> Any:
         raise error("RequestLimitExceeded")
@@ -267,9 +317,10 @@ def test_other_errors_are_errors(conf: Settings) -> None:
         Ec2Fleet(Ec2Fake(throttled), conf).launch(1, token="t")  # type: ignore[arg-type]
 
 
-def test_a_missing_template_is_an_error_and_no_shortage() -> None:
+def test_a_missing_template_is_a_refusal_and_no_lack_of_capacity() -> None:
     ec2 = Ec2Fake(
         lambda _n, _a: fleet_answer("i", 0, "InvalidLaunchTemplateName.NotFoundException")
     )
-    with pytest.raises(PermanentError, match="InvalidLaunchTemplateName"):
-        Ec2Fleet(ec2, TEMPLATE).launch(1, token="t")  # type: ignore[arg-type]
+    launch = Ec2Fleet(ec2, SPOT).launch(1, token="t")  # type: ignore[arg-type]
+    assert launch.shortage is Shortage.REFUSED
+    assert "InvalidLaunchTemplateName" in launch.detail

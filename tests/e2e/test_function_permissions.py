@@ -21,6 +21,7 @@ import requests
 from botocore.config import Config
 
 from infra.stage import Stage
+from localcloud.cloud import IMAGE
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.bundle import Response, job_id
 from taskfleet.task import TaskResult, TaskStatus
@@ -103,9 +104,7 @@ class Functions:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._invoke_port = free_port()
         kept = dict(cloud.child_environ)
-        # On AWS a launch is by the template, and the secret is a parameter.
-        for name in ("TASKFLEET_AMI_ID", "TASKFLEET_INSTANCE_TYPES", "TASKFLEET_TOKEN_SECRET"):
-            kept.pop(name)
+        kept.pop("TASKFLEET_TOKEN_SECRET")  # on AWS it is a parameter
         self.environ = {
             **kept,
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, folder))),
@@ -246,7 +245,7 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     no_machines.terminate()
     no_machines.wait(60)
     ec2 = made_template(cloud)
-    functions.start_tick(TASKFLEET_MAX_CAPACITY="3")
+    functions.start_tick(TASKFLEET_MAX_CAPACITY="3", TASKFLEET_BOOT_S="0.3")
     waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
     eventually(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
     call("DELETE", f"/batches/{waiting['batch_id']}")
@@ -301,7 +300,7 @@ def made_template(cloud: Any) -> Any:
     ec2.create_launch_template(
         LaunchTemplateName="taskfleet-dev",
         LaunchTemplateData={
-            "ImageId": cloud.environ["TASKFLEET_AMI_ID"],
+            "ImageId": IMAGE,
             "InstanceType": "c7g.large",
         },
     )

@@ -1,4 +1,5 @@
-"""EC2 takes a machine back, or advises to leave it: the worker drains, and another one goes on."""
+"""EC2 takes a machine back: the worker drains, and another one goes on. EC2 advises to leave it:
+the worker does when it is idle."""
 
 from __future__ import annotations
 
@@ -22,10 +23,8 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = 300
-NOTICES = {
-    "spot/instance-action": '{"action": "terminate", "time": "2099-01-01T00:02:00Z"}',
-    "events/recommendations/rebalance": '{"noticeTime": "2099-01-01T00:00:00Z"}',
-}
+END = "meta-data/spot/instance-action"
+ADVICE = "meta-data/events/recommendations/rebalance"
 DRAIN_TIMEOUT_S = 2
 WITHIN_S = 30.0
 """From the notice to the worker's end: 5 s until it is seen, the drain time-out, and plenty for a
@@ -132,9 +131,23 @@ def messages_left(cloud: Any) -> int:
     )
 
 
-@pytest.mark.parametrize("path", NOTICES)
+def test_on_advice_a_worker_finishes_all_that_waits_and_then_leaves(
+    cloud: Any, kinds: Path, tmp_path: Path
+) -> None:
+    with FakeImds().served() as imds:
+        imds.found[ADVICE] = '{"noticeTime": "2099-01-01T00:00:00Z"}'
+        batch = Batch(cloud, kinds, ["noted"] * 200)  # ten seconds of work
+        options = ("--threads", "4", "--drain-timeout", "0")
+        log = tmp_path / "advised.log"
+        with worker(cloud, kinds, log, *options, imds=imds.url) as advised:
+            assert advised.wait(60) == 0, "it leaves, with no other word"
+    assert '"action": "machine_notice"' in log.read_text()
+    assert batch.noted("ended", advised.pid) == dict.fromkeys(range(200), 1)
+    assert {row["status"] for row in batch.rows()} == {"SUCCEEDED"}
+
+
 def test_on_a_notice_a_worker_commits_what_is_finished_and_leaves_the_rest_to_others(
-    cloud: Any, kinds: Path, tmp_path: Path, path: str
+    cloud: Any, kinds: Path, tmp_path: Path
 ) -> None:
     with FakeImds().served() as imds:
         options = ("--threads", "4", "--drain-timeout", str(DRAIN_TIMEOUT_S))
@@ -144,13 +157,13 @@ def test_on_a_notice_a_worker_commits_what_is_finished_and_leaves_the_rest_to_ot
             eventually(
                 lambda: batch.noted("ended").total() >= 20, 60, "the first worker is at work"
             )
-            imds.found[f"meta-data/{path}"] = NOTICES[path]
+            imds.found[END] = '{"action": "terminate", "time": "2099-01-01T00:02:00Z"}'
             noticed_at = time.monotonic()
             assert first.wait(WITHIN_S) == 0
         took_s = time.monotonic() - noticed_at
         assert (imds.given, imds.refused) == (1, []), "one token, asked for before all else"
     assert '"action": "machine_notice"' in log.read_text()
-    print(f"\n{path}: the worker ended {took_s:.1f} s after the notice")
+    print(f"\nthe worker ended {took_s:.1f} s after the notice")
 
     finished = batch.noted("ended", first.pid)
     assert 20 <= finished.total() < TASKS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from taskfleet.errors import TransientError
-from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
+from taskfleet.errors import PermanentError, TransientError
+from taskfleet.provisioner.records import BootFailures, Demand, FleetState, KindDemand, WorkerRecord
 from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
 
@@ -133,3 +135,41 @@ def test_a_table_that_does_not_answer_is_the_reason() -> None:
     api.submit(["sleep 1"])
     broken |= {"state", "workers"}
     assert "the records cannot be read" in fleet(api)["why"]
+
+
+def test_a_tick_whose_rounds_all_fail_fails_so_that_lambda_counts_an_error() -> None:
+    api = Frontend(fault=lambda name: "before" if name == "state" else None)
+    api.submit(["sleep 1"])
+    with pytest.raises(TransientError, match="state"):
+        tick(api)
+
+
+def test_one_failed_round_among_good_ones_is_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = itertools.count(1)
+    api = Frontend(fault=lambda name: "before" if name == "state" and next(calls) == 2 else None)
+    api.submit(["sleep 1"])
+    tick(api)
+    assert "look_failed" in [r.taskfleet["action"] for r in caplog.records if "round" in r.msg]
+
+
+def test_a_tick_fails_while_machines_boot_in_vain() -> None:
+    api = Frontend()
+    failures = BootFailures(count=4, counted_at=api.cloud.clock.now(), last_step="unpack")
+    api.cloud.records.save_state(FleetState(boot_failures=failures))
+    tick(api)
+    api.submit(["sleep 1"])
+    with pytest.raises(
+        PermanentError, match=r"4 machines in a row .* says: unpack; launches pause"
+    ):
+        tick(api)
+
+
+def test_a_client_learns_of_others_totals_and_kinds_and_nothing_else(api: Frontend) -> None:
+    batch_id = api.submit(["sleep 1234"] * 3, name="hush")
+    tick(api)
+    view = api.call("GET", "/fleet", as_client="curious").json_body
+    assert view["backlog"] > 0
+    told = json.dumps(view)
+    assert not [word for word in ("alice", batch_id, "hush", "1234") if word in told]

@@ -16,17 +16,16 @@ from taskfleet.aws.session import Aws
 from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock
 from taskfleet.ports import OutgoingMessage
-from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
+from taskfleet.provisioner.ports import ProvisionerPorts
+from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
 from taskfleet.wire.http import FleetView
-from tests.support.moto_aws import IMAGE, create_stack, moto_account
+from tests.support.moto_aws import create_stack, make_template, moto_account
 
 CONF = Settings(
     bucket="taskfleet-test",
-    ami_id=IMAGE,
-    instance_types=["c7g.large"],
     spot=False,
     max_capacity=4,
 )
@@ -116,8 +115,8 @@ class OnAws:
                 left[0] -= 1
                 raise ReadTimeoutError(endpoint_url="https://ec2")
 
-        self.ec2.meta.events.register("before-call.ec2.RunInstances", known)
-        self.ec2.meta.events.register("after-call.ec2.RunInstances", lose)
+        self.ec2.meta.events.register("before-call.ec2.CreateFleet", known)
+        self.ec2.meta.events.register("after-call.ec2.CreateFleet", lose)
         return tokens
 
     def fail(self, operation: str, code: str, times: int = 1_000) -> None:
@@ -131,6 +130,23 @@ class OnAws:
 
         self.ec2.meta.events.register(f"before-call.ec2.{operation}", refuse)
 
+    def launch_part_of_the_next_fleet(self, count: int, code: str) -> None:
+        """Let the next CreateFleet launch `count` machines only, and give an error for the rest."""
+        parts: list[str] = []
+
+        def fewer(params: dict[str, Any], **_kwargs: Any) -> None:
+            if not parts:
+                params["body"]["TargetCapacitySpecification.TotalTargetCapacity"] = count
+                parts.append("asked")
+
+        def short(parsed: dict[str, Any], **_kwargs: Any) -> None:
+            if parts == ["asked"]:
+                parsed["Errors"] = [{"ErrorCode": code, "ErrorMessage": "no"}]
+                parts.append("answered")
+
+        self.ec2.meta.events.register("before-call.ec2.CreateFleet", fewer)
+        self.ec2.meta.events.register("after-call.ec2.CreateFleet", short)
+
 
 @pytest.fixture
 def make() -> Iterator[Any]:
@@ -142,6 +158,7 @@ def make() -> Iterator[Any]:
             lambda: datetime.fromtimestamp(clock.now(), UTC).replace(tzinfo=None),
         )
         create_stack()
+        make_template()
         yield lambda **others: OnAws(replace(CONF, **others), clock)
 
 
@@ -190,8 +207,7 @@ def test_a_failed_launch_is_reported_and_succeeds_once_ec2_recovers(
     make: Any, code: str, words: str
 ) -> None:
     aws = make()
-    # A shortage fails two calls: one for all machines, one for as many as there are.
-    aws.fail("RunInstances", code, times=1 if code == "UnauthorizedOperation" else 2)
+    aws.fail("CreateFleet", code, times=1)
     aws.submit(10_000)
     aws.provisioner().round()
     assert aws.live() == []
@@ -208,14 +224,13 @@ def test_a_failed_launch_is_reported_and_succeeds_once_ec2_recovers(
 
 def test_a_part_of_a_fleet_is_taken_and_the_rest_asked_for_later(make: Any) -> None:
     aws = make()
-    # The call for all machines fails; the next one asks for one machine.
-    aws.fail("RunInstances", "InsufficientInstanceCapacity", times=1)
+    aws.launch_part_of_the_next_fleet(1, "InsufficientInstanceCapacity")
     aws.submit(10_000)
     aws.provisioner().round()
     assert len(aws.live()) == 1
     newest = aws.view().decisions[0]
     assert newest.launched == 1
-    assert "no capacity: could not launch image" in newest.reason
+    assert "no capacity: 3 on-demand machines did not come: InsufficientInst" in newest.reason
     assert "1 machines are booting" in aws.why()
     aws.clock.sleep(20)
     aws.provisioner().round()

@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+from taskfleet.aws.ec2 import BOOT_MARK
 from tests.support.moto_aws import create_stack, moto_account
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,3 +159,33 @@ def test_the_user_data_passes_shellcheck_and_names_the_software(
     assert done.returncode == 0, done.stdout
     assert f"s3://taskfleet-test/worker/{SHA256}.tar.gz" in script.read_text()
     assert "printf '%s\\n' A=1 B=2 >>" in script.read_text()
+
+
+def test_the_console_of_a_machine_that_fails_ends_with_the_step_that_failed(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """The user data itself runs here, in a folder, with commands that stand in for the machine's.
+    The last marked line is what the provisioner reads (`Ec2Fleet.boot_step`)."""
+    stack(WorkerSha256=SHA256, ImageId="ami-12345678")
+    script = user_data("taskfleet-dev").replace("${!", "${")  # Fn::Sub does that, moto does not
+    for path in ("/dev/console", "/etc/taskfleet", "/opt/taskfleet"):
+        script = script.replace(path, f"{tmp_path}{path}")
+    (tmp_path / "dev").mkdir()
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, status in (("shutdown", 0), ("aws", 1)):
+        (commands / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (commands / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{commands}:/usr/bin:/bin"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    console = (tmp_path / "dev/console").read_text()
+    marked = [line.partition(BOOT_MARK)[2] for line in console.splitlines() if BOOT_MARK in line]
+    assert marked[0] == "shutdown -P +15"
+    assert marked[-1].startswith(
+        f"aws s3 cp --only-show-errors s3://taskfleet-test/worker/{SHA256}"
+    )

@@ -191,6 +191,18 @@ def test_an_idle_worker_leaves_by_itself(fleet):
     assert one.ends == [True]
 
 
+def test_a_worker_advised_to_leave_works_on_and_leaves_at_its_first_idle_moment(fleet):
+    one = fleet()
+    batch_id = one.submit(["sleep 300"] * 12)
+    worker = one.start(threads=2, drain_timeout_s=0.1)
+    worker.leave_when_idle()
+    assert one.finished(batch_id).tally == Tally(succeeded=12)
+    one.threads[0].join(10)
+    assert one.ends == [True]
+    rows = one.cloud.rows(one.registry, batch_id)
+    assert {row.attempts for row in rows} == {1}, "no task was broken off"
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_worker_asked_to_leave_hands_back_what_its_last_poll_receives(fleet, monkeypatch, asked):
     """A worker that gets a signal does not wait for its poll: its sender may wait for it."""

@@ -96,6 +96,7 @@ ALLOWED = {
         Request("ec2:CreateTags", MACHINE, (*TAGGED, ("ec2:CreateAction", "CreateFleet"))),
         Request("ec2:CreateTags", MACHINE, (*OWN, ("aws:TagKeys", "taskfleet:marked-at"))),
         Request("ec2:TerminateInstances", MACHINE, OWN),
+        Request("ec2:GetConsoleOutput", MACHINE, OWN),
         Request("iam:PassRole", ROLE, TO_EC2),
     ],
     "worker": [
@@ -185,6 +186,7 @@ DENIED = {
         Request("ec2:CreateFleet", MACHINE, C7G),
         Request("ec2:TerminateInstances", MACHINE),
         Request("ec2:TerminateInstances", MACHINE, FOREIGN),
+        Request("ec2:GetConsoleOutput", MACHINE, FOREIGN),
         Request("ec2:StopInstances", MACHINE, OWN),
         Request("ec2:CreateTags", MACHINE, (("aws:TagKeys", "taskfleet:marked-at"),)),
         Request("ec2:CreateTags", MACHINE, (*OWN, ("aws:TagKeys", STAGE_TAG))),

@@ -14,12 +14,14 @@ INSTANCE_ID = "i-0abc"
 
 class FakeImds:
     """The service; port 0 means a free one. `found` maps paths below `/latest/` to texts, `tokens`
-    are the valid tokens, and `refused` lists the requests that version 2 does not allow."""
+    are the valid tokens, `asked` counts the questions, and `refused` lists the requests that
+    version 2 does not allow."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.found = {"meta-data/instance-id": INSTANCE_ID}
         self.tokens: set[str] = set()
         self.given = 0
+        self.asked = 0
         self.refused: list[str] = []
         fake = self
 
@@ -36,6 +38,7 @@ class FakeImds:
                 self._answer(200, token)
 
             def do_GET(self) -> None:
+                fake.asked += 1
                 if self.headers.get("X-aws-ec2-metadata-token") not in fake.tokens:
                     self._refuse(401)
                     return

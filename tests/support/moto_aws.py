@@ -55,6 +55,14 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
             yield patch
 
 
+def make_template(stage: str = "dev") -> None:
+    """Make a stage's launch template, which `create_stack` makes only with a worker's software."""
+    boto3.client("ec2").create_launch_template(
+        LaunchTemplateName=f"taskfleet-{stage}",
+        LaunchTemplateData={"ImageId": IMAGE, "InstanceType": "c7g.large"},
+    )
+
+
 def create_stack(
     stage: str = "dev", bucket: str = "taskfleet-test", **parameters: str
 ) -> dict[str, str]:

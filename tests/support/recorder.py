@@ -138,6 +138,8 @@ def _of_ec2(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Reques
     if action == "ec2:CreateTags":
         keys = tuple(("aws:TagKeys", tag["Key"]) for tag in params["Tags"])
         return [Request(action, f"{prefix}instance/{i}", own + keys) for i in params["Resources"]]
+    if action == "ec2:GetConsoleOutput":
+        return [Request(action, f"{prefix}instance/{params['InstanceId']}", own)]
     assert action == "ec2:TerminateInstances", action
     return [Request(action, f"{prefix}instance/{i}", own) for i in params["InstanceIds"]]
 

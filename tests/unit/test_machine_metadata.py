@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from infra.machine.metadata import Imds, credentials, notice, unreachable, write
+from infra.machine.metadata import (
+    ADVICE,
+    COMMANDS,
+    END,
+    Imds,
+    credentials,
+    new_notices,
+    unreachable,
+    write,
+)
 
 ROLE = "/latest/meta-data/iam/security-credentials/"
 KEYS = {
@@ -89,11 +98,22 @@ def test_a_machine_without_a_role_has_none(imds: Imds) -> None:
     assert credentials(imds) is None
 
 
-@pytest.mark.parametrize("path", ["spot/instance-action", "events/recommendations/rebalance"])
-def test_both_kinds_of_notice_are_found(service: Server, imds: Imds, path: str) -> None:
-    assert notice(imds) is None
-    service.answers[f"/latest/meta-data/{path}"] = '{"action": "terminate"}'
-    assert notice(imds) == f'meta-data/{path}: {{"action": "terminate"}}'
+def test_a_notice_ends_the_machine_and_advice_only_tells_the_worker(
+    service: Server, imds: Imds
+) -> None:
+    assert list(new_notices(imds, set())) == []
+    service.answers[f"/latest/{ADVICE}"] = '{"noticeTime": "now"}'
+    assert [path for path, _ in new_notices(imds, set())] == [ADVICE]
+    assert list(new_notices(imds, {ADVICE})) == [], "each is told once"
+    service.answers[f"/latest/{END}"] = '{"action": "terminate"}'
+    assert list(new_notices(imds, {ADVICE})) == [(END, '{"action": "terminate"}')]
+    assert [command[:2] for command in COMMANDS[END]] == [
+        ["systemctl", "stop"],
+        ["systemctl", "poweroff"],
+    ]
+    assert COMMANDS[ADVICE] == [
+        ["systemctl", "kill", "--kill-whom=main", "--signal=SIGUSR1", "taskfleet-worker.service"]
+    ]
 
 
 def test_the_service_is_reachable_whatever_it_answers(service: Server, imds: Imds) -> None:

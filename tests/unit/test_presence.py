@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from ec2_worker.machine import Imds, watch
+from ec2_worker.machine import Imds, Notice, watch
 from ec2_worker.presence import Presence
 from ec2_worker.workload import Census
 from taskfleet.memory import ManualClock, MemoryFleetRecords
 from tests.support.imds import FakeImds
+from tests.support.waiting import eventually
 from tests.support.worker import Faulty
 
 
@@ -148,21 +149,30 @@ def test_a_machine_knows_its_id_and_its_end(fake_imds: FakeImds) -> None:
     fake_imds.tokens = {"another"}
     assert imds.instance_id() == "i-0abc", "an expired token is renewed"
     fake_imds.found["meta-data/events/recommendations/rebalance"] = '{"noticeTime": "now"}'
-    assert imds.notice() == 'EC2 advises to leave the machine: {"noticeTime": "now"}'
+    assert imds.notice() == Notice(
+        'EC2 advises to leave the machine: {"noticeTime": "now"}', certain=False
+    )
     fake_imds.found["meta-data/spot/instance-action"] = '{"action": "terminate"}'
-    assert imds.notice() == 'EC2 takes the machine back: {"action": "terminate"}'
+    assert imds.notice() == Notice(
+        'EC2 takes the machine back: {"action": "terminate"}', certain=True
+    )
     imds._session.close()
 
 
-def test_a_notice_drains_the_worker_once(fake_imds: FakeImds) -> None:
-    imds, ended, drained = Imds(fake_imds.url), threading.Event(), threading.Event()
-    thread = threading.Thread(target=watch, args=(imds, ended, drained.set, 0.01))
+def test_advice_lets_the_worker_leave_when_idle_and_a_notice_drains_it(fake_imds: FakeImds) -> None:
+    imds, told = Imds(fake_imds.url), list[str]()
+    drain, advise = (lambda: told.append("drain")), (lambda: told.append("advise"))
+    thread = threading.Thread(target=watch, args=(imds, threading.Event(), drain, advise, 0.01))
     thread.start()
-    assert not drained.wait(0.05)
+    fake_imds.found["meta-data/events/recommendations/rebalance"] = '{"noticeTime": "now"}'
+    eventually(lambda: told == ["advise"], 5, "the advice")
+    given = fake_imds.asked
+    eventually(lambda: fake_imds.asked > given + 4, 5, "two more looks")
+    assert told == ["advise"], "once"
     fake_imds.found["meta-data/spot/instance-action"] = '{"action": "terminate"}'
-    assert drained.wait(5)
     thread.join(5)
     assert not thread.is_alive()
+    assert told == ["advise", "drain"]
     imds._session.close()
 
 

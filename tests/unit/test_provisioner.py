@@ -20,7 +20,8 @@ from taskfleet.memory import (
     MemoryQueue,
 )
 from taskfleet.ports import OutgoingMessage, QueueDepth
-from taskfleet.provisioner.reconcile import Provisioner, ProvisionerPorts
+from taskfleet.provisioner.ports import ProvisionerPorts
+from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings

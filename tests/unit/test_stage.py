@@ -130,7 +130,7 @@ def test_roles_of_a_stage_in_two_regions_have_different_names_that_iam_takes() -
 def test_each_function_gets_a_role_with_its_exact_policy_path_and_boundary() -> None:
     stage = replace(PROD, role_path="/team/")
     boundary = "arn:aws:iam::123456789012:policy/bound"
-    template = json.loads(roles.template(CHALICE, stage, boundary))
+    template = json.loads(roles.template(CHALICE, stage, boundary=boundary))
     made = [resource["Properties"] for resource in template["Resources"].values()]
     assert {role["RoleName"] for role in made} == {
         f"taskfleet-prod-eu-west-1-{name}" for name in policies(CHALICE, stage)
@@ -140,7 +140,22 @@ def test_each_function_gets_a_role_with_its_exact_policy_path_and_boundary() -> 
     text = json.dumps(template)
     assert "arn:aws:iam::123456789012:role/team/taskfleet-prod-eu-west-1-worker" in text
     assert len(text) < 51_200  # what CloudFormation takes in a call
-    assert "PermissionsBoundary" not in roles.template(CHALICE, stage, "")
+    assert "PermissionsBoundary" not in roles.template(CHALICE, stage)
+
+
+def test_functions_may_use_a_key_of_ones_own_through_the_services_alone() -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0-1"
+    template = json.loads(roles.template(CHALICE, PROD, key=key))
+    for role in template["Resources"].values():
+        _, policy = role["Properties"]["Policies"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert statement["Resource"] == [key]
+        assert statement["Condition"]["StringLike"]["kms:ViaService"] == [
+            "sqs.*",
+            "dynamodb.*",
+            "s3.*",
+        ]
+    assert "kms:" not in roles.template(CHALICE, PROD)
 
 
 def test_the_template_fits_into_a_call() -> None:
