@@ -47,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
     it would let clients reach hosts inside the network."""
     token_secret: str = ""
-    """The secret that signs bearer tokens, at least 32 characters long. Set it only where no SSM
-    parameter holds the secret, as in the local cloud."""
+    """The secret that signs bearer tokens, at least 32 characters long, or a JSON document of keys
+    (`taskfleet.wire.keys`). Set it only where no SSM parameter holds it, as in the local cloud."""
     token_secret_ssm: str = ""
     """The name of the SSM parameter that holds the secret of the bearer tokens. It is read when
     `TASKFLEET_TOKEN_SECRET` is not set."""
@@ -70,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
+    """The most tasks that one client may have waiting or running. At the limit, further batches are
+    refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""
     collectors: Annotated[int, Meta(ge=2, le=1_000)] = 2
     """The most functions that count responses at a time, at least 2. Each takes one of the
     functions that the account may run at a time, and counts about 1,400 bundles a second if a call

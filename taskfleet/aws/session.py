@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -23,7 +24,7 @@ from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
-from taskfleet.aws.ssm import read_secret
+from taskfleet.aws.ssm import change_secret, read_secret
 from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.errors import SettingsError
 from taskfleet.ports import Clock
@@ -161,3 +162,8 @@ class Aws:
         """Returns the decrypted SSM parameter `name`. Raises NotFound if there is none."""
         client: SSMClient = self.client("ssm")
         return read_secret(client, name)
+
+    def change_secret(self, name: str, change: Callable[[str], str]) -> None:
+        """Change the SSM parameter `name`; see `taskfleet.aws.ssm.change_secret`."""
+        client: SSMClient = self.client("ssm")
+        change_secret(client, name, change)

@@ -1,7 +1,7 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|redrive|fleet`. Owns the commands
-and their options; not the form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`,
-`taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the calls to the API
-(`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
+commands and their options; not the form of their output (`taskfleet.cli.output`,
+`taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
+calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from taskfleet import __version__, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
+from taskfleet.cli.keys import keys
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
@@ -194,6 +195,7 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
     return 0
 
 
+main.add_command(keys)
 main.add_command(redrive)
 
 
