@@ -24,7 +24,7 @@ from collections.abc import Mapping
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.execute import describe
+from ec2_worker.attempt import describe
 from ec2_worker.outbox import Letter, Outbox
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (

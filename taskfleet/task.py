@@ -69,6 +69,9 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     progress: `[done, total]` as the running task last reported it.
     stored: key of the object that holds the result, if it is too large for the table
         (`taskfleet.spill`); `result` is then None.
+    traceback: the task's own frames at its last error, if that was not one of Taskfleet's.
+    log: where the object with the task's output is: `[key, offset, length, dropped]`, all in bytes;
+        None when it printed nothing.
     """
 
     index: int
@@ -81,6 +84,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     worker_id: str | None = None
     progress: Any = None
     stored: str | None = None
+    traceback: str | None = None
+    log: tuple[str, int, int, int] | None = None
 
 
 def task_id(batch_id: str, index: int) -> str:

@@ -1,0 +1,196 @@
+"""A chunk of tasks in a runner: handing it over, taking the outcomes, keeping the deadlines, and
+judging how the runner ended. The note in shared memory says which task was running: only that one
+is charged."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from ec2_worker import attempt
+from ec2_worker.attempt import Outcome
+from ec2_worker.runner.child import LOST_PIPE
+from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Pipe, Progress, Sent, Work
+from ec2_worker.runner.handle import Exit, Runner
+from ec2_worker.runner.note import Started
+from ec2_worker.runner.remotestore import serve
+from taskfleet.ports import Clock, ObjectStore
+from taskfleet.registry import TaskKind
+from taskfleet.retry import RetryDecision
+
+
+def cause(ended: Exit) -> str:
+    """Returns why a task's process ended, in words for the task's owner."""
+    if ended.used_mb:
+        return f"used {ended.used_mb} MB, over its {ended.limit_mb} MB"
+    if ended.code is None:
+        return "its process died"
+    if ended.code == LOST_PIPE:
+        return "it closed or replaced the descriptors of its process"
+    if ended.code >= 0:
+        return f"its process died: exit status {ended.code}"
+    try:
+        return f"its process died: {signal.Signals(-ended.code).name}"
+    except ValueError:
+        return f"its process died: signal {-ended.code}"
+
+
+def timed_out(seconds: float) -> str:
+    """Returns the error of a task whose time was up."""
+    return f"timed out after {seconds:g} s"
+
+
+def decision_for(kind: TaskKind, attempt: int, *, again: bool) -> RetryDecision:
+    """Returns what follows an attempt that was ended from outside. `again`: whether such an end is
+    worth another attempt."""
+    if not again:
+        return RetryDecision.FAIL
+    return RetryDecision.EXHAUSTED if kind.retry.is_last(attempt) else RetryDecision.RETRY
+
+
+@dataclass
+class RunInRunner:
+    """One chunk in one runner. `run` is called once.
+
+    work: what the runner is sent.
+    record: called with each outcome.
+    report: called with the progress of a running task.
+    stopped: whether the tasks were told to end, so that a runner that dies charges nobody.
+    """
+
+    runner: Runner
+    kind: TaskKind
+    work: Work
+    store: ObjectStore
+    clock: Clock
+    record: Callable[[Outcome], None]
+    report: Callable[[Progress], None]
+    stopped: Callable[[], bool]
+    ran: int = 0
+    _known: set[int] = field(default_factory=set)
+    _late: Started | None = None
+    _done: bool = False
+    _fault: str | None = None
+
+    def run(self) -> bool:
+        """Run the chunk. Returns whether the runner can take another. Afterwards `ran` tells how
+        many tasks need no other slot; of the others, none was charged."""
+        runner = self.runner
+        runner.limit_memory(self.kind.memory_mb)
+        try:
+            runner.send(self.work)
+        except OSError:
+            runner.end()
+            self._fault = "it took no work"
+        while not self._done and runner.exit is None:
+            self._step()
+        if self._done and self._late is None:
+            runner.tasks_run += self.ran
+            return not self.stopped()
+        self._judge()
+        return False
+
+    def left(self) -> list[int]:
+        """Returns the positions of the tasks to be started again, without a charge."""
+        tasks = self.work.tasks
+        if self._done and self._late is None:
+            return list(range(self.ran, len(tasks)))
+        return [i for i, task in enumerate(tasks) if task.index not in self._known]
+
+    def _step(self) -> None:
+        """Wait for the next thing that happens, and take it in."""
+        try:
+            messages = self.runner.wait(self._patience_s())
+        except BrokenFrames:
+            self._fault = "it wrote to its process's pipe"
+            self.runner.end(0.0)
+            self._await_exit()
+            return
+        for sent in messages:
+            self._take(sent)
+        if self._late is None:
+            self._look_at_time()
+
+    def _await_exit(self) -> None:
+        """Wait for the end of a runner whose messages count no more."""
+        while self.runner.exit is None:
+            try:
+                self.runner.wait(None)
+            except BrokenFrames:
+                continue
+
+    def _take(self, sent: Sent) -> None:
+        message, data = sent
+        if isinstance(message, Ended):
+            for outcome in message.outcomes:
+                self._take_outcome(outcome)
+            if message.done:
+                self._done, self.ran = True, message.run
+        elif isinstance(message, Progress):
+            self.report(message)
+        elif isinstance(message, Call):
+            call = partial(serve, self.store, message, data, self.runner.pipe)
+            threading.Thread(target=call, name="store", daemon=True).start()
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        index, limit_s = outcome.row.index, self.kind.timeout_s
+        late = self._late is not None and self._late.index == index
+        if late and limit_s is not None and (outcome.row.duration_s or 0.0) >= limit_s:
+            return  # it counts as timed out, whatever it returned in the end
+        self._known.add(index)
+        self.record(outcome)
+
+    # --- deadlines ---------------------------------------------------------------------------
+
+    def _patience_s(self) -> float | None:
+        if self.kind.timeout_s is None or self._late is not None:
+            return None
+        started = self.runner.note.read()
+        if started.index < 0:
+            return min(self.kind.timeout_s, 0.1)
+        return started.at + self.kind.timeout_s - time.monotonic()
+
+    def _look_at_time(self) -> None:
+        started, limit_s = self.runner.note.read(), self.kind.timeout_s
+        if limit_s is None or started.index < 0 or started.index in self._known:
+            return
+        if time.monotonic() - started.at >= limit_s:
+            self._late = started
+            self.runner.end()
+
+    # --- the end of the runner ---------------------------------------------------------------
+
+    def _judge(self) -> None:
+        """Charge the task that was running when the runner ended, if there is one to charge."""
+        started = self._late or self.runner.note.read()
+        position = next(
+            (i for i, task in enumerate(self.work.tasks) if task.index == started.index), None
+        )
+        if position is None or started.index in self._known:
+            return
+        number = self.work.attempts[position]
+        if self._late is not None and self.kind.timeout_s is not None:
+            text = timed_out(self.kind.timeout_s)
+            decision = decision_for(self.kind, number, again=self.kind.retry_timeouts)
+        elif self.stopped():
+            return
+        else:
+            text = self._fault or cause(self.runner.exit or Exit(None))
+            decision = decision_for(self.kind, number, again=True)
+        duration_s = time.monotonic() - started.at
+        self._known.add(started.index)
+        self.record(
+            attempt.cut_short(
+                text,
+                decision,
+                index=started.index,
+                attempt=number,
+                started_at=self.clock.now() - duration_s,
+                duration_s=duration_s,
+                worker_id=self.work.worker_id,
+            )
+        )
