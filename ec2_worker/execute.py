@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 RUNNER_TRIES = 30
 """Times that a slot asks for a runner, once a second, before the worker counts as broken."""
+NO_START_S = 0.1
+"""Pause in seconds after a runner that ended before it started any task."""
 
 
 class SlotGivenUp(Exception):
@@ -96,15 +98,27 @@ class Executor:
     # --- in a process ------------------------------------------------------------------------
 
     def _run_in_process(self, chunk: Chunk, kind: TaskKind) -> list[Task]:
-        claimed, tasks = chunk.claimed, chunk.tasks
+        left, ambiguous = self._hand_over(chunk.claimed, kind, chunk.tasks)
+        if not ambiguous:
+            return left
+        again = []
+        for task in left:
+            again += self._hand_over(chunk.claimed, kind, [task])[0]
+        return again
+
+    def _hand_over(
+        self, claimed: ClaimedBundle, kind: TaskKind, tasks: list[Task]
+    ) -> tuple[list[Task], bool]:
+        """Have the tasks run in one runner. Returns those that are left, and whether one of them
+        spoilt it."""
         runner = self._runner(claimed)
         if runner is None:
-            return tasks
+            return tasks, False
         running = RunInRunner(
             runner,
             kind,
             Work(
-                chunk.kind,
+                kind.name,
                 claimed.bundle.batch_id,
                 claimed.bundle.client_id,
                 self._worker_id,
@@ -126,7 +140,10 @@ class Executor:
             self._pool.give(runner)
         else:
             self._pool.discard(runner)
-        return [tasks[position] for position in running.left()]
+        left = [tasks[position] for position in running.left()]
+        if len(left) == len(tasks) and not running.ambiguous:
+            claimed.stopped.wait(NO_START_S)
+        return left, running.ambiguous
 
     def _runner(self, claimed: ClaimedBundle) -> Runner | None:
         """A runner, as soon as one can be had; None if the bundle is stopped before."""

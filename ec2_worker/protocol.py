@@ -22,9 +22,9 @@ import logging
 import random
 from collections.abc import Mapping
 
+from ec2_worker.attempt import describe
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.attempt import describe
 from ec2_worker.outbox import Letter, Outbox
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from ec2_worker import attempt
 from ec2_worker.attempt import Outcome, Scene, SlotContext
 from ec2_worker.runner.frames import BrokenFrames, Ended, Pipe, Printed, Progress, Work
-from ec2_worker.runner.note import NOBODY, Note
+from ec2_worker.runner.note import Note
 from ec2_worker.runner.remotestore import RemoteStore
 from ec2_worker.stop import Stop
 from taskfleet.clock import SystemClock
@@ -100,8 +100,8 @@ class Runner:
             if started_at - self._sent_at > FLUSH_S:
                 self._flush()
         self._busy.clear()
+        note.clear()  # before the worker can hand over other tasks
         self._flush(done=True, run=run)
-        note.clear()
 
     def _output_bytes(self) -> int:
         """The size of the output file, with all that was printed so far."""
@@ -183,9 +183,7 @@ class Runner:
                         self._store.answered((message, data))
 
     def _end(self) -> None:
-        """End once the running task has ended, at once when there is none."""
-        if self._note.read().index == NOBODY and not self._busy.is_set():
-            os._exit(0)
+        """End once the running task has ended."""
         self._work.put(None)
         self._stop.stop()
 

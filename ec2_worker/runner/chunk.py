@@ -14,13 +14,16 @@ from functools import partial
 from ec2_worker import attempt
 from ec2_worker.attempt import Outcome
 from ec2_worker.runner.child import LOST_PIPE
-from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Pipe, Progress, Sent, Work
+from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, Work
 from ec2_worker.runner.handle import Exit, Runner
 from ec2_worker.runner.note import Started
 from ec2_worker.runner.remotestore import serve
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import TaskKind
 from taskfleet.retry import RetryDecision
+
+SPOILT = "it wrote to its process's pipe"
+"""Error of a task that spoilt the pipe of its runner."""
 
 
 def cause(ended: Exit) -> str:
@@ -60,6 +63,8 @@ class RunInRunner:
     record: called with each outcome.
     report: called with the progress of a running task.
     stopped: whether the tasks were told to end, so that a runner that dies charges nobody.
+    ambiguous: whether one of the tasks left spoilt the runner, and nobody knows which: each needs a
+        run of its own.
     """
 
     runner: Runner
@@ -71,10 +76,11 @@ class RunInRunner:
     report: Callable[[Progress], None]
     stopped: Callable[[], bool]
     ran: int = 0
+    ambiguous: bool = False
     _known: set[int] = field(default_factory=set)
     _late: Started | None = None
     _done: bool = False
-    _fault: str | None = None
+    _spoilt: bool = False
 
     def run(self) -> bool:
         """Run the chunk. Returns whether the runner can take another. Afterwards `ran` tells how
@@ -85,7 +91,6 @@ class RunInRunner:
             runner.send(self.work)
         except OSError:
             runner.end()
-            self._fault = "it took no work"
         while not self._done and runner.exit is None:
             self._step()
         if self._done and self._late is None:
@@ -106,22 +111,16 @@ class RunInRunner:
         try:
             messages = self.runner.wait(self._patience_s())
         except BrokenFrames:
-            self._fault = "it wrote to its process's pipe"
             self.runner.end(0.0)
-            self._await_exit()
+            self.runner.await_exit()
+            # Perhaps it was a task before the one that runs now.
+            self.ambiguous = len(self.work.tasks) > 1
+            self._spoilt = True
             return
         for sent in messages:
             self._take(sent)
         if self._late is None:
             self._look_at_time()
-
-    def _await_exit(self) -> None:
-        """Wait for the end of a runner whose messages count no more."""
-        while self.runner.exit is None:
-            try:
-                self.runner.wait(None)
-            except BrokenFrames:
-                continue
 
     def _take(self, sent: Sent) -> None:
         message, data = sent
@@ -138,7 +137,7 @@ class RunInRunner:
 
     def _take_outcome(self, outcome: Outcome) -> None:
         index, limit_s = outcome.row.index, self.kind.timeout_s
-        late = self._late is not None and self._late.index == index
+        late = self._late is not None and self._late.task == index
         if late and limit_s is not None and (outcome.row.duration_s or 0.0) >= limit_s:
             return  # it counts as timed out, whatever it returned in the end
         self._known.add(index)
@@ -150,13 +149,13 @@ class RunInRunner:
         if self.kind.timeout_s is None or self._late is not None:
             return None
         started = self.runner.note.read()
-        if started.index < 0:
+        if started.task < 0:
             return min(self.kind.timeout_s, 0.1)
         return started.at + self.kind.timeout_s - time.monotonic()
 
     def _look_at_time(self) -> None:
         started, limit_s = self.runner.note.read(), self.kind.timeout_s
-        if limit_s is None or started.index < 0 or started.index in self._known:
+        if limit_s is None or started.task < 0 or started.task in self._known:
             return
         if time.monotonic() - started.at >= limit_s:
             self._late = started
@@ -167,27 +166,30 @@ class RunInRunner:
     def _judge(self) -> None:
         """Charge the task that was running when the runner ended, if there is one to charge."""
         started = self._late or self.runner.note.read()
+        if self._spoilt and not self.ambiguous:
+            # It may have ended before what it wrote was read.
+            started = Started(time.monotonic(), self.work.tasks[0].index, 0)
         position = next(
-            (i for i, task in enumerate(self.work.tasks) if task.index == started.index), None
+            (i for i, task in enumerate(self.work.tasks) if task.index == started.task), None
         )
-        if position is None or started.index in self._known:
+        if position is None or started.task in self._known:
             return
         number = self.work.attempts[position]
         if self._late is not None and self.kind.timeout_s is not None:
             text = timed_out(self.kind.timeout_s)
             decision = decision_for(self.kind, number, again=self.kind.retry_timeouts)
-        elif self.stopped():
+        elif self.stopped() or self.ambiguous:
             return
         else:
-            text = self._fault or cause(self.runner.exit or Exit(None))
+            text = SPOILT if self._spoilt else cause(self.runner.exit or Exit(None))
             decision = decision_for(self.kind, number, again=True)
         duration_s = time.monotonic() - started.at
-        self._known.add(started.index)
+        self._known.add(started.task)
         self.record(
             attempt.cut_short(
                 text,
                 decision,
-                index=started.index,
+                index=started.task,
                 attempt=number,
                 started_at=self.clock.now() - duration_s,
                 duration_s=duration_s,

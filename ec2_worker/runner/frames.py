@@ -105,10 +105,14 @@ def new_key() -> int:
 
 
 class Pipe:
-    """One end of a pipe. `send` may be called from any thread, `received` from one."""
+    """One end of a pipe. `send` may be called from any thread, `received` from one.
+
+    broken: whether something came that is no frame.
+    """
 
     def __init__(self, sock: socket.socket, key: int, *, in_runner: bool) -> None:
         self.sock = sock
+        self.broken = False
         self._key = key
         self._decode = _for_runner if in_runner else _for_worker
         self._sending = threading.Lock()
@@ -128,8 +132,10 @@ class Pipe:
 
     def received(self) -> list[Sent]:
         """Read once, and return the messages that are complete. Raises EOFError when the other end
-        is gone, BrokenFrames when it does not keep to the form, and BlockingIOError when the socket
-        does not block and there is nothing."""
+        is gone, and BlockingIOError when the socket does not block and there is nothing. When what
+        comes is no frame, sets `broken`, and what follows does not count."""
+        if self.broken:
+            raise BrokenFrames
         read, descriptors, _, _ = socket.recv_fds(self.sock, _READ_BYTES, 4)
         self._descriptors += descriptors
         if not read:
@@ -140,15 +146,17 @@ class Pipe:
         while len(buffer) >= _HEADER.size:
             key, length, data_length = _HEADER.unpack_from(buffer)
             if key != self._key:
-                raise BrokenFrames("a frame without the key of the pipe")
+                self.broken = True
+                break
             data_at = _HEADER.size + length
             end = data_at + data_length
             if len(buffer) < end:
                 break
             try:
                 message = self._decode(bytes(buffer[_HEADER.size : data_at]))
-            except msgspec.MsgspecError as error:
-                raise BrokenFrames(str(error)) from error
+            except msgspec.MsgspecError:
+                self.broken = True
+                break
             messages.append((message, bytes(buffer[data_at:end])))
             del buffer[:end]
         return messages

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ec2_worker.runner.forkserver import STATUS
-from ec2_worker.runner.frames import Pipe, Sent
+from ec2_worker.runner.frames import BrokenFrames, Pipe, Sent
 from ec2_worker.runner.note import Note
 
 GRACE_S = 2.0
@@ -58,6 +58,15 @@ class Runner:
         self._pipe_open = True
         self._server_gone = False
 
+    def await_exit(self) -> None:
+        """Wait for the end of a runner whose messages count no more."""
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(self.pipe.sock)
+        self._pipe_open = False
+        while self.exit is None and not self._server_gone:
+            self._poll.poll()
+            self.exit = self._read_exit()
+
     def send(self, message: Any) -> None:
         """Send a message. Raises OSError when the runner takes none."""
         self.pipe.send(message)
@@ -66,6 +75,8 @@ class Runner:
         """Returns the messages that came, waiting for the first up to `timeout_s` seconds; none
         also when the runner ended, which `exit` then tells. Raises BrokenFrames."""
         messages: list[Sent] = []
+        if self.pipe.broken:
+            raise BrokenFrames
         ready = dict(self._poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1000 + 1))
         if self._status in ready:
             self.exit = self._read_exit()
@@ -73,7 +84,7 @@ class Runner:
             messages += self._read()
         if self.exit is not None:
             self.pipe.sock.settimeout(0)
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError, BrokenFrames):
                 while self._pipe_open:
                     messages += self._read()
         return messages
@@ -85,7 +96,7 @@ class Runner:
             # The news of its end come by the other way; it may also have closed this one only.
             self._pipe_open = False
             self._poll.unregister(self.pipe.sock)
-            self.end(0.0)
+            self.end()
             if self._server_gone:
                 self.exit = Exit(None)
             return []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 SIZE = 4096
 """Bytes of the shared memory: one page."""
 NOBODY = -1
-"""Index in the note of a runner in which no task runs."""
+"""Place in the note of a runner in which no task runs."""
 _NOTE = struct.Struct("<dqq")
 
 
@@ -19,12 +19,12 @@ class Started(NamedTuple):
     """A task in progress.
 
     at: its start on the system's monotonic clock, in seconds.
-    index: its place in the batch; `NOBODY` when none runs.
+    task: its place in the batch; `NOBODY` when none runs.
     printed_from: where in the runner's output file its output begins.
     """
 
     at: float
-    index: int
+    task: int
     printed_from: int
 
 
@@ -42,8 +42,8 @@ class Note:
         os.pwrite(fd, _NOTE.pack(0.0, NOBODY, 0), 0)
         return fd
 
-    def write(self, at: float, index: int, printed_from: int) -> None:
-        _NOTE.pack_into(self._memory, 0, at, index, printed_from)
+    def write(self, at: float, task: int, printed_from: int) -> None:
+        _NOTE.pack_into(self._memory, 0, at, task, printed_from)
 
     def clear(self) -> None:
         """Note that no task runs."""

@@ -3,7 +3,6 @@ credentials. Owns both ends of such a call."""
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -116,5 +115,3 @@ def serve(store: ObjectStore, call: Call, data: bytes, pipe: Pipe) -> None:
         pipe.send(answer, content)
     except OSError:
         return
-
-

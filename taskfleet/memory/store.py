@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import LINE_MAX_BYTES
