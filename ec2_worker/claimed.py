@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ec2_worker.output import BundleOutput
 from ec2_worker.stop import Stop
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
@@ -30,6 +31,7 @@ class ClaimedBundle:
     settling: whether it is being committed or released.
     lost: whether another worker may own it now.
     stopping: the request that its running tasks end.
+    output: what its tasks printed in this claim.
     poison: why its message belongs on the dead-letter queue; None when it does not.
     """
 
@@ -56,6 +58,7 @@ class ClaimedBundle:
         self.settling = False
         self.lost = False
         self.poison: str | None = None
+        self.output = BundleOutput()
         self.stopping = Stop()
 
     def attempts_spent(self, index: int) -> int:

@@ -129,6 +129,7 @@ class Executor:
             self._store,
             self._clock,
             record=lambda outcome: self._record(claimed, kind, outcome),
+            output=claimed.output,
             report=lambda news: self._report(claimed, news.index, news.started_at, news.progress),
             stopped=claimed.stopped.is_set,
         )

@@ -148,6 +148,7 @@ def assemble(
     protocol = BundleProtocol(
         tasks=ports.tasks,
         monitor=ports.monitor,
+        store=ports.store,
         outbox=outbox,
         registry=registry,
         unavailable=abilities.unavailable,

@@ -4,6 +4,7 @@ is charged."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from functools import partial
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Outcome
+from ec2_worker.output import OUTPUT_MAX_BYTES, BundleOutput
 from ec2_worker.runner.child import LOST_PIPE
 from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, Work
 from ec2_worker.runner.handle import Exit, Runner
@@ -22,6 +24,10 @@ from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import TaskKind
 from taskfleet.retry import RetryDecision
 
+LOOK_S = 1.0
+"""Seconds between two looks at the size of a busy runner's output."""
+FLOOD_BYTES = 16_000_000
+"""Size of a runner's output above which the excess of the running task is thrown away."""
 SPOILT = "it wrote to its process's pipe"
 """Error of a task that spoilt the pipe of its runner."""
 
@@ -61,6 +67,7 @@ class RunInRunner:
 
     work: what the runner is sent.
     record: called with each outcome.
+    output: takes what the tasks print.
     report: called with the progress of a running task.
     stopped: whether the tasks were told to end, so that a runner that dies charges nobody.
     ambiguous: whether one of the tasks left spoilt the runner, and nobody knows which: each needs a
@@ -73,6 +80,7 @@ class RunInRunner:
     store: ObjectStore
     clock: Clock
     record: Callable[[Outcome], None]
+    output: BundleOutput
     report: Callable[[Progress], None]
     stopped: Callable[[], bool]
     ran: int = 0
@@ -81,6 +89,9 @@ class RunInRunner:
     _late: Started | None = None
     _done: bool = False
     _spoilt: bool = False
+    _printed: bool = False
+    _looked_at: float = field(default_factory=time.monotonic)
+    _cut: dict[int, int] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Run the chunk. Returns whether the runner can take another. Afterwards `ran` tells how
@@ -94,6 +105,8 @@ class RunInRunner:
         while not self._done and runner.exit is None:
             self._step()
         if self._done and self._late is None:
+            if self._printed:
+                os.ftruncate(runner.output, 0)
             runner.tasks_run += self.ran
             return not self.stopped()
         self._judge()
@@ -121,12 +134,15 @@ class RunInRunner:
             self._take(sent)
         if self._late is None:
             self._look_at_time()
+        self._look_at_output()
 
     def _take(self, sent: Sent) -> None:
         message, data = sent
         if isinstance(message, Ended):
             for outcome in message.outcomes:
                 self._take_outcome(outcome)
+            for each in message.printed:
+                self._keep(each.index, each.start, each.end)
             if message.done:
                 self._done, self.ran = True, message.run
         elif isinstance(message, Progress):
@@ -147,11 +163,11 @@ class RunInRunner:
 
     def _patience_s(self) -> float | None:
         if self.kind.timeout_s is None or self._late is not None:
-            return None
+            return LOOK_S
         started = self.runner.note.read()
         if started.task < 0:
             return min(self.kind.timeout_s, 0.1)
-        return started.at + self.kind.timeout_s - time.monotonic()
+        return min(LOOK_S, started.at + self.kind.timeout_s - time.monotonic())
 
     def _look_at_time(self) -> None:
         started, limit_s = self.runner.note.read(), self.kind.timeout_s
@@ -160,6 +176,27 @@ class RunInRunner:
         if time.monotonic() - started.at >= limit_s:
             self._late = started
             self.runner.end()
+
+    # --- output ------------------------------------------------------------------------------
+
+    def _keep(self, index: int, start: int, end: int) -> None:
+        self._printed = True
+        self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
+
+    def _look_at_output(self) -> None:
+        """Throw away what a task printed far beyond what is kept, before it fills the disk."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        size = os.fstat(self.runner.output).st_size
+        if size > FLOOD_BYTES:
+            started = self.runner.note.read()
+            kept = started.printed_from + OUTPUT_MAX_BYTES
+            if started.task >= 0 and size > kept:
+                os.ftruncate(self.runner.output, kept)
+                self._printed = True
+                self._cut[started.task] = self._cut.get(started.task, 0) + size - kept
 
     # --- the end of the runner ---------------------------------------------------------------
 
@@ -184,6 +221,9 @@ class RunInRunner:
             text = SPOILT if self._spoilt else cause(self.runner.exit or Exit(None))
             decision = decision_for(self.kind, number, again=True)
         duration_s = time.monotonic() - started.at
+        size = os.fstat(self.runner.output).st_size
+        if not self._spoilt and size > started.printed_from:
+            self._keep(started.task, started.printed_from, size)
         self._known.add(started.task)
         self.record(
             attempt.cut_short(

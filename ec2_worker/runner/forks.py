@@ -11,10 +11,10 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
+from ec2_worker.output import unnamed_file
 from ec2_worker.runner.forkserver import PID
 from ec2_worker.runner.frames import Pipe, new_key
 from ec2_worker.runner.handle import Runner
@@ -61,7 +61,7 @@ class ForkServer:
         pipe, their_pipe = socket.socketpair()
         status, their_status = os.pipe()
         note_fd = Note.new()
-        output_fd = _output_file()
+        output_fd = unnamed_file()
         key = new_key()
         asked = {"do": "fork", "key": key}
         try:
@@ -153,16 +153,3 @@ class ForkServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(START_S)
             self._process = None
-
-
-def _output_file() -> int:
-    """Returns the descriptor of a new file without a name, to which all writers append."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        return os.open(tempfile.gettempdir(), flags | os.O_TMPFILE, 0o600)
-    except OSError:  # not every file system has such files
-        fd, path = tempfile.mkstemp(prefix="taskfleet-output-")
-        os.close(fd)
-        fd = os.open(path, flags)
-        os.unlink(path)
-        return fd

@@ -218,12 +218,13 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Returns the children of a process."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as listed:
-            return [int(word) for word in listed.read().split()]
-    except OSError:
-        return []
+    """Returns the children of a process, whichever of its threads started them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as listed:
+                found += map(int, listed.read().split())
+    return found
 
 
 def tree(pid: int) -> Iterator[int]:

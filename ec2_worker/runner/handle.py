@@ -117,9 +117,10 @@ class Runner:
             self._limit_mb = memory_mb
             self._ender.limit(self.pid, memory_mb)
 
-    def end(self, grace_s: float = GRACE_S) -> None:
-        """Have the runner ended, and killed after `grace_s` seconds. May be called from any thread,
-        more than once."""
+    def end(self, grace_s: float | None = None) -> None:
+        """Have the runner ended, and killed after `grace_s` seconds (default: `GRACE_S`). May be
+        called from any thread, more than once."""
+        grace_s = GRACE_S if grace_s is None else grace_s
         if self.exit is None and not self._ender.end(self.pid, grace_s):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

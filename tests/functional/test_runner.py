@@ -61,6 +61,12 @@ def alive(pid):
         return False
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Deaf tasks are killed after a shorter wait than elsewhere."""
+    monkeypatch.setattr("ec2_worker.runner.handle.GRACE_S", 0.3)
+
+
 @pytest.fixture(scope="module")
 def shared():
     slot = Slot()
@@ -186,7 +192,7 @@ def test_a_runner_sees_no_credentials_and_no_settings(slot, monkeypatch):
     assert (seen["MINE"], seen["PATH"]) == ("kept", os.environ["PATH"])
 
 
-@pytest.mark.parametrize(("deed", "within_s"), [(None, 1.0), ("deaf", 3.0)])
+@pytest.mark.parametrize(("deed", "within_s"), [(None, 0.25), ("deaf", 1.0)])
 def test_a_stopped_bundle_ends_its_runner_and_charges_nobody(shared, deed, within_s):
     import threading
 
@@ -243,3 +249,40 @@ class TestThreads:
         assert 0.4 <= seconds < 0.8
         assert claimed.results[0].error == "timed out after 0.2 s"
         assert claimed.results[0].status is F
+
+
+class TestOutput:
+    def outputs(self, claimed):
+        return {i: claimed.output.read(i, 10_000_000) for i in claimed.output.places}
+
+    def test_what_a_task_and_its_children_print_is_kept_for_it_alone(self, shared):
+        claimed = shared.run("says", ["one", None, "child", "crash", "three"])
+        assert self.outputs(claimed) == {
+            0: b"one\n",
+            2: b"child\nfrom a child\n",
+            3: b"crash\n",
+            4: b"three\n",
+        }
+
+    def test_the_first_megabyte_is_kept_and_the_rest_counted(self, shared):
+        claimed = shared.run("says", ["before", 10_000_000, "after"])
+        assert claimed.output.places[1] == (7, 1_000_000, 9_000_001)
+        assert claimed.output.read(2, 100) == b"after\n"
+
+    def test_a_flood_does_not_fill_the_disk(self, shared, monkeypatch):
+        monkeypatch.setattr("ec2_worker.runner.chunk.LOOK_S", 0.05)
+        sizes = []
+        keep = os.ftruncate
+        monkeypatch.setattr(os, "ftruncate", lambda fd, to: (sizes.append(to), keep(fd, to)))
+        claimed = shared.run("says", [100_000_000])
+        offset, length, dropped = claimed.output.places[0]
+        assert (offset, length) == (0, 1_000_000)
+        assert 50_000_000 < dropped <= 99_000_001  # what came in the very moment is not counted
+        assert 1_000_000 in sizes
+
+    def test_output_of_ten_thousand_tasks(self, shared):
+        begun = time.monotonic()
+        claimed = shared.run("says", [10_000] * 1000)
+        assert {place.length for place in claimed.output.places.values()} == {10_001}
+        assert len(claimed.output.places) == 1000
+        assert time.monotonic() - begun < 3

@@ -154,3 +154,19 @@ def environ(_params: Any, _context: TaskContext) -> dict[str, str]:
 @task_kind("who")
 def who(_params: Any, _context: TaskContext) -> int:
     return os.getpid()
+
+
+@task_kind("says", retry=ONCE, expected_s=lambda _params: 1e-4)
+def says(params: Any, _context: TaskContext) -> None:
+    """Print the params, or so many bytes."""
+    if isinstance(params, int):
+        while params > 0:
+            print("x" * min(params, 10_000_000), end="")
+            params -= 10_000_000
+        print()
+    elif params is not None:
+        print(params)
+    if params == "child":
+        os.system("echo from a child")
+    if params == "crash":
+        os._exit(1)
