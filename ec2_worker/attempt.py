@@ -124,9 +124,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def run(
     kind: TaskKind, params: Any, context: SlotContext, clock: Clock
-) -> tuple[Outcome | None, float]:
-    """Run one task. Returns its outcome, None if the attempt does not count, and the time of its
-    end. Raises nothing that the task raised."""
+) -> tuple[TaskResult | None, Failure | None, float]:
+    """Run one task. Returns the row to record, None if the attempt does not count; why it failed,
+    if it did; and the time of its end. Raises nothing that the task raised."""
     scene, started_at = context._scene, context._started_at
     result, stored, failure, text, trace = None, None, None, None, None
     status = TaskStatus.SUCCEEDED
@@ -137,7 +137,7 @@ def run(
     except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
         decision = kind.retry.decide(error, context.attempt)
         if decision is RetryDecision.GIVE_BACK:
-            return None, clock.now()
+            return None, None, clock.now()
         result, text, trace = None, describe(error), own_traceback(error)
         status = status_after(decision)
         failure = Failure(
@@ -161,7 +161,7 @@ def run(
         stored=stored,
         traceback=trace,
     )
-    return Outcome(row, failure), ended_at
+    return row, failure, ended_at
 
 
 def cut_short(

@@ -5,6 +5,7 @@ by `ec2_worker.attempt`, what happens in a process by `ec2_worker.runner`."""
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ec2_worker import attempt
-from ec2_worker.attempt import Outcome, Scene, SlotContext
+from ec2_worker.attempt import Failure, Outcome, Scene, SlotContext
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.deadlines import Deadlines
 from ec2_worker.runner.chunk import RunInRunner, decision_for, timed_out
@@ -48,11 +49,13 @@ class Ways:
 
     given_up: called with a chunk, the tasks that were not started and the seconds of the others,
         when the thread that ran it was given up.
-    runner_max_tasks: tasks after which a runner process is replaced; 0 for never.
+    runner_max_tasks, runner_max_mb: tasks and memory after which a runner process is replaced; 0
+        for never.
     """
 
     given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
     runner_max_tasks: int = 0
+    runner_max_mb: int = 0
 
 
 class Executor:
@@ -79,7 +82,18 @@ class Executor:
                 f"task kind {in_process[0]!r} runs in a process: load it with Registry.load, or "
                 "give it runs_in='thread'"
             )
-        self._pool = Pool(ForkServer(registry.modules), max_tasks=self._ways.runner_max_tasks)
+        self._processes = sys.platform == "linux"
+        if in_process and not self._processes:
+            _log.warning(
+                "runner processes need Linux: all kinds run in threads, where time-outs, crashes "
+                "and memory of one task meet the others",
+                extra=fields("no_runners"),
+            )
+        self._pool = Pool(
+            ForkServer(registry.modules),
+            max_tasks=self._ways.runner_max_tasks,
+            max_mb=self._ways.runner_max_mb,
+        )
 
     def run(self, chunk: Chunk) -> list[Task]:
         """Run the chunk's tasks one after the other and record each result in the claimed bundle.
@@ -87,7 +101,7 @@ class Executor:
         longer than expected and idle slots should share the rest, or because the process that ran
         them ended. Raises SlotGivenUp."""
         kind = self._registry[chunk.kind]
-        if kind.runs_in == "process":
+        if kind.runs_in == "process" and self._processes:
             return self._run_in_process(chunk, kind)
         return self._run_in_thread(chunk, kind)
 
@@ -128,7 +142,7 @@ class Executor:
             ),
             self._store,
             self._clock,
-            record=lambda outcome: self._record(claimed, kind, outcome),
+            record=lambda outcome: self._record(claimed, kind, outcome.row, outcome.failure),
             output=claimed.output,
             report=lambda news: self._report(claimed, news.index, news.started_at, news.progress),
             stopped=claimed.stopped.is_set,
@@ -174,15 +188,14 @@ class Executor:
                 return chunk.tasks[position:]
             try:
                 if kind.timeout_s is None:
-                    context = SlotContext(
-                        scene, task.index, claimed.attempt(task.index), started_at
-                    )
-                    outcome, started_at = attempt.run(kind, task.params, context, clock)
+                    number = claimed.attempt(task.index)
+                    context = SlotContext(scene, task.index, number, started_at)
+                    row, failure, started_at = attempt.run(kind, task.params, context, clock)
                 else:
                     timed = _Timed(self, chunk, position, kind, kind.timeout_s, began_at)
-                    outcome, started_at = timed.run(started_at)
-                if outcome is not None:
-                    self._record(claimed, kind, outcome)
+                    row, failure, started_at = timed.run(started_at)
+                if row is not None:
+                    self._record(claimed, kind, row, failure)
             except SlotGivenUp:
                 raise
             except Exception as error:  # noqa: BLE001 - one task must not stop the others
@@ -228,8 +241,9 @@ class Executor:
             progress=progress,
         )
 
-    def _record(self, claimed: ClaimedBundle, kind: TaskKind, outcome: Outcome) -> None:
-        row, failure = outcome.row, outcome.failure
+    def _record(
+        self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None
+    ) -> None:
         if failure is not None:
             if failure.decision is RetryDecision.EXHAUSTED:
                 claimed.poison = (
@@ -240,9 +254,7 @@ class Executor:
         if claimed.running:
             claimed.running.pop(row.index, None)
 
-    def _log_failure(
-        self, claimed: ClaimedBundle, kind: TaskKind, failure: attempt.Failure
-    ) -> None:
+    def _log_failure(self, claimed: ClaimedBundle, kind: TaskKind, failure: Failure) -> None:
         retry = failure.decision is RetryDecision.RETRY
         batch_id = claimed.bundle.batch_id
         _log.log(
@@ -285,8 +297,8 @@ class _Timed:
         self._lock = threading.Lock()
         self._ended = self._late = self._given_up = False
 
-    def run(self, started_at: float) -> tuple[Outcome | None, float]:
-        """Run the task. Returns its outcome and the time. Raises SlotGivenUp."""
+    def run(self, started_at: float) -> tuple[TaskResult | None, Failure | None, float]:
+        """Run the task. Returns what `ec2_worker.attempt.run` does. Raises SlotGivenUp."""
         executor, claimed = self._executor, self._chunk.claimed
         task = self._chunk.tasks[self._position]
         self._started_at, self._started = started_at, time.monotonic()
@@ -294,7 +306,7 @@ class _Timed:
         context = SlotContext(scene, task.index, claimed.attempt(task.index), started_at)
         take_back = claimed.stopping.on_stop(self._stop.stop)
         self._cancel = executor._deadlines.after(self._limit_s, self._time_out)
-        outcome, ended_at = attempt.run(self._kind, task.params, context, executor._clock)
+        ended = attempt.run(self._kind, task.params, context, executor._clock)
         take_back()
         with self._lock:
             self._ended = True
@@ -302,7 +314,10 @@ class _Timed:
         if given_up:
             raise SlotGivenUp
         self._cancel()
-        return (self._timed_out() if late else outcome), ended_at
+        if late:
+            outcome = self._timed_out()
+            return outcome.row, outcome.failure, ended[-1]
+        return ended
 
     def _time_out(self) -> None:
         with self._lock:
@@ -327,7 +342,8 @@ class _Timed:
                 worker_id=executor._worker_id,
             ),
         )
-        executor._record(chunk.claimed, self._kind, self._timed_out())
+        outcome = self._timed_out()
+        executor._record(chunk.claimed, self._kind, outcome.row, outcome.failure)
         elapsed_s = executor._clock.now() - self._began_at
         executor._ways.given_up(chunk, chunk.tasks[self._position + 1 :], elapsed_s)
 

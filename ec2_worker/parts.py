@@ -195,6 +195,6 @@ def assemble(
             report_s=settings.beat_s,
             leave=hooks.leave,
         )
-    ways = Ways(hooks.slot_given_up, settings.runner_max_tasks)
+    ways = Ways(hooks.slot_given_up, settings.runner_max_tasks, settings.runner_max_mb)
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
     return Parts(workload, executor, outbox, watch, protocol, intake, heartbeat, presence)

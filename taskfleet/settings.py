@@ -61,6 +61,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runner_max_tasks: Annotated[int, Meta(ge=0)] = 0
     """The tasks after which a worker replaces a runner process by a new one, for kinds whose code
     leaks memory. With 0 it never does."""
+    runner_max_mb: Annotated[int, Meta(ge=0)] = 0
+    """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
+    never does."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
     """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30

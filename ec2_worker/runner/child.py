@@ -32,6 +32,7 @@ FLUSH_S = 0.02
 """Seconds after which finished tasks are told of, at the end of the next task."""
 TICK_S = 0.1
 """Seconds between two looks of the second thread for news that wait while a task runs."""
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 LOST_PIPE = 119
 """Exit status of a runner that cannot use its pipe or its output any more, since a task closed or
 replaced their descriptors."""
@@ -55,10 +56,12 @@ class Runner:
         self._printed: list[Printed] = []
         self._progress: dict[int, Progress] = {}
         self._sent_at = 0.0
+        self._forked = False
 
     def run(self) -> NoReturn:
         """Work until the worker closes the pipe or asks the runner to end."""
         woken = self._take_signals()
+        os.register_at_fork(after_in_child=self._let_go)
         threading.Thread(target=self._read, args=(woken,), name="pipe", daemon=True).start()
         while (work := self._work.get()) is not None:
             self._run(work)
@@ -87,12 +90,14 @@ class Runner:
             run += 1
             note.write(time.monotonic(), task.index, printed)
             context = SlotContext(scene, task.index, number, started_at)
-            outcome, started_at = attempt.run(kind, task.params, context, clock)
+            row, failure, started_at = attempt.run(kind, task.params, context, clock)
+            if self._forked:
+                os._exit(0)  # a child that the task forked, and that came back here
             end = self._output_bytes()
             self._check_pipe()
             with self._lock:
-                if outcome is not None:
-                    self._outcomes.append(outcome)
+                if row is not None:
+                    self._outcomes.append(Outcome(row, failure))
                 if end != printed:
                     self._printed.append(Printed(task.index, printed, end))
                     printed = end
@@ -139,7 +144,9 @@ class Runner:
                 for report in progress.values():
                     self._pipe.send(report)
                 if done or outcomes or printed:
-                    self._pipe.send(Ended(outcomes, printed, done, run))
+                    self._pipe.send(
+                        Ended(outcomes, printed, done, run, resident_mb() if done else 0)
+                    )
             except OSError:
                 self._lose()
 
@@ -159,6 +166,13 @@ class Runner:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return read
+
+    def _let_go(self) -> None:
+        """In a child that a task forked: take signals as any process does. Its signals would wake
+        the runner's second thread otherwise, and SIGTERM would not end the child."""
+        self._forked = True
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _read(self, woken: int) -> None:
         poll = select.poll()
@@ -186,6 +200,12 @@ class Runner:
         """End once the running task has ended."""
         self._work.put(None)
         self._stop.stop()
+
+
+def resident_mb() -> int:
+    """Returns the memory of this process in MB."""
+    with open("/proc/self/statm", "rb") as sizes:
+        return int(sizes.read().split()[1]) * _PAGE_BYTES >> 20
 
 
 def main(registry: Registry, sock: socket.socket, key: int, note_fd: int, output_fd: int) -> None:

@@ -4,6 +4,7 @@ is charged."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,9 +21,12 @@ from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, 
 from ec2_worker.runner.handle import Exit, Runner
 from ec2_worker.runner.note import Started
 from ec2_worker.runner.remotestore import serve
+from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import TaskKind
 from taskfleet.retry import RetryDecision
+
+_log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Seconds between two looks at the size of a busy runner's output."""
@@ -85,6 +89,7 @@ class RunInRunner:
     stopped: Callable[[], bool]
     ran: int = 0
     ambiguous: bool = False
+    _asked: frozenset[int] = frozenset()
     _known: set[int] = field(default_factory=set)
     _late: Started | None = None
     _done: bool = False
@@ -97,6 +102,7 @@ class RunInRunner:
         """Run the chunk. Returns whether the runner can take another. Afterwards `ran` tells how
         many tasks need no other slot; of the others, none was charged."""
         runner = self.runner
+        self._asked = frozenset(task.index for task in self.work.tasks)
         runner.limit_memory(self.kind.memory_mb)
         try:
             runner.send(self.work)
@@ -145,6 +151,7 @@ class RunInRunner:
                 self._keep(each.index, each.start, each.end)
             if message.done:
                 self._done, self.ran = True, message.run
+                self.runner.resident_mb = message.resident_mb
         elif isinstance(message, Progress):
             self.report(message)
         elif isinstance(message, Call):
@@ -153,6 +160,8 @@ class RunInRunner:
 
     def _take_outcome(self, outcome: Outcome) -> None:
         index, limit_s = outcome.row.index, self.kind.timeout_s
+        if index not in self._asked:
+            return  # no honest runner answers for other tasks
         late = self._late is not None and self._late.task == index
         if late and limit_s is not None and (outcome.row.duration_s or 0.0) >= limit_s:
             return  # it counts as timed out, whatever it returned in the end
@@ -181,7 +190,10 @@ class RunInRunner:
 
     def _keep(self, index: int, start: int, end: int) -> None:
         self._printed = True
-        self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
+        try:
+            self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
+        except OSError as error:  # such as a full disk; the results go on
+            _log.warning("output of a task is lost", extra=fields("output_lost", reason=str(error)))
 
     def _look_at_output(self) -> None:
         """Throw away what a task printed far beyond what is kept, before it fills the disk."""

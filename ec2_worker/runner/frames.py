@@ -67,12 +67,14 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
 
     done: whether the runner waits for other work now.
     run: number of tasks of the work that were started, once it is done.
+    resident_mb: memory of the runner, once it is done.
     """
 
     outcomes: list[Outcome] = []
     printed: list[Printed] = []
     done: bool = False
     run: int = 0
+    resident_mb: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):

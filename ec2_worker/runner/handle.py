@@ -48,6 +48,7 @@ class Runner:
         self.note = note
         self.output = output
         self.tasks_run = 0
+        self.resident_mb = 0
         self.exit: Exit | None = None
         self._status = status
         self._ender = ender

@@ -14,11 +14,13 @@ class Pool:
     them than slots that were busy at the same time.
 
     max_tasks: tasks after which a runner is replaced; 0 for never.
+    max_mb: memory above which a runner is replaced; 0 for never.
     """
 
-    def __init__(self, server: ForkServer, *, max_tasks: int = 0) -> None:
+    def __init__(self, server: ForkServer, *, max_tasks: int = 0, max_mb: int = 0) -> None:
         self._server = server
         self._max_tasks = max_tasks
+        self._max_mb = max_mb
         self._lock = threading.Lock()
         self._free: list[Runner] = []
         self._closed = False
@@ -37,7 +39,8 @@ class Pool:
 
     def give(self, runner: Runner) -> None:
         """Give a runner back that has done its work."""
-        if self._max_tasks and runner.tasks_run >= self._max_tasks:
+        used = self._max_tasks and runner.tasks_run >= self._max_tasks
+        if used or (self._max_mb and runner.resident_mb > self._max_mb):
             self.discard(runner)
             return
         with self._lock:

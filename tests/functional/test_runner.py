@@ -220,6 +220,19 @@ def test_runners_are_kept_and_replaced_when_they_have_run_enough_tasks(slot):
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
+def test_a_runner_that_grew_is_replaced():
+    frugal = Slot(runner_max_mb=100)
+    pids = [frugal.run("who", [size]).results[0].result for size in (1, 1, 200_000_000, 1)]
+    frugal.executor.close()
+    assert pids[0] == pids[1] == pids[2] != pids[3]
+
+
+def test_children_that_a_task_forks_are_ordinary_processes(shared):
+    """They end by SIGTERM, which does not reach the runner, and answer for no task."""
+    claimed = shared.run("poison", ["pool", "fork", 1])
+    assert [claimed.results[i].result for i in range(3)] == [[0, 1, 4], None, 1]
+
+
 def test_an_idle_runner_that_died_charges_nobody(slot):
     pid = slot.run("who", [1]).results[0].result
     os.kill(pid, 9)

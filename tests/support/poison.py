@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import re
 import signal
@@ -56,6 +57,17 @@ def deaf() -> None:
         time.sleep(1)
 
 
+def pool() -> list[int]:
+    """Use processes as libraries do."""
+    with multiprocessing.get_context("fork").Pool(2) as made:
+        return made.map(square, range(3))
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+KEPT: list[bytes] = []
 DEEDS: dict[str, Any] = {
     "exit": lambda: os._exit(3),
     "segv": lambda: ctypes.string_at(0),
@@ -74,6 +86,8 @@ DEEDS: dict[str, Any] = {
     "deaf": deaf,
     "bomb": bomb,
     "orphan": orphan,
+    "pool": pool,
+    "fork": lambda: os.fork() and None,
     "error": lambda: 1 / 0,
     "print": lambda: os.system("echo from a child") and None,
 }
@@ -152,7 +166,9 @@ def environ(_params: Any, _context: TaskContext) -> dict[str, str]:
 
 
 @task_kind("who")
-def who(_params: Any, _context: TaskContext) -> int:
+def who(params: Any, _context: TaskContext) -> int:
+    """Keep so many bytes, and tell the process."""
+    KEPT.append(b"x" * params)
     return os.getpid()
 
 

@@ -30,6 +30,11 @@ def test_what_lambda_imports_loads_no_client(module: str) -> None:
     assert not loaded & ABSENT_ON_LAMBDA
 
 
+def test_a_fork_server_loads_no_more_than_runners_need() -> None:
+    loaded = modules_after("import ec2_worker.runner.forkserver")
+    assert not loaded & {*ABSENT_ON_LAMBDA, "boto3", "botocore", "urllib3", "jwt"}
+
+
 def test_the_client_is_loaded_when_it_is_used() -> None:
     assert "requests" in modules_after("from taskfleet import Client")
 
