@@ -3,6 +3,9 @@
 It reconciles from what it reads and never from an event. So a round that is lost, late, doubled or
 cut short costs time and nothing else.
 
+While nothing waits, runs or changes, a round records nothing, but for a sign of life every
+`IDLE_RECORD_S`.
+
 A decision is recorded before it is acted upon, on condition that nobody else recorded one since the
 reading: of two rounds at once, one does nothing. A launch is recorded with its token before EC2 is
 asked for it. When its outcome is not recorded, the next round asks for the same launch again.
@@ -18,6 +21,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
+from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
@@ -36,6 +40,7 @@ from taskfleet.provisioner.records import (
     Reading,
     Round,
     Shortage,
+    is_same_but_for_time,
     with_round,
 )
 from taskfleet.provisioner.shortages import trouble_after
@@ -49,6 +54,9 @@ PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
 """New messages that start the next round early."""
+IDLE_RECORD_S = 600.0
+"""While a stage is idle, its state is recorded this often. Recording each round would cost more than
+all that the rounds read."""
 FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0
@@ -64,10 +72,12 @@ class Provisioner:
         self._conf = settings
         self._policy = policy_of(settings)
 
-    def run(self, remaining_s: Callable[[], float]) -> None:
+    def run(self, remaining_s: Callable[[], float], depth: QueueDepth | None = None) -> None:
         """Make a round every `look_s` seconds, sooner when a batch comes, while there is work or a
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
         may succeed.
+
+        depth: the queue's depth, for the first round, when the caller has just read it.
 
         Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
         rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
@@ -79,7 +89,7 @@ class Provisioner:
             rounds += 1
             active, messages = True, None
             try:
-                state = self.round()
+                state = self.round(depth)
                 active = state is None or state.machines > 0 or state.wanted > 0
                 messages = state.history[-1].demand.messages if state else None
                 in_a_row = 0
@@ -87,6 +97,7 @@ class Provisioner:
                 _log.error("a round failed", extra=fields("look_failed", reason=str(failure)))
                 error, in_a_row = failure, in_a_row + 1
                 worst = max(worst, in_a_row)
+            depth = None
             if not active or not self._wait(messages, remaining_s):
                 break
         if error is not None and worst >= min(rounds, FAILED_ROUNDS):
@@ -119,15 +130,21 @@ class Provisioner:
             _log.warning("demand not read", extra=fields("peek_failed", reason=str(error)))
             return 0
 
-    def round(self) -> FleetState | None:
-        """Reconcile once. Returns the recorded state, None when another round was faster. Raises
-        TaskfleetError, and then nothing was launched or ended that is not recorded."""
+    def round(self, depth: QueueDepth | None = None) -> FleetState | None:
+        """Reconcile once. Returns the state, None when another round was faster. Raises
+        TaskfleetError, and then nothing was launched or ended that is not recorded.
+
+        depth: the queue's depth, when the caller has just read it.
+        """
         before = self._ports.records.state()
-        seen, state = observe(self._read(), before, self._conf)
+        seen, state = observe(self._read(depth), before, self._conf)
         state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
+        if self._is_idle(before, state):
+            self._log_round(state)
+            return state
         if not self._ports.records.save_state(state):
             _log.info("another round was faster", extra=fields("look_overtaken"))
             return None
@@ -138,17 +155,30 @@ class Provisioner:
         noted = done.machines, self._slots(done)
         if noted != (before.machines, self._slots(before)) or not before.last_round_at:
             self._ports.records.note_machines(*noted)
+        self._log_round(done)
+        return done
+
+    def _is_idle(self, before: FleetState, state: FleetState) -> bool:
+        """Whether there is neither work nor a machine, nor anything new to record."""
+        return (
+            state.machines == 0
+            and state.wanted == 0
+            and state.last_round_at - before.last_round_at < IDLE_RECORD_S
+            and is_same_but_for_time(before, state)
+        )
+
+    @staticmethod
+    def _log_round(state: FleetState) -> None:
         _log.info(
             "a round of the provisioner",
             extra=fields(
                 "provisioner_looked",
-                desired=decision.desired,
-                machines=done.machines,
-                launched=done.decisions[-1].launched,
-                reason=done.decisions[-1].reason,
+                desired=state.desired,
+                machines=state.machines,
+                launched=state.decisions[-1].launched,
+                reason=state.decisions[-1].reason,
             ),
         )
-        return done
 
     def _slots(self, state: FleetState) -> int:
         """Slots that are there to stay or on their way."""
@@ -156,9 +186,10 @@ class Provisioner:
         machines = sum(state.groups[name].count for name in staying if name in state.groups)
         return state.static_slots + machines * self._conf.slots
 
-    def _read(self) -> Reading:
+    def _read(self, depth: QueueDepth | None) -> Reading:
         ports = self._ports
-        depth = ports.tasks.depth()  # first, so that demand includes nearly all it counts
+        # The depth is first, so that demand includes nearly all it counts.
+        depth = ports.tasks.depth() if depth is None else depth
         demand = ports.records.demand()
         unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
         paces = ports.monitor.paces(unknown) if unknown else {}

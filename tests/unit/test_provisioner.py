@@ -410,3 +410,36 @@ def test_a_batch_that_arrives_between_two_rounds_starts_the_next_early() -> None
     world.fleet.launch = noted  # type: ignore[method-assign]
     world.provisioner.run(lambda: started + 20 - world.clock.now())
     assert launched_at == [0.0, 3.0]
+
+
+def test_an_idle_stage_writes_nothing_but_a_sign_of_life() -> None:
+    world = World()
+    writes: list[float] = []
+
+    class Counted:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("save_state", "note_machines"):
+                writes.append(world.clock.now())
+            return getattr(world.records, name)
+
+    provisioner = world.new_provisioner(records=Counted())
+    began = world.clock.now()
+    for minute in range(60):
+        world.clock.set(began + 60 * minute)
+        provisioner.run(lambda: 50.0)
+    assert [(at - began) / 60 for at in writes] == [0, 0, 10, 20, 30, 40, 50]
+    assert world.records.state().last_round_at == began + 3_000
+
+
+def test_work_ends_the_idle_time_at_once_and_a_dead_schedule_is_told_of() -> None:
+    world = World()
+    for _ in range(5):
+        world.provisioner.run(lambda: 50.0)
+        world.clock.sleep(60)
+    world.submit(100)
+    assert "within a minute" in (world.why() or "")
+    world.clock.sleep(600)
+    assert "has not run for 900 s" in (world.why() or "")
+    world.provisioner.round()
+    assert world.live() > 0
+    assert world.records.state().last_round_at == world.clock.now()
