@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-YOUNG_S = 20.0
+YOUNG_S = 40.0
 """Seconds from the start of a wait in which answers are held."""
 NEAR_S = 8.0
 """Answers are held when the batch is expected to end within so many seconds."""
@@ -24,7 +24,7 @@ FASTEST_S = 0.1
 """Least seconds between the starts of two polls."""
 SLOWEST_S = 8.0
 """Most seconds between the starts of two polls."""
-SHARE = 10
+SHARE = 20
 """The time between two polls is the age of the wait divided by this, so the end is seen later by at
 most that part of the time that it took to come, and by half of it on average."""
 

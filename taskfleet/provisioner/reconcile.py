@@ -55,8 +55,8 @@ PEEK_S = 3.0
 SUDDEN_MESSAGES = 16
 """New messages that start the next round early."""
 IDLE_RECORD_S = 600.0
-"""While a stage is idle, its state is recorded this often. Recording each round would cost more than
-all that the rounds read."""
+"""While a stage is idle, its state is recorded this often. Recording each round would cost more
+than all that the rounds read."""
 FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0

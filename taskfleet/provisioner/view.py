@@ -128,8 +128,8 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
         )
     if late_s > OVERDUE_ROUND_S:
         return (
-            f"the provisioner recorded {late_s:.0f} s ago that nothing waits, and will see the tasks "
-            "within a minute"
+            f"the provisioner recorded {late_s:.0f} s ago that nothing waits, and will see the "
+            "tasks within a minute"
         )
     return f"the provisioner ran {late_s:.0f} s ago and will see the tasks in its next round"
 
