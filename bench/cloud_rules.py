@@ -2,7 +2,7 @@
 DynamoDB, CloudWatch. Pure; owns no count of calls (`bench.middle_calls`). The prices of calls to
 SQS and DynamoDB stand in `taskfleet.bill`.
 
-Prices are those of us-east-1 in 2026, without any free tier unless a name says so. Sources are AWS's
+Prices are those of us-east-1 in 2026, without any free tier unless a name says so. Sources: AWS's
 pages "AWS Lambda pricing", "Amazon API Gateway pricing", "Amazon CloudWatch pricing", "Configuring
 scaling behavior for SQS event source mappings" and "Configure Lambda function memory" (AWS Lambda
 Developer Guide), "Lambda quotas", "Amazon SQS quotas", "Quotas in Amazon DynamoDB", "DynamoDB item
@@ -24,20 +24,19 @@ from taskfleet.bill import (
 )
 
 HOUR_S = 3_600.0
-MONTH_S = 730 * HOUR_S
-"""Seconds of a month, as AWS's own calculator counts them."""
+MONTH_S = 30 * 24 * HOUR_S
 
 LAMBDA_GB_S_USD = 16.6667e-6
 """Price of one GB-second of an x86 function."""
 LAMBDA_CALL_USD = 0.20e-6
 """Price of one call of a function."""
 LAMBDA_CPU_MB = 1_769
-"""Memory with which a function has one whole virtual CPU; with less it has a share in proportion."""
+"""Memory with which a function has one whole virtual CPU; with less it has a share of one."""
 LAMBDA_AT_A_TIME = 1_000
 """Functions that an account may run at a time. A new account may begin with 10."""
 POLLERS = 5
-"""Receive calls that Lambda keeps open on a queue that is idle. Without a maximum concurrency it may
-go down to 2; with one, which Taskfleet's event sources have, it does not."""
+"""Receive calls that Lambda keeps open on a queue that is idle. Without a maximum concurrency it
+may go down to 2; with one, which Taskfleet's event sources have, it does not."""
 POLL_S = 20.0
 """Length of such a call on an empty queue, in seconds: SQS's longest."""
 

@@ -5,6 +5,7 @@ calls; not prices (`bench.cloud_rules`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -133,10 +134,8 @@ def by_library(course: Course, most_s: float) -> Asked:
     client = Client("http://127.0.0.1:1", "t", clock=api.clock)
     transport: Any = api
     client._http = transport
-    try:
+    with contextlib.suppress(NotFinished):
         client.wait(BATCH_ID, most_s)
-    except NotFinished:
-        pass
     return api.done()
 
 

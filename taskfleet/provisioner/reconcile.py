@@ -3,8 +3,8 @@
 It reconciles from what it reads and never from an event. So a round that is lost, late, doubled or
 cut short costs time and nothing else.
 
-While nothing waits, runs or changes, a round records nothing, but for a sign of life every
-`IDLE_RECORD_S`.
+In an idle stage, where nothing waits, runs or comes, a round ends after four reads, but for one
+every `IDLE_ROUND_S`.
 
 A decision is recorded before it is acted upon, on condition that nobody else recorded one since the
 reading: of two rounds at once, one does nothing. A launch is recorded with its token before EC2 is
@@ -34,13 +34,13 @@ from taskfleet.provisioner.policy import (
 from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.records import (
     BootFailures,
+    Demand,
     FleetState,
     Intent,
     Launch,
     Reading,
     Round,
     Shortage,
-    is_same_but_for_time,
     with_round,
 )
 from taskfleet.provisioner.shortages import trouble_after
@@ -54,9 +54,9 @@ PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
 """New messages that start the next round early."""
-IDLE_RECORD_S = 600.0
-"""While a stage is idle, its state is recorded this often. Recording each round would cost more
-than all that the rounds read."""
+IDLE_ROUND_S = 1_800.0
+"""In an idle stage a whole round is made, and recorded, this often. It finds machines that nobody
+recorded. One a minute would cost more than all else that the tick does."""
 FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0
@@ -131,20 +131,22 @@ class Provisioner:
             return 0
 
     def round(self, depth: QueueDepth | None = None) -> FleetState | None:
-        """Reconcile once. Returns the state, None when another round was faster. Raises
+        """Reconcile once. Returns the recorded state, None when another round was faster. Raises
         TaskfleetError, and then nothing was launched or ended that is not recorded.
 
         depth: the queue's depth, when the caller has just read it.
         """
         before = self._ports.records.state()
-        seen, state = observe(self._read(depth), before, self._conf)
+        # The depth is first, so that demand includes nearly all it counts.
+        depth = self._ports.tasks.depth() if depth is None else depth
+        demand = self._ports.records.demand()
+        if self._is_quiet(before, depth, demand):
+            return before
+        seen, state = observe(self._read(depth, demand), before, self._conf)
         state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
-        if self._is_idle(before, state):
-            self._log_round(state)
-            return state
         if not self._ports.records.save_state(state):
             _log.info("another round was faster", extra=fields("look_overtaken"))
             return None
@@ -155,29 +157,28 @@ class Provisioner:
         noted = done.machines, self._slots(done)
         if noted != (before.machines, self._slots(before)) or not before.last_round_at:
             self._ports.records.note_machines(*noted)
-        self._log_round(done)
-        return done
-
-    def _is_idle(self, before: FleetState, state: FleetState) -> bool:
-        """Whether there is neither work nor a machine, nor anything new to record."""
-        return (
-            state.machines == 0
-            and state.wanted == 0
-            and state.last_round_at - before.last_round_at < IDLE_RECORD_S
-            and is_same_but_for_time(before, state)
-        )
-
-    @staticmethod
-    def _log_round(state: FleetState) -> None:
         _log.info(
             "a round of the provisioner",
             extra=fields(
                 "provisioner_looked",
-                desired=state.desired,
-                machines=state.machines,
-                launched=state.decisions[-1].launched,
-                reason=state.decisions[-1].reason,
+                desired=done.desired,
+                machines=done.machines,
+                launched=done.decisions[-1].launched,
+                reason=done.decisions[-1].reason,
             ),
+        )
+        return done
+
+    def _is_quiet(self, before: FleetState, depth: QueueDepth, demand: Demand) -> bool:
+        """Whether nothing has come since the last round found neither work nor a machine. Workers
+        that run elsewhere report, and make rounds whole."""
+        return (
+            before.is_idle
+            and bool(before.history)
+            and demand == before.history[-1].demand
+            and depth.backlog + depth.in_flight == 0
+            and self._ports.clock.now() - before.last_round_at < IDLE_ROUND_S
+            and not self._ports.records.workers()
         )
 
     def _slots(self, state: FleetState) -> int:
@@ -186,11 +187,8 @@ class Provisioner:
         machines = sum(state.groups[name].count for name in staying if name in state.groups)
         return state.static_slots + machines * self._conf.slots
 
-    def _read(self, depth: QueueDepth | None) -> Reading:
+    def _read(self, depth: QueueDepth, demand: Demand) -> Reading:
         ports = self._ports
-        # The depth is first, so that demand includes nearly all it counts.
-        depth = ports.tasks.depth() if depth is None else depth
-        demand = ports.records.demand()
         unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
         paces = ports.monitor.paces(unknown) if unknown else {}
         now = ports.clock.now()

@@ -275,6 +275,11 @@ class FleetState(msgspec.Struct, frozen=True):
         """All machines that are there or on their way."""
         return sum(group.count for group in self.groups.values())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither work nor a machine, and no launch whose outcome is unknown."""
+        return not (self.machines or self.wanted or self.unlisted or self.intent)
+
 
 DECISIONS_KEPT = 20
 """Most rounds in `FleetState.decisions`."""
@@ -290,20 +295,3 @@ def with_round(decisions: Sequence[Round], newest: Round) -> list[Round]:
 def total_by_kind(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
     """The sums of both, by kind."""
     return {kind: counts.get(kind, 0) + more.get(kind, 0) for kind in {**counts, **more}}
-
-
-def is_same_but_for_time(before: FleetState, after: FleetState) -> bool:
-    """Whether a round found nothing new: both states say the same, but for when it was seen."""
-    if not (before.history and before.decisions and after.history and after.decisions):
-        return False
-    alike = replace(
-        after,
-        revision=before.revision,
-        last_round_at=before.last_round_at,
-        history=[*before.history[:-1], replace(after.history[-1], at=before.history[-1].at)],
-        decisions=[
-            *after.decisions[:-1],
-            replace(after.decisions[-1], at=before.decisions[-1].at),
-        ],
-    )
-    return alike == before

@@ -187,8 +187,8 @@ class FleetView(msgspec.Struct, frozen=True):
     provisioner wants, `max_capacity` the most that it may start. `decisions` begins with the
     newest. `cost_usd` is the price of all machines so far in US dollars, `usd_per_hour` that of the
     machines that run now. `looked_s` is the number of seconds since the provisioner last recorded a
-    round, null when it never did; while it finds neither work nor machines, it records one in ten
-    minutes. `why` explains why nothing runs; it is null unless tasks wait and none runs.
+    round, null when it never did; while it finds neither work nor machines, it records one in half
+    an hour. `why` explains why nothing runs; it is null unless tasks wait and none runs.
     """
 
     backlog: int

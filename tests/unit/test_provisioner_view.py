@@ -46,7 +46,12 @@ def places(**counts: int) -> dict[str, Group]:
     ("state", "workers", "conf", "words"),
     [
         (FleetState(), [], CONF, "the provisioner has never run: check the schedule"),
-        (replace(SEEN, last_round_at=NOW - 800), [], CONF, "the provisioner has not run for 800 s"),
+        (
+            replace(SEEN, last_round_at=NOW - 2_000),
+            [],
+            CONF,
+            "the provisioner has not run for 2000 s",
+        ),
         (
             replace(SEEN, groups=places(booting=2)),
             [],
