@@ -42,7 +42,7 @@ from bench.middle_calls import (
 )
 from bench.middle_waiter import Asked, Course, by_hand, by_library
 from bench.report import Row
-from infra.chalice import RATE_PER_S
+from infra.functions import RATE_PER_S
 from localcloud.launch import launched
 from localcloud.options import ROOT
 from taskfleet.aws.session import Aws
@@ -83,7 +83,7 @@ def counting_row(
 ) -> Row:
     """What the collectors' calls took and cost: `bundles` counted in so many calls of a
     collector."""
-    waits_s = made.total * CALL_S / collector_calls
+    waits_s = made.rounds * CALL_S / collector_calls
     seconds = rules.lambda_s(waits_s, made.cpu_s / collector_calls, memory_mb)
     a_call = bundles / collector_calls
     usd = (
@@ -96,6 +96,7 @@ def counting_row(
         "answers a message": answers,
         "bundles a call": a_call,
         "AWS calls a call": made.total / collector_calls,
+        "of them in turn": made.rounds / collector_calls,
         "ms a call": seconds * 1e3,
         "write units a bundle": made.writes / bundles,
         "refused writes": made.refused,
@@ -125,7 +126,7 @@ def counting(aws: Aws, recorder: Recorder, *, part: int = 1) -> list[Row]:
         made = [make_batch(aws, number, bundles) for number in range(batches)]
         calls = list(calls_of_collectors(made, bundles, answers, random.Random(1)))
         with recorder.recording() as recorded:
-            number = count_all(aws, iter(calls))
+            number = count_all(aws, iter(calls), recorder.call_ends)
         rows.append(counting_row(shape, answers, batches * bundles, number, recorded, memory_mb))
     return rows
 
@@ -290,7 +291,12 @@ def measured(environ: Mapping[str, str], aws: Aws, bundles: int, answers: int) -
 
 def _settings(environ: Mapping[str, str], latency_s: float = 0.0) -> Settings:
     names = {k.removeprefix("TASKFLEET_").lower(): v for k, v in environ.items()}
-    return Settings(bucket=names["bucket"], stage=names["stage"], aws_latency_ms=latency_s * 1e3)
+    return Settings(
+        bucket=names["bucket"],
+        stage=names["stage"],
+        region=names["region"],
+        aws_latency_ms=latency_s * 1e3,
+    )
 
 
 @contextmanager
@@ -305,7 +311,7 @@ def cloud() -> Iterator[Mapping[str, str]]:
 
 def looker(aws: Aws) -> object:
     """A client of the table that nobody watches."""
-    return boto3.client("dynamodb", region_name=aws.settings.region)
+    return boto3.client("dynamodb", region_name=aws.client("dynamodb").meta.region_name)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ computed from the items as they are in the table after each call, by the publish
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -18,8 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from bench.cloud_rules import item_bytes, read_units, write_units
 from chalice_app.services import Services, assemble
+from taskfleet.aws.dynamodb.progress import COUNT_THREADS
 from taskfleet.aws.session import Aws
 from taskfleet.batch import BatchRecord, random_batch_id
 from taskfleet.bundle import Response, job_id
@@ -28,7 +32,6 @@ from taskfleet.pace import Sample
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
-from taskfleet.settings import Settings
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.envelopes import ENVELOPE_MAX_RESPONSES, pack
 from taskfleet.wire.queues import encode_response
@@ -48,6 +51,8 @@ class Recorded:
     reads: float = 0.0
     refused: int = 0
     """Writes whose condition did not hold."""
+    rounds: int = 0
+    """Calls that waited for each other; those that several threads made at a time are one."""
     cpu_s: float = 0.0
 
     @property
@@ -56,8 +61,8 @@ class Recorded:
 
 
 class Recorder:
-    """Records the calls of an `Aws`, one thread's at a time. A second client, which nobody watches,
-    looks up the items that were written."""
+    """Records the calls of an `Aws`, and nothing else may run in this process meanwhile. A second
+    client, which nobody watches, looks up the items that were written."""
 
     def __init__(self, aws: Aws, looker: Any) -> None:
         self._table = aws.settings.monitor_table
@@ -66,6 +71,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._now = Recorded()
         self._looking_s = 0.0
+        self._in_turn = self._at_once = 0
         for service in ("dynamodb", "sqs", "ec2"):
             events = aws.client(service).meta.events
             events.register("before-parameter-build", self._on_call)
@@ -75,10 +81,18 @@ class Recorder:
     def recording(self) -> Iterator[Recorded]:
         """Records what the block does."""
         self._now, self._looking_s = recorded, _ = Recorded(), 0.0
-        began = time.thread_time()
+        self._in_turn = self._at_once = 0
+        began = time.process_time()
         yield recorded
-        recorded.cpu_s = time.thread_time() - began - self._looking_s
+        recorded.cpu_s = time.process_time() - began - self._looking_s
+        self.call_ends()
         self._now = Recorded()
+
+    def call_ends(self) -> None:
+        """A call of a function has ended, so that its calls and the next ones are not made at a
+        time."""
+        self._now.rounds += self._in_turn + math.ceil(self._at_once / COUNT_THREADS)
+        self._in_turn = self._at_once = 0
 
     def _on_call(self, params: Any, **_: Any) -> None:
         self._sent.params = params
@@ -97,7 +111,11 @@ class Recorder:
             self._now.writes += writes
             self._now.reads += reads
             self._now.refused += "Error" in parsed
-        self._looking_s += time.thread_time() - began
+            if threading.current_thread() is threading.main_thread():
+                self._in_turn += 1
+            else:
+                self._at_once += 1
+            self._looking_s += time.thread_time() - began
 
     def _written_bytes(self, parsed: Any) -> int:
         """The size of the item that was written, or that refused the write."""
@@ -184,12 +202,15 @@ def calls_of_collectors(
         del in_hand[:CALL_MAX_MESSAGES]
 
 
-def count_all(aws: Aws, calls: Iterator[dict[str, str]]) -> int:
+def count_all(
+    aws: Aws, calls: Iterator[dict[str, str]], call_ends: Callable[[], None] = lambda: None
+) -> int:
     """Collects. Returns the number of calls of the collector."""
     monitor, clock = aws.monitor(), SystemClock()
     number = 0
     for bodies in calls:
         collect(bodies, monitor, clock)
+        call_ends()
         number += 1
     return number
 
@@ -218,7 +239,7 @@ def services(aws: Aws, *, random_bytes: Callable[[int], bytes] = os.urandom) -> 
         records=aws.fleet_records(),
         fleet=aws.fleet(),
         nudge=None,
-        settings=Settings(bucket=aws.settings.bucket, stage=aws.settings.stage, max_capacity=10),
+        settings=replace(aws.settings, max_capacity=10),
         spent=aws.meter.spend,
     )
 

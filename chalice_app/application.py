@@ -7,7 +7,7 @@ from collections.abc import Callable
 from chalice.app import Chalice
 
 from chalice_app.auth import add_authorizer
-from chalice_app.events import add_events
+from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
 
@@ -18,8 +18,9 @@ def create_app(services: Callable[[], Services]) -> Chalice:
     services: returns the services, the same at each call. Handlers call it, so that the app can be
         imported on a machine without settings, as `chalice deploy` does.
     """
-    # Without these arguments Chalice sets up a logger of its own and writes to os.environ.
-    app = Chalice("taskfleet", configure_logs=False, env={})
+    # The name is the API's in API Gateway, whose metrics tell APIs apart by their names. Without
+    # the other arguments Chalice sets up a logger of its own and writes to os.environ.
+    app = Chalice(f"taskfleet-{stage_settings().stage}", configure_logs=False, env={})
     add_routes(app, services, add_authorizer(app, services))
     add_events(app, services)
     return app

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 
 from infra import stack
-from localcloud import emulator, environment
+from localcloud import emulator, environment, quotas
 from localcloud.options import ROOT, OptionFault, Options, kind_modules, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
 from taskfleet import settings
@@ -27,6 +27,7 @@ CLIENT_ID = "local"
 TOKEN_TTL_S = 90 * 86_400
 """Seconds for which that token is valid."""
 DEFAULTS = {
+    "TASKFLEET_REGION": "us-east-1",
     "TASKFLEET_DRAIN_TIMEOUT_S": "10",
     "TASKFLEET_RECEIVE_WAIT_S": "1",
     "TASKFLEET_LOOK_S": "5",
@@ -63,6 +64,11 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
     environ = {**DEFAULTS, "TASKFLEET_BOOT_S": str(asked.boot_s + PROCESS_START_S), **environ}
     conf = settings.load(environ)
     kinds = kind_modules(asked.kinds, conf.kinds)
+    try:
+        quotas.read(asked.quotas)
+    except ValueError as error:
+        raise OptionFault(str(error)) from None
+    environ[quotas.VARIABLE] = ",".join(asked.quotas)
     with _owned(asked.directory):
         options = with_ports(asked)
         options.env_file.unlink(missing_ok=True)

@@ -21,17 +21,11 @@ from typing import IO, Any
 import msgspec
 
 from taskfleet.batch import is_id
-from taskfleet.client.body import pack
+from taskfleet.client.answers import ApiError, ClientError, Unreachable
+from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
 from taskfleet.client.pace import next_poll
-from taskfleet.client.transport import (
-    BACKOFF_S,
-    READ_TIMEOUT_S,
-    ApiError,
-    ClientError,
-    Transport,
-    Unreachable,
-)
+from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.ports import Clock
 from taskfleet.wire.http import (
@@ -47,9 +41,10 @@ from taskfleet.wire.http import (
 )
 
 OUTAGE_S = 60.0
-"""Seconds for which `wait` goes on while the API cannot be reached. The first call must succeed."""
+"""Seconds for which `wait` goes on while the API cannot be reached or fails. A throttle is no
+outage. The first call must succeed."""
 _OUTAGE_PAUSE_S = 1.0
-"""Seconds between two polls while the API cannot be reached."""
+"""Seconds between two polls while the API cannot be reached or fails."""
 
 
 class NotFinished(ClientError):
@@ -63,13 +58,13 @@ class NotFinished(ClientError):
 class Client:
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
-    Throttles, short outages and lost connections are retried; after the last retry every method
-    raises `ApiError` or `Unreachable`. `batch_id` is the id of one of your batches everywhere; for
-    any other, methods raise `ApiError` with the status 404.
+    A throttle is waited out for minutes; short outages and lost connections are retried. After the
+    last retry every method raises `ApiError` or `Unreachable`. `batch_id` is the id of one of your
+    batches everywhere; for any other, methods raise `ApiError` with the status 404.
 
     backoff_s: factor of the growing pause between retries, in seconds.
     read_timeout_s: longest time without a byte of an answer, in seconds.
-    clock: paces `wait`; the system's clock unless given.
+    clock: paces `wait` and the retries; the system's clock unless given.
 
     Raises ValueError if the URL or the token is malformed.
     """
@@ -83,8 +78,10 @@ class Client:
         read_timeout_s: float = READ_TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
-        self._http = Transport(url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s)
-        self._clock = SystemClock() if clock is None else clock
+        self._clock = clock or SystemClock()
+        self._http = Transport(
+            url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s, clock=self._clock
+        )
 
     @classmethod
     def from_env(cls) -> Client:
@@ -112,8 +109,9 @@ class Client:
         on_sent: Callable[[int, int], None] | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
-        `{"kind": ..., "params": ...}`. Tasks that are too much for one request are written to a
-        temporary file and sent as by `submit_file`.
+        `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
+        that of the API or of whatever stands before it, are written to a temporary file and sent as
+        by `submit_file`.
 
         name: a name for the batch, to show.
         idempotency_key: submitting again with the same key, after any error, gives the same batch
@@ -129,7 +127,12 @@ class Client:
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         packed = pack(tasks, name=name, idempotency_key=key)
         if isinstance(packed, bytes):
-            return self._http.call("POST", "/batches", Accepted, body=packed)
+            try:
+                return self._http.call("POST", "/batches", Accepted, body=packed)
+            except ApiError as error:
+                if error.status != 413:
+                    raise
+                packed = unpacked(packed)
         with packed:
             return self.submit_file(packed, name=name, idempotency_key=key, on_sent=on_sent)
 
@@ -168,8 +171,11 @@ class Client:
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now. With `wait_s` (seconds, at most 25) the answer is held until the
         batch changes or the time is up. The API may answer earlier, so that it can serve others."""
+        return self._status(batch_id, wait_s, None)
+
+    def _status(self, batch_id: str, wait_s: float, until: float | None) -> BatchView:
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
-        return self._http.call("GET", _path(batch_id), BatchView, params=params)
+        return self._http.call("GET", _path(batch_id), BatchView, params=params, until=until)
 
     def wait(
         self,
@@ -178,20 +184,22 @@ class Client:
         on_progress: Callable[[BatchView], None] | None = None,
     ) -> BatchView:
         """Wait until every task of the batch has its result. Returns the finished batch. An API
-        that cannot be reached for less than a minute is tolerated.
+        that cannot be reached or fails for less than a minute is tolerated, and one that throttles
+        for as long as it takes.
 
         timeout_s: raise NotFinished after so many seconds; never unless given.
         on_progress: called with each state of the batch that is seen, also the last.
         """
         began = polled = news_at = self._clock.now()
-        batch = self.status(batch_id)
+        until = None if timeout_s is None else began + timeout_s
+        batch = self._status(batch_id, 0.0, until)
         while True:
             if on_progress is not None:
                 on_progress(batch)
             if batch.finished_at is not None:
                 return batch
             now = self._clock.now()
-            left_s = math.inf if timeout_s is None else began + timeout_s - now
+            left_s = math.inf if until is None else until - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
             poll = next_poll(now - began, now - news_at, batch.eta_s)
@@ -199,18 +207,23 @@ class Client:
             self._clock.sleep(max(0.0, min(pause_s, left_s)))
             polled = self._clock.now()
             before = batch
-            batch = self._patient_status(batch_id, min(poll.hold_s, left_s))
+            batch = self._patient_status(batch, min(poll.hold_s, left_s), until)
             if _state(batch) != _state(before):
                 news_at = self._clock.now()
 
-    def _patient_status(self, batch_id: str, wait_s: float) -> BatchView:
+    def _patient_status(self, batch: BatchView, wait_s: float, until: float | None) -> BatchView:
+        """Returns the batch, or what was known of it when `until` came without an answer."""
         began = self._clock.now()
         while True:
             try:
-                return self.status(batch_id, wait_s)
-            except Unreachable:
-                if self._clock.now() - began >= OUTAGE_S:
+                return self._status(batch.batch_id, wait_s, until)
+            except (ApiError, Unreachable) as error:
+                now = self._clock.now()
+                throttled = isinstance(error, ApiError) and error.status == 429
+                if not error.retried or (not throttled and now - began >= OUTAGE_S):
                     raise
+                if until is not None and now >= until:
+                    return batch
                 self._clock.sleep(_OUTAGE_PAUSE_S)
 
     def results(self, batch_id: str) -> Iterator[ResultView]:

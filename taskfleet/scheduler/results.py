@@ -30,9 +30,11 @@ from taskfleet.wire.http import (
     ResultView,
     iso_time,
 )
+from taskfleet.wire.payload import ANSWER_MAX_BYTES, answer_bytes
 
-PAGE_MAX_BYTES = 4_000_000
-"""Most bytes of JSON in a page's rows. An answer of Lambda has at most 6 MB."""
+PAGE_MAX_BYTES = ANSWER_MAX_BYTES - 16 * 1024
+"""Most bytes of a page's rows, as Lambda sends them (`taskfleet.wire.payload.answer_bytes`). The
+rest of the answer, such as its headers, has room in 16 KiB."""
 PAGE_MAX_BUNDLES = 1_000
 """Most bundles that one page reads."""
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
@@ -54,12 +56,12 @@ NEAR_HOLD_S = 8.0
 """Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
 calls a second through (`infra.chalice`), so whoever asks for such batches without a pause holds at
 most 800 of the account's 1,000 functions."""
-_SETTLE_S = (0.1, 1.0)
+_SETTLE_S = (0.1, 2.0)
 """Least and most seconds for which an answer is held after the first change, since others often
 follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
 batch and asks again at once would otherwise be answered, and bill a call, at each of its tasks. The
 end of the batch is answered at once."""
-_SETTLE_SHARE = 20
+_SETTLE_SHARE = 10
 """Divides the age of a batch (`_SETTLE_S`)."""
 _CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
@@ -118,7 +120,7 @@ class Results:
             now = self._clock.now()
             if not changed and _visible_state(batch) != before:
                 settle_s = _settle_s(now - batch.created_at)
-                changed, poll_s = True, max(_WAIT_FIRST_POLL_S, settle_s / 10)
+                changed, poll_s = True, max(_WAIT_FIRST_POLL_S, settle_s / 20)
                 deadline = min(deadline, now + settle_s)
         return view(batch, now)
 
@@ -147,8 +149,8 @@ class Results:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
     ) -> ResultPage:
-        """Returns one page of results: up to `limit` rows (at most 5,000) and 4 MB. Raises
-        ValueError for a cursor that no page had."""
+        """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
+        answer holds. Raises ValueError for a cursor that no page had."""
         batch = self._own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
         end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
@@ -158,8 +160,7 @@ class Results:
         # A page's rows fill this many bundles on average.
         at_once = min(_CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
         for number, bundle in self._bundles(batch_id, range(first_bundle, end), at_once):
-            for row in self._rows(batch_id, bundle, first_index):
-                size = len(msgspec.json.encode(row))
+            for row, size in map(_fitted, self._rows(batch_id, bundle, first_index)):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
                 rows.append(row)
@@ -221,6 +222,20 @@ class Results:
             worker_id=result.worker_id,
             progress=result.progress,
         )
+
+
+def _fitted(row: ResultView) -> tuple[ResultView, int]:
+    """Returns the row and its size as Lambda sends it. A row that is too large for any answer is
+    returned without its result, so that the rows behind it can be read."""
+    size = answer_bytes(msgspec.json.encode(row))
+    if size <= PAGE_MAX_BYTES:
+        return row, size
+    error = (
+        f"the result is too large to be shown: the row has {size} bytes as they are sent, over the "
+        f"cap of {PAGE_MAX_BYTES}; have the task put it into context.store and return its key"
+    )
+    row = msgspec.structs.replace(row, result=None, error=error)
+    return row, answer_bytes(msgspec.json.encode(row))
 
 
 def _hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:
