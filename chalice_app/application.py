@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from chalice.app import Chalice
@@ -10,16 +11,21 @@ from chalice_app.auth import add_authorizer
 from chalice_app.events import add_events
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
+from chalice_app.telemetry import add_telemetry
 
 
-def create_app(services: Callable[[], Services]) -> Chalice:
+def create_app(
+    services: Callable[[], Services], random_bytes: Callable[[int], bytes] = os.urandom
+) -> Chalice:
     """Returns the app.
 
     services: returns the services, the same at each call. Handlers call it, so that the app can be
         imported on a machine without settings, as `chalice deploy` does.
+    random_bytes: returns the given number of random bytes.
     """
     # Without these arguments Chalice sets up a logger of its own and writes to os.environ.
     app = Chalice("taskfleet", configure_logs=False, env={})
+    add_telemetry(app, random_bytes)
     add_routes(app, services, add_authorizer(app, services))
     add_events(app, services)
     return app

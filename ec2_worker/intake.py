@@ -3,6 +3,7 @@ messages are handed back; the claim itself belongs to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -13,7 +14,7 @@ from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, Message, TaskQueue
 
 _log = logging.getLogger(__name__)
@@ -111,11 +112,16 @@ class Intake:
         """Claim the message's bundle and put it before the slots, unless it is not ours to run.
         Returns whether the message was dealt with here; False leaves it to other workers or to a
         later delivery."""
+        with contextlib.ExitStack() as context:
+            return self._take_in(message, context)
+
+    def _take_in(self, message: Message, context: contextlib.ExitStack) -> bool:
         claimed = None
         try:
             bundle = self._protocol.decode(message)
             if bundle is None:
                 return False
+            context.enter_context(bound(bundle.trace_id))
             if self._workload.adopt(bundle.job_id, message):
                 return True
             if self._workload.refuses({task.kind for task in bundle.tasks}):

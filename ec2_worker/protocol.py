@@ -22,6 +22,8 @@ import logging
 import random
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.execute import describe
@@ -228,8 +230,7 @@ class BundleProtocol:
             except InvalidTask as error:
                 tasks.append(task)
                 faults[task.index] = error
-        valid = Bundle(bundle.job_id, bundle.client_id, bundle.batch_id, tasks, bundle.legacy)
-        return valid, faults
+        return replace(bundle, tasks=tasks), faults
 
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
@@ -320,7 +321,13 @@ class BundleProtocol:
         timings: dict[str, Sample],
     ) -> None:
         response = Response(
-            bundle.job_id, bundle.client_id, bundle.batch_id, results, bundle.legacy, timings
+            bundle.job_id,
+            bundle.client_id,
+            bundle.batch_id,
+            results,
+            bundle.legacy,
+            timings,
+            traceparent=bundle.traceparent,
         )
         self._outbox.put(Letter(response, message, poison))
 

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
 from taskfleet.errors import LeaseLost, TaskfleetError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
@@ -181,6 +181,10 @@ class Worker:
         self._pool.submit(self._settle, claimed)
 
     def _settle(self, claimed: ClaimedBundle) -> None:
+        with bound(claimed.bundle.trace_id):
+            self._settle_bundle(claimed)
+
+    def _settle_bundle(self, claimed: ClaimedBundle) -> None:
         job_id = claimed.bundle.job_id
         try:
             self._protocol.settle(claimed)

@@ -11,7 +11,7 @@ from taskfleet.batch import Tally
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Response, bundle_number
 from taskfleet.errors import Undecodable
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.wire.queues import LegacyResponseMessage, decode_response
@@ -73,7 +73,8 @@ def _count(
         for number, each in responses.items():
             _count(monitor, {number: each}, now, spend / len(responses))
         return
-    _log.warning(
-        "a response for an unknown batch, bundle or task was dropped",
-        extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
-    )
+    with bound(next(iter(responses.values())).trace_id):
+        _log.warning(
+            "a response for an unknown batch, bundle or task was dropped",
+            extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
+        )

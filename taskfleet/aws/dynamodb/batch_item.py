@@ -16,7 +16,7 @@ _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
 _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
-_OPTIONAL_TEXTS = ("name", "error")
+_OPTIONAL_TEXTS = ("name", "error", "traceparent")
 """Attributes with a text, which are missing for None."""
 _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at")
 """Attributes with a time in epoch seconds, which are missing for None."""
