@@ -25,7 +25,7 @@ def create_app(
     """
     # Without these arguments Chalice sets up a logger of its own and writes to os.environ.
     app = Chalice("taskfleet", configure_logs=False, env={})
-    add_telemetry(app, random_bytes)
+    add_telemetry(app, services, random_bytes)
     add_routes(app, services, add_authorizer(app, services))
     add_events(app, services)
     return app

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ec2_worker.batchwatch import REFRESH_S, BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import bound, fields
@@ -36,6 +37,7 @@ class Heartbeat:
         tasks: TaskQueue,
         watch: BatchWatch,
         clock: Clock,
+        telemetry: Telemetry,
         *,
         lease_s: float,
         heartbeat_s: float,
@@ -46,6 +48,7 @@ class Heartbeat:
         self._tasks = tasks
         self._watch = watch
         self._clock = clock
+        self._telemetry = telemetry
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._settle = settle
@@ -112,6 +115,7 @@ class Heartbeat:
             "lease lost, the bundle is dropped",
             extra=fields("lease_lost", job_id=claimed.bundle.job_id, reason=reason),
         )
+        self._telemetry.lost(claimed, self._clock.now())
         self._workload.lose(claimed)
 
     def _notice_cancelled(self) -> None:

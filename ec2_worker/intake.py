@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, wait
 
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
 from taskfleet.log import bound, fields
@@ -43,6 +44,7 @@ class Intake:
         clock: Clock,
         rng: random.Random,
         pool: Executor,
+        telemetry: Telemetry,
         *,
         lease_s: float,
         wait_s: float,
@@ -55,6 +57,7 @@ class Intake:
         self._clock = clock
         self._rng = rng
         self._pool = pool
+        self._telemetry = telemetry
         self._lease_s = lease_s
         self._wait_s = wait_s
         self._settle = settle
@@ -123,6 +126,7 @@ class Intake:
                 return False
             context.enter_context(bound(bundle.trace_id))
             if self._workload.adopt(bundle.job_id, message):
+                self._telemetry.suppressed("in_hand")
                 return True
             if self._workload.refuses({task.kind for task in bundle.tasks}):
                 self._protocol.hand_back(message)

@@ -28,6 +28,7 @@ from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.execute import describe
 from ec2_worker.outbox import Letter, Outbox
+from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (
     InvalidTask,
@@ -71,6 +72,7 @@ class BundleProtocol:
         registry: Registry,
         unavailable: Mapping[str, str],
         watch: BatchWatch,
+        telemetry: Telemetry,
         clock: Clock,
         rng: random.Random,
         lease_s: float,
@@ -82,6 +84,7 @@ class BundleProtocol:
         self._registry = registry
         self._unavailable = unavailable
         self._watch = watch
+        self._telemetry = telemetry
         self._clock = clock
         self._rng = rng
         self._lease_s = lease_s
@@ -148,7 +151,8 @@ class BundleProtocol:
                 return False
             results = claim.results
             if claim.lease is not None:
-                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results)
+                now = self._clock.now()
+                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
                 for task in list(claimed.pending):
                     self._fail(claimed, task, reason)
                 results = self._record(claimed)
@@ -186,11 +190,13 @@ class BundleProtocol:
             self._tasks.change_visibility([(message, self._rng.uniform(*TROUBLE_S))])
             raise
         if claim.outcome is ClaimOutcome.DONE:
+            self._telemetry.suppressed("done")
             self._publish(bundle, claim.results, message, poison=None, timings={})
             return None
         if claim.outcome is ClaimOutcome.HELD:
             expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
             delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
+            self._telemetry.suppressed("held")
             self._tasks.change_visibility([(message, delay_s)])
             return None
         assert claim.lease is not None  # noqa: S101 - ACQUIRED always carries the lease
@@ -199,6 +205,7 @@ class BundleProtocol:
         self._fail_hopeless(claimed, faults)
         if claimed.pending and self._watch.cancelled(bundle.batch_id):
             claimed.cancel_pending()
+        self._telemetry.claimed(claimed)
         return claimed
 
     def _is_forged(self, bundle: Bundle, message: Message) -> bool:
@@ -310,6 +317,7 @@ class BundleProtocol:
         bundle = claimed.bundle
         results = [claimed.results[task.index] for task in bundle.tasks]
         self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
+        self._telemetry.settled(claimed, self._clock.now())
         return results
 
     def _publish(
@@ -351,3 +359,5 @@ class BundleProtocol:
         all_failed = len(retried) == unfinished
         delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
         self._tasks.change_visibility([(claimed.message, delay_s)])
+        # Not before: when this fails, `settle` comes here again.
+        self._telemetry.settled(claimed, self._clock.now())

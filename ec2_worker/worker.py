@@ -60,6 +60,7 @@ class Worker:
         instance_id: str | None = None,
     ) -> None:
         self._clock = ports.clock
+        self._telemetry = ports.telemetry
         self._exit_when_idle_s = exit_when_idle_s
         self._threads = threads
         self.worker_id = worker_id
@@ -193,6 +194,7 @@ class Worker:
                 "lease lost, the bundle's results are dropped",
                 extra=fields("lease_lost", job_id=job_id, reason=str(error)),
             )
+            self._telemetry.lost(claimed, self._clock.now())
         except TaskfleetError as error:
             _log.error(
                 "a bundle could not be settled; it will be delivered again",
