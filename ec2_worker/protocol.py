@@ -317,7 +317,7 @@ class BundleProtocol:
         bundle = claimed.bundle
         results = [claimed.results[task.index] for task in bundle.tasks]
         self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
-        self._telemetry.settled(claimed, self._clock.now())
+        self._telemetry.settled(claimed, self._clock.now(), "done")
         return results
 
     def _publish(
@@ -360,4 +360,4 @@ class BundleProtocol:
         delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
         self._tasks.change_visibility([(claimed.message, delay_s)])
         # Not before: when this fails, `settle` comes here again.
-        self._telemetry.settled(claimed, self._clock.now())
+        self._telemetry.settled(claimed, self._clock.now(), "released")

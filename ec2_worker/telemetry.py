@@ -4,8 +4,8 @@ where they and the spans go (`ec2_worker.outlets`)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from ec2_worker.claimed import ClaimedBundle
 from taskfleet.measure import (
@@ -17,10 +17,18 @@ from taskfleet.measure import (
     TASKS,
     Recorder,
 )
+from taskfleet.task import TaskResult, TaskStatus
 
 Spans = Callable[[ClaimedBundle, float, str], None]
 """Called with a bundle that left the worker's hand, when it did (epoch seconds), and its end:
 `done`, `released` or `lost`."""
+_COUNTED: tuple[tuple[Any, ...], ...] = (
+    (TASKS, TaskStatus.SUCCEEDED, "succeeded"),
+    (TASKS, TaskStatus.FAILED, "failed"),
+    (TASKS, TaskStatus.CANCELLED, "cancelled"),
+    (RETRIES, TaskStatus.QUEUED),
+)
+"""As what a task of each status counts, with the labels after its kind."""
 
 
 class Telemetry:
@@ -48,30 +56,25 @@ class Telemetry:
         hand here."""
         self.recorder.count(DUPLICATES, outcome)
 
-    def settled(self, claimed: ClaimedBundle, at: float) -> None:
+    def settled(self, claimed: ClaimedBundle, at: float, end: str) -> None:
         """What became of a bundle was recorded: each of its tasks that this claim executed, failed
-        or cancelled counts."""
-        outcomes: Counter[tuple[str, str]] = Counter()
-        retries: Counter[str] = Counter()
-        durations_s: dict[str, list[float]] = {}
+        or cancelled counts. `end` is `done` or `released`."""
+        rows = claimed.results
         prior = {index for index, row in claimed.prior.items() if row.status.final}
+        by_kind: dict[str, list[TaskResult]] = {}
         for task in claimed.bundle.tasks:
-            row = claimed.results.get(task.index)
-            if row is None or task.index in prior:
-                continue
-            if row.status.final:
-                outcomes[task.kind, row.status.value.lower()] += 1
-            else:
-                retries[task.kind] += 1
-            if row.duration_s is not None:
-                durations_s.setdefault(task.kind, []).append(row.duration_s)
-        for labels, count in outcomes.items():
-            self.recorder.count(TASKS, *labels, by=count)
-        for kind, count in retries.items():
-            self.recorder.count(RETRIES, kind, by=count)
-        for kind, values_s in durations_s.items():
-            self.recorder.observe(RUN_SECONDS, values_s, kind)
-        self._spans(claimed, at, "done" if claimed.finished else "released")
+            row = rows.get(task.index)
+            if row is not None and task.index not in prior:
+                by_kind.setdefault(task.kind, []).append(row)
+        for kind, found in by_kind.items():
+            statuses = [row.status for row in found]
+            for metric, status, *outcome in _COUNTED:
+                if count := statuses.count(status):
+                    self.recorder.count(metric, kind, *outcome, by=count)
+            durations_s = [row.duration_s for row in found if row.duration_s is not None]
+            if durations_s:
+                self.recorder.observe(RUN_SECONDS, durations_s, kind)
+        self._spans(claimed, at, end)
 
     def lost(self, claimed: ClaimedBundle, at: float) -> None:
         """The lease of a bundle ended, so its results do not count."""

@@ -8,8 +8,9 @@ once for each task. `docs/metrics.md` has the table of all metrics.
 
 from __future__ import annotations
 
+import math
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -100,12 +101,19 @@ class Distribution:
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sums: list[float] = field(default_factory=lambda: [0.0] * (len(BOUNDS_S) + 1))
 
-    def add(self, seconds: float) -> None:
-        """Add one value. A negative one, as from two clocks that differ, counts as 0."""
-        seconds = max(seconds, 0.0)
-        bucket = bisect_left(BOUNDS_S, seconds)
-        self.counts[bucket] += 1
-        self.sums[bucket] += seconds
+    def add(self, values_s: Iterable[float]) -> None:
+        """Add values. A negative one, as from two clocks that differ, counts as 0."""
+        # Sorted, a thousand values take some twenty steps in Python instead of a thousand.
+        values_s = sorted(values_s)
+        values_s[: bisect_left(values_s, 0.0)] = [0.0] * bisect_left(values_s, 0.0)
+        begin = 0
+        for bucket, bound in enumerate((*BOUNDS_S, math.inf)):
+            if begin == len(values_s):
+                break
+            end = bisect_right(values_s, bound, begin)
+            self.counts[bucket] += end - begin
+            self.sums[bucket] += sum(values_s[begin:end])
+            begin = end
 
     def __add__(self, other: Distribution) -> Distribution:
         return self._with(other, 1)
@@ -170,9 +178,7 @@ class Recorder:
         with self._lock:
             series = self._times.setdefault(metric, {})
             key = _bounded(series, labels)
-            times = series.setdefault(key, Distribution())
-            for seconds in values_s:
-                times.add(seconds)
+            series.setdefault(key, Distribution()).add(values_s)
 
     def read(self) -> Reading:
         """Returns all that was recorded so far."""

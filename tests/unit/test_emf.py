@@ -129,15 +129,13 @@ def test_cloudwatch_gets_calls_by_service_only() -> None:
 
 def test_few_values_are_told_one_by_one_with_their_sum() -> None:
     time = Distribution()
-    for seconds in (0.2, 0.21, 4.0):
-        time.add(seconds)
+    time.add([0.2, 0.21, 4.0])
     assert some_values(time) == [0.205, 0.205, 4.0]
 
 
 def test_many_values_are_told_in_proportion() -> None:
     time = Distribution()
-    for seconds in [0.02] * 900_000 + [2.0] * 90_000 + [20.0] * 10_000:
-        time.add(seconds)
+    time.add([0.02] * 900_000 + [2.0] * 90_000 + [20.0] * 10_000)
     values = some_values(time)
     assert len(values) == 100
     assert [values.count(x) for x in (0.02, 2.0, 20.0)] == [90, 9, 1]
