@@ -18,7 +18,7 @@ from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
 from taskfleet.wire import strictjson
-from taskfleet.wire.http import BODY_MAX_BYTES, KEY_MAX_CHARS, NAME_MAX_CHARS
+from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
 from taskfleet.wire.taskfile import read_tasks
 
 JSON_TYPE = "application/json"
@@ -71,11 +71,9 @@ def read_submission(
     Raises Unreadable, UnsupportedMedia, TooLarge, Unprocessable or InvalidTask.
     """
     media = _media_type(headers)
-    if len(body) > BODY_MAX_BYTES:
-        raise TooLarge(
-            f"the body of {len(body)} bytes is over the cap of {BODY_MAX_BYTES} bytes (5 MiB) of "
-            "one POST; send it as a file through POST /uploads"
-        )
+    fault = body_fault(body)
+    if fault is not None:
+        raise TooLarge(f"the body {fault} of one POST; send it as a file through POST /uploads")
     if media == TEXT_TYPE:
         parameters = read_query(query, TextQuery)
         return SubmitRequest(_text_tasks(body), parameters.name, parameters.idempotency_key)

@@ -30,21 +30,20 @@ a larger number Lambda would wait for more, while clients wait for these."""
 TICK_S = 50.0
 """Seconds for which one tick runs rounds of the provisioner. It must end before the next tick,
 which comes a minute after it."""
-COLLECTORS_AT_A_TIME = 2
-"""Most collectors at a time; Lambda takes no smaller number. More would contend for the record of
-the same batch, and take the account's concurrency from the API."""
+_AT_IMPORT = ("TASKFLEET_STAGE", "TASKFLEET_COLLECTORS")
 UPLOADS_AT_A_TIME = 5
 """Most files that are read at a time, so that one client's large file does not delay the others."""
 
 
 def stage_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Returns settings with the stage only: they name the queues, which decorators need at import.
+    """Returns only the settings that decorators need at import: the stage, which names the queues,
+    and the number of collectors.
 
     Both `chalice` and Lambda set the stage's `environment_variables` before they import the app.
     Without TASKFLEET_STAGE, the names are those of the stage `dev`.
     """
     environ = os.environ if environ is None else environ
-    return load({k: v for k, v in environ.items() if k == "TASKFLEET_STAGE"})
+    return load({name: value for name, value in environ.items() if name in _AT_IMPORT})
 
 
 def add_events(app: Chalice, services: Callable[[], Services]) -> None:
@@ -54,7 +53,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
     @app.on_sqs_message(
         queue=names.response_queue,
         batch_size=RESPONSES_A_CALL,
-        maximum_concurrency=COLLECTORS_AT_A_TIME,
+        maximum_concurrency=names.collectors,
     )
     def collect_responses(event: SQSEvent) -> dict[str, Any]:
         """Counts responses. Returns Lambda's partial batch response: the messages that stay."""

@@ -21,6 +21,7 @@ from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
 from taskfleet import __version__
 from taskfleet.wire.http import (
     BODY_MAX_BYTES,
+    ESCAPED_BODY_MAX_BYTES,
     MAX_TASKS,
     Accepted,
     BatchList,
@@ -54,7 +55,8 @@ _ERRORS = {
     403: "The token is not valid or has expired.",
     404: "There is no such batch or upload, or it belongs to another client.",
     409: "The idempotency key was used before for another payload.",
-    413: f"The body has more than {BODY_MAX_BYTES} bytes.",
+    413: f"The body has more than {BODY_MAX_BYTES} bytes, or more than {ESCAPED_BODY_MAX_BYTES} "
+    "with its quotes and line ends escaped. Send it as a file through POST /uploads.",
     415: f"The content type is neither {JSON_TYPE} nor {TEXT_TYPE}.",
     422: "The request can be read but is not valid. The message names a faulty task by its index.",
     500: "The service failed.",

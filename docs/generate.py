@@ -17,6 +17,7 @@ import msgspec
 
 from chalice_app import openapi
 from docs import settings_page
+from taskfleet.wire.envelopes import ResponsesMessage
 from taskfleet.wire.queues import (
     BundleMessage,
     LegacyBundleMessage,
@@ -31,8 +32,8 @@ MESSAGES: dict[str, tuple[str, tuple[type, ...]]] = {
         (BundleMessage, LegacyBundleMessage),
     ),
     "processed_task": (
-        "A message on Processed_Task: a finished bundle, or its answer in the form of 2014",
-        (ResponseMessage, LegacyResponseMessage),
+        "A message on Processed_Task: finished bundles, or an answer in the form of 2014",
+        (ResponseMessage, ResponsesMessage, LegacyResponseMessage),
     ),
 }
 

@@ -17,7 +17,7 @@ KEPT = 1_000
 
 class BatchWatch:
     """The cache. Asking for a batch also records that a task of it is about to start, if none has
-    started before: the same call to the monitor does both."""
+    started before. So the first question about a batch may write; every later one is a read."""
 
     def __init__(self, monitor: TaskMonitor, clock: Clock) -> None:
         self._monitor = monitor

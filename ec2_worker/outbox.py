@@ -17,12 +17,13 @@ from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError
 from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
+from taskfleet.wire.envelopes import pack
 from taskfleet.wire.queues import encode_response, encode_states
 
 _log = logging.getLogger(__name__)
 
 LINGER_S = 0.02
-"""Seconds for which a response waits for others, since ten in one call cost a tenth."""
+"""Seconds for which a response waits for others, since ten in one message cost a tenth."""
 LINGERS = 10
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
@@ -170,7 +171,10 @@ class Outbox:
 
     def _send(self, letters: list[Letter]) -> None:
         self._responses.send(
-            [OutgoingMessage(x.body(), group=x.response.client_id) for x in letters]
+            [
+                OutgoingMessage(body, group=client_id)
+                for client_id, body in pack((x.response, x.body()) for x in letters)
+            ]
         )
         self._tasks.delete([x.message for x in letters if x.poison is None])
         for letter in letters:

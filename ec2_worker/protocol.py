@@ -180,33 +180,55 @@ class BundleProtocol:
     def claim(self, bundle: Bundle, message: Message) -> ClaimedBundle | None:
         """Claim the bundle and validate its tasks. Returns None when it is not ours to run now: the
         message then becomes visible later, or is answered and deleted. Raises TransientError when
-        the table does not answer."""
+        the table does not answer. A claim that fails half-way is taken back, so it holds up no
+        other worker and charges no task."""
         try:
             if self._is_forged(bundle, message):
                 return None
-            owner = self._owner(message)
-            claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
+            # Asked before the claim, so that no call to the table can fail after it.
+            cancelled = self._watch.cancelled(bundle.batch_id)
+            return self._claim(bundle, message, cancelled=cancelled)
         except TransientError:
             self._tasks.change_visibility([(message, self._rng.uniform(*TROUBLE_S))])
+            raise
+
+    def _claim(self, bundle: Bundle, message: Message, *, cancelled: bool) -> ClaimedBundle | None:
+        owner = self._owner(message)
+        try:
+            claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
+            if claim.outcome is ClaimOutcome.ACQUIRED and claim.lease is not None:
+                valid, faults = self._validated(bundle)
+                claimed = ClaimedBundle(
+                    valid, message, claim.lease, claim.results, self._clock.now()
+                )
+                self._fail_hopeless(claimed, faults)
+                if cancelled:
+                    claimed.cancel_pending()
+                self._telemetry.claimed(claimed)
+                return claimed
+        except Exception:
+            self._take_back(bundle.job_id, owner)
             raise
         if claim.outcome is ClaimOutcome.DONE:
             self._telemetry.suppressed("done")
             self._publish(bundle, claim.results, message, poison=None, timings={})
             return None
-        if claim.outcome is ClaimOutcome.HELD:
-            expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
-            delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
-            self._telemetry.suppressed("held")
-            self._tasks.change_visibility([(message, delay_s)])
-            return None
-        assert claim.lease is not None  # noqa: S101 - ACQUIRED always carries the lease
-        valid, faults = self._validated(bundle)
-        claimed = ClaimedBundle(valid, message, claim.lease, claim.results, self._clock.now())
-        self._fail_hopeless(claimed, faults)
-        if claimed.pending and self._watch.cancelled(bundle.batch_id):
-            claimed.cancel_pending()
-        self._telemetry.claimed(claimed)
-        return claimed
+        expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
+        delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
+        self._telemetry.suppressed("held")
+        self._tasks.change_visibility([(message, delay_s)])
+        return None
+
+    def _take_back(self, job_id: str, owner: str) -> None:
+        """Take back a claim whose outcome is unknown or whose bundle cannot be taken in. Never
+        raises: otherwise the lease runs out by itself, and one attempt is charged."""
+        try:
+            self._monitor.unclaim(job_id, owner=owner)
+        except TaskfleetError as error:
+            _log.warning(
+                "a claim was not taken back; the bundle is free when its lease ends",
+                extra=fields("unclaim_failed", job_id=job_id, reason=str(error)),
+            )
 
     def _is_forged(self, bundle: Bundle, message: Message) -> bool:
         """Whether no recorded batch can have this bundle. The message then goes to the dead-letter

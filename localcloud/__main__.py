@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from infra.stack import StackFailed
-from localcloud import cloud, environment
+from localcloud import cloud, environment, quotas
 from localcloud.options import OptionFault, Options
 from localcloud.supervisor import PartFailed
 from taskfleet.bundle import DEFAULT_SLOTS
@@ -99,6 +99,13 @@ PORT = click.IntRange(0, 65_535)
     multiple=True,
     metavar="MODULE",
     help="Module that defines task kinds, in this folder or on PYTHONPATH; repeatable.",
+)
+@click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="NAME=N",
+    help=f"Quota of AWS to set low; repeatable. Names: {', '.join(quotas.NAMES)}.",
 )
 def command(**options: Any) -> None:
     """Run Taskfleet and emulators of AWS on this machine, until Ctrl-C.

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 
 from infra import stack
-from localcloud import emulator, environment
+from localcloud import emulator, environment, quotas
 from localcloud.options import ROOT, OptionFault, Options, kind_modules, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
 from taskfleet import settings
@@ -63,6 +63,11 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
     environ = {**DEFAULTS, "TASKFLEET_BOOT_S": str(asked.boot_s + PROCESS_START_S), **environ}
     conf = settings.load(environ)
     kinds = kind_modules(asked.kinds, conf.kinds)
+    try:
+        quotas.read(asked.quotas)
+    except ValueError as error:
+        raise OptionFault(str(error)) from None
+    environ[quotas.VARIABLE] = ",".join(asked.quotas)
     with _owned(asked.directory):
         options = with_ports(asked)
         options.env_file.unlink(missing_ok=True)

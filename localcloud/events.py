@@ -1,5 +1,6 @@
-"""The events that Lambda hands to a function, and the rules of its event sources. Pure functions;
-`localcloud.queue_source` and `localcloud.schedule_source` do the calling.
+"""The event that Lambda hands to a queue's function, and the rules of its event sources. Pure
+functions; `localcloud.queue_source` and `localcloud.schedule_source` do the calling,
+`taskfleet.wire.schedule` owns a schedule's event.
 
 Sources: the developer guides of AWS Lambda ("Using Lambda with Amazon SQS") and of EventBridge
 ("Schedule expression reference").
@@ -7,60 +8,65 @@ Sources: the developer guides of AWS Lambda ("Using Lambda with Amazon SQS") and
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from taskfleet.wire.payload import EVENT_MAX_BYTES
+
+_FRAME_BYTES = len('{"Records": []}')
 MAX_REDELIVERY_S = 60.0
 """Longest delay of a message that a handler did not take, in seconds."""
 
 
-def sqs_event(messages: Sequence[Mapping[str, Any]], queue_arn: str) -> dict[str, Any]:
-    """Returns the event for `messages`, which have the form of SQS's ReceiveMessage."""
-    region = queue_arn.split(":")[3]
-    return {
-        "Records": [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": dict(message.get("Attributes", {})),
-                "messageAttributes": {
-                    name: _attribute(value)
-                    for name, value in message.get("MessageAttributes", {}).items()
-                },
-                "md5OfBody": message["MD5OfBody"],
-                "eventSource": "aws:sqs",
-                "eventSourceARN": queue_arn,
-                "awsRegion": region,
-            }
-            for message in messages
-        ]
+def sqs_events(messages: Iterable[Mapping[str, Any]], queue_arn: str) -> Iterator[dict[str, Any]]:
+    """Yields the events for `messages`, which have the form of SQS's ReceiveMessage: as many of
+    them in each event as Lambda takes bytes."""
+    records: list[dict[str, Any]] = []
+    room = EVENT_MAX_BYTES - _FRAME_BYTES
+    for message in messages:
+        record = _record(message, queue_arn)
+        size = len(json.dumps(record, ensure_ascii=False).encode()) + len(", ")
+        if records and size > room:
+            yield {"Records": records}
+            records, room = [], EVENT_MAX_BYTES - _FRAME_BYTES
+        records.append(record)
+        room -= size
+    if records:
+        yield {"Records": records}
+
+
+def _record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
+    record = {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": dict(message.get("Attributes", {})),
+        "messageAttributes": {
+            name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()
+        },
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
+        "awsRegion": queue_arn.split(":")[3],
     }
+    if "MD5OfMessageAttributes" in message:
+        record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
+    return record
 
 
 def _attribute(attribute: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"StringValue": "stringValue", "BinaryValue": "binaryValue", "DataType": "dataType"}
-    renamed = {names[name]: value for name, value in attribute.items() if name in names}
-    return {**renamed, "stringListValues": [], "binaryListValues": []}
-
-
-def schedule_event(
-    rule: str, event_id: str, region: str, account: str, at: float
-) -> dict[str, Any]:
-    """Returns the event of a scheduled rule at epoch seconds `at`."""
-    return {
-        "version": "0",
-        "id": event_id,
-        "detail-type": "Scheduled Event",
-        "source": "aws.events",
-        "account": account,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
-        "region": region,
-        "resources": [f"arn:aws:events:{region}:{account}:rule/{rule}"],
-        "detail": {},
+    named: dict[str, Any] = {
+        "stringValue": attribute.get("StringValue"),
+        "binaryValue": attribute.get("BinaryValue"),
     }
+    if named["binaryValue"] is not None:
+        named["binaryValue"] = base64.b64encode(named["binaryValue"]).decode()
+    given = {name: value for name, value in named.items() if value is not None}
+    lists: dict[str, Any] = {"stringListValues": [], "binaryListValues": []}
+    return {**given, **lists, "dataType": attribute["DataType"]}
 
 
 def failed_ids(answer: Any, sent: Sequence[str]) -> set[str]:

@@ -1,26 +1,35 @@
 """Lambda's Invoke call, as far as `taskfleet.aws.lambda_nudge` needs it: the asynchronous call of a
-function. Owns the HTTP; `localcloud.pump` says which functions there are."""
+function, which gets the payload as it was sent. Owns the HTTP and what Lambda refuses;
+`localcloud.pump` says which functions there are.
+
+Source: "Invoke", AWS Lambda API Reference.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from localcloud import guard
 from localcloud.options import HOST
 
 _PATH = re.compile(r"/2015-03-31/functions/(?P<name>[A-Za-z0-9_-]+)/invocations")
-_BODY_MAX_BYTES = 1_048_576
-"""Largest payload of an asynchronous call; Lambda's own cap."""
+ASYNC_MAX_BYTES = 1_048_576
+"""Largest payload of an asynchronous call ("Lambda quotas", AWS Lambda Developer Guide)."""
 
 
 class Invocations:
     """Listens on `port` (0: any free one) and calls `functions` by name, each call in a thread of
-    its own. Serves only requests that name the access key `key_id`; checks no signatures."""
+    its own, with the payload. Serves only requests that name the access key `key_id`; checks no
+    signatures."""
 
-    def __init__(self, port: int, functions: Mapping[str, Callable[[], None]], key_id: str) -> None:
+    def __init__(
+        self, port: int, functions: Mapping[str, Callable[[Any], None]], key_id: str
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -31,21 +40,45 @@ class Invocations:
                     self._answer(403, b'{"Message": "Forbidden"}')
                     return
                 length = int(self.headers.get("Content-Length", "0"))
-                self.rfile.read(min(length, _BODY_MAX_BYTES))
+                if length > ASYNC_MAX_BYTES:
+                    self.close_connection = True
+                    self.rfile.read(min(length, 8 * ASYNC_MAX_BYTES))  # so that the answer is seen
+                    self._refuse(
+                        413,
+                        "RequestTooLargeException",
+                        f"Request must be smaller than {ASYNC_MAX_BYTES} bytes for the "
+                        "InvokeFunction operation",
+                    )
+                    return
+                payload = self.rfile.read(length)
                 match = _PATH.fullmatch(self.path.partition("?")[0])
                 function = functions.get(match["name"]) if match else None
                 if function is None or self.command != "POST":
-                    self._answer(404, b'{"Message": "Function not found"}')
-                else:
-                    threading.Thread(target=function, daemon=True).start()
-                    self._answer(202, b"")
+                    self._refuse(404, "ResourceNotFoundException", "Function not found")
+                    return
+                try:
+                    event = json.loads(payload or b"{}")
+                except ValueError as error:
+                    self._refuse(
+                        400,
+                        "InvalidRequestContentException",
+                        f"Could not parse request body into json: {error}",
+                    )
+                    return
+                threading.Thread(target=function, args=(event,), daemon=True).start()
+                self._answer(202, b"")
 
             do_POST = do_GET = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _call  # noqa: N815
 
-            def _answer(self, status: int, body: bytes) -> None:
+            def _refuse(self, status: int, kind: str, message: str) -> None:
+                self._answer(
+                    status, json.dumps({"Type": "User", "Message": message}).encode(), kind
+                )
+
+            def _answer(self, status: int, body: bytes, kind: str = "") -> None:
                 self.send_response(status)
-                if status == 404:
-                    self.send_header("x-amzn-ErrorType", "ResourceNotFoundException")
+                if kind:
+                    self.send_header("x-amzn-ErrorType", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

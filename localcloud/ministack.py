@@ -1,5 +1,5 @@
-"""Runs ministack behind the guard, with a long poll that is nearly as prompt as that of SQS:
-`python -m localcloud.ministack`.
+"""Runs ministack behind the guard and the strict hop, with a long poll that is nearly as prompt as
+that of SQS: `python -m localcloud.ministack`.
 
 While a receive waits, ministack looks for messages every 100 ms; SQS learns of a message at once.
 ministack answers every origin. It answers its own paths, such as the one that wipes all, without
@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 import types
 from functools import partial
 from urllib.parse import parse_qsl
 
 from ministack import app
 from ministack.core import iam_evaluator
-from ministack.services import sqs
+from ministack.services import dynamodb, sqs
 
-from localcloud import guard
+from localcloud import guard, quotas
+from localcloud.strict import Strict
 
 POLL_S = 0.01
 """Longest time between two looks of a waiting receive, in seconds."""
@@ -52,6 +54,25 @@ def refuses(scope: guard.Scope, key_id: str) -> str | None:
     return "the request is not signed with this cloud's access key, which its file env holds"
 
 
+ACCOUNT = "000000000000"
+"""Account of everything in ministack, since the cloud's access key names none."""
+
+
+def key_names(table: str, region: str) -> tuple[str, ...]:
+    """Returns the names of a table's key attributes, none for an unknown table."""
+    found = dynamodb._tables.get_scoped(ACCOUNT, region, table.rpartition("/")[2], {})
+    return tuple(found[name] for name in ("pk_name", "sk_name") if found.get(name))
+
+
+def messages_in_flight(url: str, region: str) -> int:
+    """Returns the number of messages of a queue that are received and not deleted, 0 for an unknown
+    queue."""
+    url = sqs._queue_name_to_url.get_scoped(ACCOUNT, region, url.rpartition("/")[2], url)
+    messages = sqs._queues.get_scoped(ACCOUNT, region, url, {}).get("messages", ())
+    now = time.time()
+    return sum(m["receive_count"] > 0 and m["visible_at"] > now for m in messages)
+
+
 def _never(_key_id: str) -> bool:
     return False
 
@@ -68,7 +89,8 @@ def main() -> None:
     sqs.asyncio = patched
     iam_evaluator._is_root_key = _never  # it checks no signature by such a key
     closed = partial(refuses, key_id=os.environ["AWS_ACCESS_KEY_ID"])
-    app.app = guard.asgi(app.app, int(os.environ["GATEWAY_PORT"]), closed)
+    strict = Strict(app.app, key_names, messages_in_flight, quotas.of_environment(os.environ))
+    app.app = guard.asgi(strict, int(os.environ["GATEWAY_PORT"]), closed)
     app.main()
 
 

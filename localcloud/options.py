@@ -41,6 +41,7 @@ class Options:
     directory: folder for the env file, the logs and the state.
     keep: whether queues, table and bucket survive a stop and a start.
     kinds: modules of task kinds, besides those of the environment.
+    quotas: quotas of AWS, such as `api_rate=20` (`localcloud.quotas`).
     """
 
     api_port: int = 8000
@@ -55,6 +56,7 @@ class Options:
     directory: Path = ENV_FILE.parent
     keep: bool = False
     kinds: tuple[str, ...] = ()
+    quotas: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:

@@ -24,6 +24,7 @@ from chalice.app import ScheduledEventConfig, ScheduleExpression, SQSEventConfig
 from localcloud.events import interval_s
 from localcloud.invoke import Invocations
 from localcloud.queue_source import QueueSource
+from localcloud.quotas import NO_QUOTAS, Quotas, Slots, of_environment
 from localcloud.schedule_source import ScheduleSource
 from taskfleet import log, settings
 from taskfleet.aws.latency import delay_calls
@@ -33,12 +34,15 @@ from taskfleet.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-def sources(module: ModuleType, conf: Settings) -> Iterator[QueueSource | ScheduleSource]:
+def sources(
+    module: ModuleType, conf: Settings, quotas: Quotas = NO_QUOTAS
+) -> Iterator[QueueSource | ScheduleSource]:
     """Yields a source for each event source that the Chalice app `module.app` declares. Handlers
-    are looked up in `module`, as Lambda does. Raises SystemExit for a kind of event source other
-    than a queue or a schedule."""
+    are looked up in `module`, as Lambda does; a call beyond the quota waits until another ends.
+    Raises SystemExit for a kind of event source other than a queue or a schedule."""
+    slots = Slots(quotas.lambda_concurrency)
     for config in module.app.event_sources:
-        handler = getattr(module, config.handler_string.rpartition(".")[2])
+        handler = slots.around(getattr(module, config.handler_string.rpartition(".")[2]))
         if isinstance(config, SQSEventConfig):
             queue = config.queue or str(config.queue_arn).rpartition(":")[2]
             sqs = boto3.client("sqs", region_name=conf.region)
@@ -76,7 +80,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(signalled, b"."))
     stop = threading.Event()
-    running = list(sources(importlib.import_module("app"), conf))
+    running = list(sources(importlib.import_module("app"), conf, of_environment(os.environ)))
     for source in running:
         threading.Thread(target=source.run, args=(stop,), name=source.name, daemon=True).start()
     functions = {

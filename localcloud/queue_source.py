@@ -4,6 +4,7 @@ of the answer."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -11,12 +12,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from localcloud.events import failed_ids, redelivery_delay_s, sqs_event
-from localcloud.handler import LAMBDA_TIMEOUT_S, Context, Handler
+from localcloud.events import failed_ids, redelivery_delay_s, sqs_events
+from localcloud.handler import Context, Handler
 from taskfleet.log import fields
 from taskfleet.ports import CALL_MAX_MESSAGES
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", LAMBDA_TIMEOUT_S))
+VISIBILITY_S = int(os.environ.get("LOCALCLOUD_VISIBILITY_S", "30"))
 """Seconds that a received message stays hidden if the pump dies with it. Lambda uses the queue's
 own visibility time-out, which would only be a longer wait here. Tests that kill the pump set the
 variable to wait less."""
@@ -115,20 +116,28 @@ class QueueSource:
         return messages
 
     def deliver(self, messages: Sequence[MessageTypeDef]) -> None:
-        """Calls the handler, deletes the messages that it took, and delays the others. A handler
-        that raises took none."""
-        ids = [message["MessageId"] for message in messages]
+        """Calls the handler, once for as many messages as an event holds, deletes the messages that
+        it took, and delays the others. A handler that raises took none."""
+        received = {message["MessageId"]: message for message in messages}
+        for event in sqs_events(messages, self._arn):
+            ids = [record["messageId"] for record in event["Records"]]
+            failed = self._call(event, ids)
+            for start in range(0, len(ids), CALL_MAX_MESSAGES):
+                some = ids[start : start + CALL_MAX_MESSAGES]
+                self._settle([received[message_id] for message_id in some], failed)
+
+    def _call(self, event: Any, ids: Sequence[str]) -> set[str]:
+        """Calls the handler with messages of these ids. Returns the ids of those that stay. Event
+        and answer are JSON on their way, as on Lambda."""
         try:
-            answer = self._handler(sqs_event(messages, self._arn), Context(self.name))
-            failed = failed_ids(answer, ids)
+            answer = self._handler(json.loads(json.dumps(event)), Context.of(self.name))
+            return failed_ids(json.loads(json.dumps(answer)), ids)
         except Exception:  # noqa: BLE001 - Lambda survives whatever a handler raises
             _log.exception(
                 "a queue handler failed: its messages come again",
                 extra=fields("handler_failed", function=self.name, messages=len(ids)),
             )
-            failed = set(ids)
-        for start in range(0, len(messages), CALL_MAX_MESSAGES):
-            self._settle(messages[start : start + CALL_MAX_MESSAGES], failed)
+            return set(ids)
 
     def _is_polite(self) -> bool:
         """Returns whether messages for another reader are on the queue, as far as is known."""

@@ -1,5 +1,5 @@
 """Calls a handler as EventBridge and Lambda call a scheduled function: at a rate, and whenever it
-is invoked. Owns when the handler is called; `localcloud.events` owns the form of the event."""
+is invoked. Owns when the handler is called; `taskfleet.wire.schedule` owns the event's form."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import logging
 import threading
 import time
 import uuid
+from typing import Any
 
-from localcloud.events import schedule_event
 from localcloud.handler import Context, Handler
 from taskfleet.log import fields
+from taskfleet.wire.schedule import schedule_event
 
 _log = logging.getLogger(__name__)
-
-ACCOUNT = "000000000000"
-"""AWS account that the events name."""
 
 
 class ScheduleSource:
@@ -46,18 +44,19 @@ class ScheduleSource:
         """Calls the handler with the event of epoch seconds `at`, after any call that runs."""
         with self._changed:
             self._take_turn()
-        self._call(at)
+        self._call(schedule_event(self.name, str(uuid.uuid4()), self._region, at))
 
-    def invoke(self) -> None:
-        """Calls the handler outside its schedule, after any call that runs. Does nothing when
-        another invocation waits already: that one sees whatever this one is for."""
+    def invoke(self, event: Any) -> None:
+        """Calls the handler with `event`, as it was sent, after any call that runs. Does nothing
+        when another invocation waits already: that one sees whatever this one is for. A handler
+        that raises is called once, while Lambda would call it twice more."""
         with self._changed:
             if self._has_waiting_invocation:
                 return
             self._has_waiting_invocation = True
             self._take_turn()
             self._has_waiting_invocation = False
-        self._call(time.time())
+        self._call(event)
 
     def finish(self) -> None:
         """Returns at once: a scheduled call that runs at the end is not waited for."""
@@ -67,11 +66,10 @@ class ScheduleSource:
         self._changed.wait_for(lambda: not self._is_calling)
         self._is_calling = True
 
-    def _call(self, at: float) -> None:
+    def _call(self, event: Any) -> None:
         """Calls the handler and ends the turn that the caller took."""
-        event = schedule_event(self.name, str(uuid.uuid4()), self._region, ACCOUNT, at)
         try:
-            self._handler(event, Context(self.name))
+            self._handler(event, Context.of(self.name))
         except Exception:  # noqa: BLE001 - Lambda survives whatever a handler raises
             _log.exception(
                 "a scheduled handler failed", extra=fields("handler_failed", function=self.name)

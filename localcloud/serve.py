@@ -1,5 +1,5 @@
-"""Serves the Chalice app over HTTP on loopback, as API Gateway does on AWS. Owns the HTTP; routing
-and the authorizer are those of Chalice's local mode, the answers are the app's.
+"""Serves the Chalice app over HTTP on loopback, as API Gateway does on AWS. Owns the HTTP;
+`localcloud.gateway` owns what lies between it and the app, the answers are the app's.
 
 `chalice local` is not used, since it sends headers and body in two packets with Nagle's algorithm
 on (44 ms a request), confuses requests that run at the same time in threads, has a backlog of 5
@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -30,11 +31,12 @@ from pathlib import Path
 from typing import Any
 
 from chalice.app import Chalice
-from chalice.config import Config
-from chalice.local import LocalChalice, LocalGateway, LocalGatewayException
+from chalice.local import LocalChalice, LocalGatewayException
 
-from localcloud import guard
+from localcloud import functions, guard
+from localcloud.gateway import Gateway
 from localcloud.options import HOST
+from localcloud.quotas import NO_QUOTAS, Quotas, of_environment
 from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 
@@ -53,8 +55,6 @@ LINGER_TIMEOUT_S = 2.0
 """Longest wait for the next bytes of such a request, in seconds."""
 STOP_GRACE_S = 2.0
 """Seconds that requests in progress may take to end once the server stops."""
-LAMBDA_TIMEOUT_S = 29
-"""Time-out that the app's context tells of, in seconds, as in `.chalice/config.json`."""
 _QUERY = re.compile(r"\?\S*")
 
 
@@ -66,7 +66,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, address: tuple[str, int], gateway: LocalGateway) -> None:
+    def __init__(self, address: tuple[str, int], gateway: Gateway) -> None:
         self.gateway = gateway
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         except Exception:  # noqa: BLE001 - API Gateway answers whatever the app raises
             _log.exception("the app failed", extra=fields("app_failed", path=self.path))
-            self._respond(500, {}, b'{"message":"Internal server error"}')
+            self._respond(502, {}, b'{"message": "Internal server error"}')
             return
         content = answer["body"] or ""
         raw = base64.b64decode(content) if answer.get("isBase64Encoded") else content.encode()
@@ -215,13 +215,13 @@ class _Handler(BaseHTTPRequestHandler):
         _log.debug("http: %s", _QUERY.sub("?...", format % args))
 
 
-def make_server(app: Chalice, host: str, port: int) -> Server:
+def make_server(app: Chalice, host: str, port: int, quotas: Quotas = NO_QUOTAS) -> Server:
     """Returns a server of `app` that listens on `port`; 0 is any free one, which `server_address`
     tells. Raises OSError when the port is in use."""
     if not isinstance(app, LocalChalice):
         # LocalChalice keeps the current request by thread; Chalice keeps one for all threads.
         app.__class__ = type("ThreadedChalice", (LocalChalice, type(app)), {})
-    return Server((host, port), LocalGateway(app, Config.create(lambda_timeout=LAMBDA_TIMEOUT_S)))
+    return Server((host, port), Gateway(app, functions.config(functions.API), quotas))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TaskfleetError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     try:
-        server = make_server(entry.app, HOST, options.port)
+        server = make_server(entry.app, HOST, options.port, of_environment(os.environ))
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot listen on {HOST}:{options.port}: {error}\n")
     for number in (signal.SIGINT, signal.SIGTERM):

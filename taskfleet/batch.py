@@ -25,6 +25,13 @@ _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 
+BATCH_MAX_BUNDLES = 20_000_000
+"""Most bundles of one batch. The table notes in the batch's item which pages of 250 bundles are
+added up. In the worst order these are 80,000 numbers of at most 4 bytes, which fit the 400 KB of an
+item ("DynamoDB item sizes and formats" and "Quotas in Amazon DynamoDB", Amazon DynamoDB Developer
+Guide)."""
+
+
 class Tally(msgspec.Struct, frozen=True):
     """Numbers of tasks by final status."""
 

@@ -73,10 +73,7 @@ def price_usd(service: str, operation: str, request_bytes: int, response_bytes: 
     if service == "dynamodb":
         if operation in _DYNAMODB_READS:
             return DYNAMODB_READ_USD * max(1, math.ceil(response_bytes / DYNAMODB_READ_BYTES))
-        units = max(1, math.ceil(request_bytes / DYNAMODB_WRITE_BYTES))
-        if operation == "TransactWriteItems":  # writes two items; a transaction bills each twice
-            return DYNAMODB_WRITE_USD * 2 * (units + 1)
-        return DYNAMODB_WRITE_USD * units
+        return DYNAMODB_WRITE_USD * max(1, math.ceil(request_bytes / DYNAMODB_WRITE_BYTES))
     if service == "s3":
         return S3_GET_USD if operation in _S3_READS else S3_PUT_USD
     return 0.0

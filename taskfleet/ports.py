@@ -212,6 +212,12 @@ class TaskMonitor(Protocol):
         the same lease changes nothing. Raises LeaseLost as `renew` does."""
         ...
 
+    def unclaim(self, job_id: str, *, owner: str) -> None:
+        """Take back the claim that was made under the nonce `owner`, as if it had never been made:
+        the status becomes QUEUED, and the attempt count falls by one. Does nothing if that claim
+        does not hold the bundle, so it may follow a claim whose outcome is unknown."""
+        ...
+
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
         """Returns the records of the given bundles, in the given order, without those that were
         never claimed."""
@@ -223,20 +229,22 @@ class TaskMonitor(Protocol):
         ...
 
     def batch(self, batch_id: str) -> BatchRecord | None:
-        """Returns the batch, or None if there is none."""
+        """Returns the batch, or None if there is none. Its counts of results never fall, and are
+        exact once it is finished. While a batch of more than 5,000 bundles runs, results may be
+        missing."""
         ...
 
     def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
-        """Returns up to `limit` batches of the client, newest first. A batch that was made within
-        about the last second may be missing. `cursor` is that of the page before, None for the
-        first page. Raises ValueError for any other text."""
+        """Returns up to `limit` batches of the client, newest first, with the counts that `batch`
+        gives. A batch that was made within about the last second may be missing. `cursor` is that
+        of the page before, None for the first page. Raises ValueError for any other text."""
         ...
 
     def add_part(
         self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
     ) -> BatchRecord | None:
         """Record the next part of an open batch: its numbers of tasks and bundles, and whether it
-        closes the batch. Returns the new record.
+        closes the batch. Returns the new record, in which results may be missing.
 
         `first` is the number of tasks of the parts before, all of which must be enqueued. Returns
         None, with nothing changed, if that is not so or the batch is closed or cancelled.
@@ -260,8 +268,8 @@ class TaskMonitor(Protocol):
         ...
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
-        """Record `at` as the first start of a task, unless a start is recorded. Returns the batch,
-        or None if there is none."""
+        """Record `at` as the first start of a task, unless a start is recorded; then this is a read
+        only. Returns the batch, in which results may be missing, or None if there is none."""
         ...
 
     def cancel_batch(

@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    collectors: Annotated[int, Meta(ge=2, le=1_000)] = 2
+    """The most functions that count responses at a time, at least 2. Each takes one of the
+    functions that the account may run at a time, and counts about 1,400 bundles a second if a call
+    to the table takes 10 ms. Raise it when `Processed_Task` falls behind."""
     # --- provisioning; sizes and prices are of one machine ---
     max_capacity: Annotated[int, Meta(ge=0, le=5_000)] = 10
     """The most machines that may exist at a time. With 0 the provisioner launches none."""

@@ -41,7 +41,6 @@ TRANSIENT_CODES = frozenset(
         "OverLimit",
         "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
-        "ReplicatedWriteConflictException",
         "RequestLimitExceeded",
         "RequestThrottled",
         "RequestThrottledException",
@@ -50,7 +49,6 @@ TRANSIENT_CODES = frozenset(
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
-        "TransactionConflictException",
         "TransactionInProgressException",
         # faults and time-outs in the service
         "InternalError",
@@ -67,6 +65,9 @@ TRANSIENT_CODES = frozenset(
     }
 )
 """Error codes after which a retry may succeed."""
+
+CONFLICT_CODES = frozenset({"ReplicatedWriteConflictException", "TransactionConflictException"})
+"""Error codes of a write to an item that another write or a transaction has in hand."""
 
 SHORTAGE_CODES = {
     # may succeed with another instance type or subnet, or later
@@ -132,14 +133,9 @@ class ConditionFailed(TaskfleetError):
         self.item = item
 
 
-class TransactionCancelled(TaskfleetError):
-    """DynamoDB cancelled a transaction and wrote nothing. `codes` has the reason for each write, in
-    order; the text "None" marks a write that was not the cause ("TransactWriteItems", Amazon
-    DynamoDB API Reference). Never leaves this package."""
-
-    def __init__(self, message: str, codes: list[str]) -> None:
-        super().__init__(message)
-        self.codes = codes
+class WriteConflict(TransientError):
+    """A write met another one, or a transaction, on the same item, and wrote nothing. Trying again
+    at once is right, and neither DynamoDB nor botocore does it."""
 
 
 @contextmanager
@@ -163,9 +159,8 @@ def _from_response(response: Mapping[str, Any], failure: str) -> TaskfleetError:
         return ConditionFailed(failure, response.get("Item"))
     if code in SHORTAGE_CODES:
         return LaunchShortage(f"{failure}: {code}", SHORTAGE_CODES[code])
-    if code == "TransactionCanceledException":
-        reasons = response.get("CancellationReasons", [])
-        return TransactionCancelled(failure, [str(reason.get("Code")) for reason in reasons])
+    if code in CONFLICT_CODES:
+        return WriteConflict(f"{failure}: {code}; try again")
     if is_transient(code) or status >= 500 or status == 429:
         return TransientError(f"{failure}: {code}; try again", _retry_after_s(response))
     if code in MISSING_CODES:

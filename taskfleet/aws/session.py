@@ -139,7 +139,7 @@ class Aws:
     def nudge(self) -> LambdaNudge:
         """Returns the caller of the provisioner."""
         client: LambdaClient = self.client("lambda")
-        return LambdaNudge(client, self.settings.provisioner_function)
+        return LambdaNudge(client, self.settings.provisioner_function, self._clock)
 
     def secret(self, name: str) -> str:
         """Returns the decrypted SSM parameter `name`. Raises NotFound if there is none."""

@@ -18,7 +18,7 @@ import msgspec
 
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS
+from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS, body_fault
 from taskfleet.wire.taskfile import kind_and_params
 
 _READ_BYTES = 256 * 1024
@@ -34,8 +34,8 @@ def pack(
     max_tasks: int = MAX_TASKS,
 ) -> bytes | IO[bytes]:
     """Encode a submission. Returns a JSON body if it has at most `max_bytes` bytes and `max_tasks`
-    tasks, otherwise an open temporary file, positioned at its start, with the N-th task on the N-th
-    line. `tasks` is iterated once.
+    tasks and one request can take it, otherwise an open temporary file, positioned at its start,
+    with the N-th task on the N-th line. `tasks` is iterated once.
 
     Raises InvalidTask for a task that cannot be encoded, ValueError for a name or key that is not
     valid Unicode.
@@ -56,7 +56,13 @@ def pack(
             encoded.clear()
             return _task_file(chain(taken, remaining))
     array = msgspec.Raw(b"[" + b",".join(encoded) + b"]")
-    return msgspec.json.encode({**envelope, "tasks": array})
+    body = msgspec.json.encode({**envelope, "tasks": array})
+    return _task_file(taken) if body_fault(body) else body
+
+
+def unpacked(body: bytes) -> IO[bytes]:
+    """Returns the tasks of a body of `pack` as the file that `pack` makes of too many tasks."""
+    return _task_file(json.loads(body)["tasks"])
 
 
 def _task_file(tasks: Iterable[Any]) -> IO[bytes]:

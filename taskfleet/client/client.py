@@ -19,17 +19,12 @@ from typing import IO, Any
 
 import msgspec
 
+from taskfleet import trace
 from taskfleet.batch import is_id
-from taskfleet.client.body import pack
+from taskfleet.client.answers import ApiError, ClientError, Unreachable
+from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
-from taskfleet.client.transport import (
-    BACKOFF_S,
-    READ_TIMEOUT_S,
-    ApiError,
-    ClientError,
-    Transport,
-    Unreachable,
-)
+from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.ports import Clock
 from taskfleet.wire.http import (
@@ -47,7 +42,8 @@ from taskfleet.wire.http import (
 LONG_POLL_S = 20.0
 """Seconds for which `wait` lets the API hold an answer."""
 OUTAGE_S = 60.0
-"""Seconds for which `wait` goes on while the API cannot be reached. The first call must succeed."""
+"""Seconds for which `wait` goes on while the API cannot be reached or fails. A throttle is no
+outage. The first call must succeed."""
 _FASTEST_POLL_S = 0.1
 """Least seconds between the starts of two polls."""
 _SLOWEST_POLL_S = 1.0
@@ -72,13 +68,13 @@ class NotFinished(ClientError):
 class Client:
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
-    Throttles, short outages and lost connections are retried; after the last retry every method
-    raises `ApiError` or `Unreachable`. `batch_id` is the id of one of your batches everywhere; for
-    any other, methods raise `ApiError` with the status 404.
+    A throttle is waited out for minutes; short outages and lost connections are retried. After the
+    last retry every method raises `ApiError` or `Unreachable`. `batch_id` is the id of one of your
+    batches everywhere; for any other, methods raise `ApiError` with the status 404.
 
     backoff_s: factor of the growing pause between retries, in seconds.
     read_timeout_s: longest time without a byte of an answer, in seconds.
-    clock: paces `wait`; the system's clock unless given.
+    clock: paces `wait` and the retries; the system's clock unless given.
 
     Raises ValueError if the URL or the token is malformed.
     """
@@ -92,8 +88,10 @@ class Client:
         read_timeout_s: float = READ_TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
-        self._http = Transport(url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s)
-        self._clock = SystemClock() if clock is None else clock
+        self._clock = clock or SystemClock()
+        self._http = Transport(
+            url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s, clock=self._clock
+        )
 
     @classmethod
     def from_env(cls) -> Client:
@@ -119,28 +117,41 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
-        `{"kind": ..., "params": ...}`. Tasks that are too much for one request are written to a
-        temporary file and sent as by `submit_file`.
+        `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
+        that of the API or of whatever stands before it, are written to a temporary file and sent as
+        by `submit_file`.
 
         name: a name for the batch, to show.
         idempotency_key: submitting again with the same key, after any error, gives the same batch
             and runs nothing twice; a new random key unless given.
         on_sent: called with the bytes of the file that were sent so far and their total.
+        traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
+            service's logs and spans of the batch are found; a trace begins there unless given.
 
-        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`.
+        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
+        ValueError for a malformed `traceparent`.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(
                 f"tasks must be a list of several tasks, not one {type(tasks).__name__}"
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        headers = _trace_headers(traceparent)
         packed = pack(tasks, name=name, idempotency_key=key)
         if isinstance(packed, bytes):
-            return self._http.call("POST", "/batches", Accepted, body=packed)
+            try:
+                return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
+            except ApiError as error:
+                if error.status != 413:
+                    raise
+                packed = unpacked(packed)
         with packed:
-            return self.submit_file(packed, name=name, idempotency_key=key, on_sent=on_sent)
+            return self.submit_file(
+                packed, name=name, idempotency_key=key, on_sent=on_sent, traceparent=traceparent
+            )
 
     def submit_file(
         self,
@@ -149,19 +160,21 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent: as for `submit`.
+        name, on_sent, traceparent: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
+        headers = _trace_headers(traceparent)
         upload_id = self.upload(file, on_sent)
         fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
         body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
-        return self._http.call("POST", "/batches", Accepted, body=body)
+        return self._http.call("POST", "/batches", Accepted, body=body, headers=headers)
 
     def upload(self, file: IO[bytes], on_sent: Callable[[int, int], None] | None = None) -> str:
         """Send a file of any kind. Returns the upload's id, with which a batch or a task refers to
@@ -177,8 +190,11 @@ class Client:
     def status(self, batch_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now. With `wait_s` (seconds, at most 25) the answer is held until the
         batch changes or the time is up. The API may answer earlier, so that it can serve others."""
+        return self._status(batch_id, wait_s, None)
+
+    def _status(self, batch_id: str, wait_s: float, until: float | None) -> BatchView:
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
-        return self._http.call("GET", _path(batch_id), BatchView, params=params)
+        return self._http.call("GET", _path(batch_id), BatchView, params=params, until=until)
 
     def wait(
         self,
@@ -187,20 +203,22 @@ class Client:
         on_progress: Callable[[BatchView], None] | None = None,
     ) -> BatchView:
         """Wait until every task of the batch has its result. Returns the finished batch. An API
-        that cannot be reached for less than a minute is tolerated.
+        that cannot be reached or fails for less than a minute is tolerated, and one that throttles
+        for as long as it takes.
 
         timeout_s: raise NotFinished after so many seconds; never unless given.
         on_progress: called with each state of the batch that is seen, also the last.
         """
         began = polled = news_at = self._clock.now()
-        batch = self.status(batch_id)
+        until = None if timeout_s is None else began + timeout_s
+        batch = self._status(batch_id, 0.0, until)
         while True:
             if on_progress is not None:
                 on_progress(batch)
             if batch.finished_at is not None:
                 return batch
             now = self._clock.now()
-            left_s = LONG_POLL_S if timeout_s is None else began + timeout_s - now
+            left_s = LONG_POLL_S if until is None else until - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
             pause_s = polled + _pace_s(now - began, batch) - now
@@ -209,18 +227,23 @@ class Client:
             self._clock.sleep(max(0.0, min(pause_s, left_s)))
             polled = self._clock.now()
             before = batch
-            batch = self._patient_status(batch_id, min(LONG_POLL_S, left_s))
+            batch = self._patient_status(batch, min(LONG_POLL_S, left_s), until)
             if _state(batch) != _state(before):
                 news_at = self._clock.now()
 
-    def _patient_status(self, batch_id: str, wait_s: float) -> BatchView:
+    def _patient_status(self, batch: BatchView, wait_s: float, until: float | None) -> BatchView:
+        """Returns the batch, or what was known of it when `until` came without an answer."""
         began = self._clock.now()
         while True:
             try:
-                return self.status(batch_id, wait_s)
-            except Unreachable:
-                if self._clock.now() - began >= OUTAGE_S:
+                return self._status(batch.batch_id, wait_s, until)
+            except (ApiError, Unreachable) as error:
+                now = self._clock.now()
+                throttled = isinstance(error, ApiError) and error.status == 429
+                if not error.retried or (not throttled and now - began >= OUTAGE_S):
                     raise
+                if until is not None and now >= until:
+                    return batch
                 self._clock.sleep(_SLOWEST_POLL_S)
 
     def results(self, batch_id: str) -> Iterator[ResultView]:
@@ -256,6 +279,17 @@ class Client:
     def health(self) -> dict[str, Any]:
         """Returns `{"status": "ok", "version": ...}` if the API answers."""
         return self._http.call("GET", "/health", dict[str, Any])
+
+
+def _trace_headers(traceparent: str | None) -> dict[str, str]:
+    if traceparent is None:
+        return {}
+    if trace.read(traceparent) is None:
+        raise ValueError(
+            f"traceparent {traceparent!r:.80} is malformed; it is like "
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
+        )
+    return {trace.HEADER: traceparent}
 
 
 def _pace_s(elapsed_s: float, batch: BatchView) -> float:

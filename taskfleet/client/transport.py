@@ -1,10 +1,13 @@
-"""HTTP for the client: one call with its time-outs and retries. Owns the errors of a call; not
-which calls there are (`taskfleet.client.client`).
+"""HTTP for the client: one call with its time-outs and retries. Owns the sending and reading; not
+the errors and which of them are retried (`taskfleet.client.answers`), nor which calls there are
+(`taskfleet.client.client`).
 """
 
 from __future__ import annotations
 
 import html
+import math
+import random
 import re
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
@@ -14,12 +17,20 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from taskfleet import __version__
+from taskfleet.client.answers import (
+    ApiError,
+    ClientError,
+    Unreachable,
+    pause_s,
+    refusal,
+    retries,
+)
 from taskfleet.client.body import FormBody
-from taskfleet.errors import TaskfleetError
+from taskfleet.clock import SystemClock
+from taskfleet.ports import Clock
 
 CONNECT_TIMEOUT_S = 5.0
 """Longest time to connect, in seconds."""
@@ -27,70 +38,26 @@ READ_TIMEOUT_S = 35.0
 """Longest time without a byte of an answer, in seconds. API Gateway answers within 29 s, so this
 also covers an answer that is held with `wait`."""
 BACKOFF_S = 0.3
-"""Factor of the growing pause between retries, in seconds (`backoff_factor` of urllib3)."""
-RETRY_AFTER_MAX_S = 60
-"""Longest pause that a server can ask for with `Retry-After`, in seconds."""
-MESSAGE_MAX_CHARS = 1_000
-"""Longest message of an answer that an error quotes, in characters. The API's are shorter."""
+"""Factor of the growing pause between retries, in seconds."""
 CONNECT_RETRIES = 3
 """Retries after a lost connection."""
-STATUS_RETRIES = 6
-"""Retries after an answer with a status of `RETRIED_STATUS`."""
-RETRIED_STATUS = frozenset({429, 502, 503, 504})
-"""HTTP statuses of answers that are retried."""
+_JSON = {"Content-Type": "application/json"}
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_TASK_AT = re.compile(r"task (\d+): (.*)", re.DOTALL)
 
 T = TypeVar("T")
-
-
-class ClientError(TaskfleetError):
-    """Base of the errors that the client raises."""
-
-    @property
-    def passing(self) -> bool:
-        """True when the same call may succeed later."""
-        return False
-
-
-class ApiError(ClientError):
-    """The API refused a call.
-
-    status: the HTTP status.
-    message: the API's message.
-    index: place of the faulty task among those submitted, from 0; None when no task is named.
-    reason: what is wrong with that task; the message when no task is named.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{message} (HTTP {status})")
-        match = _TASK_AT.fullmatch(message) if status == 422 else None
-        self.status = status
-        self.message = message
-        self.index = int(match[1]) if match else None
-        self.reason = match[2] if match else message
-
-    @property
-    def passing(self) -> bool:
-        return self.status == 429 or self.status >= 500
-
-
-class Unreachable(ClientError):
-    """No answer came: nothing listens there, the host is unknown, or the connection broke."""
-
-    @property
-    def passing(self) -> bool:
-        return True
 
 
 class Transport:
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
-    Lost connections and answers of `RETRIED_STATUS` are retried, after `Retry-After` or a growing
-    pause.
+    Lost connections are retried, and answers that `taskfleet.client.answers.retries` names, after
+    `Retry-After` or a growing pause. Every call may arrive twice: one that makes something names it
+    by an idempotency key.
 
     backoff_s, read_timeout_s: as `BACKOFF_S` and `READ_TIMEOUT_S`.
+    clock: its `sleep` makes the pauses after an answer; the system's clock unless given.
+    rng: draws their random part.
 
     Raises ValueError if the URL or the token is malformed.
     """
@@ -102,6 +69,8 @@ class Transport:
         *,
         backoff_s: float = BACKOFF_S,
         read_timeout_s: float = READ_TIMEOUT_S,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.url = url.strip().rstrip("/")
         if not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", self.url):
@@ -111,6 +80,8 @@ class Transport:
             raise ValueError("the token is empty, or has characters that no token can have")
         self._read_timeout_s = read_timeout_s
         self._backoff_s = backoff_s
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
         self._session = self._make_session(self.url)
         self._session.auth = _Bearer(token)
 
@@ -119,18 +90,18 @@ class Transport:
         # No proxy for this machine: to a proxy, loopback addresses mean the proxy's own machine.
         session.trust_env = urlsplit(url).hostname not in _LOOPBACK
         session.headers["User-Agent"] = f"taskfleet/{__version__}"
-        retry = _Retry(
+        retry = Retry(
             total=None,
             connect=CONNECT_RETRIES,
             read=CONNECT_RETRIES,
             other=0,
-            status=STATUS_RETRIES,
-            status_forcelist=RETRIED_STATUS,
+            status=0,  # `_request` tries again after an answer
             # Every method is retried: a POST may arrive twice, since it has an idempotency key.
             allowed_methods=None,
             backoff_factor=self._backoff_s,
             backoff_jitter=self._backoff_s / 2,
             raise_on_status=False,
+            respect_retry_after_header=False,
         )
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
@@ -148,19 +119,25 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        until: float | None = None,
     ) -> T:
-        """Make one call. Returns the answer's body as an `answer`. Raises ApiError or
-        Unreachable."""
+        """Make one call. Returns the answer's body as an `answer`. Raises ApiError or Unreachable.
+
+        headers: further headers of the request.
+        until: time of the clock, in epoch seconds, after which no retry begins.
+        """
         response = self._request(
             self._session,
             method,
             self.url + path,
+            until,
             params=params,
             data=body,
-            headers={"Content-Type": "application/json"} if body is not None else None,
+            headers={**(headers or {}), **(_JSON if body is not None else {})},
         )
         if not 200 <= response.status_code < 300:
-            raise _refusal(response)
+            raise refusal(response)
         try:
             return msgspec.json.decode(response.content, type=answer)
         except msgspec.DecodeError as error:
@@ -193,8 +170,31 @@ class Transport:
             raise ApiError(response.status_code, f"the file was refused: {reason}")
 
     def _request(
+        self,
+        session: requests.Session,
+        method: str,
+        url: str,
+        until: float | None = None,
+        **options: Any,
+    ) -> requests.Response:
+        """Returns the first answer that is not to be retried, or the last one."""
+        attempt = 0
+        while True:
+            response = self._request_once(session, method, url, **options)
+            if attempt >= retries(response):
+                return response
+            wait_s = pause_s(response, attempt, self._backoff_s, self._rng.random())
+            left_s = math.inf if until is None else max(0.0, until - self._clock.now())
+            self._clock.sleep(min(wait_s, left_s))
+            if wait_s >= left_s:
+                return response
+            attempt += 1
+
+    def _request_once(
         self, session: requests.Session, method: str, url: str, **options: Any
     ) -> requests.Response:
+        if isinstance(options.get("data"), FormBody):
+            options["data"].seek(0)
         try:
             return session.request(
                 method,
@@ -231,36 +231,6 @@ class _Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-class _Retry(Retry):
-    """Retries that wait at most `RETRY_AFTER_MAX_S`, whatever a server asks for. What it asks for
-    counts as nothing if it is no time."""
-
-    def get_retry_after(self, response: Any) -> float | None:
-        try:
-            seconds = super().get_retry_after(response)
-        except (InvalidHeader, ValueError, OverflowError):  # words, endless digits, the year 99999
-            return None
-        return None if seconds is None else min(seconds, RETRY_AFTER_MAX_S)
-
-
-def _refusal(response: requests.Response) -> ApiError:
-    """Returns the error for an answer that is not a success, with the message of the API
-    (`{"Code", "Message"}`) or of API Gateway (`{"message"}`)."""
-    status = response.status_code
-    try:
-        body = msgspec.json.decode(response.content, type=dict[str, Any])
-        given = body.get("Message") or body.get("message")
-    except msgspec.DecodeError:
-        given = None
-    message = given if isinstance(given, str) else response.reason or "no reason given"
-    message = message[:MESSAGE_MAX_CHARS]
-    if status in (401, 403):
-        message += "; the token may be wrong or expired"
-    if 300 <= status < 400:
-        message += f"; the API moved to {response.headers.get('Location', 'an unknown place'):.200}"
-    return ApiError(status, message)
 
 
 def _root_cause(error: Exception) -> str:

@@ -103,6 +103,13 @@ class MemoryMonitor:
                 item.attempt = 0
                 item.tasks, item.results = list(tasks), list(results)
 
+    def unclaim(self, job_id: str, *, owner: str) -> None:
+        with self._lock:
+            item = self._items.get(job_id)
+            if item and item.owner == owner and item.status is BundleStatus.RUNNING:
+                item.status = BundleStatus.QUEUED
+                item.attempt -= 1
+
     def _held(self, job_id: str, lease: Lease, *, target: BundleStatus) -> _Item:
         """Returns the item if `lease` holds it, or if an earlier call with `lease` has already set
         the status `target`. Raises LeaseLost otherwise."""

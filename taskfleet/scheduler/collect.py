@@ -14,7 +14,8 @@ from taskfleet.errors import Undecodable
 from taskfleet.log import bound, fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
-from taskfleet.wire.queues import LegacyResponseMessage, decode_response
+from taskfleet.wire.envelopes import decode_responses
+from taskfleet.wire.queues import LegacyResponseMessage
 
 _log = logging.getLogger(__name__)
 
@@ -35,25 +36,27 @@ def collect(
     spends: dict[str, Spend] = {}
     samples: dict[str, Sample] = {}
     for message_id, body in bodies.items():
-        try:
-            response = decode_response(body)
-            if isinstance(response, LegacyResponseMessage):
-                to_keep.append(message_id)
-                continue
-        except Undecodable as error:
-            # Trying again would not help. The bundle's record still holds the results.
-            _log.error(
-                "an unreadable response was dropped",
-                extra=fields("response_undecodable", message_id=message_id, reason=str(error)),
-            )
+        decoded = decode_responses(body)
+        if isinstance(decoded, LegacyResponseMessage):
+            to_keep.append(message_id)
             continue
-        batch_id = response.batch_id
-        by_batch.setdefault(batch_id, {})[bundle_number(response.job_id)] = response
-        spends[batch_id] = spends.get(batch_id, NOTHING) + response.spend
-        for kind, sample in response.timings.items():
-            samples[kind] = samples.get(kind, Sample()) + sample
+        for response in decoded:
+            if isinstance(response, Undecodable):
+                # Trying again would not help. The bundle's record still holds the results.
+                reason = str(response)
+                _log.error(
+                    "an unreadable response was dropped",
+                    extra=fields("response_undecodable", message_id=message_id, reason=reason),
+                )
+                continue
+            batch_id = response.batch_id
+            by_batch.setdefault(batch_id, {})[bundle_number(response.job_id)] = response
+            spends[batch_id] = spends.get(batch_id, NOTHING) + response.spend
+            for kind, sample in response.timings.items():
+                samples[kind] = samples.get(kind, Sample()) + sample
     for batch_id, responses in by_batch.items():
-        _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
+        with bound(next(iter(responses.values())).trace_id):
+            _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
     if samples:
         monitor.learn(samples)
     return to_keep
@@ -62,19 +65,19 @@ def collect(
 def _count(
     monitor: TaskMonitor, responses: Mapping[int, Response], now: float, spend: Spend
 ) -> None:
-    """Count the responses of one batch, by bundle number. When the batch has no such bundle or
-    task, each is counted by itself, so that a forged response takes no other with it."""
+    """Count the responses of one batch, by bundle number. When the batch lacks a bundle or task of
+    them, each half is counted by itself, so that a forged response takes no other with it."""
     batch_id = next(iter(responses.values())).batch_id
     tallies = {number: Tally.of(each.results) for number, each in responses.items()}
     last_index = max(row.index for each in responses.values() for row in each.results)
     if monitor.record_progress(batch_id, tallies, now, spend, last_index=last_index):
         return
     if len(responses) > 1:
-        for number, each in responses.items():
-            _count(monitor, {number: each}, now, spend / len(responses))
+        pairs = list(responses.items())
+        for half in (pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]):
+            _count(monitor, dict(half), now, spend / 2)
         return
-    with bound(next(iter(responses.values())).trace_id):
-        _log.warning(
-            "a response for an unknown batch, bundle or task was dropped",
-            extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
-        )
+    _log.warning(
+        "a response for an unknown batch, bundle or task was dropped",
+        extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
+    )

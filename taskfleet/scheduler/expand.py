@@ -20,7 +20,7 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Mark, Upload
+from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Mark, Upload
 from taskfleet.errors import InvalidTask
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
@@ -62,6 +62,7 @@ class Expansion:
 
     upload_queue: the queue of batches whose files are to be read.
     part_tasks, part_bytes, time_check_lines, idle_lines_max: as the constants of the same names.
+    max_bundles: as `taskfleet.batch.BATCH_MAX_BUNDLES`.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Expansion:
         part_bytes: int = PART_BYTES,
         time_check_lines: int = TIME_CHECK_LINES,
         idle_lines_max: int = IDLE_LINES_MAX,
+        max_bundles: int = BATCH_MAX_BUNDLES,
     ) -> None:
         self._registry = registry
         self._planner = planner
@@ -90,6 +92,7 @@ class Expansion:
         self._part_bytes = part_bytes
         self._time_check_lines = time_check_lines
         self._idle_lines_max = idle_lines_max
+        self._max_bundles = max_bundles
 
     def expand(self, batch_id: str, time_left_s: Callable[[], float]) -> None:
         """Continue with a batch until all of it is enqueued, its slice of time is over or the
@@ -237,6 +240,11 @@ class Expansion:
         tasks, mark = self._read_part(rest, reader, mark, recorded)
         bundles = self._planner.cut(tasks, batch.plan)
         if not recorded:
+            if batch.bundles + len(bundles) > self._max_bundles:
+                raise InvalidTask(
+                    f"the file makes more than {self._max_bundles} bundles, the most of one batch; "
+                    f"its first {first} tasks were handed in; split the file"
+                )
             keep(self._store, batch, bundles)
             extended = self._monitor.add_part(
                 batch.batch_id,

@@ -30,9 +30,11 @@ from taskfleet.wire.http import (
     ResultView,
     iso_time,
 )
+from taskfleet.wire.payload import ANSWER_MAX_BYTES, answer_bytes
 
-PAGE_MAX_BYTES = 4_000_000
-"""Most bytes of JSON in a page's rows. An answer of Lambda has at most 6 MB."""
+PAGE_MAX_BYTES = ANSWER_MAX_BYTES - 16 * 1024
+"""Most bytes of a page's rows, as Lambda sends them (`taskfleet.wire.payload.answer_bytes`). The
+rest of the answer, such as its headers, has room in 16 KiB."""
 PAGE_MAX_BUNDLES = 1_000
 """Most bundles that one page reads."""
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
@@ -42,7 +44,8 @@ _WAIT_SLOWEST_POLL_S = 1.0
 """Most seconds between two reads of a waiting request."""
 _WAIT_POLL_GROWTH = 1.05
 """Factor between two pauses. A change is seen later by at most about 1/20 of the time that it took
-to come. One read costs about an eight-millionth of a dollar."""
+to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
+batch of more than 250 bundles runs."""
 WAIT_HOLD_S = 2.0
 """Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
 of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
@@ -142,8 +145,8 @@ class Results:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
     ) -> ResultPage:
-        """Returns one page of results: up to `limit` rows (at most 5,000) and 4 MB. Raises
-        ValueError for a cursor that no page had."""
+        """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
+        answer holds. Raises ValueError for a cursor that no page had."""
         batch = self._own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
         end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
@@ -153,8 +156,7 @@ class Results:
         # A page's rows fill this many bundles on average.
         at_once = min(_CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
         for number, bundle in self._bundles(batch_id, range(first_bundle, end), at_once):
-            for row in self._rows(batch_id, bundle, first_index):
-                size = len(msgspec.json.encode(row))
+            for row, size in map(_fitted, self._rows(batch_id, bundle, first_index)):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
                 rows.append(row)
@@ -216,6 +218,20 @@ class Results:
             worker_id=result.worker_id,
             progress=result.progress,
         )
+
+
+def _fitted(row: ResultView) -> tuple[ResultView, int]:
+    """Returns the row and its size as Lambda sends it. A row that is too large for any answer is
+    returned without its result, so that the rows behind it can be read."""
+    size = answer_bytes(msgspec.json.encode(row))
+    if size <= PAGE_MAX_BYTES:
+        return row, size
+    error = (
+        f"the result is too large to be shown: the row has {size} bytes as they are sent, over the "
+        f"cap of {PAGE_MAX_BYTES}; have the task put it into context.store and return its key"
+    )
+    row = msgspec.structs.replace(row, result=None, error=error)
+    return row, answer_bytes(msgspec.json.encode(row))
 
 
 def _hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:

@@ -1,6 +1,7 @@
 """The messages on the three queues: `Task_to_process` carries bundles, `Processed_Task` carries
 responses, `Upload_to_expand` names batches whose files are to be read. Owns their versioned JSON
-forms, whose JSON Schemas are in `docs/schemas/`.
+forms, whose JSON Schemas are in `docs/schemas/`; not how several responses share a message
+(`taskfleet.wire.envelopes`).
 
 A message in the form of 2014, `{"clientID", "jobID", "task"}`, which is a single task, is read and
 answered too.
@@ -188,8 +189,9 @@ def _response_message(
     )
 
 
-def decode_response(body: str) -> Response | LegacyResponseMessage:
-    """Reads a message of `Processed_Task`. Raises Undecodable, which says what is wrong."""
+def decode_response(body: str | bytes) -> Response | LegacyResponseMessage:
+    """Reads a message of `Processed_Task` with one response. Raises Undecodable, which says what is
+    wrong."""
     try:
         message = _decode(body, _response_decoder, _legacy_response_decoder)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -210,7 +212,7 @@ def decode_response(body: str) -> Response | LegacyResponseMessage:
     )
 
 
-def _decode(body: str, current: Decoder[M], legacy: Decoder[L]) -> M | L:
+def _decode(body: str | bytes, current: Decoder[M], legacy: Decoder[L]) -> M | L:
     """Decode by the current form, else by that of 2014. Only a message without `v` can be of the
     latter, since it forbids fields that it does not know. Raises the error of the current form if
     neither fits."""

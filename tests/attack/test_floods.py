@@ -124,7 +124,7 @@ class Held:
         self.held: list[tuple[float, float]] = []
         self.client = Client("http://127.0.0.1:1", "token", clock=self.clock)
 
-        def status(batch_id: str, wait_s: float = 0.0) -> BatchView:
+        def status(batch_id: str, wait_s: float, until: float | None) -> BatchView:
             import msgspec
 
             on_call()
@@ -133,7 +133,7 @@ class Held:
             self.held.append((began, self.clock.now()))
             return msgspec.convert(answer.json_body, BatchView)
 
-        self.client.status = status  # type: ignore[method-assign]
+        self.client._status = status  # type: ignore[method-assign]
 
     def most_in(self, window_s: float, since: float) -> float:
         """The most seconds that calls were held within any window after `since`, but for the last

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
+from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES
 from taskfleet.aws.session import Aws
 from taskfleet.batch import BatchRecord, Tally
 from taskfleet.clock import SystemClock
@@ -95,8 +96,16 @@ class TestSentTwice:
         world.monitor.create_batch(new_batch())
         sent = resend()
         assert world.monitor.record_progress("b", {0: Tally(3), 1: Tally(0, 2)}, 1_700_000_001.0)
-        assert "needs-retry.dynamodb.TransactWriteItems" in sent
+        assert "needs-retry.dynamodb.UpdateItem" in sent
         assert world.monitor.batch("b").tally == Tally(3, 2)
+
+    def test_a_page_is_folded_once(self, world, resend):
+        world.monitor.create_batch(new_batch(total=600, bundles=600))
+        page = range(PAGE_BUNDLES, 2 * PAGE_BUNDLES)
+        sent = resend()
+        world.monitor.record_progress("b", {n: Tally(1) for n in page}, 1_700_000_001.0)
+        sent.clear()  # so that the next write leaves twice too
+        assert world.monitor.batch("b").tally == Tally(PAGE_BUNDLES)
 
 
 class TestItem:
@@ -106,7 +115,7 @@ class TestItem:
         world.clock.sleep(DAY_S)
         world.monitor.renew("b:0", lease, lease_s=30, tasks=TASKS, results=RESULTS)
         world.monitor.create_batch(new_batch(bundles=600))
-        world.monitor.record_progress("b", {501: Tally(1)}, world.clock.now())
+        world.monitor.record_progress("b", {PAGE_BUNDLES + 1: Tally(1)}, world.clock.now())
         for key in ("b:0", "b", "b/1"):
             assert int(item(aws_stack, key)["ttl"]["N"]) == world.clock.now() + 30 * DAY_S
 

@@ -300,7 +300,7 @@ class TestProgress:
         assert (batch.tally, batch.progressed_at) == (Tally(3), 1_700_000_005.5)
 
     def test_of_a_large_batch_in_one_call_is_exact(self, world):
-        numbers = [*range(0, 120), 499, 500, 999, 1_000, 249_999]
+        numbers = [*range(0, 120), 249, 250, 499, 500, 999, 1_000, 4_999]
         world.monitor.create_batch(new_batch(total=250_000, bundles=250_000))
         world.monitor.record_progress(ID, {n: Tally(1) for n in numbers[::3]}, 1_700_000_001.0)
         world.monitor.record_progress(ID, {n: Tally(1) for n in numbers}, 1_700_000_002.0)

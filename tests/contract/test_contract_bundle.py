@@ -89,6 +89,46 @@ class TestClaim:
         assert {c.lease for c in claims} == {won[0].lease}
 
 
+class TestUnclaim:
+    def test_leaves_the_bundle_as_if_it_had_not_been_claimed(self, world):
+        acquire(world.monitor, "dead")
+        world.clock.sleep(31)
+        acquire(world.monitor, "also dead")
+        world.clock.sleep(31)
+        assert acquire(world.monitor, "me").attempt == 3
+        world.monitor.unclaim(JOB, owner="me")
+        assert world.monitor.bundles([JOB])[0].status is BundleStatus.QUEUED
+        assert acquire(world.monitor, "next").attempt == 3
+
+    def test_keeps_tasks_and_results(self, world):
+        lease = acquire(world.monitor, "me")
+        world.monitor.release(JOB, lease, tasks=TASKS, results=QUEUED)
+        acquire(world.monitor, "me again")
+        world.monitor.unclaim(JOB, owner="me again")
+        (record,) = world.monitor.bundles([JOB])
+        assert (record.tasks, record.results) == (TASKS, QUEUED)
+        assert acquire(world.monitor, "next").attempt == 1
+
+    def test_twice_is_once(self, world):
+        acquire(world.monitor, "dead")
+        world.clock.sleep(31)
+        acquire(world.monitor, "me")
+        world.monitor.unclaim(JOB, owner="me")
+        world.monitor.unclaim(JOB, owner="me")
+        assert acquire(world.monitor, "next").attempt == 2
+
+    def test_touches_no_other_claim(self, world):
+        world.monitor.unclaim(JOB, owner="me")
+        assert world.monitor.bundles([JOB]) == []
+        acquire(world.monitor, "me", lease_s=10)
+        world.clock.sleep(11)
+        lease = acquire(world.monitor, "other")
+        world.monitor.unclaim(JOB, owner="me")
+        world.monitor.commit(JOB, lease, tasks=TASKS, results=FINAL)
+        world.monitor.unclaim(JOB, owner="other")
+        assert world.monitor.bundles([JOB])[0].status is BundleStatus.DONE
+
+
 class TestRenew:
     def test_extends_the_lease_from_now_and_records_results(self, world):
         lease = acquire(world.monitor, "me")

@@ -40,10 +40,11 @@ TALLIES = st.dictionaries(
     st.builds(Tally, st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)),
     max_size=4,
 )
-BUNDLE_STEPS = ("claim", "renew", "commit", "release")
+BUNDLE_STEPS = ("claim", "unclaim", "renew", "commit", "release")
 STEPS = st.one_of(
     st.tuples(st.just("sleep"), st.sampled_from([0.5, 6.0, 11.0])),
     st.tuples(st.just("claim"), JOBS, OWNERS),
+    st.tuples(st.just("unclaim"), JOBS, OWNERS),
     st.tuples(st.sampled_from(["renew", "commit", "release"]), JOBS, st.integers(0, 3)),
     st.tuples(st.just("create"), BATCHES, st.booleans(), st.none() | UPLOADS),
     st.tuples(st.just("add_part"), BATCHES, COUNTS, st.booleans()),
@@ -78,6 +79,9 @@ class Player:
             if claim.lease is not None:
                 self.leases.setdefault(job_id, []).insert(0, claim.lease)
             return claim
+        if name == "unclaim":
+            job_id, owner = arguments
+            return monitor.unclaim(job_id, owner=owner)
         if name in ("renew", "commit", "release"):
             return self.end(name, *arguments)
         if name == "create":

@@ -1,5 +1,7 @@
 """The promises of `TaskMonitor` about the paces of kinds."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from taskfleet.pace import Pace, Sample
@@ -18,3 +20,15 @@ def test_kinds_learn_from_samples(world):
     assert world.monitor.paces(["quick"])["quick"].tasks == 4
     assert world.monitor.paces(["quick"])["quick"].mean_s == pytest.approx(1.0)
     assert world.monitor.paces(["slow"]) == {"slow": paces["slow"]}
+
+
+def test_samples_learned_at_once_are_all_learned(world):
+    def learn(_: int) -> None:
+        for _ in range(5):
+            world.monitor.learn({"shared": Sample(2, 1.0, 0.5)})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(learn, range(8)))
+    pace = world.monitor.paces(["shared"])["shared"]
+    assert pace.tasks == 80
+    assert pace.mean_s == pytest.approx(0.5)

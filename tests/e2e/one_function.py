@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import app
-from localcloud import handler, pump, serve
+from localcloud import functions, pump, serve
 from taskfleet.aws.session import Aws
 from taskfleet.provisioner import policy
 from tests.support.iam import Request
@@ -43,7 +43,7 @@ def main(function: str, path: str, *options: str) -> None:
             print(app.authorize(event, None)["principalId"])
         else:
             app.app.event_sources[:] = [s for s in app.app.event_sources if s.name == function]
-            handler.LAMBDA_TIMEOUT_S = 5.0
+            functions.timeout_s = lambda _function: 5.0
             policy.STRIKE_S, policy.BETWEEN_STRIKES_S = 1.0, 0.0
             sys.argv[1:] = options
             pump.main()

@@ -202,6 +202,7 @@ def test_a_port_in_use_is_bad_usage_told_in_one_line(tmp_path: Path) -> None:
         (["--workers", "many"], "many"),
         (["--api-port", "70000"], "--api-port"),
         (["--colour"], "--colour"),
+        (["--quota", "api_rate=fast"], "api_rate=fast"),
     ],
 )
 def test_bad_usage_is_told_in_one_line(arguments: list[str], word: str, tmp_path: Path) -> None:
@@ -278,3 +279,14 @@ def test_a_program_of_2014_gets_its_answer_although_the_pump_reads_the_same_queu
     sqs.delete_message(QueueUrl=answers, ReceiptHandle=message["ReceiptHandle"])
     answer = json.loads(message["Body"])
     assert (answer["clientID"], answer["jobID"], answer["status"]) == (56783, 152, "SUCCEEDED")
+
+
+def test_quotas_reach_the_parts(start_cloud: Any, tmp_path: Path) -> None:
+    quotas = ("--quota", "api_rate=3", "--quota", "messages_in_flight=0")
+    cloud = start_cloud(tmp_path, *quotas, "--workers", "0", "--max-capacity", "0")
+    statuses = [requests.get(f"{cloud.url}/health", timeout=5).status_code for _ in range(9)]
+    assert 429 in statuses
+    sqs = cloud.client("sqs")
+    url = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
+    with pytest.raises(sqs.exceptions.OverLimit):
+        sqs.receive_message(QueueUrl=url)

@@ -1,9 +1,11 @@
 """The handlers that Lambda calls for queues and schedules."""
 
+import json
 import logging
 
 import pytest
 
+from chalice_app.application import create_app
 from chalice_app.events import stage_settings
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.registry import Registry, TaskKind, sleep
@@ -41,12 +43,13 @@ def counts(api, batch_id):
 
 
 def test_responses_are_counted_once_whatever_comes_twice_or_late(api):
-    batch_id, bodies = answered(api, ["alone"] * 3)
+    batch_id, (together,) = answered(api, ["alone"] * 3)
+    bodies = [json.dumps(each) for each in json.loads(together)["responses"]]
     assert len(bodies) == 3
     assert deliver(api, [bodies[2], bodies[2]]) == {"batchItemFailures": []}
     assert counts(api, batch_id) == ("RUNNING", 1)
     deliver(api, [bodies[1], bodies[2], bodies[0]])
-    deliver(api, bodies)
+    deliver(api, [*bodies, together])
     assert counts(api, batch_id) == ("DONE", 3)
 
 
@@ -96,6 +99,20 @@ def test_the_tick_logs_what_waits_and_runs(api, caplog):
 )
 def test_the_response_queue_is_that_of_the_stage(environ, name):
     assert stage_settings(environ).response_queue == name
+
+
+def test_the_number_of_collectors_is_a_setting():
+    assert stage_settings({}).collectors == 2
+    environ = {"TASKFLEET_COLLECTORS": "20"}
+    assert stage_settings(environ).collectors == 20
+    with pytest.raises(SettingsError, match="TASKFLEET_COLLECTORS"):
+        stage_settings({"TASKFLEET_COLLECTORS": "1"})
+
+
+def test_as_many_collectors_run_as_the_setting_says(monkeypatch):
+    monkeypatch.setenv("TASKFLEET_COLLECTORS", "7")
+    sources = {source.name: source for source in create_app(lambda: None).event_sources}
+    assert sources["collect_responses"].maximum_concurrency == 7
 
 
 def test_an_impossible_stage_is_refused():

@@ -33,7 +33,6 @@ BUCKET = "taskfleet-test"
 # The permission that an operation needs, where it has another name.
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
-    "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:HeadObject": "s3:GetObject",
 }

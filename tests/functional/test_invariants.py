@@ -17,7 +17,8 @@ from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskStatus
-from taskfleet.wire.queues import decode_bundle, decode_response, encode_bundle
+from taskfleet.wire.envelopes import decode_responses
+from taskfleet.wire.queues import decode_bundle, encode_bundle
 from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind
 
 STEPS = 400
@@ -104,7 +105,7 @@ class History:
         messages = self.cloud.responses.receive(10, wait_s=0, visibility_s=30)
         self.rng.shuffle(messages)
         collect({m.message_id: m.body for m in messages}, self.cloud.monitor, self.cloud.clock)
-        self.answered |= {decode_response(m.body).job_id for m in messages}
+        self.answered |= {each.job_id for m in messages for each in decode_responses(m.body)}
         if self.rng.random() >= self.fault_rate:
             self.cloud.responses.delete(messages)
 

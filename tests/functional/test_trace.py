@@ -92,6 +92,32 @@ def test_without_a_valid_header_a_trace_begins(front: Frontend, header: str | No
     assert view["trace_id"] == made[3:35] != "0" * 32
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"Traceparent": [HEADER]}, True),
+        ({"traceparent": [HEADER, HEADER]}, False),
+        ({"traceparent": [HEADER], "TraceParent": [HEADER]}, False),
+        ({}, False),
+    ],
+)
+def test_a_header_that_is_sent_twice_is_ignored(
+    front: Frontend, sent: dict[str, list[str]], kept: bool
+) -> None:
+    path = {"resourcePath": "/batches", "path": "/batches", "httpMethod": "POST"}
+    event = {
+        "body": '{"tasks": ["sleep 0"]}',
+        "headers": {name: values[-1] for name, values in sent.items()},
+        "multiValueHeaders": {"content-type": ["application/json"], **sent},
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {**path, "authorizer": {"principalId": "alice"}},
+    }
+    assert front.app(event, None)["statusCode"] == 202
+    assert (message(front)["traceparent"] == HEADER) is kept
+
+
 def test_a_batch_of_a_file_has_the_trace_of_its_post(front: Frontend, lines: Any) -> None:
     upload_id = front.upload(b"sleep 0\nnonsense\n")
     headers = {"traceparent": HEADER}

@@ -36,17 +36,17 @@ CREATES = {process: {"batch"} if process == "api" else set() for process in WRIT
 READS = {
     "api": set(ITEMS),
     "authorize": set(),
-    "collect": {"batch", "page"},
+    "collect": {"batch"},
     "expand": {"batch"},
     "tick": {"demand", "state"},
-    "worker": set(),
+    "worker": {"batch"},
 }
 """The items that each process reads one by one."""
 READS_MANY = {
     "api": set(ITEMS),
     "authorize": set(),
     "collect": KINDS,
-    "expand": set(),
+    "expand": {"page"},
     "tick": KINDS | WORKERS,
     "worker": set(),
 }

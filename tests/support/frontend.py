@@ -13,6 +13,7 @@ from chalice.test import Client, HTTPResponse
 
 from chalice_app.application import create_app
 from chalice_app.services import Services, assemble
+from localcloud.quotas import NO_QUOTAS, Quotas
 from localcloud.serve import Server, make_server
 from taskfleet.memory import MemoryQueue
 from taskfleet.registry import Registry
@@ -120,9 +121,9 @@ class Frontend:
             queue.delete(messages)
 
     @contextlib.contextmanager
-    def served(self) -> Iterator[Server]:
+    def served(self, quotas: Quotas = NO_QUOTAS) -> Iterator[Server]:
         """Serve the API with a real HTTP server on a free port."""
-        server = make_server(self.app, "127.0.0.1", 0)
+        server = make_server(self.app, "127.0.0.1", 0, quotas)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -15,6 +15,8 @@ import pytest
 from botocore.loaders import create_loader
 from moto import mock_aws
 
+from tests.support import moto_conflicts
+
 STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
 REGION = "us-east-1"
 IMAGE = "ami-12c6146b"
@@ -43,7 +45,8 @@ def aws_credentials(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
 
 @contextlib.contextmanager
 def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
-    """Start an empty account; what was in the last one is gone.
+    """Start an empty account; what was in the last one is gone. Requests to DynamoDB that meet on
+    an item conflict, as on AWS.
 
     EC2 knows 44 images instead of 1,301, which moto would read anew for each account. The AWS
     SDK's descriptions of its services, which each `Aws` would parse anew, are parsed once.
@@ -51,6 +54,7 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
     with aws_credentials(region) as patch:
         patch.setattr("botocore.session.create_loader", _one_loader)
         patch.setattr("moto.ec2.models.amis.load_resource", lambda _path: [])
+        moto_conflicts.install(patch)
         with mock_aws():
             yield patch
 

@@ -92,12 +92,6 @@ def requests_of(service: str, operation: str, params: dict[str, Any]) -> Iterabl
 
 
 def _of_dynamodb(action: str, prefix: str, params: dict[str, Any]) -> Iterable[Request]:
-    if "TransactItems" in params:
-        return [
-            _of_item(f"dynamodb:{operation}Item", prefix, part)
-            for item in params["TransactItems"]
-            for operation, part in item.items()
-        ]
     if "RequestItems" in params:
         return [
             on_item(action, prefix + table, *(key["Job_ID"]["S"] for key in asked["Keys"]))

@@ -23,7 +23,6 @@ from taskfleet.ports import CALL_MAX_MESSAGES
         ("sqs", "ReceiveMessage", 100, 640 * 1024, 10 * SQS_REQUEST_USD),
         ("dynamodb", "UpdateItem", 700, 9000, DYNAMODB_WRITE_USD),
         ("dynamodb", "UpdateItem", 5 * 1024, 0, 5 * DYNAMODB_WRITE_USD),
-        ("dynamodb", "TransactWriteItems", 900, 0, 4 * DYNAMODB_WRITE_USD),
         ("dynamodb", "GetItem", 100, 900, DYNAMODB_READ_USD),
         ("dynamodb", "BatchGetItem", 100, 9000, 3 * DYNAMODB_READ_USD),
         ("s3", "PutObject", 10**6, 0, S3_PUT_USD),

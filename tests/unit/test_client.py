@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import email
 import io
+import json
 import socket
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from taskfleet.batch import BatchStatus
 from taskfleet.client import (
     ApiError,
     Client,
-    NotFinished,
     Unreachable,
     body,
     transport,
@@ -30,7 +29,6 @@ from taskfleet.wire.http import (
 from tests.support.ports import free_port
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
-BUSY = Answer(503, {"Message": "busy"}, {"Retry-After": "7"})
 CUT = Answer(0, None)
 
 
@@ -48,22 +46,35 @@ def client(api: StubApi) -> Iterator[Client]:
 
 
 @pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replaces the pauses of urllib3 between tries; returns the list of their seconds."""
-    slept: list[float] = []
-    real = transport.Retry.sleep_for_retry.__globals__["time"]
-    fake = types.SimpleNamespace(sleep=slept.append, time=real.time)
-    monkeypatch.setitem(transport.Retry.sleep_for_retry.__globals__, "time", fake)
-    return slept
-
-
-@pytest.fixture
 def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a body hold at most two tasks."""
     monkeypatch.setitem(body.pack.__kwdefaults__, "max_tasks", 2)
 
 
 # --- one call ---------------------------------------------------------------------------------
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.usefixtures("small_bodies")
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_submission_carries_its_callers_trace(api: StubApi, client: Client, tasks: int) -> None:
+    form = {"upload_id": "u", "url": f"{api.url}/form", "fields": {}}
+    if tasks > 2:
+        api.answers(Answer(201, form), Answer(204, None))
+    api.answers(Answer(202, accepted(tasks)))
+    client.submit(["sleep 0"] * tasks, traceparent=TRACEPARENT)
+    sent = {asked.path: asked.headers.get("traceparent") for asked in api.asked}
+    assert sent.pop("/batches") == TRACEPARENT
+    assert set(sent.values()) <= {None}  # a file goes to the bucket, which is no part of the trace
+
+
+def test_a_malformed_trace_context_is_an_error_before_anything_is_sent(client: Client) -> None:
+    with pytest.raises(ValueError, match="traceparent 'hello' is malformed"):
+        client.submit(["sleep 0"], traceparent="hello")
+    with pytest.raises(ValueError, match="malformed"):
+        client.submit_file(io.BytesIO(b"sleep 0"), traceparent=f"{TRACEPARENT}\nX: y")
 
 
 def test_a_submission_travels_with_token_and_key(api: StubApi, client: Client) -> None:
@@ -140,66 +151,6 @@ def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
     assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
 
 
-# --- retries ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_refusal_of_the_moment_is_tried_again_with_the_same_key(
-    api: StubApi, client: Client, status: int
-) -> None:
-    api.answers(Answer(status, {"Message": "busy"}), Answer(202, accepted()))
-    assert client.submit(["sleep 1"]).batch_id == BATCH_ID
-    first, second = api.asked
-    assert first.body == second.body
-    assert first.json["idempotency_key"]
-
-
-def test_retry_after_is_honoured(api: StubApi, client: Client, naps: list[float]) -> None:
-    api.answers(BUSY, BUSY, BATCH)
-    client.status(BATCH_ID)
-    assert naps == [7, 7]
-
-
-def test_no_server_can_put_a_client_to_sleep_for_an_hour(
-    api: StubApi, client: Client, naps: list[float]
-) -> None:
-    api.answers(Answer(503, {}, {"Retry-After": "3600"}), BATCH)
-    client.status(BATCH_ID)
-    assert naps == [60]
-
-
-def test_without_retry_after_the_pauses_grow(api: StubApi, naps: list[float]) -> None:
-    api.answers(*[Answer(503, {})] * 5, BATCH)
-    with Client(api.url, "t", backoff_s=1.0) as client:
-        client.status(BATCH_ID)
-    assert len(naps) == 4, "the first retry is at once"
-    assert naps == sorted(naps)
-    assert naps[-1] >= 4 * naps[0] / 1.5
-
-
-def test_a_cut_connection_is_tried_again_for_a_post_too(api: StubApi, client: Client) -> None:
-    api.answers(CUT, Answer(202, accepted()))
-    client.submit(["sleep 1"])
-    assert api.asked[0].body == api.asked[1].body
-
-
-def test_retries_end_with_the_apis_own_words(api: StubApi, client: Client) -> None:
-    tries = transport.STATUS_RETRIES + 1
-    api.answers(*[Answer(503, {"Code": "x", "Message": "The queue is busy."})] * tries)
-    with pytest.raises(ApiError, match=r"The queue is busy\. \(HTTP 503\)") as caught:
-        client.status(BATCH_ID)
-    assert caught.value.passing
-
-
-@pytest.mark.parametrize("status", [400, 409, 413, 422, 500])
-def test_a_refusal_for_good_is_not_tried_again(api: StubApi, client: Client, status: int) -> None:
-    api.answers(Answer(status, {"Code": "x", "Message": "no"}))
-    with pytest.raises(ApiError) as caught:
-        client.submit(["sleep 1"])
-    assert (caught.value.status, caught.value.message) == (status, "no")
-    assert len(api.asked) == 1
-
-
 # --- errors -----------------------------------------------------------------------------------
 
 
@@ -214,7 +165,7 @@ def test_a_port_where_nobody_listens_is_said_so() -> None:
     assert "0x" not in str(caught.value)
 
 
-def test_an_answer_that_never_comes_is_given_up(naps: list[float]) -> None:
+def test_an_answer_that_never_comes_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (
@@ -392,94 +343,41 @@ class TestFiles:
         assert api.asked == []
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Answer(413, {"Code": "PayloadTooLargeError", "Message": "send it through POST /uploads"}),
+        Answer(413, {"message": "Request Too Long"}),
+        Answer(413, b"<html><h1>413 Request Entity Too Large</h1></html>"),
+    ],
+    ids=["api", "api-gateway", "proxy"],
+)
+def test_a_body_that_is_too_large_for_someone_on_the_way_goes_as_a_file(
+    api: StubApi, client: Client, refusal: Answer
+) -> None:
+    tasks: list[Any] = ["sleep 1", {"kind": "x", "params": {"a": 2**70, "b": "я\n"}}]
+    api.answers(refusal, form(api), STORED, Answer(202, accepted(0)))
+    assert client.submit(iter(tasks), name="n").batch_id == BATCH_ID
+    assert api.lines == ["POST /batches", "POST /uploads", "POST /store", "POST /batches"]
+    first, second = sent_file(api, 2).splitlines()
+    assert first == b"sleep 1"
+    assert json.loads(second) == tasks[1]
+    assert api.asked[3].json["idempotency_key"] == api.asked[0].json["idempotency_key"]
+
+
+def test_a_body_that_lambda_would_not_take_is_sent_as_a_file_at_once(
+    api: StubApi, client: Client
+) -> None:
+    api.answers(form(api), STORED, Answer(202, accepted(0)))
+    client.submit(['"' * 500_000] * 5)
+    assert api.lines == ["POST /uploads", "POST /store", "POST /batches"]
+
+
 def test_the_reason_of_a_refusal_is_raised(api: StubApi, client: Client) -> None:
     api.answers(Answer(422, {"Message": "task 0: no"}))
     with pytest.raises(ApiError, match="task 0: no"):
         client.submit(["nap"])
     assert api.lines == ["POST /batches"]
-
-
-# --- waiting ----------------------------------------------------------------------------------
-
-
-def test_waiting_shows_each_state_and_ends_with_the_batch(api: StubApi, client: Client) -> None:
-    seen: list[int] = []
-    api.answers({**BATCH, "status": "QUEUED"}, {**BATCH, "succeeded": 2}, DONE)
-    batch = client.wait(BATCH_ID, on_progress=lambda b: seen.append(b.succeeded))
-    assert batch.finished_at == DONE["finished_at"]
-    assert seen == [0, 2, 3]
-    assert [line.partition("?")[2] for line in api.lines] == ["", "wait=20", "wait=20"]
-
-
-def test_a_cancelled_batch_is_waited_for_until_its_tasks_are_counted(
-    api: StubApi, client: Client
-) -> None:
-    marked = {**BATCH, "status": "CANCELLED"}
-    api.answers(BATCH, marked, {**marked, "cancelled": 2, "finished_at": DONE["finished_at"]})
-    assert client.wait(BATCH_ID).cancelled == 2
-
-
-def test_a_busy_batch_is_not_hammered(api: StubApi) -> None:
-    class Pacing(ManualClock):
-        naps: list[float] = []  # noqa: RUF012 - one clock, one list
-
-        def sleep(self, seconds: float) -> None:
-            self.naps.append(seconds)
-            super().sleep(seconds)
-
-    clock = Pacing()
-    api.answers(*[BATCH] * 200, DONE)
-    with Client(api.url, "t", clock=clock) as client:
-        client.wait(BATCH_ID)
-    assert len(clock.naps) == 200
-    assert clock.naps[0] == pytest.approx(0.1)
-    assert min(clock.naps) >= 0.0999
-    assert clock.naps[-1] == pytest.approx(1.0)
-
-
-def test_a_long_poll_that_brought_news_is_followed_at_once(api: StubApi) -> None:
-    class Slow(ManualClock):
-        calls = 0
-
-        def now(self) -> float:
-            self.calls += 1
-            return super().now() + 20 * self.calls  # each call of the API seems to take long
-
-        def sleep(self, seconds: float) -> None:
-            assert seconds == 0
-
-    api.answers(BATCH, {**BATCH, "succeeded": 2}, DONE)
-    with Client(api.url, "t", clock=Slow()) as client:
-        client.wait(BATCH_ID)
-
-
-def test_waiting_ends_after_its_time_and_says_how_far_it_came(api: StubApi, client: Client) -> None:
-    api.answers(*[{**BATCH, "succeeded": n} for n in range(4)])
-    with pytest.raises(NotFinished, match=r"not finished after 0\.25 s") as caught:
-        client.wait(BATCH_ID, timeout_s=0.25)
-    assert caught.value.batch.succeeded == 3
-    waits = [float(line.partition("=")[2] or 0) for line in api.lines]
-    assert max(waits) <= 0.25, "no poll is held beyond the time-out"
-
-
-def test_a_short_outage_in_the_middle_of_waiting_is_borne(api: StubApi, client: Client) -> None:
-    api.answers(BATCH, *[CUT] * (transport.CONNECT_RETRIES + 1) * 3, DONE)
-    assert client.wait(BATCH_ID).succeeded == 3
-
-
-def test_a_long_outage_ends_the_waiting(api: StubApi, client: Client) -> None:
-    tries = (transport.CONNECT_RETRIES + 1) * 61
-    api.answers(BATCH, *[CUT] * tries)
-    with pytest.raises(Unreachable):
-        client.wait(BATCH_ID)
-
-
-def test_an_api_that_is_not_there_at_first_is_not_waited_for() -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    clock = ManualClock()
-    with Client(url, "t", backoff_s=0, clock=clock) as client, pytest.raises(Unreachable):
-        client.wait(BATCH_ID)
-    assert clock.now() == ManualClock().now()
 
 
 # --- where the API is ---------------------------------------------------------------------------

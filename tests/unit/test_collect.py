@@ -15,6 +15,7 @@ from taskfleet.errors import TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor
 from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.wire.envelopes import pack
 from taskfleet.wire.queues import (
     encode_response,
 )
@@ -137,42 +138,41 @@ def changed(**fields):
     return json.dumps({**json.loads(body(B1, 0, [S])), **fields})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "nonsense",
-        "[" * 100_000,
-        "{}",
-        changed(v=2),
-        changed(results=[[0]]),
-        changed(results=None),
-        changed(job_id=B1),
-        changed(job_id=f"{B1}:"),
-        changed(job_id=f"{B1}:x"),
-        changed(job_id=f"{B1}:-1"),
-        changed(job_id=f"{B1}: 0"),
-        changed(job_id=f"{B1}:00"),
-        changed(job_id=f"{B1}:٠"),
-        changed(job_id=f"{B1}:" + "9" * 5000),
-        changed(job_id=f"{B1}:" + "9" * 40),
-        changed(job_id=f"{B2}:0"),
-        changed(job_id="0"),
-        changed(batch_id=""),
-        changed(batch_id="", job_id=":0"),
-        changed(client_id=""),
-        changed(client_id="a\nb"),
-        changed(results=[[0, "SUCCEEDED"], [0, "SUCCEEDED"]]),
-        changed(results=[[-1, "SUCCEEDED"]]),
-        changed(results=[[index, "SUCCEEDED"] for index in range(1_001)]),
-        changed(spend=[1e308, 1e308]),
-        changed(spend=[-1, 0]),
-        changed(timings={"echo": [1, 1e308, 1e308]}),
-        changed(timings={"echo": [-1, 0, 0]}),
-        changed(timings={"": [1, 1, 1]}),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
+UNREADABLE = [
+    "",
+    "nonsense",
+    "[" * 100_000,
+    "{}",
+    changed(v=2),
+    changed(results=[[0]]),
+    changed(results=None),
+    changed(job_id=B1),
+    changed(job_id=f"{B1}:"),
+    changed(job_id=f"{B1}:x"),
+    changed(job_id=f"{B1}:-1"),
+    changed(job_id=f"{B1}: 0"),
+    changed(job_id=f"{B1}:00"),
+    changed(job_id=f"{B1}:٠"),
+    changed(job_id=f"{B1}:" + "9" * 5000),
+    changed(job_id=f"{B1}:" + "9" * 40),
+    changed(job_id=f"{B2}:0"),
+    changed(job_id="0"),
+    changed(batch_id=""),
+    changed(batch_id="", job_id=":0"),
+    changed(client_id=""),
+    changed(client_id="a\nb"),
+    changed(results=[[0, "SUCCEEDED"], [0, "SUCCEEDED"]]),
+    changed(results=[[-1, "SUCCEEDED"]]),
+    changed(results=[[index, "SUCCEEDED"] for index in range(1_001)]),
+    changed(spend=[1e308, 1e308]),
+    changed(spend=[-1, 0]),
+    changed(timings={"echo": [1, 1e308, 1e308]}),
+    changed(timings={"echo": [-1, 0, 0]}),
+    changed(timings={"": [1, 1, 1]}),
+]
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=lambda value: repr(value)[:40])
 def test_what_can_never_be_counted_is_dropped_with_a_log_and_blocks_nothing(text, clock, caplog):
     monitor = monitor_of(clock, {B1: 2})
     with caplog.at_level(logging.ERROR):
@@ -181,6 +181,32 @@ def test_what_can_never_be_counted_is_dropped_with_a_log_and_blocks_nothing(text
     (record,) = caplog.records
     assert record.taskfleet["action"] == "response_undecodable"
     assert record.taskfleet["message_id"] == "bad"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [text for text in UNREADABLE if text.startswith("{")]
+    + ["1", "null", '{"clientID":1,"jobID":2,"status":"SUCCEEDED","result":1}'],
+    ids=lambda value: repr(value)[:40],
+)
+def test_one_unreadable_response_takes_no_other_of_its_message_with_it(text, clock, caplog):
+    monitor = monitor_of(clock, {B1: 3})
+    parts = [body(B1, 1, [F]), text, body(B1, 2, [C])]
+    with caplog.at_level(logging.ERROR):
+        message = '{"v":1,"responses":[' + ",".join(parts) + "]}"
+        assert collect({"m": message}, monitor, clock) == []
+    assert monitor.batch(B1).tally == Tally(failed=1, cancelled=1)
+    assert [record.taskfleet["action"] for record in caplog.records] == ["response_undecodable"]
+
+
+def test_one_forged_response_takes_no_other_of_its_message_with_it(clock, caplog):
+    monitor = monitor_of(clock, {B1: 9})
+    parts = [Response(job_id(B1, n), "alice", B1, [TaskResult(n, S)]) for n in (0, 1, 2, 77, 3)]
+    ((_, message),) = pack((part, encode_response(part)) for part in parts)
+    with caplog.at_level(logging.WARNING):
+        assert collect({"m": message}, monitor, clock) == []
+    assert monitor.batch(B1).tally == Tally(4)
+    assert [record.taskfleet["bundle"] for record in caplog.records] == [77]
 
 
 def test_responses_for_a_batch_that_is_gone_are_dropped_with_a_log(clock, caplog):

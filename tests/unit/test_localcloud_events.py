@@ -11,9 +11,9 @@ from localcloud.events import (
     failed_ids,
     interval_s,
     redelivery_delay_s,
-    schedule_event,
-    sqs_event,
+    sqs_events,
 )
+from taskfleet.wire.schedule import schedule_event
 
 ARN = "arn:aws:sqs:eu-west-1:000000000000:Processed_Task"
 MESSAGE: dict[str, Any] = {
@@ -27,7 +27,8 @@ MESSAGE: dict[str, Any] = {
 
 
 def test_a_queue_event_has_the_form_of_lambda() -> None:
-    assert sqs_event([MESSAGE], ARN) == {
+    (event,) = sqs_events([MESSAGE], ARN)
+    assert event == {
         "Records": [
             {
                 "messageId": "m-1",
@@ -52,9 +53,9 @@ def test_a_queue_event_has_the_form_of_lambda() -> None:
 
 
 def test_chalice_reads_both_events() -> None:
-    records = list(SQSEvent(sqs_event([MESSAGE], ARN), {}))
+    records = list(SQSEvent(next(sqs_events([MESSAGE], ARN)), {}))
     assert [(record.body, record.receipt_handle) for record in records] == [('{"v":1}', "r-1")]
-    schedule = CloudWatchEvent(schedule_event("tick", "e-1", "eu-west-1", "000000000000", 0.0), {})
+    schedule = CloudWatchEvent(schedule_event("tick", "e-1", "eu-west-1", 0.0), {})
     assert (schedule.source, schedule.detail_type) == ("aws.events", "Scheduled Event")
     assert schedule.time == "1970-01-01T00:00:00Z"
     assert schedule.resources == ["arn:aws:events:eu-west-1:000000000000:rule/tick"]

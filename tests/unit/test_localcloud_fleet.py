@@ -6,11 +6,7 @@ import threading
 import time
 from typing import Any
 
-import boto3
-import pytest
-
 from localcloud.fleet import LocalFleet
-from localcloud.invoke import Invocations
 from localcloud.schedule_source import ScheduleSource
 from taskfleet.memory import ManualClock, MemoryFleet
 
@@ -106,32 +102,6 @@ def test_closing_stops_every_worker() -> None:
     assert all(process.killed for process in world.started.values())
 
 
-@pytest.fixture
-def lambda_port(monkeypatch: pytest.MonkeyPatch) -> Any:
-    called = threading.Event()
-    invocations = Invocations(0, {"taskfleet-dev-tick": called.set}, "test")
-    thread = threading.Thread(target=invocations.serve)
-    thread.start()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    yield invocations.port, called
-    invocations.close()
-    thread.join()
-
-
-def test_an_invocation_calls_the_function_and_an_unknown_one_is_refused(lambda_port: Any) -> None:
-    port, called = lambda_port
-    client = boto3.client(
-        "lambda", region_name="us-east-1", endpoint_url=f"http://127.0.0.1:{port}"
-    )
-    answer = client.invoke(FunctionName="taskfleet-dev-tick", InvocationType="Event", Payload=b"{}")
-    assert answer["StatusCode"] == 202
-    assert called.wait(5)
-    with pytest.raises(client.exceptions.ResourceNotFoundException):
-        client.invoke(FunctionName="taskfleet-dev-tock", InvocationType="Event")
-    client.close()
-
-
 def test_invocations_during_a_call_make_one_call_after_it() -> None:
     entered, go_on, calls = threading.Event(), threading.Event(), []
 
@@ -144,7 +114,7 @@ def test_invocations_during_a_call_make_one_call_after_it() -> None:
     first = threading.Thread(target=source.call, args=(0.0,))
     first.start()
     assert entered.wait(5)
-    others = [threading.Thread(target=source.invoke) for _ in range(3)]
+    others = [threading.Thread(target=source.invoke, args=({},)) for _ in range(3)]
     for thread in others:
         thread.start()
     time.sleep(0.05)

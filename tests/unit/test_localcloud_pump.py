@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -11,10 +12,13 @@ import boto3
 import pytest
 from chalice import Chalice, Rate
 
+from localcloud.events import sqs_events
+from localcloud.handler import Context
 from localcloud.pump import sources
 from localcloud.queue_source import QueueSource
 from localcloud.schedule_source import ScheduleSource
 from taskfleet.settings import Settings
+from taskfleet.wire.payload import EVENT_MAX_BYTES
 from tests.support.moto_aws import moto_account
 
 QUEUE = "Processed_Task"
@@ -207,6 +211,53 @@ def test_a_schedule_survives_a_handler_that_raises(caplog: pytest.LogCaptureFixt
     ScheduleSource("tick", 0.0, handler, "us-east-1").run(stop)
     assert [event["detail-type"] for event in events] == ["Scheduled Event"] * 2
     assert "no capacity" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "calls"), [("x" * 1_000_000, [6, 4]), ('"' * 1_000_000, [3, 3, 3, 1]), ("x", [10])]
+)
+def test_an_event_has_no_more_than_lambda_takes(body: str, calls: list[int]) -> None:
+    messages: list[Any] = [
+        {"MessageId": str(n), "ReceiptHandle": "r", "Body": body, "MD5OfBody": "m"}
+        for n in range(10)
+    ]
+    events = list(sqs_events(messages, "arn:aws:sqs:eu-west-1:000000000000:q"))
+    assert [len(event["Records"]) for event in events] == calls
+    assert [r["messageId"] for e in events for r in e["Records"]] == [str(n) for n in range(10)]
+    for event in events:
+        assert len(json.dumps(event, ensure_ascii=False).encode()) <= EVENT_MAX_BYTES
+
+
+def test_each_call_of_a_batch_in_parts_settles_its_own_messages(
+    sqs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localcloud.events.EVENT_MAX_BYTES", 2_000)
+    url = fill(sqs, 10)
+
+    def second_fails(event: dict[str, Any]) -> None:
+        if len(handler.calls) == 2:
+            raise RuntimeError("no")
+
+    handler = Handler(second_fails)
+    source = QueueSource(sqs, QUEUE, "collect", handler, batch_size=10)
+    source.deliver(source.receive())
+    assert len(handler.calls) > 2
+    assert depth(sqs, url) == (0, len(handler.calls[1]))
+
+
+def test_an_answer_that_is_not_json_leaves_the_whole_batch(sqs: Any) -> None:
+    url = fill(sqs, 2)
+    source = QueueSource(sqs, QUEUE, "collect", Handler(lambda event: {1, 2}), batch_size=10)
+    source.deliver(source.receive())
+    assert depth(sqs, url) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds"), [("api_handler", 29), ("tick", 75), ("expand_upload", 300)]
+)
+def test_a_function_is_told_its_own_time_out(function: str, seconds: float) -> None:
+    left = Context.of(function).get_remaining_time_in_millis()
+    assert seconds * 1000 - 1000 < left <= seconds * 1000
 
 
 def chalice_app() -> SimpleNamespace:

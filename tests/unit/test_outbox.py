@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -14,14 +15,15 @@ from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage
 
 
 class Responses(MemoryQueue):
-    """A response queue that records how many messages each call sent."""
+    """A response queue that records how many responses each call sent."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.calls: list[int] = []
 
     def send(self, messages: list[OutgoingMessage]) -> None:  # type: ignore[override]
-        self.calls.append(len(messages))
+        bodies = [json.loads(message.body) for message in messages]
+        self.calls.append(sum(len(body.get("responses", [body])) for body in bodies))
         super().send(messages)
 
 

@@ -121,6 +121,77 @@ def test_a_claim_that_fails_is_tried_again_and_runs_once(cloud, registry, record
     assert cloud.monitor.batch(batch_id).tally == Tally(succeeded=1)
 
 
+def claims_in_trouble(cloud, registry, trouble):
+    """Lets a worker poll ten times while `trouble` is its ports' fault, then work. Returns how
+    often the bundle was free after a poll, and the statuses in the end."""
+    batch_id = cloud.submit(registry, ["record"])
+    healthy = False
+    worker = HandWorker(
+        cloud, registry, fault=lambda name: None if healthy else trouble(cloud, name)
+    )
+    free = 0
+    for _ in range(10):
+        assert not worker.poll()
+        cloud.clock.sleep(6)
+        record = cloud.monitor.bundles([job_id(batch_id, 0)])
+        free += not record or record[0].status is BundleStatus.QUEUED
+    healthy = True
+    cloud.clock.sleep(LEASE_S)
+    worker.work()
+    return free, statuses(cloud, registry, batch_id)
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_claims_without_a_reply_are_taken_back_and_charged_to_nobody(
+    cloud, registry, recorder, fault
+):
+    found = claims_in_trouble(cloud, registry, lambda _, name: fault if name == "claim" else None)
+    assert found == (10, [(TaskStatus.SUCCEEDED, None, 1)])
+
+
+def test_a_table_that_answers_the_claim_and_then_no_more_fails_no_task(cloud, registry, recorder):
+    """The claim takes so long that the batch is to be read again after it."""
+    claimed = False
+
+    def trouble(cloud, name):
+        nonlocal claimed
+        if name == "claim":
+            claimed = True
+            cloud.clock.sleep(3)
+        elif name == "start_batch" and claimed:
+            return "before"
+        return None
+
+    batch_id = cloud.submit(registry, ["record"])
+    worker = HandWorker(cloud, registry, fault=lambda name: trouble(cloud, name))
+    assert worker.poll()
+    worker.work()
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.SUCCEEDED, None, 1)]
+
+
+def test_an_unexpected_error_after_the_claim_charges_no_task(cloud, recorder, monkeypatch):
+    registry = Registry([sleep, recorder.kind()])
+    broken = True
+
+    def revalidate(self, task, real=Registry.revalidate):
+        if broken:
+            raise KeyError("a bug")
+        return real(self, task)
+
+    batch_id = cloud.submit(registry, ["record"])
+    monkeypatch.setattr(Registry, "revalidate", revalidate)
+    worker = HandWorker(cloud, registry)
+    for _ in range(3):
+        assert not worker.poll()
+        (record,) = cloud.monitor.bundles([job_id(batch_id, 0)])
+        assert record.status is BundleStatus.QUEUED
+        cloud.clock.sleep(60)
+    broken = False
+    cloud.clock.sleep(60)
+    worker.work()
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.SUCCEEDED, None, 1)]
+
+
 def test_a_commit_whose_reply_was_lost_is_one_commit(cloud, registry, recorder):
     batch_id = cloud.submit(registry, ["record"])
     faults = iter(["after"])

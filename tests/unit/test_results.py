@@ -428,9 +428,9 @@ def test_a_page_is_capped_whatever_is_asked_for(world):
 
 def test_a_page_is_capped_in_bytes_but_has_at_least_one_row(world):
     world.batch(total=4, bundles=1)
-    half = "x" * (PAGE_MAX_BYTES // 2)
-    rows = [TaskResult(n, S, text) for n, text in enumerate([half, "y", half * 3, "z"])]
-    world.bundle(0, rows)
+    most = PAGE_MAX_BYTES - 1000
+    texts = ["x" * (PAGE_MAX_BYTES // 2), "y", "я" * (most // 6), "z" * 900]
+    world.bundle(0, [TaskResult(n, S, text) for n, text in enumerate(texts)])
     pages = list(world.pages())
     assert [[row.index for row in page.results] for page in pages] == [[0, 1], [2], [3]]
 

@@ -284,6 +284,18 @@ def test_every_run_goes_forward_however_late_it_starts() -> None:
     assert_whole(world, [("note", "x")] * 5)
 
 
+def test_a_file_that_makes_too_many_bundles_is_refused_where_they_end() -> None:
+    world = World(part_tasks=4, max_bundles=10)
+    world.submit(b"note x\n" * 13)
+    world.run()
+    assert world.batch().error == (
+        "the file makes more than 10 bundles, the most of one batch; "
+        "its first 8 tasks were handed in; split the file"
+    )
+    assert world.batch().total == world.batch().enqueued == 8
+    assert world.batch().cancelled_at is not None
+
+
 def test_another_file_sent_in_its_place_is_not_read() -> None:
     world = World()
     upload_id = world.upload(b"sleep 1\n")

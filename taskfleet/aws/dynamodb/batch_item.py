@@ -16,24 +16,28 @@ _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
 _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
+SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd")
+"""Attributes that results add to: integers, so that sums are exact in any order."""
 _OPTIONAL_TEXTS = ("name", "error", "traceparent")
 """Attributes with a text, which are missing for None."""
 _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at")
 """Attributes with a time in epoch seconds, which are missing for None."""
 
 
-def spend_values(spend: Spend) -> dict[str, Any]:
-    """Returns `:calls` and `:usd` for an update expression that adds to `milli_calls` and
-    `pico_usd`. Both are integers, so that sums are exact."""
+def sums(tally: Tally, spend: Spend) -> dict[str, int]:
+    """Returns the values of `SUMS` for a tally and a spend."""
     return {
-        ":calls": wire_number(round(spend.calls * _MILLI_CALLS)),
-        ":usd": wire_number(round(spend.usd * _PICO_USD)),
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "cancelled": tally.cancelled,
+        "ended": tally.total,
+        "milli_calls": round(spend.calls * _MILLI_CALLS),
+        "pico_usd": round(spend.usd * _PICO_USD),
     }
 
 
 def to_item(batch: BatchRecord) -> Item:
     """Returns the item of a batch, in wire form and without its expiry."""
-    spend = spend_values(batch.spend)
     item: dict[str, Any] = {
         "Job_ID": wire_text(batch.batch_id),
         "client_id": wire_text(batch.client_id),
@@ -44,12 +48,9 @@ def to_item(batch: BatchRecord) -> Item:
         "closed": wire_bool(batch.closed),
         "enqueued": wire_number(batch.enqueued),
         "plan": wire_text(msgspec.json.encode(batch.plan).decode()),
-        "succeeded": wire_number(batch.tally.succeeded),
-        "failed": wire_number(batch.tally.failed),
-        "cancelled": wire_number(batch.tally.cancelled),
-        "ended": wire_number(batch.tally.total),
-        "milli_calls": spend[":calls"],
-        "pico_usd": spend[":usd"],
+        # Results are added here by pages; page 0 is part of this item (`pages`).
+        **{name: wire_number(each) for name, each in sums(batch.tally, batch.spend).items()},
+        "folded_to": wire_number(1),
     }
     for name in _OPTIONAL_TEXTS:
         value = getattr(batch, name)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from taskfleet.aws.dynamodb.batch_item import spend_values, to_item, to_record
-from taskfleet.aws.dynamodb.table import Table, Update, wire_bool, wire_number, wire_text
+from taskfleet.aws.dynamodb.batch_item import sums, to_item, to_record
+from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES, Pages, addition
+from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_bool, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed
-from taskfleet.batch import BatchRecord, Mark, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.ports import BatchPage
 
@@ -27,8 +28,9 @@ _TAKES_PART = (
 class BatchItems:
     """The methods of `taskfleet.ports.TaskMonitor` for batches."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, pages: Pages) -> None:
         self._table = table
+        self._pages = pages
 
     def create_batch(self, batch: BatchRecord) -> BatchRecord | None:
         try:
@@ -38,7 +40,7 @@ class BatchItems:
         return None
 
     def batch(self, batch_id: str) -> BatchRecord | None:
-        return to_record(self._table.read(f"read batch {batch_id} from", batch_id))
+        return self._pages.record(self._read(batch_id))
 
     def batches(self, client_id: str, *, limit: int, cursor: str | None) -> BatchPage:
         before = None if cursor is None else read_page_cursor(cursor)
@@ -47,7 +49,8 @@ class BatchItems:
         entries = self._table.list_newest(operation, client_id, limit=limit + 1, before=before)
         shown, has_more = entries[:limit], len(entries) > limit
         items = self._table.read_many(operation, [batch_id for _, batch_id in shown])
-        records = [record for _, batch_id in shown if (record := to_record(items.get(batch_id)))]
+        found = [items[batch_id] for _, batch_id in shown if batch_id in items]
+        records = [record for record in self._pages.records(found) if record is not None]
         return BatchPage(records, page_cursor(*shown[-1]) if has_more else None)
 
     def add_part(
@@ -89,11 +92,13 @@ class BatchItems:
     def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
         self._update_if(
             f"record {tasks} tasks of batch {batch_id} as enqueued in",
-            Update(
+            addition(
                 batch_id,
-                "SET #enqueued = :tasks, #ttl = :ttl ADD #milli_calls :calls, #pico_usd :usd",
-                "attribute_exists(#Job_ID) AND #enqueued < :tasks",
-                {":tasks": wire_number(tasks), **spend_values(spend)},
+                sums(Tally(), spend),
+                None,
+                condition="attribute_exists(#Job_ID) AND #enqueued < :tasks",
+                values={":tasks": wire_number(tasks)},
+                set_=", #enqueued = :tasks",
             ),
         )
 
@@ -133,12 +138,15 @@ class BatchItems:
         )
 
     def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+        batch = self._read(batch_id)
+        if batch is None or "started_at" in batch:
+            return to_record(batch)
         return self._update_if(
             f"start batch {batch_id} in",
             Update(
                 batch_id,
-                "SET #started_at = if_not_exists(#started_at, :at), #ttl = :ttl",
-                "attribute_exists(#Job_ID)",
+                "SET #started_at = :at, #ttl = :ttl",
+                "attribute_exists(#Job_ID) AND attribute_not_exists(#started_at)",
                 {":at": wire_number(at)},
             ),
         )
@@ -146,18 +154,29 @@ class BatchItems:
     def cancel_batch(
         self, batch_id: str, at: float, error: str | None = None
     ) -> BatchRecord | None:
+        # Reading folds complete pages, so the item knows whether the batch is finished.
+        batch = self.batch(batch_id)
+        if batch is None:
+            return None
         values = {":at": wire_number(at), ":false": wire_bool(False)}
         if error is not None:
             values[":error"] = wire_text(error)
-        return self._update_if(
-            f"cancel batch {batch_id} in",
-            Update(
-                batch_id,
-                "SET #cancelled_at = :at, #ttl = :ttl" + (", #error = :error" if error else ""),
-                _CANCELLABLE,
-                values,
-            ),
+        write = Update(
+            batch_id,
+            "SET #cancelled_at = :at, #ttl = :ttl" + (", #error = :error" if error else ""),
+            _CANCELLABLE,
+            values,
         )
+        try:
+            item = self._table.update(f"cancel batch {batch_id} in", write, read_back=True)
+        except ConditionFailed as failure:
+            return self._pages.record(failure.item)
+        # A cancelled batch gets no more bundles, so its last page may be complete now.
+        last = (batch.bundles - 1) // PAGE_BUNDLES
+        return self._pages.record(item, also=[last] if last > 0 else [])
+
+    def _read(self, batch_id: str) -> Item | None:
+        return self._table.read(f"read batch {batch_id} from", batch_id)
 
     def _update_if(self, operation: str, write: Update) -> BatchRecord | None:
         """Make the write if its condition holds. Returns the batch as it is then, or None if there

@@ -11,6 +11,7 @@ Developer Guide.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from taskfleet.aws.dynamodb.packing import Packing
@@ -134,6 +135,23 @@ class BundleItems:
             expires_at=lease.expires_at,
             attempt=0,
         )
+
+    def unclaim(self, job_id: str, *, owner: str) -> None:
+        with contextlib.suppress(ConditionFailed):
+            self._table.update(
+                f"take back the claim of bundle {job_id} in",
+                Update(
+                    job_id,
+                    "SET #status = :queued, #attempt = #attempt - :one, #ttl = :ttl",
+                    "#owner = :owner AND #status = :running",
+                    {
+                        ":owner": wire_text(owner),
+                        ":queued": _QUEUED,
+                        ":running": _RUNNING,
+                        ":one": wire_number(1),
+                    },
+                ),
+            )
 
     def _write(
         self,

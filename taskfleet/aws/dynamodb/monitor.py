@@ -9,6 +9,7 @@ from taskfleet.aws.dynamodb.batches import BatchItems
 from taskfleet.aws.dynamodb.bundles import BundleItems
 from taskfleet.aws.dynamodb.paces import PaceItems
 from taskfleet.aws.dynamodb.packing import Packing
+from taskfleet.aws.dynamodb.pages import Pages
 from taskfleet.aws.dynamodb.progress import ProgressItems
 from taskfleet.aws.dynamodb.table import Table
 from taskfleet.ports import Clock, ObjectStore
@@ -38,6 +39,7 @@ class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems):
     ) -> None:
         items = Table(client, table, clock, backoff, ttl_days)
         BundleItems.__init__(self, items, Packing(store))
-        BatchItems.__init__(self, items)
-        ProgressItems.__init__(self, items, backoff)
+        pages = Pages(items)
+        BatchItems.__init__(self, items, pages)
+        ProgressItems.__init__(self, items, pages)
         PaceItems.__init__(self, items)

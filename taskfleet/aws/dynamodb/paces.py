@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from taskfleet.aws.dynamodb.table import Table, Update, wire_number, wire_text
+from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_number, wire_text
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.pace import Pace, Sample
 
@@ -21,16 +21,17 @@ class PaceItems:
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
         items = self._table.read_many(_OPERATION, [_key(kind) for kind in kinds])
-        return {
-            kind: msgspec.json.decode(items[_key(kind)]["pace"]["S"], type=Pace)
-            for kind in kinds
-            if _key(kind) in items
-        }
+        return {kind: _pace(items[_key(kind)]) for kind in kinds if _key(kind) in items}
 
     def learn(self, samples: Mapping[str, Sample]) -> None:
         recorded = self.paces(list(samples))
         for kind, sample in samples.items():
-            pace = recorded.get(kind, Pace())
+            self._learn(kind, recorded.get(kind, Pace()), sample)
+
+    def _learn(self, kind: str, pace: Pace, sample: Sample) -> None:
+        """Apply a sample to a pace, which may have been updated since it was read. Each refused
+        write has met another one that was made, and brings the pace as that left it."""
+        while True:
             write = Update(
                 _key(kind),
                 "SET #pace = :pace, #tasks = :tasks, #ttl = :ttl",
@@ -43,8 +44,13 @@ class PaceItems:
             )
             try:
                 self._table.update(_OPERATION, write)
-            except ConditionFailed:
-                continue  # another process has just updated this pace; the sample is lost
+                return
+            except ConditionFailed as failure:
+                pace = _pace(failure.item or {})  # the condition holds where there is no item
+
+
+def _pace(item: Item) -> Pace:
+    return msgspec.json.decode(item["pace"]["S"], type=Pace)
 
 
 def _key(kind: str) -> str:

@@ -1,11 +1,9 @@
-"""Counting the results of batches. Owns the rule that each bundle counts once.
+"""Counting the results of batches. Owns the rule that each bundle counts once; not the form of the
+pages on which they are counted (`taskfleet.aws.dynamodb.pages`).
 
-The items `<batch_id>/<page>` record which bundles of a batch are counted: each page holds the
-numbers of up to `PAGE_BUNDLES` bundles as a set. One transaction changes a page and the counts of
-the batch, so that a repeated response is recognised.
-
-Sources: "Amazon DynamoDB Transactions: How it works" and "Quotas in Amazon DynamoDB", Amazon
-DynamoDB Developer Guide; "TransactWriteItems", Amazon DynamoDB API Reference.
+One conditional write notes the bundles on their page and adds their results to its sums, if none of
+them is noted there. No step needs a transaction: every process writes the items of batches, and a
+plain write that meets a transaction on its item fails.
 """
 
 from __future__ import annotations
@@ -13,38 +11,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.dynamodb.batch_item import spend_values, to_record
-from taskfleet.aws.dynamodb.table import Table, Update, wire_number
-from taskfleet.aws.errors import TransactionCancelled
-from taskfleet.batch import BatchRecord, Tally
-from taskfleet.bill import NOTHING, Spend
-from taskfleet.errors import PermanentError, TransientError
-
-PAGE_BUNDLES = 500
-"""Bundles of one page. Numbers within a page count from 0, so a full page has 1.5 KB; DynamoDB
-bills writes by the KB."""
-TRANSACTION_BUNDLES = 50
-"""Most bundles counted in one transaction; an expression may hold 300 operators."""
-_TRANSACTION_TRIES = 12
-"""Most tries of one transaction. Concurrent collectors of one batch cancel each other's."""
-_TRANSIENT_REASONS = frozenset(
-    {
-        "TransactionConflict",
-        "ProvisionedThroughputExceeded",
-        "ThrottlingError",
-        "RequestLimitExceeded",
-    }
+from taskfleet.aws.dynamodb.batch_item import sums, to_record
+from taskfleet.aws.dynamodb.pages import (
+    PAGE_BUNDLES,
+    Pages,
+    addition,
+    counted_on,
+    is_filled,
+    is_fixed,
+    is_folded,
+    later,
+    page_key,
 )
-"""Reasons of a cancelled transaction after which a retry may succeed."""
+from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_number
+from taskfleet.aws.errors import ConditionFailed
+from taskfleet.batch import Tally
+from taskfleet.bill import NOTHING, Spend
+
+GROUP_BUNDLES = 50
+"""Most bundles counted in one write. Each takes three operators of the condition, which may have
+300 ("Quotas in Amazon DynamoDB", Amazon DynamoDB Developer Guide)."""
+_HAS = "#bundles > :last_bundle AND #total > :last_index AND "
+"""Condition: the batch has a bundle and a task of these numbers."""
 
 
 class ProgressItems:
     """The method of `taskfleet.ports.TaskMonitor` that counts results."""
 
-    def __init__(self, table: Table, backoff: Backoff) -> None:
+    def __init__(self, table: Table, pages: Pages) -> None:
         self._table = table
-        self._backoff = backoff
+        self._pages = pages
 
     def record_progress(
         self,
@@ -56,123 +52,133 @@ class ProgressItems:
         last_index: int = 0,
     ) -> bool:
         if not tallies:
-            return self._read(batch_id) is not None
-        chunks = list(_chunks(tallies))
-        share = spend / len(chunks)
-        counted = [
-            self._count(batch_id, page, chunk, at, share, last_index) for page, chunk in chunks
-        ]
-        return all(counted)
-
-    def _count(
-        self,
-        batch_id: str,
-        page: int,
-        tallies: Mapping[int, Tally],
-        at: float,
-        spend: Spend,
-        last_index: int,
-    ) -> bool:
-        """Count bundles of one page that are not counted yet. `tallies` has them by their number
-        within the page. Returns False if there is no such batch, bundle or task."""
-        operation = f"count results of batch {batch_id} in"
-        page_key = f"{batch_id}/{page}"
-        uncounted = dict(tallies)
-        sets_time = True
+            return to_record(self._read(batch_id)) is not None
+        groups = list(_groups(tallies))
+        share = spend / len(groups)
+        if max(tallies) < PAGE_BUNDLES:
+            counted = [
+                self._count_on_batch(batch_id, group, at, share, last_index) for _, group in groups
+            ]
+            return all(counted)
+        batch = self._read(batch_id)
+        record = to_record(batch)
+        if batch is None or record is None or not record.has(0, last_index):
+            return False
         complete = True
-        for _ in self._backoff.tries(_TRANSACTION_TRIES):
-            last_bundle = page * PAGE_BUNDLES + max(uncounted)
-            batch_update = _batch_update(
-                batch_id, uncounted, spend, at if sets_time else None, last_bundle, last_index
-            )
+        for page, group in groups:
+            end = record.bundles - page * PAGE_BUNDLES
+            known = {number: tally for number, tally in group.items() if number < end}
+            complete = complete and len(known) == len(group)
+            if page == 0:
+                self._count_on_batch(batch_id, known, at, share, last_index)
+            elif known and not is_folded(batch, page):
+                self._count_on_page(batch, page, known, at, share)
+        # Here it is known, once, that the batch is finished: by the write to its item that brings
+        # `ended` to `total`, in `_count_on_batch` and in `Pages.fold`. Whoever wants to be told of
+        # a batch's end asks for that item there.
+        return complete
+
+    def _count_on_batch(
+        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend, last_index: int
+    ) -> bool:
+        """Count bundles of page 0 that are not counted yet. Returns False if there is no such batch
+        or task, with nothing counted, or if one of the bundles is missing, with the others
+        counted."""
+        uncounted = dict(tallies)
+        time: float | None = at
+        complete = True
+        while uncounted:
+            bounds = {
+                ":last_bundle": wire_number(max(uncounted)),
+                ":last_index": wire_number(last_index),
+            }
+            write = _count_update(batch_id, uncounted, time, spend, _HAS, bounds)
             try:
-                self._table.update_together(
-                    operation, [_page_update(page_key, uncounted), batch_update]
-                )
-                return complete
-            except TransactionCancelled as failure:
-                page_code, batch_code = failure.codes
-                for code in (page_code, batch_code):
-                    if code not in ("None", "ConditionalCheckFailed", *_TRANSIENT_REASONS):
-                        raise PermanentError(f"{failure}: {code}") from failure
-            if batch_code == "ConditionalCheckFailed":
-                batch = self._read(batch_id)
-                if batch is None or not batch.has(0, last_index):
+                self._table.update(f"count results of batch {batch_id} in", write)
+                break
+            except ConditionFailed as failure:
+                batch = to_record(failure.item)
+                if failure.item is None or batch is None or not batch.has(0, last_index):
                     return False
-                # The recorded time never moves backwards: a later one stays as it is.
-                sets_time = batch.progressed_at is None or batch.progressed_at <= at
-                end = batch.bundles - page * PAGE_BUNDLES
-                complete = complete and max(uncounted) < end
-                uncounted = {number: each for number, each in uncounted.items() if number < end}
-            if page_code == "ConditionalCheckFailed":
-                page_item = self._table.read(operation, page_key) or {}
-                for number in page_item["counted"]["NS"]:
-                    uncounted.pop(int(number), None)
-            if not uncounted:
-                return complete
-        raise TransientError(
-            f"could not {operation} the table: too many concurrent updates; try again"
-        )
+                complete = complete and max(uncounted) < batch.bundles
+                uncounted = _still(uncounted, failure.item, batch.bundles)
+                time = later(at, failure.item)
+        return complete
 
-    def _read(self, batch_id: str) -> BatchRecord | None:
-        return to_record(self._table.read(f"read batch {batch_id} from", batch_id))
+    def _count_on_page(
+        self, batch: Item, number: int, tallies: Mapping[int, Tally], at: float, spend: Spend
+    ) -> None:
+        """Count bundles of page `number` that are not counted yet, and fold the page if it is then
+        complete. When nothing is left to count, an earlier call may have died before the fold."""
+        batch_id = batch["Job_ID"]["S"]
+        key = page_key(batch_id, number)
+        uncounted = dict(tallies)
+        time: float | None = at
+        page: Item = {}
+        while uncounted:
+            write = _count_update(key, uncounted, time, spend)
+            try:
+                page = self._table.update(
+                    f"count results of batch {batch_id} in", write, read_back=True
+                )
+                break
+            except ConditionFailed as failure:
+                page = failure.item or {}
+                uncounted = _still(uncounted, page, PAGE_BUNDLES)
+                time = later(at, page)
+        if not is_filled(batch, number, page):
+            return
+        if not is_fixed(batch, number):
+            # The batch may have been closed or cancelled, or have grown, since it was read. Whoever
+            # does so later will see this page as it is now.
+            batch = self._read(batch_id) or batch
+        if is_filled(batch, number, page) and is_fixed(batch, number):
+            self._pages.fold(batch, number, page)
+
+    def _read(self, batch_id: str) -> Item | None:
+        return self._table.read(f"read batch {batch_id} from", batch_id)
 
 
-def _chunks(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
-    """Yields the tallies in portions that fit one transaction: a page, and the tallies of its
-    bundles by their number within the page."""
+def _groups(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
+    """Yields the tallies in portions that fit one write: a page, and the tallies of its bundles by
+    their number within the page."""
     pages: dict[int, dict[int, Tally]] = {}
     for bundle, tally in sorted(tallies.items()):
         page, number = divmod(bundle, PAGE_BUNDLES)
         pages.setdefault(page, {})[number] = tally
     for page, by_number in pages.items():
         pairs = list(by_number.items())
-        for start in range(0, len(pairs), TRANSACTION_BUNDLES):
-            yield page, dict(pairs[start : start + TRANSACTION_BUNDLES])
+        for start in range(0, len(pairs), GROUP_BUNDLES):
+            yield page, dict(pairs[start : start + GROUP_BUNDLES])
 
 
-def _page_update(key: str, uncounted: Mapping[int, Tally]) -> Update:
-    """Returns the write that adds bundles to a page, if none of them is in it."""
-    numbers = [wire_number(number) for number in uncounted]
-    return Update(
-        key,
-        "SET #ttl = :ttl ADD #counted :all",
-        " AND ".join(f"(NOT contains(#counted, :n{i}))" for i in range(len(numbers))),
-        {
-            ":all": {"NS": [number["N"] for number in numbers]},
-            **{f":n{i}": number for i, number in enumerate(numbers)},
-        },
-    )
+def _still(uncounted: Mapping[int, Tally], page: Item, end: int) -> dict[int, Tally]:
+    """Returns those of the bundles that are below `end` and not counted on the page."""
+    counted = counted_on(page)
+    return {n: tally for n, tally in uncounted.items() if n < end and n not in counted}
 
 
-def _batch_update(
-    batch_id: str,
+def _count_update(
+    key: str,
     uncounted: Mapping[int, Tally],
+    at: float | None,
     spend: Spend,
-    progressed_at: float | None,
-    last_bundle: int,
-    last_index: int,
+    condition: str = "",
+    values: Mapping[str, Any] | None = None,
 ) -> Update:
-    """Returns the write that adds tallies and spend to a batch that has these bundles and tasks. It
-    sets the time `progressed_at` too, unless that is None, if the batch has no later one."""
+    """Returns the write that counts bundles on the page with this key, if none of them is counted
+    there and the further condition holds."""
     tally = sum(uncounted.values(), start=Tally())
-    update = (
-        "ADD #succeeded :succeeded, #failed :failed, #cancelled :cancelled, #ended :ended,"
-        " #milli_calls :calls, #pico_usd :usd"
-        " SET #ttl = :ttl"
+    numbers = {f":n{i}": wire_number(number) for i, number in enumerate(uncounted)}
+    return addition(
+        key,
+        sums(tally, spend),
+        at,
+        condition=condition + " AND ".join(f"(NOT contains(#counted, {n}))" for n in numbers),
+        values={
+            **(values or {}),
+            **numbers,
+            ":numbers": {"NS": [number["N"] for number in numbers.values()]},
+        },
+        add=", #counted :numbers",
     )
-    condition = "#bundles > :last_bundle AND #total > :last_index"
-    values: dict[str, Any] = {
-        ":last_bundle": wire_number(last_bundle),
-        ":last_index": wire_number(last_index),
-        ":succeeded": wire_number(tally.succeeded),
-        ":failed": wire_number(tally.failed),
-        ":cancelled": wire_number(tally.cancelled),
-        ":ended": wire_number(tally.total),
-        **spend_values(spend),
-    }
-    if progressed_at is not None:
-        update += ", #progressed_at = :at"
-        condition += " AND (attribute_not_exists(#progressed_at) OR #progressed_at <= :at)"
-        values[":at"] = wire_number(progressed_at)
-    return Update(batch_id, update, condition, values)

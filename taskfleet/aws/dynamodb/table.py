@@ -4,21 +4,21 @@ expressions, retries and expiry; not the content of the items, which stands in t
 
 Items and values are in wire form, such as `{"N": "1"}`, to save the cost of boto3's serializer.
 Sources: "Update expressions", "Condition and filter expressions" and "Using time to live (TTL) in
-DynamoDB", Amazon DynamoDB Developer Guide; "AttributeValue", "BatchGetItem" and
-"TransactWriteItems", Amazon DynamoDB API Reference.
+DynamoDB", Amazon DynamoDB Developer Guide; "AttributeValue", "BatchGetItem" and "UpdateItem",
+Amazon DynamoDB API Reference.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from taskfleet.aws.backoff import Backoff
-from taskfleet.aws.errors import translated
+from taskfleet.aws.errors import WriteConflict, translated
 from taskfleet.errors import TransientError
 from taskfleet.ports import Clock
 
@@ -33,6 +33,7 @@ READ_MAX_KEYS = 100
 ALWAYS = "attribute_exists(#Job_ID) OR attribute_not_exists(#Job_ID)"
 """A condition that holds for every item, and for a missing one."""
 _NAME = re.compile(r"#(\w+)")
+T = TypeVar("T")
 
 
 def wire_number(value: float) -> dict[str, str]:
@@ -98,12 +99,14 @@ class Table:
     def update(self, operation: str, write: Update, *, read_back: bool = False) -> Item:
         """Make one write. Returns the new item if `read_back`, otherwise an empty mapping. Raises
         ConditionFailed, with the existing item, if the condition does not hold."""
-        with self._translated(operation):
-            response = self._client.update_item(
+        response = self._write(
+            operation,
+            lambda: self._client.update_item(
                 **self._request(write),
                 ReturnValues="ALL_NEW" if read_back else "NONE",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            ),
+        )
         return response.get("Attributes", {})
 
     def add(self, operation: str, key: str, amounts: Mapping[str, float]) -> Item:
@@ -113,34 +116,43 @@ class Table:
         names = {f"#n{i}": name for i, name in enumerate(amounts)}
         values = {f":n{i}": wire_number(amount) for i, amount in enumerate(amounts.values())}
         sums = ", ".join(f"#n{i} :n{i}" for i in range(len(amounts)))
-        with self._translated(operation):
-            response = self._client.update_item(
+        response = self._write(
+            operation,
+            lambda: self._client.update_item(
                 TableName=self._name,
                 Key={"Job_ID": wire_text(key)},
                 UpdateExpression=f"SET #ttl = :ttl ADD {sums}",
                 ExpressionAttributeNames={**names, "#ttl": "ttl"},
                 ExpressionAttributeValues={**values, ":ttl": self._expiry()},
                 ReturnValues="ALL_NEW",
-            )
+            ),
+        )
         return response.get("Attributes", {})
-
-    def update_together(self, operation: str, writes: Sequence[Update]) -> None:
-        """Make all writes in one transaction, or none. Raises TransactionCancelled, with the reason
-        for each write, if DynamoDB cancels the transaction."""
-        with self._translated(operation):
-            self._client.transact_write_items(
-                TransactItems=[{"Update": self._request(write)} for write in writes]
-            )
 
     def create(self, operation: str, item: Item) -> None:
         """Write a new item. Raises ConditionFailed, with the existing item, if the key is taken."""
-        with self._translated(operation):
-            self._client.put_item(
+        self._write(
+            operation,
+            lambda: self._client.put_item(
                 TableName=self._name,
                 Item={**item, "ttl": self._expiry()},
                 ConditionExpression="attribute_not_exists(Job_ID)",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            ),
+        )
+
+    def _write(self, operation: str, call: Callable[[], T]) -> T:
+        """Make a write, again after a pause when it meets another one on its item, until
+        `Backoff.tries` ends. A write that met another one has not been made."""
+        tries = self._backoff.tries()
+        next(tries)
+        while True:
+            try:
+                with self._translated(operation):
+                    return call()
+            except WriteConflict:
+                if next(tries, None) is None:
+                    raise
 
     def read(self, operation: str, key: str) -> Item | None:
         """Returns the item, or None if there is none."""
