@@ -59,19 +59,14 @@ class Telemetry:
     def settled(self, claimed: ClaimedBundle, at: float, end: str) -> None:
         """What became of a bundle was recorded: each of its tasks that this claim executed, failed
         or cancelled counts. `end` is `done` or `released`."""
-        rows = claimed.results
-        prior = {index for index, row in claimed.prior.items() if row.status.final}
-        by_kind: dict[str, list[TaskResult]] = {}
-        for task in claimed.bundle.tasks:
-            row = rows.get(task.index)
-            if row is not None and task.index not in prior:
-                by_kind.setdefault(task.kind, []).append(row)
-        for kind, found in by_kind.items():
-            statuses = [row.status for row in found]
+        for kind, rows in _rows_by_kind(claimed).items():
+            statuses = [row.status for row in rows]
             for metric, status, *outcome in _COUNTED:
                 if count := statuses.count(status):
                     self.recorder.count(metric, kind, *outcome, by=count)
-            durations_s = [row.duration_s for row in found if row.duration_s is not None]
+                    if count == len(rows):
+                        break
+            durations_s = [row.duration_s for row in rows if row.duration_s is not None]
             if durations_s:
                 self.recorder.observe(RUN_SECONDS, durations_s, kind)
         self._spans(claimed, at, end)
@@ -80,3 +75,17 @@ class Telemetry:
         """The lease of a bundle ended, so its results do not count."""
         self.recorder.count(LEASES_LOST)
         self._spans(claimed, at, "lost")
+
+
+def _rows_by_kind(claimed: ClaimedBundle) -> dict[str, list[TaskResult]]:
+    """Returns the results of this claim, without those that earlier claims recorded as final."""
+    tasks = claimed.bundle.tasks
+    if not claimed.prior and len({task.kind for task in tasks}) == 1:
+        return {tasks[0].kind: list(claimed.results.values())}  # a shorter way for most bundles
+    earlier = {index for index, row in claimed.prior.items() if row.status.final}
+    by_kind: dict[str, list[TaskResult]] = {}
+    for task in tasks:
+        row = claimed.results.get(task.index)
+        if row is not None and task.index not in earlier:
+            by_kind.setdefault(task.kind, []).append(row)
+    return by_kind
