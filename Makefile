@@ -58,7 +58,7 @@ bench: $(STAMP) ## Measure all and write docs/performance.md (BENCH=quick for a 
 audit: $(STAMP) ## Look for known holes in what workers and Lambda get (asks PyPI's advisories)
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement infra/constraints.txt
 
-pins: $(STAMP) ## Write infra/constraints.txt: the versions that workers and Lambda get are those of .venv
+pins: $(STAMP) ## Write infra/constraints.txt, requirements.txt: workers and Lambda get the versions of .venv
 	@$(BIN)/python -m infra.pins
 
 machine: $(STAMP) ## Boot a worker's machine in a container (needs root, debootstrap, systemd-nspawn)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chalice.app import Chalice
 
 from chalice_app.auth import add_authorizer
-from chalice_app.events import add_events
+from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
 from chalice_app.telemetry import add_telemetry
@@ -23,8 +23,9 @@ def create_app(
         imported on a machine without settings, as `chalice deploy` does.
     random_bytes: returns the given number of random bytes.
     """
-    # Without these arguments Chalice sets up a logger of its own and writes to os.environ.
-    app = Chalice("taskfleet", configure_logs=False, env={})
+    # The name is the API's in API Gateway, whose metrics tell APIs apart by their names. Without
+    # the other arguments Chalice sets up a logger of its own and writes to os.environ.
+    app = Chalice(f"taskfleet-{stage_settings().stage}", configure_logs=False, env={})
     add_telemetry(app, services, random_bytes)
     add_routes(app, services, add_authorizer(app, services))
     add_events(app, services)

@@ -18,6 +18,7 @@ from chalice.app import Response
 from taskfleet.errors import (
     Conflict,
     InvalidTask,
+    LimitReached,
     NotFound,
     TaskfleetError,
     TooLarge,
@@ -83,11 +84,13 @@ def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Re
 
 def _error_response(error: Exception) -> Response | None:
     """Returns the answer for an expected error, None for any other."""
-    if isinstance(error, TransientError):
+    if isinstance(error, TransientError | LimitReached):
         _log.warning(
             "a request was refused for now", extra=fields("turned_away", reason=str(error))
         )
         wait_s = max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))
+        if isinstance(error, LimitReached):
+            return _error(429, "TooManyRequestsError", str(error), {"Retry-After": str(wait_s)})
         return _error(
             503,
             "ServiceUnavailableError",

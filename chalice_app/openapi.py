@@ -59,6 +59,9 @@ _ERRORS = {
     "with its quotes and line ends escaped. Send it as a file through POST /uploads.",
     415: f"The content type is neither {JSON_TYPE} nor {TEXT_TYPE}.",
     422: "The request can be read but is not valid. The message names a faulty task by its index.",
+    429: "The client has too many tasks waiting or running, if the stage has such a limit, or the "
+    "API has too many calls. The header Retry-After says in how many seconds to send the same "
+    "request again.",
     500: "The service failed.",
     503: "The queue or the table is busy. The header Retry-After says in how many seconds to send "
     "the same request again.",
@@ -91,7 +94,7 @@ def spec() -> Json:
                     f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an upload",
                     Accepted,
                     status=202,
-                    errors=(400, 404, 409, 413, 415, 422),
+                    errors=(400, 404, 409, 413, 415, 422, 429),
                     query=TextQuery,
                     body=_bodies(),
                     description="The file of an upload is read after the answer. Sending the same "

@@ -17,6 +17,7 @@ from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
+from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
@@ -89,6 +90,7 @@ def assemble(
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    limit = ClientLimit(settings.client_max_waiting)
     uploads = Uploads(
         planner,
         store,
@@ -98,11 +100,16 @@ def assemble(
         random_bytes,
         max_bytes=settings.upload_max_bytes,
         expires_s=settings.upload_url_s,
+        limit=limit,
     )
     return Services(
-        submission=Submission(registry, planner, enqueuer, monitor, clock, random_bytes, uploads),
+        submission=Submission(
+            registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+        ),
         uploads=uploads,
-        expansion=Expansion(registry, planner, enqueuer, store, upload_queue, monitor, clock),
+        expansion=Expansion(
+            registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
+        ),
         results=Results(registry, monitor, store, clock),
         task_queue=task_queue,
         monitor=monitor,

@@ -4,9 +4,9 @@ used for each port.
 
 from __future__ import annotations
 
-import functools
 import os
 
+from chalice_app.secret import FreshSecret
 from chalice_app.services import Services, assemble
 from taskfleet.aws.session import Aws
 from taskfleet.clock import SystemClock
@@ -15,6 +15,7 @@ from taskfleet.log import set_up
 from taskfleet.measure import Recorder
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings, load
+from taskfleet.wire.keys import Keys
 
 
 def connect() -> Services:
@@ -26,8 +27,7 @@ def connect() -> Services:
     clock = SystemClock()
     aws = Aws(settings, clock)
 
-    @functools.cache
-    def token_secret() -> str:
+    def read_secret() -> str:
         return settings.token_secret or aws.secret(settings.token_secret_ssm)
 
     return assemble(
@@ -38,7 +38,7 @@ def connect() -> Services:
         store=aws.store(),
         clock=clock,
         random_bytes=os.urandom,
-        token_secret=token_secret,
+        token_secret=FreshSecret(read_secret, clock),
         records=aws.fleet_records(),
         fleet=aws.fleet() if settings.max_capacity else None,
         nudge=aws.nudge() if settings.nudge else None,
@@ -57,5 +57,10 @@ def _check(settings: Settings) -> None:
             "TASKFLEET_TOKEN_SECRET must hold the secret that signs tokens, or "
             "TASKFLEET_TOKEN_SECRET_SSM must name the SSM parameter that does"
         )
+    if settings.token_secret:
+        try:
+            Keys.parse(settings.token_secret)
+        except SettingsError as error:
+            faults.append(f"TASKFLEET_TOKEN_SECRET: {error}")
     if faults:
         raise SettingsError("; ".join(faults))

@@ -1,6 +1,7 @@
-"""Writes `infra/constraints.txt`: the exact version of every library that a worker or a function
-gets. The versions are those installed beside this program, which the tests ran with. `make pins`
-runs it."""
+"""Writes the exact versions of the libraries that workers and functions get: `requirements.txt`,
+which Chalice installs for the functions, whoever runs it, and `infra/constraints.txt`, by which the
+worker's software is built and which has the functions' libraries, too. The versions are those
+installed beside this program, which the tests ran with. `make pins` runs it."""
 
 from __future__ import annotations
 
@@ -30,10 +31,15 @@ class NotInstalled(Exception):
     """A library that is needed is not installed. The message names it."""
 
 
+REQUIREMENTS = ROOT / "requirements.txt"
+"""What Chalice installs for the functions. It owns which libraries they get; Chalice adds itself,
+and Lambda has boto3."""
+
+
 def lambda_requirements() -> list[str]:
-    """Returns the requirements of the functions, from `requirements.txt`."""
-    text = (ROOT / "requirements.txt").read_text()
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
+    """Returns the names of the functions' libraries, from `requirements.txt`, without versions."""
+    lines = REQUIREMENTS.read_text().splitlines()
+    return [Requirement(line).name for line in lines if line and not line.startswith("#")]
 
 
 def lines(roots: Sequence[str]) -> list[str]:
@@ -63,13 +69,15 @@ def lines(roots: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Writes the file. Ends the process with a message if a library is missing."""
+    """Writes both files. Ends the process with a message if a library is missing."""
     try:
-        pinned = lines([*requirements(), *lambda_requirements()])
+        functions = lambda_requirements()
+        wanted = {CONSTRAINTS: lines([*requirements(), *functions]), REQUIREMENTS: lines(functions)}
     except NotInstalled as error:
         sys.exit(f"pins: {error}")
-    CONSTRAINTS.write_text("\n".join(pinned) + "\n")
-    print(f"{CONSTRAINTS.relative_to(ROOT)}: {len(pinned)} versions")
+    for path, pinned in wanted.items():
+        path.write_text("\n".join(pinned) + "\n")
+        print(f"{path.relative_to(ROOT)}: {len(pinned)} versions")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A stage's configuration for Chalice: its entry in `.chalice/config.json`, and a policy for each
-function. The policies in `.chalice/` are those of `dev` in any region and account. From them, this
-module writes those of a deployed stage, with exact resources, to `.chalice/stages/<stage>/`. Owns
-the rewriting; the files in `.chalice/` own what a function may do."""
+"""A stage: its names, its functions' policies, and its entry in `.chalice/config.json`. The
+policies in `.chalice/` are those of `dev` in any region and account; from them, this module makes
+those of a deployed stage, with exact resources. Owns the rewriting; the files in `.chalice/` own
+what a function may do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskfleet.settings import Settings
+from taskfleet.settings import Settings, load
 
 DEV = Settings()
 """Settings of `dev`, whose names the policies in `.chalice/` use."""
@@ -23,24 +23,38 @@ _ARN = re.compile(
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage in an account and a region. `partition` is that of its ARNs: `aws`, except in China
-    and for governments."""
+    """A stage in an account and a region.
+
+    partition: that of its ARNs: `aws`, except in China and for governments.
+    role_path: path of its IAM roles, with a slash at both ends.
+    """
 
     name: str
     region: str
     account: str
     bucket: str
     partition: str = "aws"
+    role_path: str = "/"
 
     @property
     def secret_name(self) -> str:
         """Name of the SSM parameter with the secret that signs tokens."""
-        return f"/taskfleet/{self.name}/token-secret"
+        return Settings(stage=self.name).token_parameter
 
     @property
     def function_prefix(self) -> str:
         """Name of the API's function; the other functions have it as a prefix."""
         return f"taskfleet-{self.name}"
+
+    def role_name(self, process: str) -> str:
+        """Returns the name of the role of a function, or of `worker`. It has the region in it,
+        since IAM is one for all regions, and at most 60 of the 64 characters that IAM takes."""
+        return f"{self.function_prefix}-{self.region}-{process}"
+
+    def role_arn(self, process: str) -> str:
+        """Returns the ARN of that role."""
+        role = f"role{self.role_path}{self.role_name(process)}"
+        return f"arn:{self.partition}:iam::{self.account}:{role}"
 
     def environment(self) -> dict[str, str]:
         """Returns the variables that every deployment sets for the functions."""
@@ -104,32 +118,55 @@ def _exact_arn(text: str, stage: Stage) -> str:
         rest = re.sub(rf"(?<![\w-]){dev}(?=$|[/*_])", own, rest)
     if service == "s3":
         rest = re.sub(r"^taskfleet-\*", stage.bucket, rest)
-    rest = rest.replace("taskfleet-dev", f"taskfleet-{stage.name}")
+    if service == "iam":  # the one role that a function passes on
+        return stage.role_arn("worker")
+    rest = rest.replace("taskfleet-dev", stage.function_prefix)
     rest = rest.replace("/taskfleet/dev/", f"/taskfleet/{stage.name}/")
     return f"arn:{stage.partition}:{service}:{region}:{account}:{rest}"
 
 
-def write(chalice_dir: Path, stage: Stage, settings: Mapping[str, str]) -> None:
-    """Writes the stage's policies, and its entry in `config.json`. What a person changed in that
-    entry stays.
+def policies(chalice_dir: Path, stage: Stage) -> dict[str, dict[str, Any]]:
+    """Returns the exact policy of each function of the stage, by the function's name in Chalice."""
+    functions = json.loads((chalice_dir / "config.json").read_text())["stages"][DEV.stage]
+    return {
+        name: exact(json.loads((chalice_dir / function["iam_policy_file"]).read_text()), stage)
+        for name, function in functions["lambda_functions"].items()
+    }
+
+
+def variables(chalice_dir: Path, stage: str) -> dict[str, str]:
+    """Returns the variables of the stage's functions, as the last deployment from this checkout set
+    them; none before the first."""
+    config = json.loads((chalice_dir / "config.json").read_text())
+    return dict(config["stages"].get(stage, {}).get("environment_variables", {}))
+
+
+def tags_of(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags that TASKFLEET_TAGS among the functions' variables names."""
+    return load({"TASKFLEET_TAGS": variables.get("TASKFLEET_TAGS", "")}).tag_values
+
+
+def write(
+    chalice_dir: Path, stage: Stage, settings: Mapping[str, str], architecture: str = "x86_64"
+) -> None:
+    """Writes the stage's entry in `config.json`. What a person changed in that entry stays.
 
     settings: further variables of the functions; they stay until they are set again.
+    architecture: that of the functions, `arm64` or `x86_64`.
     """
     path = chalice_dir / "config.json"
     config = json.loads(path.read_text())
     dev = config["stages"][DEV.stage]
     entry = config["stages"].setdefault(stage.name, json.loads(json.dumps(dev)))
+    entry["lambda_architecture"] = architecture
     entry["environment_variables"] = {
         **entry.get("environment_variables", {}),
         **settings,
         **stage.environment(),
     }
-    folder = chalice_dir / "stages" / stage.name
-    folder.mkdir(parents=True, exist_ok=True)
+    entry["tags"] = tags_of(entry["environment_variables"])
     for name, function in dev["lambda_functions"].items():
-        source = Path(function["iam_policy_file"]).name
-        policy = exact(json.loads((chalice_dir / source).read_text()), stage)
-        (folder / source).write_text(json.dumps(policy, indent=2) + "\n")
         own = entry["lambda_functions"].setdefault(name, dict(function))
-        own["iam_policy_file"] = f"stages/{stage.name}/{source}"
+        own["manage_iam_role"] = False  # `infra.roles` makes the roles
+        own["iam_role_arn"] = stage.role_arn(name)
     path.write_text(json.dumps(config, indent=2) + "\n")

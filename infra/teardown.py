@@ -1,16 +1,15 @@
-"""Deletes a stage for `make destroy`: all that `make deploy` created, and the data and machines
-that came since. Owns the order. The functions are first, since one of them launches machines; then
-the machines, since the stack cannot be deleted under them; the bucket is late, since it keeps
-Chalice's record of the functions."""
+"""Deletes a stage for `make destroy`: all that `make deploy` created, wherever it ended, and the
+data and machines that came since. Owns the order. The functions are first, since one of them
+launches machines; then the machines, since the stack cannot be deleted under them; the bucket is
+late, since it keeps Chalice's record of the functions."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from infra import chalice, stack
+from infra import chalice, functions, stack
 from infra.stage import Stage
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.settings import Settings
@@ -22,29 +21,34 @@ IDS_A_CALL = 100
 
 
 def destroy(
-    session: Any, name: str, account: str, partition: str, root: Path, say: Callable[[str], None]
+    session: Any,
+    name: str,
+    account: str,
+    partition: str,
+    root: Path,
+    say: Callable[[str], None],
+    polling: stack.Polling,
 ) -> None:
     """Deletes stage `name`. Each step deletes what it finds, so that a run after one that failed
-    completes it. Raises ChaliceFailed, or botocore's errors.
+    completes it. Raises ChaliceFailed, StackFailed, or botocore's errors.
 
     root: the checkout.
     say: called with a line for each step.
+    polling: how to wait for stacks.
     """
     cloudformation = session.client("cloudformation")
     existing = stack.find(cloudformation, stack.name_of(name))
     outputs = stack.outputs(existing) if existing else {}
-    bucket = outputs.get("BucketName") or chalice.known_bucket(root, name)
+    known = _in_region(session, chalice.known_bucket(root, name))
+    bucket = outputs.get("BucketName") or known
     stage = Stage(name, session.region_name, account, bucket, partition)
     say("deleting the functions and their API")
     chalice.delete(session, stage, root)
     say("ending the workers")
     _end_workers(session.client("ec2"), name)
-    if existing:
-        say("deleting the stack")
-        cloudformation.delete_stack(StackName=stack.name_of(name))
-        cloudformation.get_waiter("stack_delete_complete").wait(
-            StackName=stack.name_of(name), WaiterConfig=WAIT
-        )
+    say("deleting the stacks")
+    stack.delete(cloudformation, stack.roles_name_of(name), polling)
+    stack.delete(cloudformation, stack.name_of(name), polling)
     # Deleting the stack keeps these two, in case it was a mistake.
     say("deleting the bucket and the table")
     if bucket:
@@ -52,8 +56,20 @@ def destroy(
     _delete_table(session.client("dynamodb"), Settings(stage=name).monitor_table)
     say("deleting the token secret and the logs")
     _delete_secret(session.client("ssm"), stage.secret_name)
-    _delete_logs(session.client("logs"), chalice.function_names(root, stage))
-    shutil.rmtree(root / ".chalice" / "stages" / name, ignore_errors=True)
+    _delete_logs(session.client("logs"), functions.names(root, stage))
+
+
+def _in_region(session: Any, bucket: str) -> str:
+    """Returns the bucket if it is in the session's region; else an empty text. This checkout may
+    have deployed the stage in another region since, whose data must stay."""
+    s3 = session.client("s3")
+    try:
+        place = s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] if bucket else ""
+    except s3.exceptions.NoSuchBucket:
+        return ""
+    # S3 tells no place for its first region, and two names for one.
+    region = {None: "us-east-1", "EU": "eu-west-1"}.get(place, place)
+    return bucket if region == session.region_name else ""
 
 
 def _end_workers(ec2: Any, stage: str) -> None:

@@ -27,6 +27,7 @@ CLIENT_ID = "local"
 TOKEN_TTL_S = 90 * 86_400
 """Seconds for which that token is valid."""
 DEFAULTS = {
+    "TASKFLEET_REGION": "us-east-1",
     "TASKFLEET_DRAIN_TIMEOUT_S": "10",
     "TASKFLEET_RECEIVE_WAIT_S": "1",
     "TASKFLEET_LOOK_S": "5",

@@ -71,5 +71,14 @@ class TooLarge(TaskfleetError):
     """Something is larger than its cap."""
 
 
+class LimitReached(TaskfleetError):
+    """A client has as much as it may have at a time. `retry_after_s` is the delay in seconds after
+    which it may try again."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class SettingsError(TaskfleetError):
     """Settings that cannot work. The message lists all faults."""

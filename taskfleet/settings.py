@@ -18,6 +18,9 @@ from taskfleet.lease import heartbeat_interval_s
 SECRET_MIN_BYTES = 32
 """Least length of the secret that signs tokens: that of an HS256 digest. A shorter secret is easier
 to guess than the signature."""
+TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+=@-]{0,256}\Z"
+"""Form of a tag. The two prefixes are AWS's and ours; the letters are those that every service
+takes ("Tag naming limits and requirements", AWS Tagging User Guide)."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
@@ -31,8 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,15}\Z")] = "dev"
     """The stage, which separates deployments in one account. Every stage but `dev` is a suffix of
     the names of its queues and its table; `dev` keeps the names of 2014."""
-    region: str = "us-east-1"
-    """The AWS region of the queues, the table, the bucket and the machines."""
+    region: str = ""
+    """The AWS region of the queues, the table, the bucket and the machines. Empty means that of
+    `AWS_REGION`, which Lambda sets, or else of `AWS_DEFAULT_REGION` or the profile."""
     bucket: str = ""
     """The name of the S3 bucket for large results, movies, uploads and the worker's software. API
     and worker do not start without it; bucket names are global, so there is no default."""
@@ -43,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
     it would let clients reach hosts inside the network."""
     token_secret: str = ""
-    """The secret that signs bearer tokens, at least 32 characters long. Set it only where no SSM
-    parameter holds the secret, as in the local cloud."""
+    """The secret that signs bearer tokens, at least 32 characters long, or a JSON document of keys
+    (`taskfleet.wire.keys`). Set it only where no SSM parameter holds it, as in the local cloud."""
     token_secret_ssm: str = ""
     """The name of the SSM parameter that holds the secret of the bearer tokens. It is read when
     `TASKFLEET_TOKEN_SECRET` is not set."""
@@ -66,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
+    """The most tasks that one client may have waiting or running. At the limit, further batches are
+    refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""
     collectors: Annotated[int, Meta(ge=2, le=1_000)] = 2
     """The most functions that count responses at a time, at least 2. Each takes one of the
     functions that the account may run at a time, and counts about 1,400 bundles a second if a call
@@ -88,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     subnets: list[str] = []
     """The ids of the subnets to launch machines in. Empty means the subnet of the launch template
     or the default VPC."""
+    tags: list[Annotated[str, Meta(pattern=TAG)]] = []
+    """The tags of machines and their fleets, as `key=value`, such as those of a cost report.
+    `make deploy` tags the stacks, their resources and the functions with them, too."""
     spot: bool = True
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""
@@ -173,6 +183,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def monitor_table(self) -> str:
         return f"Task_Monitor{self._suffix}"
+
+    @property
+    def tag_values(self) -> dict[str, str]:
+        """The values of `tags`, by key."""
+        return dict(tag.split("=", 1) for tag in self.tags)
+
+    @property
+    def token_parameter(self) -> str:
+        """The SSM parameter that holds the secret of the bearer tokens on AWS."""
+        return self.token_secret_ssm or f"/taskfleet/{self.stage}/token-secret"
 
     @property
     def worker_template(self) -> str:

@@ -118,10 +118,12 @@ class Ec2Fleet:
     def _tags(self, *resources: str) -> Any:
         """Returns the tag specifications of a launch for the given types of resources."""
         stage = self._settings.stage
-        tags = [
-            {"Key": STAGE_TAG, "Value": stage},
-            {"Key": "Name", "Value": f"taskfleet-{stage} worker"},
-        ]
+        values = {
+            "Name": f"taskfleet-{stage} worker",
+            **self._settings.tag_values,
+            STAGE_TAG: stage,
+        }
+        tags = [{"Key": key, "Value": value} for key, value in values.items()]
         return [{"ResourceType": resource, "Tags": tags} for resource in resources]
 
     # --- existing machines ---

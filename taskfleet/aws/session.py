@@ -1,15 +1,19 @@
-"""The AWS clients of a process and the adapters made from them. Owns retries, time-outs and the
-size of connection pools; not the calls. boto3 itself reads endpoints, credentials and profiles from
-`AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and its other variables."""
+"""The AWS clients of a process and the adapters made from them. Owns the region, retries, time-outs
+and the size of connection pools; not the calls. boto3 itself reads endpoints,
+credentials and profiles from `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_PROFILE` and its other
+variables."""
 
 from __future__ import annotations
 
+import os
 import random
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoRegionError
 
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
@@ -20,8 +24,9 @@ from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter
 from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.sqs import SqsQueue
-from taskfleet.aws.ssm import read_secret
+from taskfleet.aws.ssm import change_secret, read_secret
 from taskfleet.bundle import DEFAULT_SLOTS
+from taskfleet.errors import SettingsError
 from taskfleet.ports import Clock
 from taskfleet.settings import Settings
 
@@ -39,6 +44,12 @@ LONG_POLL_TIMEOUT_S = 30
 """Read time-out of the SQS client, in seconds: longer than a long poll of 20 s."""
 MAX_ATTEMPTS = 4
 """Most requests for one call, including the first ("Retries", Boto3 documentation)."""
+
+
+def region_of(explicit: str) -> str | None:
+    """Returns the region to speak to: `explicit`, or AWS_REGION if that is empty. boto3 does not
+    read AWS_REGION. None leaves the choice to boto3: AWS_DEFAULT_REGION, or the profile's."""
+    return explicit or os.environ.get("AWS_REGION") or None
 
 
 class Aws:
@@ -63,13 +74,14 @@ class Aws:
         self._threads = threads
         self._backoff = Backoff(clock, rng or random.Random())
         # Typed as Any because the overloads of `client` accept literal service names only.
-        self._session: Any = boto3.session.Session(region_name=settings.region)
+        self._session: Any = boto3.session.Session(region_name=region_of(settings.region))
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self.meter = Meter()
 
     def client(self, service: str) -> Any:
-        """Returns the client of a service; the first call makes it."""
+        """Returns the client of a service; the first call makes it. Raises SettingsError without a
+        region."""
         with self._lock:
             client = self._clients.get(service)
             if client is None:
@@ -89,7 +101,12 @@ class Aws:
             signature_version="s3v4" if service == "s3" else None,
             s3={"addressing_style": "virtual"} if service == "s3" else None,
         )
-        return self._session.client(service, config=config)
+        try:
+            return self._session.client(service, config=config)
+        except NoRegionError:
+            raise SettingsError(
+                "no AWS region: set AWS_REGION or AWS_DEFAULT_REGION, or a profile that names one"
+            ) from None
 
     def task_queue(self) -> SqsQueue:
         """Returns the queue of bundles, `Task_to_process`."""
@@ -145,3 +162,8 @@ class Aws:
         """Returns the decrypted SSM parameter `name`. Raises NotFound if there is none."""
         client: SSMClient = self.client("ssm")
         return read_secret(client, name)
+
+    def change_secret(self, name: str, change: Callable[[str], str]) -> None:
+        """Change the SSM parameter `name`; see `taskfleet.aws.ssm.change_secret`."""
+        client: SSMClient = self.client("ssm")
+        change_secret(client, name, change)

@@ -1,7 +1,7 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|redrive|fleet`. Owns the commands
-and their options; not the form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`,
-`taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the calls to the API
-(`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
+commands and their options; not the form of their output (`taskfleet.cli.output`,
+`taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
+calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from taskfleet import __version__, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
+from taskfleet.cli.keys import keys
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
@@ -100,7 +101,9 @@ def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json:
 @click.argument("batch", required=False)
 @click.option("--wait", is_flag=True, help="Wait until the batch is finished.")
 @click.option(
-    "--cost", is_flag=True, help="Show the AWS calls and their price too (--json always does)."
+    "--cost",
+    is_flag=True,
+    help="Show the AWS calls and their price in us-east-1 too (--json always does).",
 )
 @as_json_option
 def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
@@ -180,13 +183,10 @@ def fleet(as_json: bool) -> int:
     show_default=True,
     help="How long the token is valid, such as 90 (seconds), 15m, 12h or 30d.",
 )
-def make_token(client_id: str, ttl: float) -> int:
-    """Print a new bearer token, signed with TASKFLEET_TOKEN_SECRET."""
-    secret = settings.load({**endpoint.variables(Path.cwd()), **os.environ}).token_secret
-    if not secret:
-        raise SettingsError(
-            "TASKFLEET_TOKEN_SECRET is not set; set it to the secret that the API uses"
-        )
+@click.option("--stage", help="Sign with the secret of this stage on AWS; needs AWS credentials.")
+def make_token(client_id: str, ttl: float, stage: str | None) -> int:
+    """Print a new bearer token, signed with TASKFLEET_TOKEN_SECRET or the secret of a stage."""
+    secret = _secret_of(stage) if stage else _secret_here()
     try:
         new_token = token.make(secret, client_id, ttl, time.time())
     except ValueError as error:
@@ -195,7 +195,29 @@ def make_token(client_id: str, ttl: float) -> int:
     return 0
 
 
+main.add_command(keys)
 main.add_command(redrive)
+
+
+def _secret_here() -> str:
+    """Returns the secret of the environment or of the local cloud of the current folder."""
+    secret = settings.load({**endpoint.variables(Path.cwd()), **os.environ}).token_secret
+    if not secret:
+        raise SettingsError(
+            "TASKFLEET_TOKEN_SECRET is not set; set it to the secret that the API uses, or name a "
+            "stage on AWS with --stage"
+        )
+    return secret
+
+
+def _secret_of(stage: str) -> str:
+    """Returns the secret of a stage on AWS, from its SSM parameter."""
+    # Imported here, so that no other command loads the AWS SDK.
+    from taskfleet.aws.session import Aws
+    from taskfleet.clock import SystemClock
+
+    named = settings.load(stage=stage)
+    return Aws(named, SystemClock()).secret(named.token_parameter)
 
 
 def _client() -> Client:

@@ -27,6 +27,7 @@ from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
+from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.parts import keep, kept
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import request_expansion
@@ -61,6 +62,7 @@ class Expansion:
     """Expands batches that were made of files.
 
     upload_queue: the queue of batches whose files are to be read.
+    limit: bounds the tasks of each client, so of each file.
     part_tasks, part_bytes, time_check_lines, idle_lines_max: as the constants of the same names.
     max_bundles: as `taskfleet.batch.BATCH_MAX_BUNDLES`.
     """
@@ -75,6 +77,7 @@ class Expansion:
         monitor: TaskMonitor,
         clock: Clock,
         *,
+        limit: ClientLimit = NO_LIMIT,
         part_tasks: int = PART_TASKS,
         part_bytes: int = PART_BYTES,
         time_check_lines: int = TIME_CHECK_LINES,
@@ -88,6 +91,7 @@ class Expansion:
         self._upload_queue = upload_queue
         self._monitor = monitor
         self._clock = clock
+        self._limit = limit
         self._part_tasks = part_tasks
         self._part_bytes = part_bytes
         self._time_check_lines = time_check_lines
@@ -145,6 +149,7 @@ class Expansion:
         ):
             if task_on(number, line) is not None:
                 tasks += 1
+                self._limit.check_size(tasks)
             elif number - tasks > self._idle_lines_max + IDLE_LINES_A_TASK * tasks:
                 raise InvalidTask(
                     f"line {number}: {number - tasks} lines so far hold no task; a file may have "

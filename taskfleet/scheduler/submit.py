@@ -18,6 +18,7 @@ from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
+from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.scheduler.upload import Uploads
@@ -36,6 +37,7 @@ class Submission:
     random_bytes: returns the given number of random bytes, such as `os.urandom`.
     uploads: takes batches of more than `send_max_bundles` bundles; None where there is no reader
         of uploads, so that all batches are enqueued here.
+    limit: bounds the tasks of each client.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Submission:
         random_bytes: Callable[[int], bytes],
         uploads: Uploads | None = None,
         *,
+        limit: ClientLimit = NO_LIMIT,
         send_max_bundles: int = SEND_MAX_BUNDLES,
     ) -> None:
         self._registry = registry
@@ -57,6 +60,7 @@ class Submission:
         self._clock = clock
         self._random_bytes = random_bytes
         self._uploads = uploads
+        self._limit = limit
         self._send_max_bundles = send_max_bundles
 
     def submit(
@@ -74,7 +78,8 @@ class Submission:
         of the submission (`taskfleet.trace`); a batch that was recorded before keeps its own.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
-        used `idempotency_key` before for another payload; TransientError when the queue or the
+        used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
+        client has too many tasks; TransientError when the queue or the
         table is busy: the caller may send the same again.
         """
         spent_before = self._enqueuer.spent()
@@ -83,6 +88,7 @@ class Submission:
             batch_id = random_batch_id(self._random_bytes(32))
         else:
             batch_id = keyed_batch_id(client_id, idempotency_key)
+        self._limit.check(self._monitor, client_id, batch_id, len(tasks))
 
         plan = self._planner.plan(tasks)
         bundles = self._planner.cut(tasks, plan)

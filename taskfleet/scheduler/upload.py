@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
+from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.task import Task
@@ -28,6 +29,7 @@ class Uploads:
     random_bytes: returns the given number of random bytes, such as `os.urandom`.
     max_bytes: size of the largest file that a form takes.
     expires_s: seconds for which a form may be used.
+    limit: bounds the tasks of each client.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Uploads:
         *,
         max_bytes: int,
         expires_s: int,
+        limit: ClientLimit = NO_LIMIT,
     ) -> None:
         self._planner = planner
         self._store = store
@@ -50,6 +53,7 @@ class Uploads:
         self._random_bytes = random_bytes
         self._max_bytes = max_bytes
         self._expires_s = expires_s
+        self._limit = limit
 
     def form(self, client_id: str) -> UploadForm:
         """Makes a form with which the client can send one file."""
@@ -73,7 +77,8 @@ class Uploads:
         `Submission.submit`.
 
         Raises NotFound when the client has no such upload; Conflict when the client used the key
-        before for another file or name; TransientError when the queue or the table is busy: the
+        before for another file or name; LimitReached when the client has too many tasks or another
+        of its files is still being read; TransientError when the queue or the table is busy: the
         caller may send the same again.
         """
         key = f"\nupload {upload_id}" if idempotency_key is None else idempotency_key
@@ -88,6 +93,7 @@ class Uploads:
                 f"no upload {upload_id!r:.60}: get one from POST /uploads and send the file to its "
                 "url first"
             )
+        self._limit.check(self._monitor, client_id, batch_id, None)
         batch = record_once(
             self._monitor,
             BatchRecord(

@@ -62,11 +62,11 @@ class BatchView(msgspec.Struct, frozen=True):
     `failed` and `cancelled` count the tasks that have ended. `created_at` and `finished_at` are
     times in ISO 8601, UTC; `finished_at` is null until every task has ended. `eta_s` estimates the
     seconds until then; it is null while there is no estimate. `aws_calls` and `cost_usd` are the
-    calls to SQS, DynamoDB and S3 made for the batch so far and their list price in US dollars;
-    calls for reading its status and results are not included. `error` says why the service
-    cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is the trace
-    id of the header `traceparent` (W3C Trace Context) of the submission, or one that the service
-    made; the lines of the logs that are about the batch have it.
+    calls to SQS, DynamoDB and S3 made for the batch so far and their list price in us-east-1, in
+    US dollars; calls for reading its status and results are not included. `error` says why the
+    service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
+    the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
+    service made; the lines of the logs that are about the batch have it.
     """
 
     batch_id: str

@@ -1,17 +1,20 @@
 """Bearer tokens: signed JSON Web Tokens (RFC 7519) that name a client. Owns a token's claims and
-when it is valid; not the HTTP header around it (`chalice_app.auth`) nor the secret's source
-(`taskfleet.settings`, `chalice_app.wiring`).
+when it is valid; not the HTTP header around it (`chalice_app.auth`), the keys that sign it
+(`taskfleet.wire.keys`) nor their source (`chalice_app.secret`).
+
+A `secret` is the text in which `TASKFLEET_TOKEN_SECRET` or the SSM parameter holds the keys.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jwt
 
 from taskfleet.batch import is_client_id
-from taskfleet.errors import SettingsError, TaskfleetError
-from taskfleet.settings import SECRET_MIN_BYTES
+from taskfleet.errors import TaskfleetError
+from taskfleet.wire.keys import Keys
 
 ALGORITHM = "HS256"
 """The only signature algorithm that is accepted (HMAC with SHA-256, RFC 7518)."""
@@ -24,15 +27,17 @@ class InvalidToken(TaskfleetError):
 
 
 def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
-    """Returns a token for `client_id` that is valid for `ttl_s` seconds from `now` (epoch seconds).
+    """Returns a token for `client_id` that is valid for `ttl_s` seconds from `now` (epoch seconds),
+    signed with the first key of the secret.
 
-    Raises ValueError when `client_id` is malformed, SettingsError when the secret is missing or too
-    short.
+    Raises ValueError when `client_id` is malformed, SettingsError when the secret is missing, too
+    short or malformed.
     """
     if not is_client_id(client_id):
         raise ValueError(
             f"{client_id!r:.60} is not a client id: 1 to 128 printable ASCII characters, no blanks"
         )
+    keys = Keys.parse(secret)
     issued = int(now)
     claims = {
         "iss": PARTY,
@@ -41,32 +46,18 @@ def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
         "iat": issued,
         "exp": math.ceil(now + ttl_s),
     }
-    return jwt.encode(claims, _checked(secret), algorithm=ALGORITHM)
+    return jwt.encode(claims, keys.keys[0], algorithm=ALGORITHM, headers={"kid": keys.kids[0]})
 
 
 def read(token: str, secret: str, now: float) -> str:
     """Returns the `client_id` that the token names.
 
-    Raises InvalidToken when the token was not made with this secret, was altered, or has expired at
-    `now` (epoch seconds); SettingsError when the secret is missing or too short.
+    Raises InvalidToken when the token was not made with a key of this secret, was altered, has
+    expired at `now` (epoch seconds) or is revoked; SettingsError when the secret is missing, too
+    short or malformed.
     """
-    try:
-        claims = jwt.decode(
-            token,
-            _checked(secret),
-            algorithms=[ALGORITHM],
-            audience=PARTY,
-            issuer=PARTY,
-            # Expiry is checked below against `now`; the library would use the machine's clock.
-            options={
-                "require": ["exp", "iss", "aud", "client_id"],
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-            },
-        )
-    except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
-        raise InvalidToken(f"not a valid token: {error}") from None
+    keys = Keys.parse(secret)
+    claims = _verified(token, keys)
     expires, client_id = claims["exp"], claims["client_id"]
     if isinstance(expires, bool) or not isinstance(expires, int | float):
         raise InvalidToken("not a valid token: exp is not a number")
@@ -74,12 +65,42 @@ def read(token: str, secret: str, now: float) -> str:
         raise InvalidToken("the token has expired")
     if not isinstance(client_id, str) or not is_client_id(client_id):
         raise InvalidToken("not a valid token: client_id is not a name")
+    if keys.revokes(client_id, claims.get("iat")):
+        raise InvalidToken("the token is revoked")
     return client_id
 
 
-def _checked(secret: str) -> str:
-    """Returns the secret. Raises SettingsError when it is too short: with an empty secret anybody
-    could sign tokens."""
-    if len(secret.encode()) < SECRET_MIN_BYTES:
-        raise SettingsError(f"the token secret must have at least {SECRET_MIN_BYTES} bytes")
-    return secret
+def _verified(token: str, keys: Keys) -> dict[str, Any]:
+    """Returns the claims of a token that one of the keys signed. Raises InvalidToken."""
+    failure: Exception | None = None
+    try:
+        header = jwt.get_unverified_header(token)
+        if "kid" in header and not isinstance(header["kid"], str):
+            raise InvalidToken("not a valid token: kid is not text")
+        for key in keys.named(header.get("kid")):
+            try:
+                return _decoded(token, key)
+            except jwt.InvalidSignatureError as error:
+                failure = error
+    except (jwt.InvalidTokenError, UnicodeEncodeError) as error:
+        failure = error
+    raise InvalidToken(f"not a valid token: {failure or 'its key is none of the live keys'}")
+
+
+def _decoded(token: str, key: str) -> dict[str, Any]:
+    """Returns the claims of a token that the key signed. Raises an error of PyJWT."""
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        key,
+        algorithms=[ALGORITHM],
+        audience=PARTY,
+        issuer=PARTY,
+        # Expiry is checked against the caller's time; the library would use the machine's clock.
+        options={
+            "require": ["exp", "iss", "aud", "client_id"],
+            "verify_exp": False,
+            "verify_iat": False,
+            "verify_nbf": False,
+        },
+    )
+    return claims

@@ -142,12 +142,13 @@ def test_the_last_step_of_a_boot_is_read_from_the_console(console: str, step: st
 def test_machines_have_tags(ec2: Any, conf: Settings) -> None:
     stage = new_stage()
     make_template(stage)
-    launch = Ec2Fleet(ec2, replace(conf, stage=stage)).launch(1, token="a")
+    launch = Ec2Fleet(ec2, replace(conf, stage=stage, tags=["owner=a"])).launch(1, token="a")
     (reservation,) = ec2.describe_instances(InstanceIds=launch.instance_ids)["Reservations"]
     (instance,) = reservation["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
     assert tags["taskfleet:stage"] == stage
     assert tags["Name"] == f"taskfleet-{stage} worker"
+    assert tags["owner"] == "a"
 
 
 def test_instances_are_listed_marked_and_ended_over_pages(

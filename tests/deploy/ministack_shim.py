@@ -3,6 +3,9 @@
 - ImportRestApi and PutRestApi, led to ministack's own import of API definitions;
 - UpdateRestApi with an empty `minimumCompressionSize`, which on AWS means none.
 
+An import of an API is refused while the file FAULT exists, in STATE_DIR, as a quota of APIs would
+refuse it: a deployment then ends half-way.
+
 Time goes faster in it, so that no test waits: a function is ready 0.1 s after a change instead of
 0.5 s, and a schedule's minute lasts `MINUTE_S`.
 
@@ -12,6 +15,8 @@ Time goes faster in it, so that no test waits: a function is ready 0.1 s after a
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from ministack.app import main
@@ -19,6 +24,7 @@ from ministack.services import apigateway_v1 as gateway
 from ministack.services import eventbridge, lambda_svc
 
 MINUTE_S = 6.0
+FAULT = "refuse-imports"
 
 answer = gateway.handle_request
 
@@ -29,6 +35,8 @@ async def handle_request(
     parts = path.strip("/").split("/")
     if parts[0] == "restapis":
         if method == "POST" and len(parts) == 1 and "mode" in query_params:
+            if Path(os.environ["STATE_DIR"], FAULT).exists():
+                return 400, {}, json.dumps({"__type": "LimitExceededException"}).encode()
             api_id = gateway._import_rest_api(json.loads(body))
             _status, _headers, text = gateway._get_rest_api(api_id)
             return 201, _headers, text

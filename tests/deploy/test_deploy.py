@@ -4,6 +4,7 @@ ministack lacks for Chalice is in `ministack_shim.py`. One story, told in order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ import requests
 from botocore.config import Config
 
 from taskfleet.wire import token
+from tests.support.deployed import left
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -31,9 +33,11 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_worker", "infra")
-CHALICE = "from chalice.cli import main; main()"
+CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
 FILES = ("app.py", "requirements.txt", "pyproject.toml")
-REGION = "us-east-1"
+REGION = "eu-west-1"
+FAULT = "refuse-imports"
+"""File in ministack's folder while which `ministack_shim` refuses to create an API."""
 STAGE = "prod"
 """Not dev, whose entry in `.chalice/config.json` is there from the start."""
 
@@ -60,11 +64,11 @@ class Account:
             config=Config(proxies={}),
         )
 
-    def infra(self, *arguments: str) -> str:
+    def infra(self, *arguments: str, exits_with: int = 0) -> str:
         """What a command of `infra.deploy` prints."""
-        return self.run("-m", "infra.deploy", *arguments)
+        return self.run("-m", "infra.deploy", *arguments, exits_with=exits_with)
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, exits_with: int = 0) -> str:
         """What Python prints; its notes are kept in `said`."""
         done = subprocess.run(
             [sys.executable, *arguments],
@@ -76,8 +80,17 @@ class Account:
             check=False,
         )
         self.said.append(done.stderr)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == exits_with, done.stdout + done.stderr
         return done.stdout
+
+    @contextlib.contextmanager
+    def refusing_apis(self) -> Iterator[None]:
+        """Lets API Gateway refuse to create an API for the time of the `with` block."""
+        fault = self.project.parent / "state" / FAULT
+        fault.parent.mkdir(exist_ok=True)
+        fault.touch()
+        yield
+        fault.unlink()
 
     def up(self, *arguments: str) -> None:
         told = dict(
@@ -91,7 +104,10 @@ class Account:
         assert found is not None, told
         self.api_id = found[1]
         self.url = f"{self.endpoint}/_aws/execute-api/{found[1]}/{found[2]}"
-        self.token = told["TASKFLEET_TOKEN"]
+        assert "TASKFLEET_TOKEN" not in told  # this is no terminal, but perhaps a log
+        self.token = self.run(
+            "-m", "taskfleet", "token", "--stage", STAGE, "--client-id", "me"
+        ).strip()
 
     def call(self, method: str, path: str, bearer: str | None = None, **more: Any) -> Any:
         headers = {"Authorization": f"Bearer {bearer or self.token}"}
@@ -107,6 +123,23 @@ class Account:
             if mapping["EventSourceArn"].endswith(":Processed_Task-prod")
         ]
 
+    def settings_of_functions(self) -> dict[str, Any]:
+        """What the deployment set on the provisioner, and on the reader of uploads."""
+        functions = self.client("lambda")
+        tick = "taskfleet-prod-tick"
+        events = functions.get_function_event_invoke_config(FunctionName=tick)
+        loops = functions.get_function_recursion_config(FunctionName="taskfleet-prod-expand_upload")
+        made = functions.get_function_configuration(FunctionName=tick)
+        reserved = functions.get_function_concurrency(FunctionName=tick)
+        return {
+            "reserved": reserved.get("ReservedConcurrentExecutions"),
+            "recursive loops": loops["RecursiveLoop"],
+            "event age": events["MaximumEventAgeInSeconds"],
+            "retries": events["MaximumRetryAttempts"],
+            "architecture": made["Architectures"],
+            "role": made["Role"].partition(":role")[2],
+        }
+
     def logged(self, function: str, pattern: str) -> bool:
         logs = self.client("logs")
         try:
@@ -114,29 +147,6 @@ class Account:
         except logs.exceptions.ResourceNotFoundException:
             return False
         return any(pattern in event["message"] for event in events)
-
-    def left(self) -> dict[str, list[Any]]:
-        """Everything that a deployment makes, by service; nothing of what is always there."""
-        found = {
-            "functions": self.client("lambda").list_functions()["Functions"],
-            "mappings": self.client("lambda").list_event_source_mappings()["EventSourceMappings"],
-            "apis": self.client("apigateway").get_rest_apis()["items"],
-            "rules": self.client("events").list_rules()["Rules"],
-            "queues": self.client("sqs").list_queues().get("QueueUrls", []),
-            "tables": self.client("dynamodb").list_tables()["TableNames"],
-            "buckets": self.client("s3").list_buckets()["Buckets"],
-            "roles": [
-                role
-                for role in self.client("iam").list_roles()["Roles"]
-                if not role["Path"].startswith("/aws-service-role/")  # one an account
-            ],
-            "profiles": self.client("iam").list_instance_profiles()["InstanceProfiles"],
-            "templates": self.client("ec2").describe_launch_templates()["LaunchTemplates"],
-            "logs": self.client("logs").describe_log_groups()["logGroups"],
-            "parameters": self.client("ssm").describe_parameters()["Parameters"],
-            "dashboards": self.client("cloudwatch").list_dashboards()["DashboardEntries"],
-        }
-        return {service: things for service, things in found.items() if things}
 
 
 def prompt_waiters(folder: Path) -> Path:
@@ -252,10 +262,15 @@ def start_worker(account: Account) -> Iterator[Callable[[], None]]:
 def test_from_nothing_to_a_batch_and_back_to_nothing(
     account: Account, start_worker: Callable[[], None]
 ) -> None:
-    before = account.left()
+    before = left(account.client)
     # x86_64 is the architecture whose image ministack knows. Without nudges, nothing but its
-    # schedule calls the tick.
-    account.up("--set", "Architecture=x86_64", "--set", "TASKFLEET_NUDGE=0")
+    # schedule calls the tick. The first deployment ends with functions, without a record of them.
+    choices = ("--set", "Architecture=x86_64", "--set", "TASKFLEET_NUDGE=0")
+    with account.refusing_apis():
+        account.infra("up", "--stage", STAGE, *choices, exits_with=1)
+    assert "LimitExceeded" in account.said[-1]
+    assert "functions" in left(account.client)
+    account.up()
     assert account.response_types() == [["ReportBatchItemFailures"]]
 
     logs = account.client("logs").describe_log_groups(logGroupNamePrefix="/aws/lambda/")
@@ -263,10 +278,14 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
         f"/aws/lambda/{f['FunctionName']}": 30
         for f in account.client("lambda").list_functions()["Functions"]
     }
-    concurrency = account.client("lambda").get_function_concurrency(
-        FunctionName="taskfleet-prod-tick"
-    )
-    assert concurrency["ReservedConcurrentExecutions"] == 1
+    assert account.settings_of_functions() == {
+        "reserved": None,  # a new account has none to give
+        "recursive loops": "Allow",
+        "event age": 60,
+        "retries": 0,
+        "architecture": ["x86_64"],
+        "role": "/taskfleet-prod-eu-west-1-tick",
+    }
     (stage,) = account.client("apigateway").get_stages(restApiId=account.api_id)["item"]
     assert stage["methodSettings"]["*/*"]["throttlingRateLimit"] == 100
     (api,) = account.client("apigateway").get_rest_apis()["items"]
@@ -318,7 +337,7 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     eventually(lambda: account.logged("taskfleet-prod-tick", "queue_depth"), 90, "a tick")
 
     account.infra("destroy", "--stage", STAGE, "--yes")
-    assert account.left() == before
+    assert left(account.client) == before
 
 
 def expired_token(account: Account) -> str:

@@ -137,7 +137,9 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     assert {row["status"] for row in rows} == {"SUCCEEDED"}
     assert [row["result"] for row in rows[-2:]] == ["a picture", "gone"]
 
-    role = cloud.client("iam").get_role_policy(RoleName="taskfleet-dev-worker", PolicyName="worker")
+    role = cloud.client("iam").get_role_policy(
+        RoleName="taskfleet-dev-us-east-1-worker", PolicyName="worker"
+    )
     policy = role["PolicyDocument"]
     assert len(made) > 10
     assert denied(policy, sorted(made), LOCAL_ACCOUNT) == []

@@ -338,6 +338,25 @@ def test_of_two_ticks_at_once_one_does_nothing(make: Any) -> None:
     assert [d.launched for d in aws.view().decisions] == [4]
 
 
+def test_a_tick_that_comes_while_another_launches_asks_for_the_same_launch(make: Any) -> None:
+    """moto, unlike EC2, ignores the token of a launch: the token itself is looked at."""
+    aws, other = make(), make()
+    aws.submit(10_000)
+    tokens: list[str] = []
+
+    def meanwhile(params: Any, **_kwargs: Any) -> None:
+        first = not tokens
+        tokens.append(params["body"]["ClientToken"])
+        if first:
+            other.provisioner().round()
+
+    for one in (aws, other):
+        one.ec2.meta.events.register("before-call.ec2.CreateFleet", meanwhile)
+    aws.provisioner().round()
+    assert len(tokens) == 2
+    assert len(set(tokens)) == 1
+
+
 def test_all_machines_work_in_the_end_when_every_fifth_boot_fails(make: Any) -> None:
     aws = make(max_capacity=10)
     aws.submit(10_000)

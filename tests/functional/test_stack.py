@@ -19,6 +19,8 @@ from tests.support.moto_aws import create_stack, moto_account
 ROOT = Path(__file__).resolve().parents[2]
 REGION = "us-east-1"
 SHA256 = "ab" * 32
+WORKER = f"taskfleet-dev-{REGION}-worker"
+"""The worker's role, and its instance profile."""
 
 Stack = Callable[..., dict[str, str]]
 
@@ -61,6 +63,16 @@ def test_machines_are_tagged_and_terminate_when_they_shut_down(stack: Stack) -> 
     for spec in machine["TagSpecifications"]:
         assert {"Key": "taskfleet:stage", "Value": "prod"} in spec["Tags"]
     assert {spec["ResourceType"] for spec in machine["TagSpecifications"]} == {"instance", "volume"}
+
+
+def test_machines_start_from_the_image_of_the_deployment_unless_one_is_set(stack: Stack) -> None:
+    newest = "ami-00000000"
+    stack(WorkerSha256=SHA256, BaseImageId=newest)
+    stack(
+        Stage="prod", WorkerSha256=SHA256, BaseImageId=newest, ImageId="ami-12345678", bucket="b-2"
+    )
+    assert worker_template("taskfleet-dev")["ImageId"] == newest
+    assert worker_template("taskfleet-prod")["ImageId"] == "ami-12345678"
 
 
 def test_machines_give_credentials_to_nobody_behind_them(stack: Stack) -> None:
@@ -118,11 +130,11 @@ def test_without_a_vpc_it_is_the_default_one(stack: Stack) -> None:
 
 def test_only_ec2_takes_the_workers_role(stack: Stack) -> None:
     stack(WorkerSha256=SHA256, ImageId="ami-12345678")
-    role = client("iam").get_role(RoleName="taskfleet-dev-worker")["Role"]
+    role = client("iam").get_role(RoleName=WORKER)["Role"]
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "ec2.amazonaws.com"}
-    profile = client("iam").get_instance_profile(InstanceProfileName="taskfleet-dev-worker")
-    assert [r["RoleName"] for r in profile["InstanceProfile"]["Roles"]] == ["taskfleet-dev-worker"]
+    profile = client("iam").get_instance_profile(InstanceProfileName=WORKER)
+    assert [r["RoleName"] for r in profile["InstanceProfile"]["Roles"]] == [WORKER]
 
 
 def test_somebody_is_told_of_trouble_once_there_is_an_address(stack: Stack) -> None:

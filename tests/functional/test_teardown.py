@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from infra import chalice, teardown
+from infra import chalice, stack, teardown
 from tests.support.moto_aws import moto_account
 
 BUCKET = "taskfleet-prod-bucket"
@@ -35,7 +35,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def destroy(session: Any, root: Path) -> None:
-    teardown.destroy(session, "prod", "123456789012", "aws", root, lambda _: None)
+    polling = stack.Polling()
+    teardown.destroy(session, "prod", "123456789012", "aws", root, lambda _: None, polling)
 
 
 def alive(ec2: Any) -> list[str]:
@@ -80,3 +81,14 @@ def test_machines_launched_until_the_functions_are_gone_are_ended(
     monkeypatch.setattr(chalice, "delete", lambda *_: launch(ec2))  # by its last tick
     destroy(session, root)
     assert alive(ec2) == [foreign]
+
+
+def test_the_bucket_of_the_stage_in_another_region_stays(session: Any, root: Path) -> None:
+    """This checkout deployed the stage there last, so it is the bucket that the checkout knows."""
+    there = boto3.client("s3", region_name="eu-west-1")
+    there.create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+    )
+    there.put_object(Bucket=BUCKET, Key="movies/b/0.mp4", Body=b"...")
+    destroy(session, root)
+    assert there.list_objects_v2(Bucket=BUCKET)["KeyCount"] == 1

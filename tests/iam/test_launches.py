@@ -42,6 +42,11 @@ def test_a_launch_by_the_template_is_allowed() -> None:
     assert denied(function_policy("tick"), requests) == []
 
 
+def test_a_launch_is_allowed_where_ec2_does_not_tell_the_type() -> None:
+    request = run(f"{PREFIX}instance/*", *TAGGED, *BY_TEMPLATE)
+    assert denied(function_policy("tick"), [request]) == []
+
+
 def test_a_launch_without_a_template_is_denied() -> None:
     requests = [
         run(f"{PREFIX}instance/*", *TAGGED, *C7G),

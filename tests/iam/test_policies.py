@@ -44,7 +44,7 @@ TAGGED = ((f"aws:RequestTag/{STAGE_TAG}", "prod"),)
 C7G = (("ec2:InstanceType", "c7g.large"),)
 MACHINE, FLEET, TEMPLATE = ec2("instance/i-0123"), ec2("fleet/fleet-1"), ec2("launch-template/lt-1")
 BY_TEMPLATE = (*TAGGED, ("ec2:LaunchTemplate", TEMPLATE))
-ROLE = f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-worker"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-eu-west-1-worker"
 TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
 
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
@@ -192,7 +192,9 @@ DENIED = {
         Request("ec2:CreateTags", MACHINE, (*OWN, ("aws:TagKeys", STAGE_TAG))),
         Request("ec2:CreateTags", MACHINE, (*FOREIGN, ("aws:TagKeys", STAGE_TAG))),
         Request("iam:PassRole", ROLE, (("iam:PassedToService", "lambda.amazonaws.com"),)),
-        Request("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/taskfleet-dev-worker", TO_EC2),
+        Request(
+            "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-us-east-1-worker", TO_EC2
+        ),
     ],
     "worker": [
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),

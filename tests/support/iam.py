@@ -53,7 +53,7 @@ def worker_policy(stage: Stage = STAGE) -> dict[str, Any]:
     with moto_account(stage.region):
         create_stack(stage.name, stage.bucket)
         role = boto3.client("iam").get_role_policy(
-            RoleName=f"taskfleet-{stage.name}-worker", PolicyName="worker"
+            RoleName=stage.role_name("worker"), PolicyName="worker"
         )
         document = role["PolicyDocument"]  # moto keeps what CloudFormation gave it as Python text
     policy: dict[str, Any] = ast.literal_eval(document) if isinstance(document, str) else document

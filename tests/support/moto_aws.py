@@ -21,7 +21,7 @@ STACK = Path(__file__).resolve().parents[2] / "infra" / "stack.yaml"
 REGION = "us-east-1"
 IMAGE = "ami-12c6146b"
 """An image that moto's EC2 knows."""
-_NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
+NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets::Budget) "
 
 
 _one_loader = functools.cache(create_loader)
@@ -76,7 +76,7 @@ def create_stack(
     name = f"taskfleet-{stage}"
     with warnings.catch_warnings():
         # Nothing in these tests depends on the resources that moto lacks.
-        warnings.filterwarnings("ignore", _NOT_IN_MOTO, UserWarning)
+        warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
         cloudformation.create_stack(
             StackName=name,
             TemplateBody=STACK.read_text(),

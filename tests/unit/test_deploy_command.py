@@ -23,6 +23,7 @@ def no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         (["up", "--set", "AlarmEmail"], "NAME=VALUE"),
         (["up", "--set", "TASKFLEET_LOG_LEVEL=loud"], "TASKFLEET_LOG_LEVEL"),
         (["up", "--set", "WorkerSha256=00"], "WorkerSha256"),
+        (["up", "--set", "BaseImageId=ami-1"], "BaseImageId"),
         (["up", "--set", "TASKFLEET_TOKEN_SECRET=" + "x" * 40], "TASKFLEET_TOKEN_SECRET"),
         (["destroy", "--stage", "../dev"], "TASKFLEET_STAGE"),
         (["ami", "--stage", ""], "TASKFLEET_STAGE"),
@@ -53,7 +54,7 @@ def test_destroy_deletes_only_when_the_stage_is_named(monkeypatch: pytest.Monkey
         region_name = "us-east-1"
 
     monkeypatch.setattr(deploy, "_session", Session)
-    monkeypatch.setattr(deploy, "_identity", lambda _: ("123456789012", "aws"))
+    monkeypatch.setattr(deploy.account, "identity", lambda _: ("123456789012", "aws"))
     destroyed: list[str] = []
     monkeypatch.setattr(
         deploy.teardown, "destroy", lambda _session, stage, *_: destroyed.append(stage)
@@ -63,3 +64,21 @@ def test_destroy_deletes_only_when_the_stage_is_named(monkeypatch: pytest.Monkey
     assert destroyed == []
     assert CliRunner().invoke(deploy.main, ["destroy"], input="dev\n").exit_code == 0
     assert destroyed == ["dev"]
+
+
+def test_another_python_than_that_of_the_workers_deploys_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deploy.sys, "version_info", (3, 12, 4, "final", 0))
+    result = CliRunner().invoke(deploy.main, ["up"])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "this is Python 3.12" in result.stderr
+    assert "PYTHON=python3.11" in result.stderr
+
+
+def test_the_region_is_that_of_aws_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    assert deploy._session().region_name == "eu-west-1"

@@ -275,7 +275,7 @@ def chalice_app() -> SimpleNamespace:
 
 
 def test_the_sources_are_those_that_the_app_declares(sqs: Any) -> None:
-    queue, schedule = sources(chalice_app(), Settings())  # type: ignore[arg-type]
+    queue, schedule = sources(chalice_app(), Settings(region="us-east-1"))  # type: ignore[arg-type]
     assert isinstance(queue, QueueSource)
     assert isinstance(schedule, ScheduleSource)
     assert (queue.name, schedule.name, schedule.every_s) == ("collect", "tick", 7200.0)
@@ -291,4 +291,4 @@ def test_an_event_source_of_another_kind_is_refused() -> None:
         """Never called."""
 
     with pytest.raises(SystemExit, match=r"cannot feed app\.news"):
-        list(sources(SimpleNamespace(app=app, news=news), Settings()))  # type: ignore[arg-type]
+        list(sources(SimpleNamespace(app=app, news=news), Settings(region="us-east-1")))  # type: ignore[arg-type]

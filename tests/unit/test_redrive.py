@@ -95,6 +95,7 @@ def real_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
@@ -126,4 +127,4 @@ def test_without_a_url_the_local_clouds_queue_is_opened_and_the_environment_kept
 @pytest.mark.usefixtures("real_account")
 def test_without_a_local_cloud_the_account_of_the_environment_is_used() -> None:
     url, key, session_token = client_of(open_queue("tasks"))
-    assert (url, key, session_token) == ("https://sqs.us-east-1.amazonaws.com", "real", "real")
+    assert (url, key, session_token) == ("https://sqs.eu-central-1.amazonaws.com", "real", "real")

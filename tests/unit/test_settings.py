@@ -27,7 +27,7 @@ def test_names_of_another_stage_end_with_the_stage():
 def test_the_environment_of_the_process_is_read_unless_another_is_given(monkeypatch):
     monkeypatch.setenv("TASKFLEET_REGION", "eu-north-1")
     assert load().region == "eu-north-1"
-    assert load({}).region == "us-east-1"
+    assert load({}).region == ""
 
 
 @pytest.mark.parametrize(

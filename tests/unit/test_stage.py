@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from infra import stack
-from infra.stage import Stage, exact, write
+from infra import roles, stack
+from infra.stage import Stage, exact, policies, write
 from taskfleet.aws.ec2 import MARK_TAG, STAGE_TAG
 
 PROD = Stage("prod", "eu-west-1", "123456789012", "prod-bucket")
@@ -42,8 +43,8 @@ CHALICE = Path(__file__).resolve().parents[2] / ".chalice"
             "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/taskfleet-prod:*",
         ),
         (
-            "arn:aws:iam::*:role/taskfleet-dev-worker",
-            "arn:aws:iam::123456789012:role/taskfleet-prod-worker",
+            "arn:aws:iam::*:role/taskfleet-dev-*-worker",
+            "arn:aws:iam::123456789012:role/taskfleet-prod-eu-west-1-worker",
         ),
         ("arn:aws:ec2:*::image/*", "arn:aws:ec2:eu-west-1::image/*"),
         ("*", "*"),
@@ -80,7 +81,7 @@ def chalice_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_new_stage_gets_an_entry_and_policies_of_its_own(chalice_dir: Path) -> None:
+def test_a_new_stage_gets_an_entry_and_roles_of_its_own(chalice_dir: Path) -> None:
     before = json.loads((chalice_dir / "config.json").read_text())
     write(chalice_dir, PROD, {"TASKFLEET_LOG_LEVEL": "debug"})
     config = json.loads((chalice_dir / "config.json").read_text())
@@ -89,8 +90,11 @@ def test_a_new_stage_gets_an_entry_and_policies_of_its_own(chalice_dir: Path) ->
     assert entry["environment_variables"]["TASKFLEET_BUCKET"] == "prod-bucket"
     assert entry["environment_variables"]["TASKFLEET_STAGE"] == "prod"
     assert entry["environment_variables"]["TASKFLEET_LOG_LEVEL"] == "debug"
-    for function in entry["lambda_functions"].values():
-        assert (chalice_dir / function["iam_policy_file"]).is_file()
+    for name, function in entry["lambda_functions"].items():
+        assert function["manage_iam_role"] is False
+        assert function["iam_role_arn"] == (
+            f"arn:aws:iam::123456789012:role/taskfleet-prod-eu-west-1-{name}"
+        )
 
 
 def test_changes_that_a_person_made_stay(chalice_dir: Path) -> None:
@@ -110,6 +114,52 @@ def test_writing_twice_changes_nothing(chalice_dir: Path) -> None:
     first = {path: path.read_bytes() for path in chalice_dir.rglob("*.json")}
     write(chalice_dir, PROD, {})
     assert {path: path.read_bytes() for path in chalice_dir.rglob("*.json")} == first
+
+
+def test_roles_of_a_stage_in_two_regions_have_different_names_that_iam_takes() -> None:
+    processes = [
+        *json.loads((CHALICE / "config.json").read_text())["stages"]["dev"]["lambda_functions"],
+        "worker",
+    ]
+    longest = replace(PROD, name="a" * 16, region="us-isof-south-1")
+    for process in processes:
+        assert PROD.role_name(process) != replace(PROD, region="us-east-1").role_name(process)
+        assert len(longest.role_name(process)) <= 64
+
+
+def test_each_function_gets_a_role_with_its_exact_policy_path_and_boundary() -> None:
+    stage = replace(PROD, role_path="/team/")
+    boundary = "arn:aws:iam::123456789012:policy/bound"
+    template = json.loads(roles.template(CHALICE, stage, boundary=boundary))
+    made = [resource["Properties"] for resource in template["Resources"].values()]
+    assert {role["RoleName"] for role in made} == {
+        f"taskfleet-prod-eu-west-1-{name}" for name in policies(CHALICE, stage)
+    }
+    for role in made:
+        assert (role["Path"], role["PermissionsBoundary"]) == ("/team/", boundary)
+    text = json.dumps(template)
+    assert "arn:aws:iam::123456789012:role/team/taskfleet-prod-eu-west-1-worker" in text
+    assert len(text) < 51_200  # what CloudFormation takes in a call
+    assert "PermissionsBoundary" not in roles.template(CHALICE, stage)
+
+
+def test_functions_may_use_a_key_of_ones_own_through_the_services_alone() -> None:
+    key = "arn:aws:kms:eu-west-1:123456789012:key/0-1"
+    template = json.loads(roles.template(CHALICE, PROD, key=key))
+    for role in template["Resources"].values():
+        _, policy = role["Properties"]["Policies"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert statement["Resource"] == [key]
+        assert statement["Condition"]["StringLike"]["kms:ViaService"] == [
+            "sqs.*",
+            "dynamodb.*",
+            "s3.*",
+        ]
+    assert "kms:" not in roles.template(CHALICE, PROD)
+
+
+def test_the_template_fits_into_a_call() -> None:
+    assert len(stack.TEMPLATE.read_bytes()) < 51_200
 
 
 def test_stack_and_policies_use_the_stages_tag() -> None:

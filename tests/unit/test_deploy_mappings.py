@@ -1,18 +1,18 @@
-"""Event source mappings that a failed deployment left, without a record of them, are deleted."""
+"""Event source mappings are told apart by queue and function: the stage's own, and no others."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import app
-from infra import chalice
+from infra import functions
 from infra.stage import Stage
 
 PROD = Stage("prod", "eu-west-1", "123456789012", "taskfleet-prod-bucket")
 
 
 class Lambda:
-    """Event source mappings, as Lambda lists, changes and deletes them."""
+    """Event source mappings, as Lambda lists them."""
 
     def __init__(self, mappings: list[tuple[str, str]]) -> None:
         arn = f":{PROD.region}:{PROD.account}:"
@@ -29,12 +29,6 @@ class Lambda:
         found = [m for m in self.mappings if m["EventSourceArn"] == EventSourceArn]
         return {"EventSourceMappings": found}
 
-    def delete_event_source_mapping(self, *, UUID: str) -> None:  # noqa: N803
-        self.mappings = [m for m in self.mappings if m["UUID"] != UUID]
-
-    def remaining(self) -> set[str]:
-        return {mapping["UUID"] for mapping in self.mappings}
-
 
 OWN = [
     ("Processed_Task-prod", "taskfleet-prod-collect_responses"),
@@ -48,19 +42,19 @@ FOREIGN = [
 ]
 
 
-def test_mappings_of_the_stages_own_functions_are_removed_and_no_others() -> None:
-    functions = Lambda([*OWN, *FOREIGN])
-    chalice._remove_orphans(functions, PROD)
-    assert functions.remaining() == {f"{queue} to {function}" for queue, function in FOREIGN}
+def test_mappings_of_the_stages_own_functions_are_found_and_no_others() -> None:
+    found = functions.mappings(Lambda([*OWN, *FOREIGN]), PROD)
+    assert {one["UUID"] for mappings in found.values() for one in mappings} == {
+        f"{queue} to {function}" for queue, function in OWN
+    }
 
 
-def test_mappings_of_every_queue_that_the_app_reads_are_removed() -> None:
+def test_mappings_of_every_queue_that_the_app_reads_are_found() -> None:
     reads = [
         (source.queue, f"taskfleet-dev-{source.name}")
         for source in app.app.event_sources
         if getattr(source, "queue", None)
     ]
     assert len(reads) == 2
-    functions = Lambda(reads)
-    chalice._remove_orphans(functions, Stage("dev", PROD.region, PROD.account, "b"))
-    assert functions.remaining() == set()
+    found = functions.mappings(Lambda(reads), Stage("dev", PROD.region, PROD.account, "b"))
+    assert [len(mappings) for mappings in found.values()] == [1, 1]
