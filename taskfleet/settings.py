@@ -142,6 +142,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     the latency of a distant AWS. Leave it at 0 otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that functions and workers write to their logs."""
+    metrics: Literal["off", "emf"] = "off"
+    """Whether functions and workers write metrics to their logs, from which CloudWatch makes custom
+    metrics, which it bills (`docs/metrics.md`)."""
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    """The port on which a worker serves its metrics for Prometheus, under `/metrics`. With 0 it
+    serves none. The worker's option `--metrics-port` goes before."""
+    metrics_host: str = "127.0.0.1"
+    """The address of the worker at which it serves its metrics. Anyone who reaches it can read
+    them."""
 
     @property
     def _suffix(self) -> str:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import msgspec
 
+from taskfleet import trace
 from taskfleet.batch import is_id
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
@@ -107,6 +108,7 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
         `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
@@ -117,24 +119,30 @@ class Client:
         idempotency_key: submitting again with the same key, after any error, gives the same batch
             and runs nothing twice; a new random key unless given.
         on_sent: called with the bytes of the file that were sent so far and their total.
+        traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
+            service's logs and spans of the batch are found; a trace begins there unless given.
 
-        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`.
+        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
+        ValueError for a malformed `traceparent`.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(
                 f"tasks must be a list of several tasks, not one {type(tasks).__name__}"
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        headers = _trace_headers(traceparent)
         packed = pack(tasks, name=name, idempotency_key=key)
         if isinstance(packed, bytes):
             try:
-                return self._http.call("POST", "/batches", Accepted, body=packed)
+                return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
             except ApiError as error:
                 if error.status != 413:
                     raise
                 packed = unpacked(packed)
         with packed:
-            return self.submit_file(packed, name=name, idempotency_key=key, on_sent=on_sent)
+            return self.submit_file(
+                packed, name=name, idempotency_key=key, on_sent=on_sent, traceparent=traceparent
+            )
 
     def submit_file(
         self,
@@ -143,19 +151,21 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent: as for `submit`.
+        name, on_sent, traceparent: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
+        headers = _trace_headers(traceparent)
         upload_id = self.upload(file, on_sent)
         fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
         body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
-        return self._http.call("POST", "/batches", Accepted, body=body)
+        return self._http.call("POST", "/batches", Accepted, body=body, headers=headers)
 
     def upload(self, file: IO[bytes], on_sent: Callable[[int, int], None] | None = None) -> str:
         """Send a file of any kind. Returns the upload's id, with which a batch or a task refers to
@@ -259,6 +269,17 @@ class Client:
     def health(self) -> dict[str, Any]:
         """Returns `{"status": "ok", "version": ...}` if the API answers."""
         return self._http.call("GET", "/health", dict[str, Any])
+
+
+def _trace_headers(traceparent: str | None) -> dict[str, str]:
+    if traceparent is None:
+        return {}
+    if trace.read(traceparent) is None:
+        raise ValueError(
+            f"traceparent {traceparent!r:.80} is malformed; it is like "
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
+        )
+    return {trace.HEADER: traceparent}
 
 
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:

@@ -84,6 +84,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         aws_calls=round(batch.spend.calls),
         cost_usd=round(batch.spend.usd, 9),
         error=batch.error,
+        trace_id=batch.trace_id,
     )
 
 
