@@ -25,8 +25,10 @@ from bench.report import Row
 from bench.scale_cloud import CALL_S, Capacity, Limits, Timeline
 from bench.scale_worker import Shared, SimulatedWorker
 from ec2_worker.parts import WorkerPorts
+from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES
+from taskfleet.aws.dynamodb.progress import COUNT_THREADS
 from taskfleet.batch import BatchRecord, random_batch_id
-from taskfleet.bundle import DEFAULT_SLOTS, Bundle, job_id
+from taskfleet.bundle import DEFAULT_SLOTS, Bundle, Response, bundle_number, job_id
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import CALL_MAX_MESSAGES, OutgoingMessage
 from taskfleet.registry import Registry
@@ -34,6 +36,7 @@ from taskfleet.scheduler.collect import collect
 from taskfleet.scheduler.plan import Planner
 from taskfleet.settings import Settings
 from taskfleet.task import Task
+from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import encode_bundle
 
 MACHINES = tuple(2**power for power in range(11))
@@ -46,9 +49,6 @@ BATCHES = 4
 puts fewer messages on the queue than a thousand machines take from it."""
 SENT_AT_ONCE = 100
 """Messages that a feeder puts on the queue in one step of the simulation."""
-COUNT_CALLS = 3.0
-"""Calls to the table for counting the answers of one batch in one call of a collector: a read, and
-a write for each page that they are on. Each is taken as one write unit."""
 
 
 class Stage:
@@ -65,6 +65,8 @@ class Stage:
         self.slots = machines * DEFAULT_SLOTS
         self.total = self.slots * tasks_a_slot
         self.bundles = 0
+        self.counted = 0
+        """Writes that counted answers."""
         self._collecting = 0
         self._open: set[str] = set()
         shared = Shared(
@@ -130,11 +132,25 @@ class Stage:
                 return
             self._collecting += 1
             bodies = {message.message_id: message.body for message in messages}
-            seconds = self.timeline.call_s() + self._limits.collector_cpu_s
-            calls = COUNT_CALLS * len(self._open)
-            seconds += self.table.call_s(calls) + (calls - 1) * CALL_S
-            self.timeline.after(seconds, self._count, bodies)
+            self.timeline.after(self._count_s(bodies), self._count, bodies)
             self._responses.delete(messages)
+
+    def _count_s(self, bodies: dict[str, str]) -> float:
+        """Returns the seconds of a collector's call: for each batch a read, and a write for each
+        page that the answers are on, `COUNT_THREADS` of them at a time."""
+        pages: dict[str, set[int]] = {}
+        for body in bodies.values():
+            for response in decode_responses(body):
+                if isinstance(response, Response):
+                    page = bundle_number(response.job_id) // PAGE_BUNDLES
+                    pages.setdefault(response.batch_id, set()).add(page)
+        self.counted += sum(map(len, pages.values()))
+        seconds = self.timeline.call_s() + self._limits.collector_cpu_s
+        for of_batch in pages.values():
+            rounds = -(-len(of_batch) // COUNT_THREADS)
+            seconds += self.timeline.call_s() + (rounds - 1) * CALL_S
+            seconds += self.table.call_s(len(of_batch))
+        return seconds
 
     def _count(self, bodies: dict[str, str]) -> None:
         collect(bodies, self._monitor, self.timeline)
@@ -168,6 +184,7 @@ def measured(machines: int, tasks_a_slot: int, limits: Limits) -> Row:
         "tasks/s": stage.total / seconds,
         "bundles/s": stage.bundles / seconds,
         "write units/s": stage.table.used / seconds,
+        "counts a bundle": stage.counted / stage.bundles,
         "took s": time.perf_counter() - began,
     }
 

@@ -24,7 +24,7 @@ from ec2_worker.runner.pool import Pool
 from ec2_worker.stop import Stop
 from ec2_worker.workload import CHUNK_S
 from taskfleet.errors import SettingsError, TransientError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryDecision
@@ -100,6 +100,10 @@ class Executor:
         Returns the tasks that were not started, because the worker is to stop, because tasks took
         longer than expected and idle slots should share the rest, or because the process that ran
         them ended. Raises SlotGivenUp."""
+        with bound(chunk.claimed.bundle.trace_id):
+            return self._run(chunk)
+
+    def _run(self, chunk: Chunk) -> list[Task]:
         kind = self._registry[chunk.kind]
         if kind.runs_in == "process" and self._processes:
             return self._run_in_process(chunk, kind)
@@ -332,6 +336,11 @@ class _Timed:
             if self._ended:
                 return
             self._given_up = True
+        with bound(self._chunk.claimed.bundle.trace_id):
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Record the task, whose thread is not waited for, and have the slot replaced."""
         executor, chunk = self._executor, self._chunk
         _log.error(
             "a task did not end at its time-out; its thread is given up and replaced",

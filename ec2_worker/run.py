@@ -17,6 +17,7 @@ import os
 import random
 import signal
 import threading
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -27,8 +28,10 @@ from rich.console import Console
 from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
+from ec2_worker import outlets
 from ec2_worker.local import LocalRun, Summary
 from ec2_worker.machine import POLL_S, Imds, watch
+from ec2_worker.parts import WorkerPorts
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.bundle import DEFAULT_SLOTS
@@ -69,6 +72,12 @@ from taskfleet.settings import Settings
     help="End after so long without work.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus on this port of TASKFLEET_METRICS_HOST; 0 serves none.",
+)
+@click.option(
     "--local",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="TASKFILE",
@@ -85,6 +94,7 @@ def main(
     kinds: tuple[str, ...],
     drain_timeout: float | None,
     exit_when_idle: float | None,
+    metrics_port: int | None,
     local: Path | None,
     results: Path | None,
 ) -> int:
@@ -92,7 +102,7 @@ def main(
     if results is not None and local is None:
         raise click.UsageError("--results goes with --local")
     sys.path.append(os.getcwd())  # where a user's own kinds usually are
-    conf = settings.load(drain_timeout_s=drain_timeout)
+    conf = settings.load(drain_timeout_s=drain_timeout, metrics_port=metrics_port)
     registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
     log.set_up("warning" if local else conf.log_level)
     if local is not None:
@@ -105,11 +115,24 @@ def _run_daemon(
 ) -> int:
     from ec2_worker.wiring import aws_ports
 
+    ports = aws_ports(conf, threads)
+    with outlets.opened(conf, ports.telemetry.recorder, ports.clock, os.environ) as telemetry:
+        ports = replace(ports, telemetry=telemetry)
+        return _work(ports, registry, conf, threads, exit_when_idle_s)
+
+
+def _work(
+    ports: WorkerPorts,
+    registry: Registry,
+    conf: Settings,
+    threads: int,
+    exit_when_idle_s: float | None,
+) -> int:
     rng = random.Random()
     imds = Imds(conf.imds_url) if conf.imds_url else None
     instance_id = conf.instance_id or (imds.instance_id() if imds else None)
     worker = Worker(
-        aws_ports(conf, threads),
+        ports,
         registry,
         conf,
         threads=threads,

@@ -30,9 +30,9 @@ SEND_S = 60.0
 """Longest time in seconds until a runner takes what its worker sends."""
 KEPT_SETTINGS = ("TASKFLEET_ALLOW_PRIVATE_URLS", "TASKFLEET_CORES", "TASKFLEET_LOG_LEVEL")
 """The settings that tasks may see."""
-_DROPPED = ("AWS_", "BOTO", "TASKFLEET_", "NOTIFY_", "LISTEN_", "CREDENTIALS_")
-"""First letters of the variables that are the worker's own: its credentials, its settings with
-their secrets, and what systemd gives a service."""
+_DROPPED = ("AWS_", "BOTO", "TASKFLEET_", "OTEL_", "NOTIFY_", "LISTEN_", "CREDENTIALS_")
+"""First letters of the variables that are the worker's own: its credentials, its settings and those
+of its telemetry with their secrets, and what systemd gives a service."""
 _BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main({fd}, {kinds!r})"
 
 

@@ -4,6 +4,7 @@ and folding."""
 from __future__ import annotations
 
 import random
+import threading
 
 import pytest
 
@@ -182,3 +183,20 @@ def test_a_worker_writes_a_batch_when_it_starts_and_only_reads_it_from_then_on(w
     assert world.monitor.start_batch(ID, AT + 1).started_at == AT + 1
     assert world.monitor.start_batch(ID, AT + 2).started_at == AT + 1
     assert calls == ["GetItem", "UpdateItem", "GetItem"]
+
+
+def test_answers_from_all_over_a_batch_are_counted_at_the_same_time(world, aws_stack, monkeypatch):
+    """A call that counts on eight pages waits for its writes once, not eight times."""
+    create(world, 8 * PAGE_BUNDLES)
+    together = threading.Barrier(7, timeout=10.0)  # pages 1 to 7; page 0 is on the batch's item
+    update = aws_stack.client("dynamodb").update_item
+
+    def meeting(**request):
+        if "/" in request["Key"]["Job_ID"]["S"]:
+            together.wait()
+        return update(**request)
+
+    monkeypatch.setattr(aws_stack.client("dynamodb"), "update_item", meeting)
+
+    assert count(world, [page * PAGE_BUNDLES for page in range(8)])
+    assert world.monitor.batch(ID).tally.total == 8

@@ -8,7 +8,8 @@ plain write that meets a transaction on its item fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from taskfleet.aws.dynamodb.batch_item import sums, to_record
@@ -31,6 +32,10 @@ from taskfleet.bill import NOTHING, Spend
 GROUP_BUNDLES = 50
 """Most bundles counted in one write. Each takes three operators of the condition, which may have
 300 ("Quotas in Amazon DynamoDB", Amazon DynamoDB Developer Guide)."""
+PARALLEL_GROUPS = 3
+"""Least number of groups that are counted by several threads."""
+COUNT_THREADS = 8
+"""Threads that count the groups of one batch, most of whose time is spent waiting for answers."""
 _HAS = "#bundles > :last_bundle AND #total > :last_index AND "
 """Condition: the batch has a bundle and a task of these numbers."""
 
@@ -64,19 +69,20 @@ class ProgressItems:
         record = to_record(batch)
         if batch is None or record is None or not record.has(0, last_index):
             return False
-        complete = True
-        for page, group in groups:
+
+        def count(page: int, group: Mapping[int, Tally]) -> bool:
             end = record.bundles - page * PAGE_BUNDLES
             known = {number: tally for number, tally in group.items() if number < end}
-            complete = complete and len(known) == len(group)
             if page == 0:
                 self._count_on_batch(batch_id, known, at, share, last_index)
             elif known and not is_folded(batch, page):
                 self._count_on_page(batch, page, known, at, share)
+            return len(known) == len(group)
+
         # Here it is known, once, that the batch is finished: by the write to its item that brings
         # `ended` to `total`, in `_count_on_batch` and in `Pages.fold`. Whoever wants to be told of
         # a batch's end asks for that item there.
-        return complete
+        return all(_each(count, groups))
 
     def _count_on_batch(
         self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend, last_index: int
@@ -137,6 +143,18 @@ class ProgressItems:
 
     def _read(self, batch_id: str) -> Item | None:
         return self._table.read(f"read batch {batch_id} from", batch_id)
+
+
+def _each(
+    count: Callable[[int, Mapping[int, Tally]], bool],
+    groups: Sequence[tuple[int, dict[int, Tally]]],
+) -> list[bool]:
+    """Calls `count` with each group, several at a time if there are many: answers of a large fleet
+    come from all over a batch, so nearly each is on a page of its own."""
+    if len(groups) < PARALLEL_GROUPS:
+        return [count(*group) for group in groups]
+    with ThreadPoolExecutor(COUNT_THREADS, thread_name_prefix="count") as pool:
+        return list(pool.map(count, *zip(*groups, strict=True)))
 
 
 def _groups(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
