@@ -163,7 +163,9 @@ class Traced:
         self.provider.add_span_processor(SimpleSpanProcessor(self.memory))
         self.metrics = Metrics()
         self.exporter = Exporter(self.provider, self.metrics, self.cloud.clock.now)
-        self.registry = Registry([sleep, thread_kind("work", self._work), thread_kind("bad", self._bad)])
+        self.registry = Registry(
+            [sleep, thread_kind("work", self._work), thread_kind("bad", self._bad)]
+        )
 
     def _work(self, params: Any, _context: Any) -> None:
         self.cloud.clock.sleep(params)
