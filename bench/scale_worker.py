@@ -150,7 +150,7 @@ class SimulatedWorker:
         self._timeline.after(self._shared.table.call_s(), self._settle, claimed)
 
     def _settle(self, claimed: ClaimedBundle) -> None:
-        self._parts.protocol.settle(claimed)
+        self._parts.settlement.settle(claimed)
         self._parts.workload.remove(claimed)
         pending = self._parts.outbox.pending()
         if pending == 1 or pending == CALL_MAX_MESSAGES:

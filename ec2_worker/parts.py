@@ -17,6 +17,7 @@ from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
@@ -96,6 +97,7 @@ class Parts:
     outbox: Outbox
     watch: BatchWatch
     protocol: BundleProtocol
+    settlement: Settlement
     intake: Intake
     heartbeat: Heartbeat
     presence: Presence | None
@@ -148,11 +150,20 @@ def assemble(
         busy=lambda: workload.idle_since() is None,
     )
     watch = BatchWatch(ports.monitor, clock)
-    protocol = BundleProtocol(
+    settlement = Settlement(
         tasks=ports.tasks,
         monitor=ports.monitor,
         store=ports.store,
         outbox=outbox,
+        registry=registry,
+        telemetry=ports.telemetry,
+        clock=clock,
+        rng=rng,
+    )
+    protocol = BundleProtocol(
+        tasks=ports.tasks,
+        monitor=ports.monitor,
+        settlement=settlement,
         registry=registry,
         unavailable=abilities.unavailable,
         watch=watch,
@@ -184,6 +195,7 @@ def assemble(
         ports.telemetry,
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
+        worker_id=who.worker_id,
         settle=hooks.settle,
     )
     presence = None
@@ -201,6 +213,10 @@ def assemble(
             report_s=settings.beat_s,
             leave=hooks.leave,
         )
-    ways = Ways(hooks.slot_given_up, settings.runner_max_tasks, settings.runner_max_mb)
+    ways = Ways(
+        hooks.slot_given_up, heartbeat.note, settings.runner_max_tasks, settings.runner_max_mb
+    )
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
-    return Parts(workload, executor, outbox, watch, protocol, intake, heartbeat, presence)
+    return Parts(
+        workload, executor, outbox, watch, protocol, settlement, intake, heartbeat, presence
+    )

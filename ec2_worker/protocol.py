@@ -8,11 +8,10 @@ data. In order:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-This module owns decode, claim, renew, commit, release, and giving up a bundle that meets an
-unexpected error each time. Receiving belongs to `ec2_worker.intake`, executing to
-`ec2_worker.execute`, publishing and deleting to `ec2_worker.outbox`. The intake calls `decode` and
-`claim`, the heartbeat calls `renew`, and the worker calls `settle` when nothing of the bundle is
-left to run.
+This module owns decode, claim, renew, and giving up a bundle that meets an unexpected error each
+time. Receiving belongs to `ec2_worker.intake`, executing to `ec2_worker.execute`, commit and
+release to `ec2_worker.settlement`, publishing and deleting to `ec2_worker.outbox`. The intake calls
+`decode` and `claim`, the heartbeat calls `renew`.
 """
 
 from __future__ import annotations
@@ -27,10 +26,9 @@ from msgspec.structs import replace
 from ec2_worker.attempt import describe
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.outbox import Letter, Outbox
-from ec2_worker.output import key as output_key
+from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
-from taskfleet.bundle import Bundle, Response, bundle_number
+from taskfleet.bundle import Bundle, bundle_number
 from taskfleet.errors import (
     InvalidTask,
     LeaseLost,
@@ -41,8 +39,7 @@ from taskfleet.errors import (
 )
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
-from taskfleet.pace import Sample
-from taskfleet.ports import Clock, Message, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -69,8 +66,7 @@ class BundleProtocol:
         *,
         tasks: TaskQueue,
         monitor: TaskMonitor,
-        store: ObjectStore,
-        outbox: Outbox,
+        settlement: Settlement,
         registry: Registry,
         unavailable: Mapping[str, str],
         watch: BatchWatch,
@@ -82,8 +78,7 @@ class BundleProtocol:
     ) -> None:
         self._tasks = tasks
         self._monitor = monitor
-        self._store = store
-        self._outbox = outbox
+        self._settlement = settlement
         self._registry = registry
         self._unavailable = unavailable
         self._watch = watch
@@ -158,8 +153,8 @@ class BundleProtocol:
                 claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
                 for task in list(claimed.pending):
                     self._fail(claimed, task, reason)
-                results = self._record(claimed)
-            self._publish(bundle, results, message, poison=reason, timings={})
+                results = self._settlement.record(claimed)
+            self._settlement.publish(bundle, results, message, poison=reason, timings={})
         except (TransientError, LeaseLost) as trouble:
             _log.warning(
                 "a bundle could not be given up; its message comes again",
@@ -214,7 +209,7 @@ class BundleProtocol:
             raise
         if claim.outcome is ClaimOutcome.DONE:
             self._telemetry.suppressed("done")
-            self._publish(bundle, claim.results, message, poison=None, timings={})
+            self._settlement.publish(bundle, claim.results, message, poison=None, timings={})
             return None
         expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
         delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
@@ -224,7 +219,7 @@ class BundleProtocol:
 
     def _take_back(self, job_id: str, owner: str) -> None:
         """Take back a claim whose outcome is unknown or whose bundle cannot be taken in. Never
-        raises: otherwise the lease runs out by itself, and one attempt is charged."""
+        raises: otherwise the lease runs out by itself, and the claim counts as lost."""
         try:
             self._monitor.unclaim(job_id, owner=owner)
         except TaskfleetError as error:
@@ -266,8 +261,8 @@ class BundleProtocol:
 
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
-        params, and tasks whose attempts were all spent on workers that never came back."""
-        if not faults and not claimed.prior and claimed.lease.attempt == 1:
+        params, and tasks that were noted at their last attempt and lost with their worker."""
+        if not faults and not claimed.prior:
             return
         for task in list(claimed.pending):
             fault = faults.get(task.index)
@@ -277,11 +272,10 @@ class BundleProtocol:
                     claimed.poison = str(fault)
                 continue
             retry = self._registry[task.kind].retry
-            if retry.is_last(claimed.attempt(task.index) - 1):
-                reason = (
-                    f"gave up after {retry.max_attempts} attempts: "
-                    "the last one's worker ended or lost its lease"
-                )
+            spent = claimed.attempts_spent(task.index)
+            if retry.is_last(spent):
+                last = claimed.prior[task.index].error or "their workers were lost"
+                reason = f"gave up after {spent} attempt{'s' * (spent > 1)}: {last}"
                 self._fail(claimed, task, reason)
                 claimed.poison = f"task {task.index}: {reason}"
 
@@ -291,7 +285,7 @@ class BundleProtocol:
             task.index,
             TaskStatus.FAILED,
             error=reason,
-            attempts=claimed.attempt(task.index) - 1,
+            attempts=claimed.attempts_spent(task.index),
             worker_id=self._worker_id,
         )
 
@@ -300,110 +294,12 @@ class BundleProtocol:
     def renew(self, claimed: ClaimedBundle) -> None:
         """Extend the lease and record what is known so far. Raises LeaseLost when another worker
         may own the bundle."""
-        claimed.has_news = False
-        claimed.lease = self._monitor.renew(
-            claimed.bundle.job_id,
-            claimed.lease,
-            lease_s=self._lease_s,
-            tasks=claimed.bundle.tasks,
-            results=claimed.rows(),
-        )
-
-    # --- commit or release -------------------------------------------------------------------
-
-    def settle(self, claimed: ClaimedBundle) -> None:
-        """Commit and answer when every task has its result; else release the bundle with its
-        progress. Tries again while the lease lives, and raises LeaseLost when it ends. What the
-        tasks printed is stored before, so that a row never points to a missing object."""
-        self._store_output(claimed)
-        wait_s = 0.1
-        while True:
-            try:
-                if claimed.finished:
-                    self._commit(claimed)
-                else:
-                    self._release(claimed)
-                return
-            except TransientError as error:
-                if self._clock.now() + wait_s >= claimed.lease.expires_at:
-                    raise LeaseLost(f"could not settle before the lease ended: {error}") from error
-                _log.warning(
-                    "settling failed, trying again",
-                    extra=fields("settle_failed", job_id=claimed.bundle.job_id, reason=str(error)),
-                )
-                self._clock.sleep(wait_s)
-                wait_s = min(wait_s * 2, 5.0)
-
-    def _store_output(self, claimed: ClaimedBundle) -> None:
-        """Store what the tasks printed, and note in their rows where it is. Output that cannot be
-        stored is lost, and costs no result."""
-        bundle, output = claimed.bundle, claimed.output
-        if not output.places or bundle.legacy is not None:
-            return
-        name = output_key(bundle.batch_id, bundle_number(bundle.job_id), claimed.lease.owner)
-        try:
-            output.store(self._store, name)
-        except TaskfleetError as error:
-            _log.warning(
-                "the output of a bundle's tasks is lost",
-                extra=fields("output_lost", job_id=bundle.job_id, reason=str(error)),
+        with claimed.renewing:
+            claimed.has_news = False
+            claimed.lease = self._monitor.renew(
+                claimed.bundle.job_id,
+                claimed.lease,
+                lease_s=self._lease_s,
+                tasks=claimed.bundle.tasks,
+                results=claimed.rows(),
             )
-            return
-        for index, place in output.places.items():
-            if (row := claimed.results.get(index)) is not None:
-                claimed.results[index] = replace(row, log=(name, *place))
-
-    def _commit(self, claimed: ClaimedBundle) -> None:
-        results = self._record(claimed)
-        timings = self._timings(claimed.bundle, results)
-        self._publish(claimed.bundle, results, claimed.message, claimed.poison, timings)
-
-    def _record(self, claimed: ClaimedBundle) -> list[TaskResult]:
-        """Record the final results and return them, in the order of the tasks."""
-        bundle = claimed.bundle
-        results = [claimed.results[task.index] for task in bundle.tasks]
-        self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
-        self._telemetry.settled(claimed, self._clock.now(), "done")
-        return results
-
-    def _publish(
-        self,
-        bundle: Bundle,
-        results: list[TaskResult],
-        message: Message,
-        poison: str | None,
-        timings: dict[str, Sample],
-    ) -> None:
-        response = Response(
-            bundle.job_id,
-            bundle.client_id,
-            bundle.batch_id,
-            results,
-            bundle.legacy,
-            timings,
-            traceparent=bundle.traceparent,
-        )
-        self._outbox.put(Letter(response, message, poison))
-
-    def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
-        """The durations of the bundle's tasks by kind, for kinds that do not say beforehand."""
-        samples: dict[str, Sample] = {}
-        for task, row in zip(bundle.tasks, results, strict=True):
-            if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
-                continue
-            if self._registry[task.kind].expected_s(task.params) is None:
-                sample = samples.get(task.kind, Sample())
-                samples[task.kind] = sample.add(row.duration_s)
-        return samples
-
-    def _release(self, claimed: ClaimedBundle) -> None:
-        job_id = claimed.bundle.job_id
-        rows = claimed.rows_to_release()
-        self._monitor.release(job_id, claimed.lease, tasks=claimed.bundle.tasks, results=rows)
-        retried = [r.attempts for r in claimed.results.values() if not r.status.final]
-        unfinished = len(claimed.bundle.tasks) - sum(row.status.final for row in rows)
-        all_failed = len(retried) == unfinished
-        delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
-        self._tasks.change_visibility([(claimed.message, delay_s)])
-        # Not before: when this fails, `settle` comes here again.
-        self._telemetry.settled(claimed, self._clock.now(), "released")

@@ -89,7 +89,8 @@ class Worker:
             rng=rng,
         )
         self._workload, self._executor = parts.workload, parts.executor
-        self._protocol, self._intake = parts.protocol, parts.intake
+        self._protocol, self._settlement = parts.protocol, parts.settlement
+        self._intake = parts.intake
         self._outbox, self._heartbeat, self._presence = (
             parts.outbox,
             parts.heartbeat,
@@ -203,7 +204,7 @@ class Worker:
     def _settle_bundle(self, claimed: ClaimedBundle) -> None:
         job_id = claimed.bundle.job_id
         try:
-            self._protocol.settle(claimed)
+            self._settlement.settle(claimed)
         except LeaseLost as error:
             _log.warning(
                 "lease lost, the bundle's results are dropped",

@@ -3,6 +3,8 @@
 
 A bundle is not bound to a thread. Every free slot takes the next tasks of whatever bundle is in
 hand, a *chunk* at a time: a thousand no-ops cost one lock, and long tasks spread over all slots.
+Careful bundles (`taskfleet.lease`) are the exception: of all of them together, one task runs at a
+time, beside those of other bundles.
 """
 
 from __future__ import annotations
@@ -73,8 +75,11 @@ class Workload:
         none, or when no more tasks are to be started."""
         with self._work:
             while self._starting:
+                careful = self._careful()
                 for claimed in self._in_hand.values():
                     if not claimed.pending or claimed.leaving:
+                        continue
+                    if claimed.careful and (claimed is not careful or claimed.taken):
                         continue
                     if not self._at_limit(claimed.pending[0].kind):
                         return self._cut(claimed)
@@ -93,10 +98,15 @@ class Workload:
             self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
-            if rest or chunk.kind in self.limits:
+            if rest or chunk.kind in self.limits or claimed.careful:
                 self._work.notify_all()
             self._room.notify_all()
             return self._becomes_ready(claimed)
+
+    def _careful(self) -> ClaimedBundle | None:
+        """The careful bundle whose turn it is. The others wait until it has left the hand: if the
+        worker is lost meanwhile, none but its running task is charged."""
+        return next((claimed for claimed in self._in_hand.values() if claimed.careful), None)
 
     def _at_limit(self, kind: str) -> bool:
         return self._running[kind] >= self.limits.get(kind, self.threads)
@@ -110,7 +120,7 @@ class Workload:
         while pending and pending[0].kind == kind:
             seconds = self._seconds(pending[0])
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
-            if tasks and work_s + each_s > CHUNK_S:
+            if tasks and (claimed.careful or work_s + each_s > CHUNK_S):
                 break
             known = known and seconds is not None
             work_s += each_s
@@ -164,13 +174,19 @@ class Workload:
         if not self._starting:
             return 0
         running = sum(map(room.share_left, self._lefts_s()))
-        pending = sum(c.slots_each * len(c.pending) for c in self._in_hand.values())
+        pending = sum(c.slots_each * self._startable(c) for c in self._in_hand.values())
         return room.messages_wanted(
             free_slots=self.threads - running - pending,
             incoming=self._incoming,
             in_hand=len(self._in_hand),
             slots_a_message=self._slots_a_message,
         )
+
+    def _startable(self, claimed: ClaimedBundle) -> int:
+        """Number of the bundle's pending tasks that free slots could take now."""
+        if not claimed.careful:
+            return len(claimed.pending)
+        return int(bool(claimed.pending) and not claimed.taken and claimed is self._careful())
 
     def _lefts_s(self) -> list[float | None]:
         """Seconds that each running chunk has left, None where unknown."""
@@ -228,6 +244,8 @@ class Workload:
             if self._in_hand.get(claimed.bundle.job_id) is claimed:
                 del self._in_hand[claimed.bundle.job_id]
                 self._emptied_at = self.now()
+                if claimed.careful:
+                    self._work.notify_all()
             self._room.notify_all()
 
     def lose(self, claimed: ClaimedBundle) -> None:
@@ -252,15 +270,23 @@ class Workload:
         return ready
 
     def give_back_overdue(self) -> list[ClaimedBundle]:
-        """Start no more tasks of bundles that overstay (`OVERSTAY_S`). Returns those that became
-        ready, for the caller to settle."""
+        """Start no more tasks of bundles that overstay (`OVERSTAY_S`). Careful bundles may stay,
+        since another worker would be no faster. Returns those that became ready, for the caller to
+        settle."""
         overdue_at = self.now() - OVERSTAY_S
         with self._lock:
             overdue = [c for c in self._in_hand.values() if c.claimed_at <= overdue_at]
-            leaving = [c for c in overdue if c.pending and not c.leaving]
+            leaving = [c for c in overdue if c.pending and not c.leaving and not c.careful]
             for claimed in leaving:
                 claimed.leaving = True
             return [c for c in leaving if self._becomes_ready(c)]
+
+    def give_back(self, claimed: ClaimedBundle) -> bool:
+        """Start no more tasks of the bundle. Returns whether it became ready, so that the caller
+        must settle it."""
+        with self._lock:
+            claimed.leaving = True
+            return self._becomes_ready(claimed)
 
     def stop_starting(self) -> list[ClaimedBundle]:
         """Start no more tasks at all. Returns the bundles that became ready, for the caller to
