@@ -28,6 +28,7 @@ class ClaimedBundle:
     running: results in the making, by index, of tasks that report progress or are noted.
     has_news: whether a task has reported progress since the lease was last renewed.
     careful: whether its tasks are run one at a time, each noted in the item before it starts.
+    last_chances: tasks of a careful bundle, by index, that fail if their worker is lost once more.
     renewing: held while the rows are read and recorded, so that no older ones are written last.
     pending: tasks that no slot has taken yet, in the order in which they are run. In a careful
         bundle those that spent most attempts come last: the suspects hold up nobody, and a task
@@ -55,6 +56,7 @@ class ClaimedBundle:
         self.lease = lease
         self.claimed_at = claimed_at
         self.careful = lease.is_careful
+        self.last_chances: set[int] = set()
         self.renewing = threading.Lock()
         self.prior = {row.index: _after_loss(row) for row in prior}
         self.results = {i: row for i, row in self.prior.items() if row.status.final}

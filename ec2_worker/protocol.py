@@ -261,8 +261,9 @@ class BundleProtocol:
 
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
-        params, and tasks that were noted at their last attempt and lost with their worker."""
-        if not faults and not claimed.prior:
+        params, and tasks that were noted at their last attempt and lost with their worker. Mark
+        those of a careful bundle for which the next loss is the last."""
+        if not faults and not claimed.prior and not claimed.careful:
             return
         for task in list(claimed.pending):
             fault = faults.get(task.index)
@@ -278,6 +279,8 @@ class BundleProtocol:
                 reason = f"gave up after {spent} attempt{'s' * (spent > 1)}: {last}"
                 self._fail(claimed, task, reason)
                 claimed.poison = f"task {task.index}: {reason}"
+            elif claimed.careful and retry.is_last(spent + 1):
+                claimed.last_chances.add(task.index)
 
     def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
         claimed.pending.remove(task)

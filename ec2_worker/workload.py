@@ -4,7 +4,7 @@
 A bundle is not bound to a thread. Every free slot takes the next tasks of whatever bundle is in
 hand, a *chunk* at a time: a thousand no-ops cost one lock, and long tasks spread over all slots.
 Careful bundles (`taskfleet.lease`) are the exception: of all of them together, one task runs at a
-time, beside those of other bundles.
+time, beside those of other bundles; alone in the worker, if the loss of it would fail the task.
 """
 
 from __future__ import annotations
@@ -76,10 +76,13 @@ class Workload:
         with self._work:
             while self._starting:
                 careful = self._careful()
+                alone = careful is not None and self._is_last_chance(careful)
                 for claimed in self._in_hand.values():
                     if not claimed.pending or claimed.leaving:
                         continue
                     if claimed.careful and (claimed is not careful or claimed.taken):
+                        continue
+                    if alone and (claimed is not careful or self._chunks):
                         continue
                     if not self._at_limit(claimed.pending[0].kind):
                         return self._cut(claimed)
@@ -98,7 +101,7 @@ class Workload:
             self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
-            if rest or chunk.kind in self.limits or claimed.careful:
+            if rest or chunk.kind in self.limits or self._careful():
                 self._work.notify_all()
             self._room.notify_all()
             return self._becomes_ready(claimed)
@@ -107,6 +110,15 @@ class Workload:
         """The careful bundle whose turn it is. The others wait until it has left the hand: if the
         worker is lost meanwhile, none but its running task is charged."""
         return next((claimed for claimed in self._in_hand.values() if claimed.careful), None)
+
+    def _is_last_chance(self, careful: ClaimedBundle) -> bool:
+        """Whether the careful bundle's task that runs, or else the next one, fails if the worker is
+        lost. It then runs alone in the worker, so that no task of another bundle can be what costs
+        the worker."""
+        task = next((c.tasks[0] for c in self._chunks if c.claimed is careful), None)
+        if task is None and careful.pending and not careful.leaving:
+            task = careful.pending[0]
+        return task is not None and task.index in careful.last_chances
 
     def _at_limit(self, kind: str) -> bool:
         return self._running[kind] >= self.limits.get(kind, self.threads)
@@ -171,7 +183,8 @@ class Workload:
             return self._messages_wanted() > 0
 
     def _messages_wanted(self) -> int:
-        if not self._starting:
+        careful = self._careful()
+        if not self._starting or (careful is not None and self._is_last_chance(careful)):
             return 0
         running = sum(map(room.share_left, self._lefts_s()))
         pending = sum(c.slots_each * self._startable(c) for c in self._in_hand.values())
@@ -265,6 +278,7 @@ class Workload:
             for claimed in self._in_hand.values():
                 if claimed.bundle.batch_id in batch_ids and claimed.pending:
                     claimed.cancel_pending()
+                    self._work.notify_all()
                     if self._becomes_ready(claimed):
                         ready.append(claimed)
         return ready
@@ -286,6 +300,7 @@ class Workload:
         must settle it."""
         with self._lock:
             claimed.leaving = True
+            self._work.notify_all()
             return self._becomes_ready(claimed)
 
     def stop_starting(self) -> list[ClaimedBundle]:

@@ -34,6 +34,7 @@ class World:
                 sleep,
                 thread_kind("act", self.act, **quick),
                 thread_kind("other", self.act),
+                thread_kind("rare", self.act, retry=RetryPolicy(max_attempts=1)),
                 thread_kind("once", self.act, retry=RetryPolicy(max_attempts=1), **quick),
             ]
         )
@@ -68,6 +69,9 @@ class World:
         worker.poll()
         chunks = [chunk for _ in range(4) if (chunk := worker.take()) is not None]
         self.rng.shuffle(chunks)
+        for chunk in chunks:
+            if chunk.claimed.careful:  # all of them have started when the first one ends
+                worker.heartbeat.note(chunk.claimed, chunk.tasks[0])
         for number, chunk in enumerate(chunks):
             self.beside = len(chunks) - number
             worker.finish(chunk)
@@ -164,6 +168,21 @@ def test_a_task_that_may_run_once_only_is_failed_by_its_first_lost_attempt() -> 
     rows = world.rows(batch_id)
     assert rows[0].error.startswith("gave up after 1 attempt: its worker")
     assert {row.attempts for row in rows.values()} == {1}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_task_fails_for_having_run_beside_killers_in_other_bundles(seed: int) -> None:
+    """Bundles of one task each, of kinds with one attempt and with five, three of them killers."""
+    world = World(seed)
+    tasks = [act(None, world.rng.choice(["other", "rare"])) for _ in range(30)]
+    poisons = world.rng.sample(range(30), 3)
+    for index in poisons:
+        tasks[index]["params"] = "kill"
+    batch_id = world.submit(tasks)
+    world.finish(batch_id)
+    rows = world.rows(batch_id)
+    failed = {index for index, row in rows.items() if row.status is TaskStatus.FAILED}
+    assert failed == set(poisons)
 
 
 def test_progress_in_an_ordinary_claim_charges_nobody() -> None:

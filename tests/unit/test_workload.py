@@ -354,6 +354,37 @@ def test_of_all_careful_bundles_one_task_runs_at_a_time_the_least_charged_first(
     assert work.take(wait=False).claimed is two
 
 
+def test_a_task_at_its_last_chance_runs_alone_in_the_worker():
+    work = workload()
+    usual = claimed("b:1", [1000] * 3)
+    put(work, usual)
+    before = work.take(wait=False)
+    one = claimed("b:0", [0, 0], attempt=3)
+    one.last_chances.add(0)
+    put(work, one)
+    assert work.take(wait=False) is None
+    assert not work.has_room()
+    work.done(before, [], 1.0)
+    alone = work.take(wait=False)
+    assert (alone.claimed, indices(alone)) == (one, [0])
+    assert work.take(wait=False) is None
+    assert not work.has_room()
+    work.done(alone, [], 0.0)
+    assert {work.take(wait=False).claimed for _ in range(3)} == {one, usual}
+
+
+def test_a_task_at_its_last_chance_holds_up_nobody_once_it_is_cancelled():
+    work = workload()
+    put(work, claimed("b:1", [1000] * 3))
+    work.take(wait=False)
+    one = claimed("b:0", [0], attempt=3)
+    one.last_chances.add(0)
+    put(work, one)
+    assert work.take(wait=False) is None
+    one.cancel_pending()
+    assert work.take(wait=False) is not None
+
+
 def test_a_careful_bundle_takes_up_one_slot_and_may_stay():
     clock = ManualClock(NOW)
     work = workload(threads=4, clock=clock)
