@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from infra import account, chalice, image, software, stack, teardown
 from infra.rollout import Rollout
-from infra.stage import Stage
+from infra.stage import SHARED_WITH_WORKERS, Stage
 from taskfleet import settings
 from taskfleet.aws.session import region_of
 from taskfleet.errors import SettingsError
@@ -48,14 +48,6 @@ NOT_TO_BE_SET = {
     "TASKFLEET_TOKEN_SECRET",  # everybody who can see the functions' variables could read it
 }
 """Parameters and variables that `--set` refuses. The deployment sets them itself, or nobody may."""
-SHARED_WITH_WORKERS = {
-    "TASKFLEET_KINDS": "Kinds",
-    "TASKFLEET_SLOTS": "Threads",
-    "TASKFLEET_IDLE_S": "IdleSeconds",
-}
-"""Variables of the functions on which functions and workers must agree, with the stack's parameter
-that sets the same for the workers."""
-
 stage_option = click.option("--stage", default="dev", show_default=True, help="Name of the stage.")
 
 

@@ -23,6 +23,7 @@ from taskfleet.cli.keys import keys
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
+from taskfleet.cli.stage import open_stage
 from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
@@ -212,12 +213,8 @@ def _secret_here() -> str:
 
 def _secret_of(stage: str) -> str:
     """Returns the secret of a stage on AWS, from its SSM parameter."""
-    # Imported here, so that no other command loads the AWS SDK.
-    from taskfleet.aws.session import Aws
-    from taskfleet.clock import SystemClock
-
-    named = settings.load(stage=stage)
-    return Aws(named, SystemClock()).secret(named.token_parameter)
+    aws = open_stage(stage)
+    return aws.secret(aws.settings.token_parameter)
 
 
 def _client() -> Client:

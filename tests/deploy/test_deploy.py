@@ -237,18 +237,12 @@ def start_worker(account: Account) -> Iterator[Callable[[], None]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
-        bucket = account.client("s3").list_buckets()["Buckets"][0]["Name"]
-        environ = {
-            **account.environ,
-            "TASKFLEET_STAGE": STAGE,
-            "TASKFLEET_BUCKET": bucket,
-            "TASKFLEET_RECEIVE_WAIT_S": "1",
-        }
+        # It finds its stage by credentials and region.
         started.append(
             subprocess.Popen(
-                [sys.executable, "ec2_worker/run.py", "--threads", "4"],
+                [sys.executable, "ec2_worker/run.py", "--threads", "4", "--stage", STAGE],
                 cwd=account.project,
-                env=environ,
+                env={**account.environ, "TASKFLEET_RECEIVE_WAIT_S": "1"},
                 stderr=subprocess.DEVNULL,
             )
         )

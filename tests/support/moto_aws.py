@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -91,6 +92,13 @@ def create_stack(
     )
     stack: Any = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def write_settings(stage: str, **variables: str) -> None:
+    """Write the SSM parameter by which a deployment tells workers and operators of its settings."""
+    boto3.client("ssm").put_parameter(
+        Name=f"/taskfleet/{stage}/settings", Value=json.dumps(variables), Type="String"
+    )
 
 
 def empty_table(dynamodb: Any, table: str) -> None:
