@@ -19,9 +19,9 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra import account, chalice, image, software, stack, teardown
+from infra import account, chalice, image, preflight, software, stack, teardown
 from infra.rollout import Rollout
-from infra.stage import SHARED_WITH_WORKERS, Stage
+from infra.stage import SHARED_WITH_WORKERS, Stage, variables
 from taskfleet import settings
 from taskfleet.aws.session import region_of
 from taskfleet.errors import SettingsError
@@ -39,6 +39,7 @@ FAILURES = (
     software.BuildFailed,
     chalice.ChaliceFailed,
     image.BakeFailed,
+    preflight.PreflightFailed,
     WaiterError,
 )
 """Errors whose message is the whole story: exit code 1, and no traceback."""
@@ -75,12 +76,23 @@ def main() -> None:
 @click.option(
     "--client", default="me", show_default=True, help="Client that the printed token names."
 )
-def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: str) -> None:
+@click.option(
+    "--preflight/--no-preflight",
+    "looks_first",
+    default=True,
+    help="Look first whether account and region can hold the stage.",
+)
+def up(
+    stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: str, looks_first: bool
+) -> None:
     """Create or update the stage, then print its URL, and a token if a terminal shows it."""
     _check_stage(stage)
     _check_python(sys.version_info[:2])
     parameters, given_variables = _parameters_and_variables(given)
     session = _session()
+    if looks_first:
+        known = variables(ROOT / ".chalice", stage)
+        preflight.check(session, stage, parameters, known, given_variables, _say)
     account_id, partition = account.identity(session)
     _say(f"stage {stage}, account {account_id}, region {session.region_name}")
 
@@ -172,24 +184,22 @@ def _parameters_and_variables(given: tuple[str, ...]) -> tuple[dict[str, str], d
     """Returns the parameters of the stack and the variables of the functions that the `NAME=VALUE`
     of `--set` name. Exits with 2 if one is malformed or may not be set."""
     parameters: dict[str, str] = {}
-    variables: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             _fail(f"--set {pair}: it must be NAME=VALUE")
         if name in NOT_TO_BE_SET:
             _fail(f"--set {name}: the deployment sets {name} itself; leave it out")
-        (variables if name.startswith(settings.PREFIX) else parameters)[name] = value
+        (chosen if name.startswith(settings.PREFIX) else parameters)[name] = value
     try:
-        settings.load(variables)
+        settings.load(chosen)
     except SettingsError as error:
         _fail(str(error))
     shared = {
-        parameter: variables[name]
-        for name, parameter in SHARED_WITH_WORKERS.items()
-        if name in variables
+        parameter: chosen[name] for name, parameter in SHARED_WITH_WORKERS.items() if name in chosen
     }
-    return {**shared, **parameters}, variables
+    return {**shared, **parameters}, chosen
 
 
 def _session() -> boto3.session.Session:

@@ -1,5 +1,5 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
-commands and their options; not the form of their output (`taskfleet.cli.output`,
+"""The command line: `taskfleet submit|status|results|cancel|fleet|doctor|token|keys|redrive`. Owns
+the commands and their options; not the form of their output (`taskfleet.cli.output`,
 `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
 calls to the API (`taskfleet.client`).
 """
@@ -17,6 +17,7 @@ import click
 
 from taskfleet import __version__, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
+from taskfleet.cli.doctor import doctor
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
@@ -196,6 +197,7 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
     return 0
 
 
+main.add_command(doctor)
 main.add_command(keys)
 main.add_command(redrive)
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from infra import chalice, deploy, functions, software
 from infra.stage import Stage
-from tests.support.moto_aws import NOT_IN_MOTO, moto_account
+from tests.support.moto_aws import NOT_IN_MOTO, give_way_out, moto_account
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -140,6 +140,7 @@ def checkout(folder: Path) -> Iterator[Path]:
         patch.setattr(functions, "_allow_recursion", lambda *_: None)
         patch.setattr(functions, "_throttle", lambda *_: None)
         client.cache_clear()
+        give_way_out()
         yield folder
 
 

@@ -60,6 +60,20 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
             yield patch
 
 
+def give_way_out() -> None:
+    """Give the default VPC the internet gateway that it has on AWS and lacks in moto."""
+    ec2 = boto3.client("ec2")
+    main = [{"Name": "association.main", "Values": ["true"]}]
+    table = ec2.describe_route_tables(Filters=main)["RouteTables"][0]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=table["VpcId"])
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"],
+        DestinationCidrBlock="0.0.0.0/0",
+        GatewayId=gateway,
+    )
+
+
 def make_template(stage: str = "dev") -> None:
     """Make a stage's launch template, which `create_stack` makes only with a worker's software."""
     boto3.client("ec2").create_launch_template(
