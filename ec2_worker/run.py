@@ -103,7 +103,9 @@ def main(
         raise click.UsageError("--local uses no stage")
     sys.path.append(os.getcwd())  # where a user's own kinds usually are
     given: dict[str, Any] = {"stage": stage, "slots": threads, "drain_timeout_s": drain_timeout}
-    conf = settings.load(**given) if local else _deployed(given)
+    if local is None:
+        _find_stage(given)
+    conf = settings.load(**given)
     registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
     log.set_up("warning" if local else conf.log_level)
     if local is not None:
@@ -111,11 +113,12 @@ def main(
     return _run_daemon(registry, conf, conf.slots, exit_when_idle)
 
 
-def _deployed(given: Mapping[str, Any]) -> Settings:
+def _find_stage(given: Mapping[str, Any]) -> None:
+    """Completes the environment, where kinds find their settings, too."""
     # Imported here, so that a local run does not load the AWS SDK.
-    from taskfleet.aws.stage import settings_of_stage
+    from taskfleet.aws.stage import environment_of_stage
 
-    return settings_of_stage(**given)
+    os.environ.update(environment_of_stage(os.environ, **given))
 
 
 def _run_daemon(

@@ -245,21 +245,15 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     return settings
 
 
-def load_deployed(
-    read: Callable[[Settings], Mapping[str, str]],
-    environ: Mapping[str, str] | None = None,
-    **overrides: Any,
-) -> Settings:
-    """Settings of a stage on AWS. An override goes before `environ`, that before what `read`
-    returns of the stage, and that before the default. Where TASKFLEET_BUCKET is set, as on machines
-    and in a local cloud, the environment has all, and nothing is read. Raises SettingsError and
-    what `read` raises.
+def complete(
+    read: Callable[[Settings], Mapping[str, str]], environ: Mapping[str, str], **overrides: Any
+) -> dict[str, str]:
+    """Returns `environ` with what a deployment wrote for the stage; what `environ` has stays. Where
+    TASKFLEET_BUCKET is set, as on machines and in a local cloud, the environment has all, and
+    nothing is read. Raises SettingsError and what `read` raises.
 
-    read: returns the variables that the deployment wrote for the stage; its argument has the
-        stage and the region to look in.
+    read: returns the variables of the stage; its argument has the stage and the region to look in.
+    overrides: as in `load`, before which they go.
     """
-    environ = os.environ if environ is None else environ
     known = load(environ, **overrides)
-    if known.bucket:
-        return known
-    return load({**read(known), **environ}, **overrides)
+    return dict(environ) if known.bucket else {**read(known), **environ}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +15,21 @@ from taskfleet.errors import NotFound, SettingsError
 from taskfleet.settings import Settings
 
 
+def environment_of_stage(environ: Mapping[str, str], **overrides: Any) -> dict[str, str]:
+    """Returns `environ` with what the stage's deployment wrote to SSM
+    (`taskfleet.settings.complete`). Raises SettingsError when there is no such stage or no region,
+    PermanentError without credentials or rights."""
+    return settings.complete(_read, environ, **overrides)
+
+
 def settings_of_stage(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Returns the settings of a stage (`taskfleet.settings.load_deployed`), with what its
-    deployment wrote to SSM. Raises SettingsError when there is no such stage or no region,
-    PermanentError without credentials or rights.
+    """Returns the settings of a stage: an override goes before `environ`, that before what the
+    deployment wrote, and that before the default. Raises as `environment_of_stage`.
 
     environ: that of the process unless given.
     """
-    return settings.load_deployed(_read, environ, **overrides)
+    found = environment_of_stage(os.environ if environ is None else environ, **overrides)
+    return settings.load(found, **overrides)
 
 
 def _read(known: Settings) -> dict[str, str]:

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
+from animoto.kind import process_settings
 from ec2_worker import run as worker
 from infra import chalice
 from taskfleet.aws.stage import settings_of_stage
@@ -48,7 +49,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, dict[str, Any]]]]:
     """The workers that `run.py` makes, which do not run."""
     made: list[tuple[Any, dict[str, Any]]] = []
 
@@ -61,7 +62,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]
     monkeypatch.setattr(worker.log, "set_up", lambda _: None)
     monkeypatch.setattr(worker, "watch", lambda *_: None)
     monkeypatch.setattr(worker, "Imds", lambda _: SimpleNamespace(instance_id=str))
-    return made
+    before = dict(os.environ)
+    yield made
+    for name in set(os.environ) - set(before):  # what `run.py` found
+        del os.environ[name]
 
 
 def start(*arguments: str) -> Any:
@@ -130,6 +134,7 @@ def test_a_worker_finds_all_of_its_stage_by_credentials_alone(
     assert options["exit_when_idle_s"] is None  # it runs on no machine of the fleet
     assert "animoto" in registry.names
     assert ports.tasks.depth().backlog == 0  # the queue is there
+    assert process_settings.__wrapped__().lease_s == 40.0  # kinds find their settings, too
     ports.store.put("spill/x", b"x", content_type="text/plain")
 
 

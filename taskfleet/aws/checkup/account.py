@@ -86,6 +86,7 @@ def _identity(clients: Clients, told: _Told) -> tuple[list[Finding], bool]:
     subject = "credentials"
     try:
         with translated("look at", "the credentials"):
+            region = clients("ec2").meta.region_name  # STS alone would do without one
             sts = clients("sts")
             sts.meta.events.register("after-call.sts.GetCallerIdentity", told.note)
             arn = sts.get_caller_identity()["Arn"]
@@ -93,7 +94,7 @@ def _identity(clients: Clients, told: _Told) -> tuple[list[Finding], bool]:
         return [fault(subject, str(error), "log in again, or set others")], False
     except TaskfleetError as error:
         return [fault(subject, str(error))], False
-    return [ok(subject, arn), ok("region", sts.meta.region_name)], True
+    return [ok(subject, arn), ok("region", region)], True
 
 
 def _lambda(clients: Clients, plan: Plan) -> Iterator[Finding]:
