@@ -144,8 +144,8 @@ def checkout(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def run(*arguments: str) -> Any:
-    """Runs a command of `infra.deploy` for the stage `prod`."""
+def run(*arguments: str, command: Any = deploy.main) -> Any:
+    """Runs a command of `infra.deploy`, or another, for the stage `prod`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
-        return CliRunner().invoke(deploy.main, [*arguments, "--stage", "prod"])
+        return CliRunner().invoke(command, [*arguments, "--stage", "prod"])
