@@ -67,7 +67,7 @@ def account() -> Iterator[pytest.MonkeyPatch]:
     with moto_account(REGION) as patch:
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-        give_way_out()
+        give_way_out(boto3.client("ec2"))
         yield patch
 
 

@@ -60,11 +60,14 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
             yield patch
 
 
-def give_way_out() -> None:
-    """Give the default VPC the internet gateway that it has on AWS and lacks in moto."""
-    ec2 = boto3.client("ec2")
-    main = [{"Name": "association.main", "Values": ["true"]}]
-    table = ec2.describe_route_tables(Filters=main)["RouteTables"][0]
+def give_way_out(ec2: Any) -> None:
+    """Give the default VPC the internet gateway that it has on AWS and lacks in emulators.
+
+    ec2: a boto3 client.
+    """
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    (table,) = ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=table["VpcId"])
     ec2.create_route(

@@ -23,7 +23,7 @@ def look(subject: str, right: str, take: Callable[[], Iterable[Finding]]) -> lis
     right: the action of IAM that it needs.
     """
     try:
-        with translated("look at", subject):
+        with translated("look at", "it"):
             return list(take())
     except Denied:
         return [denied(subject, right)]
