@@ -356,8 +356,10 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
 
     # What a person sees of the stage; a smoke test would delete it.
     told = account.doctor()
-    print(json.dumps(told, indent=1))
     assert {told[name]["level"] for name in HEALTHY} == {"ok"}, told
+    machines = account.client("ec2").describe_instances()["Reservations"]
+    states = {i["State"]["Name"] for reservation in machines for i in reservation["Instances"]}
+    assert states <= {"terminated"}  # ministack knows no dry runs
     account.run("-m", "infra.smoke", "--stage", STAGE, exits_with=2)
     assert "smoke: stage prod exists" in account.said[-1]
 

@@ -46,4 +46,15 @@ def test_a_batch_and_a_movie_pass_through_a_machine_that_leaves(
         r"s  passed; about \$0\.00\d\d, the cap was \$1",
     ):
         assert re.search(said, done.stderr), done.stderr
+    healthy = subprocess.run(
+        [sys.executable, "-m", "taskfleet", "doctor"],
+        cwd=ROOT,
+        env=cloud.child_environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert healthy.returncode == 0, healthy.stdout
+    assert [line.split()[0] for line in healthy.stdout.splitlines()] == ["ok"] * 5, healthy.stdout
     assert cloud.stop() == 0

@@ -104,14 +104,19 @@ def _image(ec2: Any, conf: Settings) -> Iterator[Finding]:
 
 
 def _launches(ec2: Any, conf: Settings) -> Iterator[Finding]:
-    """Asks EC2 whether it would launch a machine. Nothing is launched."""
+    """Asks EC2 whether it would launch a machine. Nothing is launched; what an emulator that knows
+    no dry runs launches is ended at once."""
     named = {"LaunchTemplateName": conf.worker_template, "Version": "$Latest"}
     more = {"InstanceType": conf.instance_types[0]} if conf.instance_types else {}
     more |= {"SubnetId": conf.subnets[0]} if conf.subnets else {}
     refusal = ""
     try:
         with translated("launch from", named["LaunchTemplateName"]):
-            ec2.run_instances(LaunchTemplate=named, MinCount=1, MaxCount=1, DryRun=True, **more)
+            made = ec2.run_instances(
+                LaunchTemplate=named, MinCount=1, MaxCount=1, DryRun=True, **more
+            )
+            ec2.terminate_instances(InstanceIds=[one["InstanceId"] for one in made["Instances"]])
+            refusal = "the endpoint knows no dry runs; it launched a machine, which was ended"
     except WouldSucceed:
         pass
     except (PermanentError, LaunchShortage) as error:
