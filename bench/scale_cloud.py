@@ -33,7 +33,7 @@ class Limits:
     """
 
     table_units: float = 40_000.0
-    collectors: int = 16
+    collectors: int = 64
     collector_cpu_s: float = 0.010
     feeders: int = 5
     feeder_messages_s: float = 5_000.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, SQSEvent
@@ -16,6 +16,7 @@ from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
 from taskfleet.log import fields
+from taskfleet.measure import COLLECTOR_LAG_SECONDS
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings, load
@@ -56,7 +57,9 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
     )
     def collect_responses(event: SQSEvent) -> dict[str, Any]:
         """Counts responses. Returns Lambda's partial batch response: the messages that stay."""
-        bodies = {record.to_dict()["messageId"]: record.body for record in event}
+        records = [record.to_dict() for record in event]
+        bodies = {record["messageId"]: record["body"] for record in records}
+        services().recorder.observe(COLLECTOR_LAG_SECONDS, _ages_s(records, services().clock.now()))
         spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
         to_keep = collect(bodies, services().monitor, services().clock, spent)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in to_keep]}
@@ -86,4 +89,11 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         )
         if current.provisioner is not None:
             ends_at = current.clock.now() + TICK_S
-            current.provisioner.run(lambda: ends_at - current.clock.now())
+            current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
+
+
+def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:
+    """Returns the seconds since the messages of an event were sent. SQS tells when, in
+    milliseconds; an event made by hand may not."""
+    sent = [record.get("attributes", {}).get("SentTimestamp") for record in records]
+    return [now - int(milliseconds) / 1000 for milliseconds in sent if milliseconds]

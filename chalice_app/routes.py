@@ -14,6 +14,7 @@ from chalice_app.body import JSON_TYPE, TEXT_TYPE, FromUpload, check_empty, read
 from chalice_app.errors import Unprocessable, answer
 from chalice_app.query import BatchesQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
+from chalice_app.telemetry import traceparent_of
 from taskfleet import __version__
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
@@ -70,6 +71,7 @@ def add_routes(
             "client_id": client_id(),
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
+            "traceparent": traceparent_of(current),
         }
         if isinstance(wanted, FromUpload):
             batch = services().uploads.submit(wanted.upload_id, **options)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
+from taskfleet.emf import EmfLog
+from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
@@ -31,6 +33,8 @@ class Services:
         authorizer is the only function that may read the secret.
     odometer: returns the AWS calls since it was last asked.
     provisioner: None where no machine may be launched.
+    recorder: adds up the measurements of this process.
+    report: tells what was measured since it was last called.
     """
 
     submission: Submission
@@ -44,6 +48,8 @@ class Services:
     odometer: Odometer
     fleet_views: FleetViews
     provisioner: Provisioner | None
+    recorder: Recorder
+    report: Callable[[], None]
 
 
 def assemble(
@@ -61,13 +67,16 @@ def assemble(
     nudge: Nudge | None,
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
+    recorder: Recorder | None = None,
 ) -> Services:
     """Returns the services on the given ports.
 
     fleet: None where no machine may be launched.
     nudge: None where the provisioner cannot be called.
     spent: returns the running total of this process's AWS calls.
+    recorder: adds up the measurements of this process; a new one unless given.
     """
+    recorder = recorder or Recorder()
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
@@ -109,4 +118,13 @@ def assemble(
         odometer=Odometer(spent),
         fleet_views=FleetViews(task_queue, records, clock, settings),
         provisioner=provisioner,
+        recorder=recorder,
+        report=_reporter(recorder, clock, settings),
     )
+
+
+def _reporter(recorder: Recorder, clock: Clock, settings: Settings) -> Callable[[], None]:
+    if settings.metrics != "emf":
+        return lambda: None
+    log = EmfLog(settings.stage, clock.now)
+    return lambda: log.write(recorder.read())

@@ -12,6 +12,7 @@ from taskfleet.aws.session import Aws
 from taskfleet.clock import SystemClock
 from taskfleet.errors import SettingsError
 from taskfleet.log import set_up
+from taskfleet.measure import Recorder
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings, load
 from taskfleet.wire.keys import Keys
@@ -43,6 +44,7 @@ def connect() -> Services:
         nudge=aws.nudge() if settings.nudge else None,
         settings=settings,
         spent=aws.meter.spend,
+        recorder=Recorder(aws.meter.counts),
     )
 
 

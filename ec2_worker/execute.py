@@ -14,7 +14,7 @@ from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.workload import CHUNK_S
 from taskfleet import spill
 from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryDecision
@@ -107,6 +107,10 @@ class Executor:
         """Run the chunk's tasks one after the other and record each result in the claimed bundle.
         Returns the tasks that were not started, because the worker is to stop, or because tasks
         took longer than expected and idle slots should share the rest."""
+        with bound(chunk.claimed.bundle.trace_id):
+            return self._run(chunk)
+
+    def _run(self, chunk: Chunk) -> list[Task]:
         claimed, kind = chunk.claimed, self._registry[chunk.kind]
         started_at = self._clock.now()
         give_back_at = started_at + 2 * CHUNK_S

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from ec2_worker.batchwatch import REFRESH_S, BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, TaskQueue
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Heartbeat:
         tasks: TaskQueue,
         watch: BatchWatch,
         clock: Clock,
+        telemetry: Telemetry,
         *,
         lease_s: float,
         heartbeat_s: float,
@@ -46,6 +48,7 @@ class Heartbeat:
         self._tasks = tasks
         self._watch = watch
         self._clock = clock
+        self._telemetry = telemetry
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._settle = settle
@@ -63,7 +66,8 @@ class Heartbeat:
         if due:
             self._keep_invisible(due)
         for claimed in due:
-            self._renew(claimed)
+            with bound(claimed.bundle.trace_id):
+                self._renew(claimed)
         for claimed in self._workload.give_back_overdue():
             self._settle(claimed)
         if now - self._watched_at >= REFRESH_S:
@@ -82,12 +86,13 @@ class Heartbeat:
                 "visibility not extended", extra=fields("visibility_failed", reason=str(error))
             )
             return
-        for message in stale:
+        for claimed in [claimed for claimed in due if claimed.message in stale]:
             # The lease still says who runs the bundle: another delivery is put off, not executed.
-            _log.warning(
-                "a message became visible while its bundle is in hand",
-                extra=fields("receipt_stale", message_id=message.message_id),
-            )
+            with bound(claimed.bundle.trace_id):
+                _log.warning(
+                    "a message became visible while its bundle is in hand",
+                    extra=fields("receipt_stale", message_id=claimed.message.message_id),
+                )
 
     def _renew(self, claimed: ClaimedBundle) -> None:
         try:
@@ -110,6 +115,7 @@ class Heartbeat:
             "lease lost, the bundle is dropped",
             extra=fields("lease_lost", job_id=claimed.bundle.job_id, reason=reason),
         )
+        self._telemetry.lost(claimed, self._clock.now())
         self._workload.lose(claimed)
 
     def _notice_cancelled(self) -> None:

@@ -3,6 +3,7 @@ messages are handed back; the claim itself belongs to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -11,9 +12,10 @@ from concurrent.futures import Executor, Future, wait
 
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, Message, TaskQueue
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Intake:
         clock: Clock,
         rng: random.Random,
         pool: Executor,
+        telemetry: Telemetry,
         *,
         lease_s: float,
         wait_s: float,
@@ -54,6 +57,7 @@ class Intake:
         self._clock = clock
         self._rng = rng
         self._pool = pool
+        self._telemetry = telemetry
         self._lease_s = lease_s
         self._wait_s = wait_s
         self._settle = settle
@@ -111,12 +115,18 @@ class Intake:
         """Claim the message's bundle and put it before the slots, unless it is not ours to run.
         Returns whether the message was dealt with here; False leaves it to other workers or to a
         later delivery."""
+        with contextlib.ExitStack() as context:
+            return self._take_in(message, context)
+
+    def _take_in(self, message: Message, context: contextlib.ExitStack) -> bool:
         claimed = None
         try:
             bundle = self._protocol.decode(message)
             if bundle is None:
                 return False
+            context.enter_context(bound(bundle.trace_id))
             if self._workload.adopt(bundle.job_id, message):
+                self._telemetry.suppressed("in_hand")
                 return True
             if self._workload.refuses({task.kind for task in bundle.tasks}):
                 self._protocol.hand_back(message)

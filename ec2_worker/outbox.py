@@ -15,7 +15,7 @@ from ec2_worker.execute import describe
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES, Clock, Message, OutgoingMessage, TaskQueue
 from taskfleet.wire.envelopes import pack
 from taskfleet.wire.queues import encode_response, encode_states
@@ -135,7 +135,8 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - one response must not stop the others
             if len(letters) > 1:
                 return [x for each in letters for x in self._send_or_set_aside([each])]
-            return self._set_aside(letters[0], error)
+            with bound(letters[0].response.trace_id):
+                return self._set_aside(letters[0], error)
         return []
 
     def _set_aside(self, letter: Letter, error: Exception) -> list[Letter]:

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor as Pool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
@@ -17,6 +17,7 @@ from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import PermanentError
@@ -35,6 +36,7 @@ class WorkerPorts:
 
     spent: returns the running total of the process's AWS calls.
     records: where the worker reports itself; None for a worker that nobody provisions.
+    telemetry: told what became of each bundle.
     """
 
     tasks: TaskQueue
@@ -44,6 +46,7 @@ class WorkerPorts:
     clock: Clock
     spent: Callable[[], Spend] = Spend
     records: FleetRecords | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def assemble(
         registry=registry,
         unavailable=abilities.unavailable,
         watch=watch,
+        telemetry=ports.telemetry,
         clock=clock,
         rng=rng,
         lease_s=settings.lease_s,
@@ -161,6 +165,7 @@ def assemble(
         clock,
         rng,
         pool,
+        ports.telemetry,
         lease_s=settings.lease_s,
         wait_s=settings.receive_wait_s,
         settle=hooks.settle,
@@ -172,6 +177,7 @@ def assemble(
         ports.tasks,
         watch,
         clock,
+        ports.telemetry,
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
         settle=hooks.settle,

@@ -22,10 +22,13 @@ import logging
 import random
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.execute import describe
 from ec2_worker.outbox import Letter, Outbox
+from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (
     InvalidTask,
@@ -69,6 +72,7 @@ class BundleProtocol:
         registry: Registry,
         unavailable: Mapping[str, str],
         watch: BatchWatch,
+        telemetry: Telemetry,
         clock: Clock,
         rng: random.Random,
         lease_s: float,
@@ -80,6 +84,7 @@ class BundleProtocol:
         self._registry = registry
         self._unavailable = unavailable
         self._watch = watch
+        self._telemetry = telemetry
         self._clock = clock
         self._rng = rng
         self._lease_s = lease_s
@@ -146,7 +151,8 @@ class BundleProtocol:
                 return False
             results = claim.results
             if claim.lease is not None:
-                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results)
+                now = self._clock.now()
+                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
                 for task in list(claimed.pending):
                     self._fail(claimed, task, reason)
                 results = self._record(claimed)
@@ -198,15 +204,18 @@ class BundleProtocol:
                 self._fail_hopeless(claimed, faults)
                 if cancelled:
                     claimed.cancel_pending()
+                self._telemetry.claimed(claimed)
                 return claimed
         except Exception:
             self._take_back(bundle.job_id, owner)
             raise
         if claim.outcome is ClaimOutcome.DONE:
+            self._telemetry.suppressed("done")
             self._publish(bundle, claim.results, message, poison=None, timings={})
             return None
         expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
         delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
+        self._telemetry.suppressed("held")
         self._tasks.change_visibility([(message, delay_s)])
         return None
 
@@ -250,8 +259,7 @@ class BundleProtocol:
             except InvalidTask as error:
                 tasks.append(task)
                 faults[task.index] = error
-        valid = Bundle(bundle.job_id, bundle.client_id, bundle.batch_id, tasks, bundle.legacy)
-        return valid, faults
+        return replace(bundle, tasks=tasks), faults
 
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
@@ -331,6 +339,7 @@ class BundleProtocol:
         bundle = claimed.bundle
         results = [claimed.results[task.index] for task in bundle.tasks]
         self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
+        self._telemetry.settled(claimed, self._clock.now(), "done")
         return results
 
     def _publish(
@@ -342,7 +351,13 @@ class BundleProtocol:
         timings: dict[str, Sample],
     ) -> None:
         response = Response(
-            bundle.job_id, bundle.client_id, bundle.batch_id, results, bundle.legacy, timings
+            bundle.job_id,
+            bundle.client_id,
+            bundle.batch_id,
+            results,
+            bundle.legacy,
+            timings,
+            traceparent=bundle.traceparent,
         )
         self._outbox.put(Letter(response, message, poison))
 
@@ -366,3 +381,5 @@ class BundleProtocol:
         all_failed = len(retried) == unfinished
         delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
         self._tasks.change_visibility([(claimed.message, delay_s)])
+        # Not before: when this fails, `settle` comes here again.
+        self._telemetry.settled(claimed, self._clock.now(), "released")

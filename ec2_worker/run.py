@@ -18,6 +18,7 @@ import random
 import signal
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -28,8 +29,10 @@ from rich.console import Console
 from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
+from ec2_worker import outlets
 from ec2_worker.local import LocalRun, Summary
 from ec2_worker.machine import POLL_S, Imds, watch
+from ec2_worker.parts import WorkerPorts
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
@@ -73,6 +76,12 @@ from taskfleet.settings import Settings
     "elsewhere the worker stays.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus on this port of TASKFLEET_METRICS_HOST; 0 serves none.",
+)
+@click.option(
     "--local",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="TASKFILE",
@@ -90,6 +99,7 @@ def main(
     kinds: tuple[str, ...],
     drain_timeout: float | None,
     exit_when_idle: float | None,
+    metrics_port: int | None,
     local: Path | None,
     results: Path | None,
 ) -> int:
@@ -102,7 +112,12 @@ def main(
     if stage is not None and local is not None:
         raise click.UsageError("--local uses no stage")
     sys.path.append(os.getcwd())  # where a user's own kinds usually are
-    given: dict[str, Any] = {"stage": stage, "slots": threads, "drain_timeout_s": drain_timeout}
+    given: dict[str, Any] = {
+        "stage": stage,
+        "slots": threads,
+        "drain_timeout_s": drain_timeout,
+        "metrics_port": metrics_port,
+    }
     if local is None:
         _find_stage(given)
     conf = settings.load(**given)
@@ -126,13 +141,26 @@ def _run_daemon(
 ) -> int:
     from ec2_worker.wiring import aws_ports
 
+    ports = aws_ports(conf, threads)
+    with outlets.opened(conf, ports.telemetry.recorder, ports.clock, os.environ) as telemetry:
+        ports = replace(ports, telemetry=telemetry)
+        return _work(ports, registry, conf, threads, exit_when_idle_s)
+
+
+def _work(
+    ports: WorkerPorts,
+    registry: Registry,
+    conf: Settings,
+    threads: int,
+    exit_when_idle_s: float | None,
+) -> int:
     rng = random.Random()
     imds = Imds(conf.imds_url) if conf.imds_url else None
     instance_id = conf.instance_id or (imds.instance_id() if imds else None)
     if exit_when_idle_s is None and instance_id:
         exit_when_idle_s = conf.idle_s
     worker = Worker(
-        aws_ports(conf, threads),
+        ports,
         registry,
         conf,
         threads=threads,

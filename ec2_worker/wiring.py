@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ec2_worker.parts import WorkerPorts
+from ec2_worker.telemetry import Telemetry
 from ec2_worker.worker import POOL_THREADS
 from taskfleet.clock import SystemClock
 from taskfleet.errors import SettingsError
+from taskfleet.measure import Recorder
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.settings import Settings
 
@@ -28,6 +30,7 @@ def aws_ports(settings: Settings, threads: int) -> WorkerPorts:
         clock=clock,
         spent=aws.meter.spend,
         records=aws.fleet_records(),
+        telemetry=Telemetry(Recorder(aws.meter.counts)),
     )
     ports.tasks.depth()
     ports.responses.depth()

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
 from taskfleet.errors import LeaseLost, TaskfleetError
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
@@ -60,6 +60,7 @@ class Worker:
         instance_id: str | None = None,
     ) -> None:
         self._clock = ports.clock
+        self._telemetry = ports.telemetry
         self._exit_when_idle_s = exit_when_idle_s
         self._threads = threads
         self.worker_id = worker_id
@@ -181,6 +182,10 @@ class Worker:
         self._pool.submit(self._settle, claimed)
 
     def _settle(self, claimed: ClaimedBundle) -> None:
+        with bound(claimed.bundle.trace_id):
+            self._settle_bundle(claimed)
+
+    def _settle_bundle(self, claimed: ClaimedBundle) -> None:
         job_id = claimed.bundle.job_id
         try:
             self._protocol.settle(claimed)
@@ -189,6 +194,7 @@ class Worker:
                 "lease lost, the bundle's results are dropped",
                 extra=fields("lease_lost", job_id=job_id, reason=str(error)),
             )
+            self._telemetry.lost(claimed, self._clock.now())
         except TaskfleetError as error:
             _log.error(
                 "a bundle could not be settled; it will be delivered again",

@@ -13,6 +13,7 @@ import msgspec
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan
 from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.trace import Traceparent, trace_id
 
 _ID_LENGTH = 26
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -120,6 +121,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     tally: results counted so far.
     spend: AWS calls made for the batch.
     error: why the system cancelled the batch; None if a client did.
+    traceparent: the trace context of the submission; None in a record of an earlier version.
     """
 
     batch_id: str
@@ -139,6 +141,12 @@ class BatchRecord(msgspec.Struct, frozen=True):
     progressed_at: float | None = None
     cancelled_at: float | None = None
     error: str | None = None
+    traceparent: Traceparent | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace; None without one."""
+        return trace_id(self.traceparent)
 
     @property
     def expected_total(self) -> int:

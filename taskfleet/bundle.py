@@ -11,6 +11,7 @@ import msgspec
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult
+from taskfleet.trace import Traceparent, trace_id
 
 BUNDLE_MAX_BYTES = 60_000
 """Most bytes of the tasks' JSON in one bundle. With its other fields a message stays within 64 KiB,
@@ -45,6 +46,7 @@ class Bundle(msgspec.Struct, frozen=True):
     job_id: `<batch_id>:<number>`, or `<clientID>;<jobID>` for a message of the 2014 form.
     batch_id: empty for a message of the 2014 form, which belongs to no batch.
     legacy: the ids of a message of the 2014 form, otherwise None.
+    traceparent: the batch's trace context; None for a batch that has none.
     """
 
     job_id: str
@@ -52,6 +54,12 @@ class Bundle(msgspec.Struct, frozen=True):
     batch_id: str
     tasks: list[Task]
     legacy: LegacyIds | None = None
+    traceparent: Traceparent | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace; None without one."""
+        return trace_id(self.traceparent)
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -60,6 +68,7 @@ class Response(msgspec.Struct, frozen=True):
     timings: durations of the tasks by kind, for kinds that do not predict them.
     spend: AWS calls that the worker made for the bundle, with its share of calls that served
         several bundles.
+    traceparent: the batch's trace context; None for a batch that has none.
     """
 
     job_id: str
@@ -69,6 +78,12 @@ class Response(msgspec.Struct, frozen=True):
     legacy: LegacyIds | None = None
     timings: dict[str, Sample] = {}
     spend: Spend = NOTHING
+    traceparent: Traceparent | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace; None without one."""
+        return trace_id(self.traceparent)
 
 
 def job_id(batch_id: str, number: int) -> str:

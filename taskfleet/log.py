@@ -7,14 +7,20 @@ cut, and a terminal gets no control characters.
 Records are logged with the standard library's `logging`; `fields` makes their `extra` argument:
 
     log.warning("lease lost", extra=fields("lease_lost", job_id=..., attempt=...))
+
+While a request, a bundle or a response is handled, its trace is bound with `bound`; every JSON line
+of that time has its `trace_id`, also the lines of a task's own code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 VALUE_MAX_CHARS = 4_000
@@ -24,6 +30,20 @@ TRACEBACK_MAX_CHARS = 16_000
 LINE_MAX_BYTES = 200_000
 """Longest line in bytes. Less than an event of CloudWatch Logs may have ("CloudWatch Logs quotas":
 1 MB, formerly 256 KB)."""
+
+
+_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""The trace of what this thread is about, for the lines that it logs; nothing else reads it."""
+
+
+@contextlib.contextmanager
+def bound(trace_id: str | None) -> Iterator[None]:
+    """A context in which the lines of this thread have this `trace_id`; none for None."""
+    token = _trace_id.set(trace_id)
+    try:
+        yield
+    finally:
+        _trace_id.reset(token)
 
 
 def fields(action: str, **values: Any) -> dict[str, Any]:
@@ -45,6 +65,8 @@ class JsonFormatter(logging.Formatter):
             "logger": _cut(record.name),
             "message": _cut(record.getMessage()),
         }
+        if (trace_id := _trace_id.get()) is not None:
+            head["trace_id"] = trace_id
         entry = {**head, **{name: _bounded(value) for name, value in values.items()}}
         if record.exc_info:
             trace = self.formatException(record.exc_info)

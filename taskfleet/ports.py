@@ -68,6 +68,7 @@ class Message(msgspec.Struct, frozen=True):
     body: text of the message.
     receive_count: deliveries of the message so far, including this one.
     attributes: string attributes of the message.
+    sent_at: when the message was sent, in epoch seconds.
     """
 
     message_id: str
@@ -75,6 +76,7 @@ class Message(msgspec.Struct, frozen=True):
     body: str
     receive_count: int
     attributes: Mapping[str, str] = {}
+    sent_at: float = 0.0
 
 
 class QueueDepth(msgspec.Struct, frozen=True):

@@ -73,10 +73,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
     """The most tasks that one client may have waiting or running. At the limit, further batches are
     refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""
-    collectors: Annotated[int, Meta(ge=2, le=1_000)] = 2
+    collectors: Annotated[int, Meta(ge=2, le=1_000)] = 20
     """The most functions that count responses at a time, at least 2. Each takes one of the
-    functions that the account may run at a time, and counts about 1,400 bundles a second if a call
-    to the table takes 10 ms. Raise it when `Processed_Task` falls behind."""
+    functions that the account may run at a time, and counts 700 to 1,300 bundles a second if
+    workers answer in tens, 140 if each answer comes alone (`docs/scale.md`). Raise it when
+    `Processed_Task` falls behind; lower it where the account may run only 10 functions."""
     # --- provisioning; sizes and prices are of one machine ---
     max_capacity: Annotated[int, Meta(ge=0, le=5_000)] = 10
     """The most machines that may exist at a time. With 0 the provisioner launches none."""
@@ -141,6 +142,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     the latency of a distant AWS. Leave it at 0 otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that functions and workers write to their logs."""
+    metrics: Literal["off", "emf"] = "off"
+    """Whether functions and workers write metrics to their logs, from which CloudWatch makes custom
+    metrics, which it bills (`docs/metrics.md`)."""
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    """The port on which a worker serves its metrics for Prometheus, under `/metrics`. With 0 it
+    serves none. The worker's option `--metrics-port` goes before."""
+    metrics_host: str = "127.0.0.1"
+    """The address of the worker at which it serves its metrics. Anyone who reaches it can read
+    them."""
 
     @property
     def _suffix(self) -> str:

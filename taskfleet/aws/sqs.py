@@ -86,7 +86,7 @@ class SqsQueue:
                 MaxNumberOfMessages=max_messages,
                 WaitTimeSeconds=math.ceil(wait_s),
                 VisibilityTimeout=_visibility(visibility_s),
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
         return [
@@ -100,6 +100,7 @@ class SqsQueue:
                     for name, value in delivery.get("MessageAttributes", {}).items()
                     if "StringValue" in value
                 },
+                sent_at=int(delivery["Attributes"]["SentTimestamp"]) / 1000,
             )
             for delivery in response.get("Messages", [])
         ]

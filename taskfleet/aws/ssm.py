@@ -1,6 +1,6 @@
 """Secrets and a stage's settings in the Parameter Store of SSM. Owns reading them and changing a
-secret; not their use. Source: "GetParameter" and "PutParameter", AWS Systems Manager API
-Reference."""
+secret; not their use. Sources: "GetParameter", "DescribeParameters" and "PutParameter", AWS Systems
+Manager API Reference."""
 
 from __future__ import annotations
 
@@ -24,17 +24,25 @@ def read_secret(client: SSMClient, name: str) -> str:
 
 def change_secret(client: SSMClient, name: str, change: Callable[[str], str]) -> None:
     """Replace the value of the parameter `name` by what `change` makes of it; an equal value is not
-    written. Raises NotFound if there is no such parameter, and Conflict if somebody else wrote it
-    at the same time: SSM has no conditional write, so the other change is lost."""
+    written. The key that encrypts the parameter stays the same. Raises NotFound if there is no such
+    parameter, and Conflict if somebody else wrote it at the same time: SSM has no conditional
+    write, so the other change is lost."""
     with translated("read", f"SSM parameter {name}"):
         before = client.get_parameter(Name=name, WithDecryption=True)["Parameter"]
     value = change(before["Value"])
     if value == before["Value"]:
         return
     with translated("change", f"SSM parameter {name}"):
-        version = client.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)[
-            "Version"
-        ]
+        described = client.describe_parameters(
+            ParameterFilters=[{"Key": "Name", "Option": "Equals", "Values": [name]}]
+        )["Parameters"]
+        version = client.put_parameter(
+            Name=name,
+            Value=value,
+            Type="SecureString",
+            KeyId=described[0]["KeyId"],
+            Overwrite=True,
+        )["Version"]
     if version != before["Version"] + 1:
         raise Conflict(
             f"SSM parameter {name}: this change was made and overwrote another one of the same "

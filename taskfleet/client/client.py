@@ -1,6 +1,6 @@
-"""The client: submits, follows and reads batches over HTTP. Owns the calls and the pace of polling;
-not HTTP itself (`taskfleet.client.transport`), the shapes of the answers (`taskfleet.wire.http`)
-nor the command line (`taskfleet.cli.main`).
+"""The client: submits, follows and reads batches over HTTP. Owns the calls; not the pace of polling
+(`taskfleet.client.pace`), HTTP itself (`taskfleet.client.transport`), the shapes of the answers
+(`taskfleet.wire.http`) nor the command line (`taskfleet.cli.main`).
 
     with Client.from_env() as client:
         batch = client.submit(["sleep 1000"] * 80)
@@ -11,6 +11,7 @@ nor the command line (`taskfleet.cli.main`).
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,10 +20,12 @@ from typing import IO, Any
 
 import msgspec
 
+from taskfleet import trace
 from taskfleet.batch import is_id
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
+from taskfleet.client.pace import next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.ports import Clock
@@ -38,22 +41,11 @@ from taskfleet.wire.http import (
     UploadForm,
 )
 
-LONG_POLL_S = 20.0
-"""Seconds for which `wait` lets the API hold an answer."""
 OUTAGE_S = 60.0
 """Seconds for which `wait` goes on while the API cannot be reached or fails. A throttle is no
 outage. The first call must succeed."""
-_FASTEST_POLL_S = 0.1
-"""Least seconds between the starts of two polls."""
-_SLOWEST_POLL_S = 1.0
-"""Most seconds between the starts of two polls of a batch that changes."""
-_SLOWEST_IDLE_POLL_S = 8.0
-"""Most seconds between an answer that was held in vain and the next poll."""
-_IDLE_POLL_GROWTH = 20
-"""After an answer that was held in vain, the pause is the time without news divided by this, so the
-end of a batch is seen later by at most that part of the time that it took to come."""
-_POLLS_A_WAIT = 50
-"""Number of polls, roughly, over the life of a batch that changes all the time."""
+_OUTAGE_PAUSE_S = 1.0
+"""Seconds between two polls while the API cannot be reached or fails."""
 
 
 class NotFinished(ClientError):
@@ -116,6 +108,7 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
         `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
@@ -126,24 +119,30 @@ class Client:
         idempotency_key: submitting again with the same key, after any error, gives the same batch
             and runs nothing twice; a new random key unless given.
         on_sent: called with the bytes of the file that were sent so far and their total.
+        traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
+            service's logs and spans of the batch are found; a trace begins there unless given.
 
-        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`.
+        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
+        ValueError for a malformed `traceparent`.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(
                 f"tasks must be a list of several tasks, not one {type(tasks).__name__}"
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        headers = _trace_headers(traceparent)
         packed = pack(tasks, name=name, idempotency_key=key)
         if isinstance(packed, bytes):
             try:
-                return self._http.call("POST", "/batches", Accepted, body=packed)
+                return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
             except ApiError as error:
                 if error.status != 413:
                     raise
                 packed = unpacked(packed)
         with packed:
-            return self.submit_file(packed, name=name, idempotency_key=key, on_sent=on_sent)
+            return self.submit_file(
+                packed, name=name, idempotency_key=key, on_sent=on_sent, traceparent=traceparent
+            )
 
     def submit_file(
         self,
@@ -152,19 +151,21 @@ class Client:
         name: str | None = None,
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent: as for `submit`.
+        name, on_sent, traceparent: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
+        headers = _trace_headers(traceparent)
         upload_id = self.upload(file, on_sent)
         fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
         body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
-        return self._http.call("POST", "/batches", Accepted, body=body)
+        return self._http.call("POST", "/batches", Accepted, body=body, headers=headers)
 
     def upload(self, file: IO[bytes], on_sent: Callable[[int, int], None] | None = None) -> str:
         """Send a file of any kind. Returns the upload's id, with which a batch or a task refers to
@@ -208,16 +209,15 @@ class Client:
             if batch.finished_at is not None:
                 return batch
             now = self._clock.now()
-            left_s = LONG_POLL_S if until is None else until - now
+            left_s = math.inf if until is None else until - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
-            pause_s = polled + _pace_s(now - began, batch) - now
-            if news_at < polled and now - polled > _SLOWEST_POLL_S:  # it was held in vain
-                pause_s = max(pause_s, _idle_pace_s(now - news_at))
+            poll = next_poll(now - began, now - news_at, batch.eta_s)
+            pause_s = polled + poll.period_s - now
             self._clock.sleep(max(0.0, min(pause_s, left_s)))
             polled = self._clock.now()
             before = batch
-            batch = self._patient_status(batch, min(LONG_POLL_S, left_s), until)
+            batch = self._patient_status(batch, min(poll.hold_s, left_s), until)
             if _state(batch) != _state(before):
                 news_at = self._clock.now()
 
@@ -234,7 +234,7 @@ class Client:
                     raise
                 if until is not None and now >= until:
                     return batch
-                self._clock.sleep(_SLOWEST_POLL_S)
+                self._clock.sleep(_OUTAGE_PAUSE_S)
 
     def results(self, batch_id: str) -> Iterator[ResultView]:
         """Yields the results that exist so far, in order of index. Pages are read as needed."""
@@ -271,19 +271,15 @@ class Client:
         return self._http.call("GET", "/health", dict[str, Any])
 
 
-def _pace_s(elapsed_s: float, batch: BatchView) -> float:
-    """Returns the seconds between two polls: few at first, more as the batch takes longer, and few
-    again near its expected end, so that the end is seen soon."""
-    pace_s = elapsed_s / _POLLS_A_WAIT
-    if batch.eta_s is not None:
-        pace_s = min(pace_s, batch.eta_s / 2)
-    return min(max(_FASTEST_POLL_S, pace_s), _SLOWEST_POLL_S)
-
-
-def _idle_pace_s(idle_s: float) -> float:
-    """Returns the seconds between an answer and the next poll when there was no news for `idle_s`
-    seconds, so that a client that waits long does not hold an answer of the API all the time."""
-    return min(max(_FASTEST_POLL_S, idle_s / _IDLE_POLL_GROWTH), _SLOWEST_IDLE_POLL_S)
+def _trace_headers(traceparent: str | None) -> dict[str, str]:
+    if traceparent is None:
+        return {}
+    if trace.read(traceparent) is None:
+        raise ValueError(
+            f"traceparent {traceparent!r:.80} is malformed; it is like "
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
+        )
+    return {trace.HEADER: traceparent}
 
 
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:

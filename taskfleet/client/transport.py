@@ -41,6 +41,7 @@ BACKOFF_S = 0.3
 """Factor of the growing pause between retries, in seconds."""
 CONNECT_RETRIES = 3
 """Retries after a lost connection."""
+_JSON = {"Content-Type": "application/json"}
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -124,10 +125,12 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         until: float | None = None,
     ) -> T:
         """Make one call. Returns the answer's body as an `answer`. Raises ApiError or Unreachable.
 
+        headers: further headers of the request.
         until: time of the clock, in epoch seconds, after which no retry begins.
         """
         response = self._request(
@@ -137,7 +140,7 @@ class Transport:
             until,
             params=params,
             data=body,
-            headers={"Content-Type": "application/json"} if body is not None else None,
+            headers={**(headers or {}), **(_JSON if body is not None else {})},
         )
         if not 200 <= response.status_code < 300:
             raise refusal(response)

@@ -23,15 +23,29 @@ from taskfleet.ports import (
 class _Entry:
     """A message with the state of its deliveries. `visible_at` is valid while it is in flight."""
 
-    __slots__ = ("attributes", "body", "group", "message_id", "receive_count", "visible_at")
+    __slots__ = (
+        "attributes",
+        "body",
+        "group",
+        "message_id",
+        "receive_count",
+        "sent_at",
+        "visible_at",
+    )
 
     def __init__(
-        self, message_id: str, body: str, group: str | None, attributes: Mapping[str, str]
+        self,
+        message_id: str,
+        body: str,
+        group: str | None,
+        attributes: Mapping[str, str],
+        sent_at: float,
     ) -> None:
         self.message_id = message_id
         self.body = body
         self.group = group
         self.attributes = attributes
+        self.sent_at = sent_at
         self.receive_count = 0
         self.visible_at = 0.0
 
@@ -68,8 +82,9 @@ class MemoryQueue:
         for message in messages:
             _check_size(message.body)
         with self._changed:
+            now = self._clock.now()
             for message in messages:
-                self._add(_Entry(str(next(self._ids)), message.body, message.group, {}))
+                self._add(_Entry(str(next(self._ids)), message.body, message.group, {}, now))
             self._changed.notify(len(messages))
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
@@ -107,7 +122,8 @@ class MemoryQueue:
     def dead_letter(self, message: Message, reason: str) -> None:
         dead = self._dead_letters()
         with dead._changed:
-            dead._add(_Entry(str(next(dead._ids)), message.body, None, {"reason": reason}))
+            now = self._clock.now()
+            dead._add(_Entry(str(next(dead._ids)), message.body, None, {"reason": reason}, now))
             dead._changed.notify()
         self.delete([message])
 
@@ -159,7 +175,14 @@ class MemoryQueue:
             handle = f"{entry.message_id}.{entry.receive_count}"
             self._hide(entry, handle, visible_at)
             taken.append(
-                Message(entry.message_id, handle, entry.body, entry.receive_count, entry.attributes)
+                Message(
+                    entry.message_id,
+                    handle,
+                    entry.body,
+                    entry.receive_count,
+                    entry.attributes,
+                    entry.sent_at,
+                )
             )
         return taken
 

@@ -11,7 +11,7 @@ from taskfleet.batch import Tally
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Response, bundle_number
 from taskfleet.errors import Undecodable
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.wire.envelopes import decode_responses
@@ -55,7 +55,8 @@ def collect(
             for kind, sample in response.timings.items():
                 samples[kind] = samples.get(kind, Sample()) + sample
     for batch_id, responses in by_batch.items():
-        _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
+        with bound(next(iter(responses.values())).trace_id):
+            _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
     if samples:
         monitor.learn(samples)
     return to_keep

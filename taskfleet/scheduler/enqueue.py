@@ -101,4 +101,6 @@ class Enqueuer:
 
 def _body(batch: BatchRecord, number: int, tasks: Sequence[Task]) -> str:
     job = job_id(batch.batch_id, number)
-    return encode_bundle(Bundle(job, batch.client_id, batch.batch_id, list(tasks)))
+    return encode_bundle(
+        Bundle(job, batch.client_id, batch.batch_id, list(tasks), traceparent=batch.traceparent)
+    )

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Mark, Upload
 from taskfleet.errors import InvalidTask
-from taskfleet.log import fields
+from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
@@ -111,17 +111,21 @@ class Expansion:
             return
         if _ended(batch):
             return
+        with bound(batch.trace_id):
+            self._expand(batch, batch.upload, time_left_s)
+
+    def _expand(self, batch: BatchRecord, upload: Upload, time_left_s: Callable[[], float]) -> None:
         slice_end = self._clock.now() + SLICE_S
 
         def is_late() -> bool:
             return time_left_s() < RESERVE_S or self._clock.now() >= slice_end
 
         try:
-            done = self._continue(batch, batch.upload, is_late)
+            done = self._continue(batch, upload, is_late)
         except InvalidTask as error:
             reason = error.reason[:ERROR_MAX_CHARS]
-            self._monitor.cancel_batch(batch_id, self._clock.now(), reason)
-            _log.info("a file was refused", extra=fields("upload_refused", batch_id=batch_id))
+            self._monitor.cancel_batch(batch.batch_id, self._clock.now(), reason)
+            _log.info("a file was refused", extra=fields("upload_refused", batch_id=batch.batch_id))
             return
         if not done:
             request_expansion(self._upload_queue, batch)

@@ -70,10 +70,12 @@ class Submission:
         client_id: str,
         name: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
         max_tasks: int = MAX_TASKS,
     ) -> BatchRecord:
         """Validate all tasks, then record and enqueue them, or, if they make very many bundles,
-        have them enqueued later. Returns the batch as recorded.
+        have them enqueued later. Returns the batch as recorded. `traceparent` is the trace context
+        of the submission (`taskfleet.trace`); a batch that was recorded before keeps its own.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
@@ -100,6 +102,7 @@ class Submission:
             payload_hash=payload_hash(name, raw_tasks),
             closed=True,
             plan=plan,
+            traceparent=traceparent,
         )
         try:
             if self._uploads is not None and len(bundles) > self._send_max_bundles:

@@ -70,9 +70,11 @@ class Uploads:
         client_id: str,
         name: str | None = None,
         idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> BatchRecord:
         """Record an open, empty batch and ask for its file to be read. Returns the batch as
-        recorded. Without `idempotency_key`, the upload's id serves as one.
+        recorded. Without `idempotency_key`, the upload's id serves as one. `traceparent` is as for
+        `Submission.submit`.
 
         Raises NotFound when the client has no such upload; Conflict when the client used the key
         before for another file or name; LimitReached when the client has too many tasks or another
@@ -105,6 +107,7 @@ class Uploads:
                 closed=False,
                 plan=self._planner.plan_unread(),
                 upload=upload,
+                traceparent=traceparent,
             ),
         )
         self.request(batch)

@@ -64,7 +64,9 @@ class BatchView(msgspec.Struct, frozen=True):
     seconds until then; it is null while there is no estimate. `aws_calls` and `cost_usd` are the
     calls to SQS, DynamoDB and S3 made for the batch so far and their list price in us-east-1, in
     US dollars; calls for reading its status and results are not included. `error` says why the
-    service cancelled the batch, such as a fault in its file; it is null otherwise.
+    service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
+    the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
+    service made; the lines of the logs that are about the batch have it.
     """
 
     batch_id: str
@@ -80,6 +82,7 @@ class BatchView(msgspec.Struct, frozen=True):
     aws_calls: int = 0
     cost_usd: float = 0.0
     error: str | None = None
+    trace_id: str | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -192,8 +195,9 @@ class FleetView(msgspec.Struct, frozen=True):
     may be a minute old. `running` counts tasks. `desired` is the number of machines that the
     provisioner wants, `max_capacity` the most that it may start. `decisions` begins with the
     newest. `cost_usd` is the price of all machines so far in US dollars, `usd_per_hour` that of the
-    machines that run now. `looked_s` is the number of seconds since the provisioner last ran, null
-    when it never did. `why` explains why nothing runs; it is null unless tasks wait and none runs.
+    machines that run now. `looked_s` is the number of seconds since the provisioner last recorded a
+    round, null when it never did; while it finds neither work nor machines, it records one in half
+    an hour. `why` explains why nothing runs; it is null unless tasks wait and none runs.
     """
 
     backlog: int

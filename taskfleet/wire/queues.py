@@ -26,6 +26,7 @@ from taskfleet.bundle import BUNDLE_MAX_TASKS, Bundle, LegacyIds, Response, job_
 from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
 from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.trace import Traceparent
 from taskfleet.wire.taskfile import kind_and_params
 
 WIRE_VERSION = 1
@@ -42,19 +43,21 @@ LegacyId = int | Annotated[str, Meta(min_length=1, max_length=LEGACY_ID_MAX_CHAR
 KindName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class BundleMessage(msgspec.Struct, frozen=True):
-    """`Task_to_process`, version 1."""
+class BundleMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`Task_to_process`, version 1. `traceparent` is the batch's trace context ("Trace Context",
+    W3C), which messages of earlier versions do not have."""
 
     v: int
     job_id: str
     client_id: str
     batch_id: str
     tasks: list[Task]
+    traceparent: Traceparent | None = None
 
 
 class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Processed_Task`, version 1. `abridged` says that the rows are without results and errors,
-    which would be too large together; the API has them."""
+    which would be too large together; the API has them. `traceparent` is the bundle's."""
 
     v: int
     job_id: str
@@ -64,6 +67,7 @@ class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     timings: dict[KindName, Sample] = {}
     spend: Spend = NOTHING
     abridged: bool = False
+    traceparent: Traceparent | None = None
 
 
 class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +110,14 @@ def _encode(message: msgspec.Struct) -> str:
 def encode_bundle(bundle: Bundle) -> str:
     """Returns a message of `Task_to_process`."""
     return _encode(
-        BundleMessage(WIRE_VERSION, bundle.job_id, bundle.client_id, bundle.batch_id, bundle.tasks)
+        BundleMessage(
+            WIRE_VERSION,
+            bundle.job_id,
+            bundle.client_id,
+            bundle.batch_id,
+            bundle.tasks,
+            bundle.traceparent,
+        )
     )
 
 
@@ -128,7 +139,13 @@ def decode_bundle(body: str) -> Bundle:
         )
     _check_head(message, "bundle")
     _check_indexes([task.index for task in message.tasks], "bundle")
-    return Bundle(message.job_id, message.client_id, message.batch_id, message.tasks)
+    return Bundle(
+        message.job_id,
+        message.client_id,
+        message.batch_id,
+        message.tasks,
+        traceparent=message.traceparent,
+    )
 
 
 def encode_response(response: Response) -> str:
@@ -168,6 +185,7 @@ def _response_message(
         response.timings,
         response.spend,
         abridged,
+        response.traceparent,
     )
 
 
@@ -190,6 +208,7 @@ def decode_response(body: str | bytes) -> Response | LegacyResponseMessage:
         message.results,
         timings=message.timings,
         spend=message.spend,
+        traceparent=message.traceparent,
     )
 
 

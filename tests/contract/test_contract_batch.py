@@ -54,12 +54,13 @@ class TestCreate:
         [
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
+            new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "upload", "read"],
+        ids=["full", "bare", "traced", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from taskfleet.errors import PermanentError, TooLarge
@@ -76,6 +78,17 @@ class TestReceive:
         assert (second.message_id, second.body) == (first.message_id, "a")
         assert (first.receive_count, second.receive_count) == (1, 2)
         assert first.receipt_handle != second.receipt_handle
+
+    def test_tells_when_a_message_was_sent(self, world, queue):
+        now = time.time if world.kind == "aws" else world.clock.now
+        before = now()
+        send(queue, "a")
+        after = now()
+        [first] = queue.receive(1, wait_s=0, visibility_s=60)
+        queue.change_visibility([(first, 0)])
+        [second] = queue.receive(1, wait_s=0, visibility_s=60)
+        assert before - 0.001 <= first.sent_at <= after + 0.001  # SQS tells milliseconds
+        assert second.sent_at == first.sent_at
 
     def test_waits_for_a_message_to_become_visible(self, queue):
         send(queue, "a")

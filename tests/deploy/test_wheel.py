@@ -27,6 +27,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = sorted(
     path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"
 )
+OPTIONAL = {"ec2_worker/otel.py": "otel", "ec2_worker/prometheus.py": "prometheus"}
+"""Modules that need an extra, by their path. No other module imports them unless asked to."""
 WITH_BOTO3 = {"botocore"}
 """What boto3 is made of; nobody declares it apart."""
 
@@ -178,6 +180,7 @@ def test_every_module_of_the_library_and_the_worker_can_be_imported(installed: I
         if name.startswith(("taskfleet/", "ec2_worker/"))
         and name.endswith(".py")
         and not name.endswith("__main__.py")
+        and name not in OPTIONAL
     ]
     assert len(modules) > 40
     installed.run(
@@ -218,9 +221,12 @@ def imported(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("package", ["taskfleet", "ec2_worker"])
 def test_every_library_that_is_imported_is_declared(package: str) -> None:
-    declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    extras = PROJECT["optional-dependencies"]
     homes = metadata.packages_distributions()
     for path in sorted((ROOT / package).rglob("*.py")):
+        extra = extras.get(OPTIONAL.get(str(path.relative_to(ROOT)), ""), [])
+        texts = [*PROJECT["dependencies"], *extra]
+        declared = {canonicalize_name(Requirement(text).name) for text in texts}
         for name in set(imported(path)) - sys.stdlib_module_names - set(PACKAGES) - WITH_BOTO3:
             found = {canonicalize_name(home) for home in homes.get(name, [])}
             assert found & declared, f"{path.relative_to(ROOT)} imports {name}: not declared"

@@ -200,3 +200,12 @@ def test_killing_a_worker_loses_nothing(start_cloud, tmp_path: Path):
         lambda: len(workers(cloud)) == 2 and victim not in workers(cloud),
         what="another worker took the place of the killed one",
     )
+
+
+def test_a_batch_has_the_trace_of_its_post(cloud: Any) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    answer = cloud.api("POST", "/batches", json={"tasks": ["sleep 0"]}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    batch = finished(cloud, answer.json()["batch_id"])
+    assert batch["trace_id"] == trace_id

@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import requests
 
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -91,7 +95,7 @@ def test_kinds_are_found_in_the_folder_it_is_started_in(tmp_path):
 
 
 class Daemon:
-    def __init__(self, cloud: Any, cwd: Path, *arguments: str) -> None:
+    def __init__(self, cloud: Any, cwd: Path, *arguments: str, **environ: str) -> None:
         self._log = (cwd / "worker.log").open("w+")
         self.process = subprocess.Popen(
             [*RUN, "--threads", "2", *arguments],
@@ -100,6 +104,7 @@ class Daemon:
                 **cloud.child_environ,
                 "TASKFLEET_RECEIVE_WAIT_S": "1",
                 "TASKFLEET_LEASE_S": "3",
+                **environ,
             },
             stderr=self._log,
         )
@@ -151,3 +156,41 @@ def test_a_second_signal_ends_it_at_once_and_the_tasks_are_run_by_others(cloud, 
 
     eventually(finished, 90, lambda: f"the batch is finished: {batch}")
     assert batch["succeeded"] + batch["cancelled"] == 40
+
+
+class Collector(BaseHTTPRequestHandler):
+    """A stand-in for an OpenTelemetry collector: keeps the paths that it is sent something to."""
+
+    paths: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.paths.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_it_tells_its_metrics_in_all_ways_that_it_is_asked_for(cloud, tmp_path):
+    port = free_port()
+    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, args=(0.02,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{collector.server_port}"
+    daemon = Daemon(
+        *(cloud, tmp_path, "--metrics-port", str(port)),
+        TASKFLEET_METRICS="emf",
+        TASKFLEET_LOG_LEVEL="info",
+        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+    )
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    assert 'taskfleet_aws_calls_total{operation="GetQueueUrl",service="sqs"}' in text
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.process.wait(60)
+    lines = [json.loads(line) for line in daemon.log().splitlines() if '"_aws"' in line]
+    assert daemon.end() == 0
+    collector.shutdown()
+    collector.server_close()
+    assert "sqs" in {line.get("Service") for line in lines}
+    assert "/v1/metrics" in Collector.paths

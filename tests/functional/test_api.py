@@ -234,7 +234,7 @@ class TestReading:
         body = answer.json_body
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
-            *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error"),
+            *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]

@@ -174,3 +174,19 @@ def test_functions_do_not_start_with_a_malformed_document(monkeypatch: pytest.Mo
     with pytest.raises(SettingsError, match=r"TASKFLEET_TOKEN_SECRET: .*strict JSON") as caught:
         wiring.connect()
     assert SECRET not in str(caught.value)
+
+
+def test_the_key_that_encrypts_the_parameter_stays_when_it_changes() -> None:
+    """Without KeyId, PutParameter takes the account's default key. moto keeps the parameter's, so
+    the request itself is looked at."""
+    key = boto3.client("kms").create_key()["KeyMetadata"]["KeyId"]
+    ssm = boto3.client("ssm")
+    ssm.put_parameter(Name=PARAMETER, Value=SECRET, Type="SecureString", KeyId=key, Overwrite=True)
+    sent: list[Any] = []
+    ssm.meta.events.register(
+        "provide-client-params.ssm.PutParameter", lambda params, **_: sent.append(params)
+    )
+
+    change_secret(ssm, PARAMETER, lambda text: text + "!")
+
+    assert sent[0]["KeyId"] == key

@@ -60,6 +60,7 @@ class Frontend:
             self.on_services()
             return services
 
+        self.services = services
         self.app = create_app(provide)
         self.client = Client(self.app)
 
@@ -108,7 +109,12 @@ class Frontend:
         """Call a function with the queue's messages, up to `size` at a time, as Lambda does."""
         while messages := queue.receive(size, wait_s=0, visibility_s=30):
             records = [
-                {"messageId": m.message_id, "receiptHandle": m.receipt_handle, "body": m.body}
+                {
+                    "messageId": m.message_id,
+                    "receiptHandle": m.receipt_handle,
+                    "body": m.body,
+                    "attributes": {"SentTimestamp": str(round(m.sent_at * 1000))},
+                }
                 for m in messages
             ]
             self.client.lambda_.invoke(function, {"Records": records})

@@ -27,6 +27,7 @@ BATCH = {
     "aws_calls": 0,
     "cost_usd": 0.0,
     "error": None,
+    "trace_id": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

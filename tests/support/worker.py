@@ -13,6 +13,7 @@ from typing import Any
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.parts import Abilities, Hooks, Identity, WorkerPorts, assemble
+from ec2_worker.telemetry import Telemetry
 from taskfleet.bill import Spend
 from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
 from taskfleet.memory import (
@@ -140,7 +141,9 @@ class HandWorker:
         unavailable: dict[str, str] | None = None,
         limits: dict[str, int] | None = None,
         spent: Callable[[], Spend] = Spend,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self.lost: list[str] = []
         self.ready: list[ClaimedBundle] = []
         self.ended = threading.Event()
@@ -151,6 +154,7 @@ class HandWorker:
             store=cloud.store,
             clock=cloud.clock,
             spent=spent,
+            telemetry=self.telemetry,
         )
         parts = assemble(
             ports,
@@ -195,6 +199,7 @@ class HandWorker:
                 self.protocol.settle(claimed)
             except LeaseLost:
                 self.lost.append(claimed.bundle.job_id)
+                self.telemetry.lost(claimed, self._clock.now())
             except Exception as error:
                 if isinstance(error, TaskfleetError):
                     raise

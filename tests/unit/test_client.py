@@ -54,6 +54,29 @@ def small_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- one call ---------------------------------------------------------------------------------
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.usefixtures("small_bodies")
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_submission_carries_its_callers_trace(api: StubApi, client: Client, tasks: int) -> None:
+    form = {"upload_id": "u", "url": f"{api.url}/form", "fields": {}}
+    if tasks > 2:
+        api.answers(Answer(201, form), Answer(204, None))
+    api.answers(Answer(202, accepted(tasks)))
+    client.submit(["sleep 0"] * tasks, traceparent=TRACEPARENT)
+    sent = {asked.path: asked.headers.get("traceparent") for asked in api.asked}
+    assert sent.pop("/batches") == TRACEPARENT
+    assert set(sent.values()) <= {None}  # a file goes to the bucket, which is no part of the trace
+
+
+def test_a_malformed_trace_context_is_an_error_before_anything_is_sent(client: Client) -> None:
+    with pytest.raises(ValueError, match="traceparent 'hello' is malformed"):
+        client.submit(["sleep 0"], traceparent="hello")
+    with pytest.raises(ValueError, match="malformed"):
+        client.submit_file(io.BytesIO(b"sleep 0"), traceparent=f"{TRACEPARENT}\nX: y")
+
+
 def test_a_submission_travels_with_token_and_key(api: StubApi, client: Client) -> None:
     api.answers(Answer(202, accepted(2)))
     answer = client.submit(["sleep 1", {"kind": "x", "params": [1]}], name="n", idempotency_key="k")

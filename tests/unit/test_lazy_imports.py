@@ -11,7 +11,9 @@ import pytest
 import taskfleet
 
 ROOT = Path(taskfleet.__file__).parent.parent
-ABSENT_ON_LAMBDA = {"requests", "click", "rich"}
+EXTRAS = {"opentelemetry", "prometheus_client"}
+"""Libraries of optional outlets of metrics, which only a worker that is asked for them loads."""
+ABSENT_ON_LAMBDA = {"requests", "click", "rich", *EXTRAS}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -28,6 +30,11 @@ def test_what_lambda_imports_loads_no_client(module: str) -> None:
     loaded = modules_after(f"import {module}")
     assert "taskfleet" in loaded
     assert not loaded & ABSENT_ON_LAMBDA
+
+
+@pytest.mark.parametrize("module", ["ec2_worker.run", "taskfleet.cli.main"])
+def test_a_worker_loads_no_outlet_that_it_is_not_asked_for(module: str) -> None:
+    assert not modules_after(f"import {module}") & EXTRAS
 
 
 def test_the_client_is_loaded_when_it_is_used() -> None:
