@@ -28,10 +28,15 @@ PARAMETER = "/taskfleet/prod/settings"
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder and an environment that say nothing of a stage, also after `run.py` has completed
+    the environment."""
     for name in [name for name in os.environ if name.startswith("TASKFLEET_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    yield
+    for name in [name for name in os.environ if name.startswith("TASKFLEET_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, dict[str, Any]]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
     """The workers that `run.py` makes, which do not run."""
     made: list[tuple[Any, dict[str, Any]]] = []
 
@@ -62,10 +67,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, dict[st
     monkeypatch.setattr(worker.log, "set_up", lambda _: None)
     monkeypatch.setattr(worker, "watch", lambda *_: None)
     monkeypatch.setattr(worker, "Imds", lambda _: SimpleNamespace(instance_id=str))
-    before = dict(os.environ)
-    yield made
-    for name in set(os.environ) - set(before):  # what `run.py` found
-        del os.environ[name]
+    return made
 
 
 def start(*arguments: str) -> Any:
@@ -95,6 +97,7 @@ NOT_DEPLOYED = (
     ],
 )
 @pytest.mark.parametrize("command", ["worker", "redrive"])
+@pytest.mark.usefixtures("started")
 def test_what_is_missing_is_one_sentence_and_exit_code_2(
     missing: tuple[str, ...],
     held: str | None,
