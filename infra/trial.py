@@ -87,6 +87,7 @@ class Trial:
     calls_usd: float = 0.0
 
     def run(self) -> None:
+        """Runs the trial to its end. Raises TrialFailed."""
         with self._step(f"a batch of {len(SLEEPS)} tasks, from nothing to its results"):
             self._batch(SLEEPS)
         with self._step(f"a movie of {len(PICTURES)} pictures"):

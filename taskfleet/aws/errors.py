@@ -136,7 +136,8 @@ class LaunchShortage(TaskfleetError):
 
 
 class Denied(PermanentError):
-    """The credentials lack a right, or are invalid. Never leaves this package."""
+    """The credentials lack a right, or are invalid. Outside of this package, it is a PermanentError
+    like any other."""
 
 
 class WouldSucceed(TaskfleetError):
