@@ -54,8 +54,8 @@ Taskfleet's client (`taskfleet.client.pace`) asks for a hold only while its wait
 the end of the batch. One that asks again at once is bounded by the API's limit of calls only."""
 NEAR_HOLD_S = 8.0
 """Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
-calls a second through (`infra.functions`), so whoever asks for such batches without a pause holds at
-most 800 of the account's 1,000 functions."""
+calls a second through (`infra.functions`), so whoever asks for such batches without a pause holds
+at most 800 of the account's 1,000 functions."""
 _SETTLE_S = (0.1, 2.0)
 """Least and most seconds for which an answer is held after the first change, since others often
 follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
