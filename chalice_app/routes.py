@@ -72,6 +72,7 @@ def add_routes(
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
             "traceparent": traceparent_of(current),
+            "options": wanted.own,
         }
         if isinstance(wanted, FromUpload):
             batch = services().uploads.submit(wanted.upload_id, **options)

@@ -273,7 +273,8 @@ class BundleProtocol:
                 if isinstance(fault, UnknownKind):
                     claimed.poison = str(fault)
                 continue
-            retry = self._registry[task.kind].retry
+            kind = self._registry[task.kind]
+            retry = kind.under(claimed.bundle.options, task.options).retry
             if retry.is_last(claimed.attempt(task.index) - 1):
                 reason = (
                     f"gave up after {retry.max_attempts} attempts: "

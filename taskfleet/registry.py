@@ -10,6 +10,7 @@ runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import math
 import re
@@ -18,12 +19,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
+from taskfleet.options import Options, limits
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task
-from taskfleet.wire.taskfile import kind_and_params
+from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
@@ -103,6 +106,11 @@ class TaskKind:
     expected_s: called with the params; returns the expected seconds of one run, None if unknown.
     hint_s: expected seconds of one run, used while nothing is learned and `expected_s` is unknown.
     retry: which errors are retried, and how often.
+    timeout_s: seconds after which a run is ended and its task FAILED, above 0 and at most
+        `TIMEOUT_MAX_S`; None means no limit.
+    retry_timeouts: whether a run that was ended at its time-out is tried again.
+    memory_mb: most MB that the process of a run and its children may use together, at least
+        `MEMORY_MIN_MB`; None means no limit. Only for kinds that run in a process.
     max_concurrent: returns how many tasks of the kind one worker runs at a time; None means as many
         as it has slots. For work that keeps a core busy, see `Settings.usable_cores`.
     prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
@@ -119,10 +127,27 @@ class TaskKind:
     expected_s: Callable[[Any], float | None] = lambda _params: None
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_s: float | None = None
+    retry_timeouts: bool = False
+    memory_mb: int | None = None
     max_concurrent: Callable[[], int | None] = lambda: None
     prepare: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
+
+    def under(self, batch: Options | None, task: Options | None) -> TaskKind:
+        """Returns this kind with the limits that count for a task with these options of its batch
+        and of its own (`taskfleet.options.limits`)."""
+        if batch is None and task is None:
+            return self
+        found = limits(self, batch, task)
+        return dataclasses.replace(
+            self,
+            timeout_s=found.timeout_s,
+            retry_timeouts=found.retry_timeouts,
+            memory_mb=found.memory_mb,
+            retry=replace(self.retry, max_attempts=found.max_attempts),
+        )
 
 
 def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext], Any]], TaskKind]:
@@ -183,10 +208,10 @@ class Registry:
         Raises InvalidTask with the fault and `index`, the task's place in the submission."""
         try:
             kind, params = kind_and_params(raw)
-            task = self._canonical(Task(index, kind, params))
+            task = self._canonical(Task(index, kind, params, own_options(raw)))
         except InvalidTask as error:
             raise error.at(index) from None
-        size = len(_encode(task))
+        size = len(_encode(task.compact))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
                 f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
@@ -212,7 +237,7 @@ class Registry:
         except Exception as error:  # an error in `parse` must not end a worker
             reason = f"{type(error).__name__}: {error!s:.100}"
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
-        return task if params is task.params else Task(task.index, task.kind, params)
+        return task if params is task.params else Task(task.index, task.kind, params, task.options)
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """Returns a function that maps a task to its expected seconds: the prediction of its kind,

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from taskfleet.options import Options
+
 
 class TaskStatus(StrEnum):
     """State of a task. SUCCEEDED, FAILED and CANCELLED are final."""
@@ -32,28 +34,45 @@ _NOT_FINAL = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One unit of work. In JSON it is the array `[index, kind, params]`.
+    """One unit of work. In JSON it is the array `[index, kind, params, options]`, or `compact`.
 
     index: place in the batch, from 0.
     kind: name of the task kind.
     params: JSON value in the canonical form that the kind's parser returns.
+    options: the task's own options; None if it has none.
     """
 
     index: int
     kind: str
     params: Any = None
+    options: Options | None = None
+
+    @property
+    def compact(self) -> Task | tuple[int, str, Any]:
+        """The task as it is sent and measured: without the fourth element if it has no options, as
+        in messages of earlier versions."""
+        return self if self.options is not None else (self.index, self.kind, self.params)
+
+    @property
+    def as_object(self) -> dict[str, Any]:
+        """The task as the object that a client may submit."""
+        options = {} if self.options is None else self.options.as_fields()
+        return {"kind": self.kind, "params": self.params, **options}
 
     @property
     def submitted_form(self) -> str | dict[str, Any]:
         """The task as a client would submit it: text such as `"sleep 1000"`, or the object
-        `{"kind": ..., "params": ...}` if the text could not be parsed back to the same params."""
+        `{"kind": ..., "params": ...}` if it has options or the text could not be parsed back to the
+        same params."""
         params = self.params
+        if self.options is not None:
+            return self.as_object
         if params is None:
             return self.kind
         is_text = isinstance(params, str) and params and params == params.strip()
         if is_text or (isinstance(params, int | float) and not isinstance(params, bool)):
             return f"{self.kind} {params}"
-        return {"kind": self.kind, "params": self.params}
+        return self.as_object
 
 
 class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):

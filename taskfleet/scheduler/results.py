@@ -81,6 +81,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         cost_usd=round(batch.spend.usd, 9),
         error=batch.error,
         trace_id=batch.trace_id,
+        options=batch.options,
     )
 
 

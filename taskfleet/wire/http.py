@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.batch import BatchStatus
+from taskfleet.options import Options
 from taskfleet.task import TaskStatus
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
 
@@ -66,7 +67,8 @@ class BatchView(msgspec.Struct, frozen=True):
     US dollars; calls for reading its status and results are not included. `error` says why the
     service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
-    service made; the lines of the logs that are about the batch have it.
+    service made; the lines of the logs that are about the batch have it. `options` are those of
+    the submission that count for tasks without their own; it is null without any.
     """
 
     batch_id: str
@@ -83,6 +85,7 @@ class BatchView(msgspec.Struct, frozen=True):
     cost_usd: float = 0.0
     error: str | None = None
     trace_id: str | None = None
+    options: Options | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):

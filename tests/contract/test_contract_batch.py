@@ -16,6 +16,7 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
+from taskfleet.options import Options
 
 ID = "0123456789abcdefghjkmnpqrs"
 
@@ -55,12 +56,13 @@ class TestCreate:
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
+            new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "traced", "upload", "read"],
+        ids=["full", "bare", "traced", "options", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None

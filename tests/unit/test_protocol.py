@@ -10,6 +10,7 @@ from taskfleet.batch import Tally
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
+from taskfleet.options import Options
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.retry import RetryPolicy
@@ -371,6 +372,24 @@ def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(clo
     assert row.status is TaskStatus.FAILED
     assert row.error.startswith("gave up after 2 attempts")
     assert row.attempts == 2
+    assert cloud.dead.depth().backlog == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "own", "workers"),
+    [(1, {}, 1), (None, {"max_attempts": 3}, 3), (1, {"max_attempts": 3}, 3)],
+)
+def test_the_nearest_limit_of_attempts_counts(cloud, registry, batch, own, workers):
+    options = Options(max_attempts=batch) if batch else None
+    batch_id = cloud.submit(registry, [{"kind": "flaky", **own}], options=options)
+    for number in range(workers):
+        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # Then it dies.
+        cloud.clock.sleep(LEASE_S + 5)
+        assert cloud.dead.depth().backlog == 0
+    HandWorker(cloud, registry, worker_id="last").work()
+    cloud.collect()
+    row = cloud.rows(registry, batch_id)[0]
+    assert row.error.startswith(f"gave up after {workers} attempts")
     assert cloud.dead.depth().backlog == 1
 
 
