@@ -7,6 +7,7 @@ A kind, a batch and a task may each have options. Of several, the nearest to the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -78,6 +79,16 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
         """Returns the options that are set, by name, as a task object has them."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
         return fields
+
+
+def read(given: Mapping[str, Any]) -> Options | None:
+    """Returns the options in `given`, a JSON object with some of `NAMES`; None if none is set.
+    Raises ValueError, which names the option at fault."""
+    try:
+        return msgspec.convert(given, Options).own
+    except msgspec.ValidationError as error:
+        reason, _, name = str(error).partition(" - at `$.")
+        raise ValueError(f"{name.rstrip('`')}: {reason}") from None
 
 
 NO_OPTIONS = Options()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -25,6 +26,7 @@ from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_ba
 from taskfleet.cli.redrive import redrive
 from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
+from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
 from taskfleet.task import TaskStatus
 from taskfleet.wire import token
 from taskfleet.wire.http import Accepted, BatchView
@@ -62,23 +64,51 @@ as_json_option = click.option(
     "--key", help="Idempotency key: submitting the same file again under it runs nothing twice."
 )
 @click.option(
+    "--timeout",
+    "timeout_s",
+    callback=duration_s,
+    metavar="DURATION",
+    help="End a task that runs for longer, such as 60 (seconds), 15m or 12h.",
+)
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, ATTEMPTS_MAX),
+    help="Most executions of one task, including the first.",
+)
+@click.option(
+    "--memory-mb",
+    type=click.IntRange(MEMORY_MIN_MB, MEMORY_MAX_MB),
+    help="Most MB that the process of one task may use.",
+)
+@click.option(
+    "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
+)
+@click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
     help="Wait until the batch is finished.",
 )
 @as_json_option
-def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json: bool) -> int:
+def submit(
+    file: TextIO,
+    name: str | None,
+    key: str | None,
+    wait: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Submit the tasks in FILE (- for standard input) as one batch.
 
     FILE has one task on each line, such as `sleep 1000`; a line that begins with { is a task as a
-    JSON object. Blank lines and lines that begin with # are skipped.
+    JSON object, which may have its own "timeout_s", "max_attempts", "memory_mb" and
+    "retry_timeouts". Blank lines and lines that begin with # are skipped.
 
     Prints the id of the batch. With --json, prints the results instead, once the batch is finished.
     """
     with _client() as client:
         tasks = TaskFile(file)
-        accepted = _submit(client, tasks, name, key)
+        accepted = _submit(client, tasks, name=name, key=key, options=options)
         if not wait:
             if as_json:
                 write_json([accepted])
@@ -228,14 +258,22 @@ def _client() -> Client:
         raise SettingsError(str(error)) from error
 
 
-def _submit(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
+def _submit(
+    client: Client,
+    tasks: TaskFile,
+    *,
+    name: str | None,
+    key: str | None,
+    options: Mapping[str, Any],
+) -> Accepted:
     """Submit the tasks with a progress bar. Errors name the file and the line, or how to go on."""
     key = str(uuid.uuid4()) if key is None else key
+    fields: dict[str, Any] = {"name": name, "idempotency_key": key, **options}
     try:
         with sending_bar() as show:
             if tasks.large is not None:
-                return client.submit_file(tasks.large, name=name, idempotency_key=key, on_sent=show)
-            return client.submit(tasks, name=name, idempotency_key=key, on_sent=show)
+                return client.submit_file(tasks.large, on_sent=show, **fields)
+            return client.submit(tasks, on_sent=show, **fields)
     except KeyboardInterrupt:
         say("interrupted while submitting; taskfleet status shows whether the batch was taken in")
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -251,6 +289,8 @@ def _submit(client: Client, tasks: TaskFile, name: str | None, key: str | None) 
         raise TaskfleetError("--name and --key must be text") from error
     except (InvalidTask, UnicodeDecodeError, OSError) as error:
         raise tasks.fault(error) from error
+    except ValueError as error:
+        raise TaskfleetError(str(error)) from error
 
 
 def _follow(client: Client, batch_id: str) -> BatchView:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from taskfleet.errors import InvalidTask
+from taskfleet.options import Options
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.task import Task
 from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS, body_fault
@@ -31,6 +32,7 @@ def pack(
     *,
     name: str | None,
     idempotency_key: str,
+    options: Options | None = None,
     max_bytes: int = BODY_MAX_BYTES,
     max_tasks: int = MAX_TASKS,
 ) -> bytes | IO[bytes]:
@@ -44,6 +46,8 @@ def pack(
     envelope: dict[str, Any] = {"idempotency_key": idempotency_key}
     if name is not None:
         envelope["name"] = name
+    if options is not None:
+        envelope |= options.as_fields()
     room = max_bytes - len(msgspec.json.encode({**envelope, "tasks": []}))
     taken: list[Any] = []
     encoded: list[bytes] = []

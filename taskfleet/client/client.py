@@ -15,7 +15,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import msgspec
 
@@ -26,6 +26,7 @@ from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
+from taskfleet.options import read as read_options
 from taskfleet.ports import Clock
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
@@ -55,6 +56,15 @@ _IDLE_POLL_GROWTH = 20
 end of a batch is seen later by at most that part of the time that it took to come."""
 _POLLS_A_WAIT = 50
 """Number of polls, roughly, over the life of a batch that changes all the time."""
+
+
+class _OptionFields(TypedDict):
+    """The options of a submission by name."""
+
+    timeout_s: float | None
+    max_attempts: int | None
+    memory_mb: int | None
+    retry_timeouts: bool | None
 
 
 class NotFinished(ClientError):
@@ -118,11 +128,15 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        memory_mb: int | None = None,
+        retry_timeouts: bool | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
-        `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
-        that of the API or of whatever stands before it, are written to a temporary file and sent as
-        by `submit_file`.
+        `{"kind": ..., "params": ...}`, which may have options too, such as `"timeout_s": 60`. Tasks
+        that are too much for one request, by our count or by that of the API or of whatever stands
+        before it, are written to a temporary file and sent as by `submit_file`.
 
         name: a name for the batch, to show.
         idempotency_key: submitting again with the same key, after any error, gives the same batch
@@ -130,9 +144,11 @@ class Client:
         on_sent: called with the bytes of the file that were sent so far and their total.
         traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
             service's logs and spans of the batch are found; a trace begins there unless given.
+        timeout_s, max_attempts, memory_mb, retry_timeouts: options of the tasks that do not have
+            their own, as in `taskfleet.options.Options`.
 
         Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
-        ValueError for a malformed `traceparent`.
+        ValueError for a malformed `traceparent` or option.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(
@@ -140,7 +156,13 @@ class Client:
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         headers = _trace_headers(traceparent)
-        packed = pack(tasks, name=name, idempotency_key=key)
+        options: _OptionFields = {
+            "timeout_s": timeout_s,
+            "max_attempts": max_attempts,
+            "memory_mb": memory_mb,
+            "retry_timeouts": retry_timeouts,
+        }
+        packed = pack(tasks, name=name, idempotency_key=key, options=read_options(options))
         if isinstance(packed, bytes):
             try:
                 return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
@@ -150,7 +172,12 @@ class Client:
                 packed = unpacked(packed)
         with packed:
             return self.submit_file(
-                packed, name=name, idempotency_key=key, on_sent=on_sent, traceparent=traceparent
+                packed,
+                name=name,
+                idempotency_key=key,
+                on_sent=on_sent,
+                traceparent=traceparent,
+                **options,
             )
 
     def submit_file(
@@ -161,18 +188,33 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        memory_mb: int | None = None,
+        retry_timeouts: bool | None = None,
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent, traceparent: as for `submit`.
+        name, on_sent, traceparent and the options: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
         headers = _trace_headers(traceparent)
-        upload_id = self.upload(file, on_sent)
-        fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
+        options: _OptionFields = {
+            "timeout_s": timeout_s,
+            "max_attempts": max_attempts,
+            "memory_mb": memory_mb,
+            "retry_timeouts": retry_timeouts,
+        }
+        read_options(options)  # an error in them must not cost an upload
+        fields = {
+            "upload_id": self.upload(file, on_sent),
+            "name": name,
+            "idempotency_key": idempotency_key,
+            **options,
+        }
         body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
         return self._http.call("POST", "/batches", Accepted, body=body, headers=headers)
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
-
 from taskfleet import options
 from taskfleet.errors import InvalidTask
 from taskfleet.options import Options
@@ -91,7 +89,6 @@ def own_options(raw: Any) -> Options | None:
     if not given:
         return None
     try:
-        return msgspec.convert(given, Options).own
-    except msgspec.ValidationError as error:
-        reason, _, name = str(error).partition(" - at `$.")
-        raise InvalidTask(f"{name.rstrip('`')}: {reason}") from None
+        return options.read(given)
+    except ValueError as error:
+        raise InvalidTask(str(error)) from None

@@ -28,6 +28,7 @@ BATCH = {
     "cost_usd": 0.0,
     "error": None,
     "trace_id": None,
+    "options": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {
