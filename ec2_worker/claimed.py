@@ -92,21 +92,26 @@ class ClaimedBundle:
             if task.index not in rows and spent:
                 before = self.prior.get(task.index)
                 error = None if before is None else before.error
-                rows[task.index] = TaskResult(
-                    task.index, TaskStatus.QUEUED, error=error, attempts=spent
-                )
+                row = TaskResult(task.index, TaskStatus.QUEUED, error=error, attempts=spent)
+                rows[task.index] = row.following(before)
         return list(rows.values())
 
     def cancel_pending(self) -> None:
         """Record the pending tasks as CANCELLED."""
         for task in self.pending:
-            self.results[task.index] = TaskResult(
-                task.index,
-                TaskStatus.CANCELLED,
-                error="the batch was cancelled",
-                attempts=self.attempts_spent(task.index),
+            self.record(
+                TaskResult(
+                    task.index,
+                    TaskStatus.CANCELLED,
+                    error="the batch was cancelled",
+                    attempts=self.attempts_spent(task.index),
+                )
             )
         self.pending.clear()
+
+    def record(self, row: TaskResult) -> None:
+        """Record how an attempt at a task, or the task itself, ended."""
+        self.results[row.index] = row.following(self.prior.get(row.index))
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
         """Call `action` when the running tasks must end, at once when they must already. Returns a

@@ -285,12 +285,14 @@ class BundleProtocol:
 
     def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
         claimed.pending.remove(task)
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            TaskStatus.FAILED,
-            error=reason,
-            attempts=claimed.attempt(task.index) - 1,
-            worker_id=self._worker_id,
+        claimed.record(
+            TaskResult(
+                task.index,
+                TaskStatus.FAILED,
+                error=reason,
+                attempts=claimed.attempt(task.index) - 1,
+                worker_id=self._worker_id,
+            )
         )
 
     # --- renew -------------------------------------------------------------------------------

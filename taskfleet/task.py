@@ -75,6 +75,28 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.as_object
 
 
+HISTORY_MAX = 20
+"""Most earlier attempts that a row keeps: the latest ones."""
+HISTORY_ERROR_CHARS = 200
+"""Longest error of an earlier attempt, in characters."""
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that has ended and after which the task was tried again. In JSON it is an array in
+    the order of the fields.
+
+    number: number of the attempt, from 1.
+    worker_id, started_at, duration_s, error, log: as in `TaskResult`.
+    """
+
+    number: int
+    worker_id: str | None
+    started_at: float | None
+    duration_s: float | None
+    error: str | None = None
+    log: tuple[str, int, int, int] | None = None
+
+
 class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """State and outcome of one task. In JSON it is an array in the order of the fields.
 
@@ -88,6 +110,11 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     progress: `[done, total]` as the running task last reported it.
     stored: key of the object that holds the result, if it is too large for the table
         (`taskfleet.spill`); `result` is then None.
+    traceback: the task's own frames at its last error, if that was not one of Taskfleet's.
+    log: where the object with the task's output is: `[key, offset, length, dropped]`, all in bytes;
+        None when it printed nothing.
+    earlier: the attempts before the last execution, oldest first, at most `HISTORY_MAX`; None if
+        there were none.
     """
 
     index: int
@@ -100,6 +127,28 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     worker_id: str | None = None
     progress: Any = None
     stored: str | None = None
+    traceback: str | None = None
+    log: tuple[str, int, int, int] | None = None
+    earlier: list[Attempt] | None = None
+
+    @property
+    def as_attempt(self) -> Attempt | None:
+        """The last execution as an attempt; None if none has ended."""
+        if self.duration_s is None or not self.attempts:
+            return None
+        error = None if self.error is None else self.error[:HISTORY_ERROR_CHARS]
+        return Attempt(
+            self.attempts, self.worker_id, self.started_at, self.duration_s, error, self.log
+        )
+
+    def following(self, before: TaskResult | None) -> TaskResult:
+        """Returns this row with the attempts of the row that was recorded before it, None if none
+        was. Every row of a task that is to replace a recorded one is made so."""
+        last = None if before is None else before.as_attempt
+        if before is None or (last is None and not before.earlier):
+            return self
+        earlier = [*(before.earlier or ()), *([] if last is None else [last])]
+        return msgspec.structs.replace(self, earlier=earlier[-HISTORY_MAX:])
 
 
 def task_id(batch_id: str, index: int) -> str:
