@@ -23,8 +23,9 @@ from taskfleet.output import PAGE_BYTES
 from taskfleet.wire.http import (
     BODY_MAX_BYTES,
     ESCAPED_BODY_MAX_BYTES,
+    LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
-    LOG_NEXT_HEADER,
+    LOG_END_HEADER,
     MAX_TASKS,
     Accepted,
     BatchList,
@@ -173,10 +174,10 @@ def spec() -> Json:
                     errors=(404, 422),
                     query=LogQuery,
                     description="Standard output and standard error of one execution, in the order "
-                    f"in which they were written; at most {PAGE_BYTES} bytes an answer. If more "
-                    f"follow, the header {LOG_NEXT_HEADER} has the `offset` of the next answer. "
-                    f"The header {LOG_DROPPED_HEADER} counts the bytes after the end that were not "
-                    "kept. 404 if nothing was printed.",
+                    f"in which they were written; at most {PAGE_BYTES} bytes an answer. The "
+                    f"header {LOG_END_HEADER} has the `offset` of the next answer, "
+                    f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
+                    "the bytes after that which were not. 404 if nothing was printed.",
                 ),
             },
             "/fleet": {

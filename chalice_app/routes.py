@@ -19,8 +19,9 @@ from taskfleet import __version__
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
 from taskfleet.wire.http import (
+    LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
-    LOG_NEXT_HEADER,
+    LOG_END_HEADER,
     Accepted,
     BatchList,
     BatchView,
@@ -144,9 +145,11 @@ def add_routes(
             attempt=wanted.attempt,
             offset=wanted.offset,
         )
-        headers = {LOG_DROPPED_HEADER: str(page.dropped)}
-        if page.next_offset is not None:
-            headers[LOG_NEXT_HEADER] = str(page.next_offset)
+        headers = {
+            LOG_END_HEADER: str(page.end),
+            LOG_BYTES_HEADER: str(page.length),
+            LOG_DROPPED_HEADER: str(page.dropped),
+        }
         return Text(page.text, headers)
 
     @route("/batches/{batch_id}", "DELETE")

@@ -30,13 +30,20 @@ LogRef = tuple[str, int, int, int]
 class LogPage(msgspec.Struct, frozen=True):
     """A part of an output, as text; what is not UTF-8 is replaced by U+FFFD.
 
-    next_offset: the offset of the page after it, in bytes of the output; None if it is the last.
-    dropped: the bytes after the end of the output that were not kept.
+    end: where the part ends, in bytes of the output: the offset of the next part.
+    length: bytes of the output, as far as it was kept.
+    dropped: bytes after that which were not kept.
     """
 
     text: str
-    next_offset: int | None
+    end: int
+    length: int
     dropped: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows this part."""
+        return self.end >= self.length
 
 
 def page(
@@ -46,14 +53,14 @@ def page(
     character fits). A page does not end within a character. Raises NotFound if the object is gone
     or is not one of this batch."""
     _, _, length, dropped = ref
-    data = _read(store, batch_id, ref, offset, min(limit, max(0, length - offset)))
+    data = _read(store, batch_id, ref, offset, min(limit, length - offset))
     end = offset + len(data)
     if not data or end >= length:
-        return LogPage(data.decode(errors="replace"), None, dropped)
+        return LogPage(data.decode(errors="replace"), end, length, dropped)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     text = decoder.decode(data)
     unread, _ = decoder.getstate()
-    return LogPage(text, end - len(unread), dropped)
+    return LogPage(text, end - len(unread), length, dropped)
 
 
 def tail(store: ObjectStore, batch_id: str, ref: LogRef) -> str:

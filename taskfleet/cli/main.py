@@ -1,5 +1,5 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
-commands and their options; not the form of their output (`taskfleet.cli.output`,
+"""The command line: `taskfleet submit|status|results|log|cancel|token|keys|redrive|fleet`. Owns
+the commands and their options; not the form of their output (`taskfleet.cli.output`,
 `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
 calls to the API (`taskfleet.client`).
 """
@@ -21,6 +21,7 @@ from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
+from taskfleet.cli.log import follow_log, write_log
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
@@ -174,6 +175,27 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
     if view.finished_at is None:
         say(f"not finished yet: {summary(view)}")
     return _exit_code(view)
+
+
+@main.command()
+@click.argument("batch")
+@click.argument("index", type=click.IntRange(0))
+@click.option(
+    "--attempt", type=click.IntRange(1), help="Show this attempt instead of the last."
+)
+@click.option("--follow", is_flag=True, help="Wait for more until the task has ended.")
+def log(batch: str, index: int, attempt: int | None, follow: bool) -> int:
+    """Show what task INDEX of BATCH printed, from 0.
+
+    With --follow, the exit code is 0 if the task succeeded.
+    """
+    if follow and attempt is not None:
+        raise click.UsageError("--follow goes with the last attempt.")
+    with _client() as client:
+        if not follow:
+            write_log(client, batch, index, attempt)
+            return 0
+        return 0 if follow_log(client, batch, index) is TaskStatus.SUCCEEDED else SOME_FAILED
 
 
 @main.command()

@@ -27,9 +27,13 @@ from taskfleet.client.endpoint import find
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
+from taskfleet.output import LogPage
 from taskfleet.ports import Clock
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
+    LOG_BYTES_HEADER,
+    LOG_DROPPED_HEADER,
+    LOG_END_HEADER,
     PAGE_MAX,
     Accepted,
     BatchList,
@@ -37,6 +41,7 @@ from taskfleet.wire.http import (
     FleetView,
     ResultPage,
     ResultView,
+    TaskView,
     UploadForm,
 )
 
@@ -298,6 +303,32 @@ class Client:
                 return
             params["cursor"] = page.cursor
 
+    def task(self, batch_id: str, index: int) -> TaskView:
+        """Returns the task of the batch at `index`, from 0: its result, its attempts, the end of
+        what it printed, and `why`: what it waits for now. Raises ApiError with the status 404 if
+        the batch has no such task."""
+        return self._http.call("GET", _task_path(batch_id, index), TaskView)
+
+    def log(
+        self, batch_id: str, index: int, *, attempt: int | None = None, offset: int = 0
+    ) -> LogPage:
+        """Returns what a task printed, from the byte `offset` on, as far as one answer holds it,
+        which is about a megabyte; the next part begins at its `end`. Raises ApiError with the
+        status 404 if the task printed nothing.
+
+        attempt: number of the attempt, from 1; the last execution unless given.
+        """
+        params = {"offset": str(offset)} | ({} if attempt is None else {"attempt": str(attempt)})
+        text, headers = self._http.call_text(f"{_task_path(batch_id, index)}/log", params)
+        try:
+            end, length, dropped = (
+                int(headers[name])
+                for name in (LOG_END_HEADER, LOG_BYTES_HEADER, LOG_DROPPED_HEADER)
+            )
+        except (KeyError, ValueError):
+            raise ApiError(200, "this API does not tell how long an output is") from None
+        return LogPage(text, end, length, dropped)
+
     def batches(self) -> Iterator[BatchView]:
         """Yields your batches, newest first. Pages are read as needed. A batch that was made within
         about the last second may be missing."""
@@ -352,6 +383,13 @@ def _idle_pace_s(idle_s: float) -> float:
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:
     """Returns what counts as news of a batch."""
     return batch.status, batch.total, batch.succeeded, batch.failed, batch.cancelled
+
+
+def _task_path(batch_id: str, index: int) -> str:
+    """Returns the path of a task. Raises ApiError for what can be neither id nor index."""
+    if not isinstance(index, int) or index < 0:
+        raise ApiError(404, f"no task {index!r:.60}: an index is a number, from 0")
+    return f"{_path(batch_id)}/tasks/{index}"
 
 
 def _path(batch_id: str) -> str:

@@ -42,9 +42,10 @@ BATCHES_PAGE_MAX = 100
 WAIT_MAX_S = 25.0
 """Most seconds for which an answer may be held until the batch changes."""
 
-LOG_NEXT_HEADER = "X-Log-Next-Offset"
-"""Header of an answer with a part of an output: the offset of the next part, in bytes. The last
-part does not have it."""
+LOG_END_HEADER = "X-Log-End"
+"""Header of an answer with a part of an output: where the part ends in the output, in bytes."""
+LOG_BYTES_HEADER = "X-Log-Bytes"
+"""Header of the same: the size of the output, as far as it was kept, in bytes."""
 LOG_DROPPED_HEADER = "X-Log-Dropped"
 """Header of the same: the bytes after the end of the output that were not kept."""
 

@@ -8,7 +8,7 @@ from taskfleet.bundle import job_id
 from taskfleet.options import Options
 from taskfleet.registry import Registry, sleep
 from taskfleet.task import Attempt, Task, TaskResult, TaskStatus
-from taskfleet.wire.http import LOG_DROPPED_HEADER, LOG_NEXT_HEADER
+from taskfleet.wire.http import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER
 from tests.support.frontend import Frontend
 from tests.support.worker import HandWorker, failing_kind
 
@@ -216,7 +216,7 @@ def test_what_a_task_printed_is_text(api):
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers[LOG_DROPPED_HEADER] == "70"
-    assert LOG_NEXT_HEADER not in answer.headers
+    assert answer.headers[LOG_END_HEADER] == answer.headers[LOG_BYTES_HEADER] == str(len(data))
     body = task(api, batch_id).json_body
     assert body["log_tail"] == "häßlich\n\ufffd\x1b[31m</script>\n"
     assert (body["log_bytes"], body["log_dropped"]) == (len(data), 70)
@@ -226,12 +226,12 @@ def test_a_large_output_comes_in_pages(api):
     batch_id = api.submit(["sleep 1"])
     data = b"0123456789abcde\n" * 140_000
     record(api, batch_id, done(log=printed(api, batch_id, data)))
-    parts, query = [], ""
-    while query is not None:
-        answer = log(api, batch_id, query=query)
+    parts, offset = [], "0"
+    while offset != str(len(data)):
+        answer = log(api, batch_id, query=f"?offset={offset}")
+        assert answer.headers[LOG_BYTES_HEADER] == str(len(data))
         parts.append(answer.body)
-        following = answer.headers.get(LOG_NEXT_HEADER)
-        query = None if following is None else f"?offset={following}"
+        offset = answer.headers[LOG_END_HEADER]
     assert b"".join(parts) == data
     assert len(parts) == 3
     tail = task(api, batch_id).json_body["log_tail"]

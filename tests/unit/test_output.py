@@ -20,23 +20,24 @@ def stored(data, before=b"before", after=b"after", dropped=0):
 def pages(data, limit):
     store, ref = stored(data)
     texts, offset = [], 0
-    while offset is not None:
+    while True:
         page = output.page(store, "b", ref, offset, limit)
         texts.append(page.text)
-        offset = page.next_offset
-    return texts
+        offset = page.end
+        if page.is_last:
+            return texts
 
 
 def test_a_page_is_the_tasks_own_part_of_the_object():
     store, ref = stored(b"line\n", dropped=7)
-    assert output.page(store, "b", ref, 0) == LogPage("line\n", None, 7)
-    assert output.page(store, "b", ref, 2) == LogPage("ne\n", None, 7)
+    assert output.page(store, "b", ref, 0) == LogPage("line\n", 5, 5, 7)
+    assert output.page(store, "b", ref, 2) == LogPage("ne\n", 5, 5, 7)
 
 
 @pytest.mark.parametrize("offset", [5, 6, 10**9])
 def test_at_the_end_there_is_nothing_more(offset):
     store, ref = stored(b"line\n")
-    assert output.page(store, "b", ref, offset) == LogPage("", None, 0)
+    assert output.page(store, "b", ref, offset) == LogPage("", offset, 5, 0)
 
 
 def test_pages_together_are_the_whole_and_none_ends_within_a_character():
