@@ -69,6 +69,10 @@ class ClaimedBundle:
         worker never came back count for every task of the bundle."""
         return self.attempts_spent(index) + self.lease.attempt
 
+    def record(self, row: TaskResult) -> None:
+        """Record how an attempt at a task, or the task itself, ended."""
+        self.results[row.index] = row.following(self.prior.get(row.index))
+
     @property
     def finished(self) -> bool:
         """Whether every task has its final result."""
@@ -108,10 +112,6 @@ class ClaimedBundle:
                 )
             )
         self.pending.clear()
-
-    def record(self, row: TaskResult) -> None:
-        """Record how an attempt at a task, or the task itself, ended."""
-        self.results[row.index] = row.following(self.prior.get(row.index))
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
         """Call `action` when the running tasks must end, at once when they must already. Returns a

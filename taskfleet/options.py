@@ -108,6 +108,8 @@ class KindLimits(Protocol):
     """What `limits` reads of a task kind (`taskfleet.registry.TaskKind`)."""
 
     @property
+    def runs_in(self) -> str: ...
+    @property
     def timeout_s(self) -> float | None: ...
     @property
     def memory_mb(self) -> int | None: ...
@@ -128,12 +130,13 @@ class Limits(msgspec.Struct, frozen=True):
 
 def limits(kind: KindLimits, batch: Options | None, task: Options | None) -> Limits:
     """Returns the limits that count for a task: each is that of the task itself, else that of its
-    batch, else that of its kind."""
+    batch, else that of its kind. A task of a kind that runs in a thread has no limit of memory."""
     own, shared = task or NO_OPTIONS, batch or NO_OPTIONS
+    in_process = kind.runs_in == "process"
     return Limits(
         _first(own.timeout_s, shared.timeout_s, kind.timeout_s),
         _first(own.max_attempts, shared.max_attempts, kind.retry.max_attempts),
-        _first(own.memory_mb, shared.memory_mb, kind.memory_mb),
+        _first(own.memory_mb, shared.memory_mb, kind.memory_mb) if in_process else None,
         _first(own.retry_timeouts, shared.retry_timeouts, kind.retry_timeouts),
     )
 

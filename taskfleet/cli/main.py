@@ -180,9 +180,7 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
 @main.command()
 @click.argument("batch")
 @click.argument("index", type=click.IntRange(0))
-@click.option(
-    "--attempt", type=click.IntRange(1), help="Show this attempt instead of the last."
-)
+@click.option("--attempt", type=click.IntRange(1), help="Show this attempt instead of the last.")
 @click.option("--follow", is_flag=True, help="Wait for more until the task has ended.")
 def log(batch: str, index: int, attempt: int | None, follow: bool) -> int:
     """Show what task INDEX of BATCH printed, from 0.

@@ -73,7 +73,7 @@ def kind_and_params(raw: Any) -> tuple[str, Any]:
     unknown = sorted(set(raw) - _FIELDS)
     if unknown:
         known = ", ".join(("kind", "params", *options.NAMES))
-        raise InvalidTask(f"has an unknown field {unknown[0]!r:.60}; known: {known}")
+        raise InvalidTask(f"has an unknown field {unknown[0]!r:.40}; known: {known}")
     kind = raw.get("kind")
     if not isinstance(kind, str) or not kind:
         raise InvalidTask("needs a kind, as text")

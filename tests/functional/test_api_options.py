@@ -5,8 +5,10 @@ import json
 import pytest
 
 from taskfleet.options import Options
+from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire.queues import decode_bundle
 from tests.support.frontend import Frontend
+from tests.support.worker import run_nothing
 
 FIELDS = {"timeout_s": 60, "max_attempts": 3, "memory_mb": 512, "retry_timeouts": True}
 OPTIONS = Options(timeout_s=60, max_attempts=3, memory_mb=512, retry_timeouts=True)
@@ -15,7 +17,9 @@ QUERY = "timeout_s=60&max_attempts=3&memory_mb=512&retry_timeouts=true"
 
 @pytest.fixture
 def api():
-    return Frontend()
+    return Frontend(
+        registry=Registry([sleep, TaskKind("work", run_nothing, expected_s=lambda _: 0.0)])
+    )
 
 
 def sent(api):
@@ -43,7 +47,7 @@ def test_a_text_batch_has_options_in_its_query(api):
 
 
 def test_an_upload_has_options_and_so_have_its_lines(api):
-    lines = b'sleep 1\n{"kind": "sleep", "params": 1, "memory_mb": 64}\n'
+    lines = b'sleep 1\n{"kind": "work", "memory_mb": 64}\n'
     body = {"upload_id": api.upload(lines), **FIELDS}
     batch_id = api.call("POST", "/batches", body).json_body["batch_id"]
     api.feed(api.cloud.uploads, "expand_upload", 1)

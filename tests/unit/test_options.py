@@ -15,6 +15,7 @@ from taskfleet.task import Task
 from taskfleet.wire.queues import decode_bundle, encode_bundle
 from tests.unit.test_bundle import BATCH, validate
 
+THREAD = TaskKind("t", run=lambda _params, _context: None, runs_in="thread", timeout_s=8)
 KIND = TaskKind("k", run=lambda _params, _context: None)
 CAREFUL = TaskKind(
     "careful",
@@ -44,6 +45,8 @@ ALL = Options(timeout_s=2, max_attempts=3, memory_mb=512, retry_timeouts=False)
             Limits(None, 5, None, False),
         ),
         (KIND, ALL, Options(), Limits(2, 3, 512, False)),
+        (THREAD, ALL, ALL, Limits(2, 3, None, False)),
+        (THREAD, Options(memory_mb=64), None, Limits(8, 5, None, False)),
     ],
 )
 def test_the_nearest_option_counts(kind, batch, task, counts):
@@ -98,6 +101,7 @@ def test_options_that_say_nothing_are_none():
         ("memory_mb", 31, "memory_mb: Expected `int` >= 32"),
         ("memory_mb", 10**9, "memory_mb: Expected `int` <= 16777216"),
         ("retry_timeouts", 1, "retry_timeouts: Expected `bool | null`, got `int`"),
+        ("memory_mb", 64, "memory_mb: tasks of kind sleep run in a thread"),
         ("retries", 1, "has an unknown field 'retries'"),
     ],
 )
