@@ -54,13 +54,12 @@ RetryTimeouts = Annotated[
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Options of a batch or a task. None means that this place says nothing. In JSON it is an
-    object with the options that are set.
+    """Options of a batch or a task: an object with those that are set.
 
-    timeout_s: seconds after which an execution is ended and its task FAILED.
-    max_attempts: most executions of one task, including the first.
-    memory_mb: most MB that the process of a task and its children may use together.
-    retry_timeouts: whether a task that was ended at its time-out is tried again.
+    `timeout_s`: seconds after which an execution is ended and its task FAILED. `max_attempts`: most
+    executions of one task, including the first. `memory_mb`: most MB that the process of a task and
+    its children may use together. `retry_timeouts`: whether a task that was ended at its time-out
+    is tried again.
     """
 
     timeout_s: TimeoutS | None = None
@@ -120,7 +119,8 @@ class KindLimits(Protocol):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The limits of one task's execution, in the units of `Options`. None means no limit."""
+    """The limits that count for one task, with names and units as in `Options`; null where there is
+    none."""
 
     timeout_s: float | None
     max_attempts: int
