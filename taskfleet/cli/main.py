@@ -1,7 +1,7 @@
-"""The command line: `taskfleet submit|status|results|log|cancel|token|keys|redrive|fleet`. Owns
-the commands and their options; not the form of their output (`taskfleet.cli.output`,
-`taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
-calls to the API (`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|fleet`, and what is added from
+other modules: `explain|log|keys|redrive`. Owns the commands and their options; not the form of
+their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit
+codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any, TextIO
 import click
 
 from taskfleet import __version__, settings
+from taskfleet.cli.api import client_here
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
-from taskfleet.cli.log import follow_log, write_log
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
+from taskfleet.cli.task import explain, log
 from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
@@ -107,7 +108,7 @@ def submit(
 
     Prints the id of the batch. With --json, prints the results instead, once the batch is finished.
     """
-    with _client() as client:
+    with client_here() as client:
         tasks = TaskFile(file)
         accepted = _submit(client, tasks, name=name, key=key, options=options)
         if not wait:
@@ -141,7 +142,7 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
     """Show the status of BATCH, or of your latest batches."""
     if batch is None and wait:
         raise click.UsageError("--wait needs a BATCH.")
-    with _client() as client:
+    with client_here() as client:
         if batch is None:
             shown = list(islice(client.batches(), RECENT))
             code = 0
@@ -163,7 +164,7 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
 @as_json_option
 def results(batch: str, failed: bool, as_json: bool) -> int:
     """Show the results of BATCH that exist so far."""
-    with _client() as client:
+    with client_here() as client:
         view = client.status(batch)
         rows = client.results(batch)
         if failed:
@@ -179,28 +180,9 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
 
 @main.command()
 @click.argument("batch")
-@click.argument("index", type=click.IntRange(0))
-@click.option("--attempt", type=click.IntRange(1), help="Show this attempt instead of the last.")
-@click.option("--follow", is_flag=True, help="Wait for more until the task has ended.")
-def log(batch: str, index: int, attempt: int | None, follow: bool) -> int:
-    """Show what task INDEX of BATCH printed, from 0.
-
-    With --follow, the exit code is 0 if the task succeeded.
-    """
-    if follow and attempt is not None:
-        raise click.UsageError("--follow goes with the last attempt.")
-    with _client() as client:
-        if not follow:
-            write_log(client, batch, index, attempt)
-            return 0
-        return 0 if follow_log(client, batch, index) is TaskStatus.SUCCEEDED else SOME_FAILED
-
-
-@main.command()
-@click.argument("batch")
 def cancel(batch: str) -> int:
     """Cancel the tasks of BATCH that have not started."""
-    with _client() as client:
+    with client_here() as client:
         view = client.cancel(batch)
     say(f"{'already finished' if view.finished_at else 'cancelled'}: {summary(view)}")
     return 0
@@ -214,7 +196,7 @@ def fleet(as_json: bool) -> int:
     The decisions are those of the provisioner, which starts and ends machines. If tasks wait and
     none runs, the output says why.
     """
-    with _client() as client:
+    with client_here() as client:
         view = client.fleet()
     if as_json:
         write_json([view])
@@ -245,7 +227,9 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
     return 0
 
 
+main.add_command(explain)
 main.add_command(keys)
+main.add_command(log)
 main.add_command(redrive)
 
 
@@ -268,14 +252,6 @@ def _secret_of(stage: str) -> str:
 
     named = settings.load(stage=stage)
     return Aws(named, SystemClock()).secret(named.token_parameter)
-
-
-def _client() -> Client:
-    """Returns a client for the API of the environment. Raises SettingsError."""
-    try:
-        return Client.from_env()
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _submit(

@@ -1,5 +1,5 @@
-"""`taskfleet log`: prints what a task printed, and follows it until the task has ended. Owns the
-printing and the pace of asking; not the command's options (`taskfleet.cli.main`).
+"""`taskfleet explain` and `taskfleet log`: what one task waits for, and what it printed. Owns the
+commands and the pace of asking; not the answers (`taskfleet.scheduler.tasks`).
 """
 
 from __future__ import annotations
@@ -7,7 +7,11 @@ from __future__ import annotations
 import sys
 import time
 
-from taskfleet.cli.output import say
+import click
+
+from taskfleet.cli.api import client_here
+from taskfleet.cli.command import SOME_FAILED, plain
+from taskfleet.cli.output import say, write_json
 from taskfleet.client import Client
 from taskfleet.output import LogPage
 from taskfleet.task import TaskStatus
@@ -15,8 +19,44 @@ from taskfleet.task import TaskStatus
 POLL_S = 1.0
 """Seconds between two looks at a task that is followed."""
 
+_index = click.argument("index", type=click.IntRange(0))
 
-def write_log(client: Client, batch_id: str, index: int, attempt: int | None) -> None:
+
+@click.command()
+@click.argument("batch")
+@_index
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known, as a JSON object.")
+def explain(batch: str, index: int, as_json: bool) -> int:
+    """Say what task INDEX of BATCH, from 0, waits for now."""
+    with client_here() as client:
+        task = client.task(batch, index)
+    if as_json:
+        write_json([task])
+    else:
+        click.echo(plain(f"{task.status}: {task.why}"))
+    return 0
+
+
+@click.command()
+@click.argument("batch")
+@_index
+@click.option("--attempt", type=click.IntRange(1), help="Show this attempt instead of the last.")
+@click.option("--follow", is_flag=True, help="Wait for more until the task has ended.")
+def log(batch: str, index: int, attempt: int | None, follow: bool) -> int:
+    """Show what task INDEX of BATCH, from 0, printed.
+
+    With --follow, the exit code is 0 if the task succeeded, 1 if not.
+    """
+    if follow and attempt is not None:
+        raise click.UsageError("--follow goes with the last attempt.")
+    with client_here() as client:
+        if not follow:
+            _write_log(client, batch, index, attempt)
+            return 0
+        return 0 if _follow_log(client, batch, index) is TaskStatus.SUCCEEDED else SOME_FAILED
+
+
+def _write_log(client: Client, batch_id: str, index: int, attempt: int | None) -> None:
     """Print the whole output of an attempt, the last one for None. Raises ApiError with the status
     404 if there is none."""
     page = _write_rest(client, batch_id, index, 0, attempt)
@@ -24,7 +64,7 @@ def write_log(client: Client, batch_id: str, index: int, attempt: int | None) ->
         say(f"{page.dropped:,} more bytes were printed and not kept")
 
 
-def follow_log(client: Client, batch_id: str, index: int) -> TaskStatus:
+def _follow_log(client: Client, batch_id: str, index: int) -> TaskStatus:
     """Print the output as it comes, until the task has ended. Says on standard error what the task
     waits for, whenever that changes, and when another attempt begins. Returns its final status."""
     attempt, printed, said = None, 0, ""

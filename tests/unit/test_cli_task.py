@@ -1,10 +1,12 @@
-"""`taskfleet log`: what a task printed, at once or as it comes."""
+"""`taskfleet explain` and `taskfleet log`: what a task waits for, and what it printed."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from taskfleet.cli import log
+from taskfleet.cli import task as command
 from taskfleet.client import ApiError, Client
 from tests.support.stub_api import BATCH_ID, TASK, Answer, StubApi, printed
 from tests.unit.test_cli import Run, api, run  # noqa: F401 - fixtures
@@ -18,7 +20,16 @@ def attempt(number: int, outcome: str) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "POLL_S", 0.0)
+    monkeypatch.setattr(command, "POLL_S", 0.0)
+
+
+def test_a_task_is_explained_in_a_line_or_in_full(api: StubApi, run: Run) -> None:  # noqa: F811
+    waiting = {**TASK, "status": "QUEUED", "why": "no worker\x1b has claimed it"}
+    api.answers(waiting, waiting)
+    result = run("explain", BATCH_ID, "7")
+    assert (result.exit_code, result.stdout) == (0, "QUEUED: no worker  has claimed it\n")
+    assert json.loads(run("explain", BATCH_ID, "7", "--json").stdout) == waiting
+    assert api.lines == [f"GET /batches/{BATCH_ID}/tasks/7"] * 2
 
 
 def test_what_a_task_printed_goes_to_standard_output(api: StubApi, run: Run) -> None:  # noqa: F811
