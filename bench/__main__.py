@@ -30,6 +30,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("animoto_makespan",),
     ("animoto", "--repeats", "3"),
     ("provisioning",),
+    ("scale",),
+    ("middle", "--measure"),
 )
 """The modules of this package that run, with their options."""
 

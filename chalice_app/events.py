@@ -89,7 +89,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         )
         if current.provisioner is not None:
             ends_at = current.clock.now() + TICK_S
-            current.provisioner.run(lambda: ends_at - current.clock.now())
+            current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
 
 
 def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:

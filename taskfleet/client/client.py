@@ -1,6 +1,6 @@
-"""The client: submits, follows and reads batches over HTTP. Owns the calls and the pace of polling;
-not HTTP itself (`taskfleet.client.transport`), the shapes of the answers (`taskfleet.wire.http`)
-nor the command line (`taskfleet.cli.main`).
+"""The client: submits, follows and reads batches over HTTP. Owns the calls; not the pace of polling
+(`taskfleet.client.pace`), HTTP itself (`taskfleet.client.transport`), the shapes of the answers
+(`taskfleet.wire.http`) nor the command line (`taskfleet.cli.main`).
 
     with Client.from_env() as client:
         batch = client.submit(["sleep 1000"] * 80)
@@ -11,6 +11,7 @@ nor the command line (`taskfleet.cli.main`).
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from taskfleet.batch import is_id
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
+from taskfleet.client.pace import next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
@@ -45,22 +47,11 @@ from taskfleet.wire.http import (
     UploadForm,
 )
 
-LONG_POLL_S = 20.0
-"""Seconds for which `wait` lets the API hold an answer."""
 OUTAGE_S = 60.0
 """Seconds for which `wait` goes on while the API cannot be reached or fails. A throttle is no
 outage. The first call must succeed."""
-_FASTEST_POLL_S = 0.1
-"""Least seconds between the starts of two polls."""
-_SLOWEST_POLL_S = 1.0
-"""Most seconds between the starts of two polls of a batch that changes."""
-_SLOWEST_IDLE_POLL_S = 8.0
-"""Most seconds between an answer that was held in vain and the next poll."""
-_IDLE_POLL_GROWTH = 20
-"""After an answer that was held in vain, the pause is the time without news divided by this, so the
-end of a batch is seen later by at most that part of the time that it took to come."""
-_POLLS_A_WAIT = 50
-"""Number of polls, roughly, over the life of a batch that changes all the time."""
+_OUTAGE_PAUSE_S = 1.0
+"""Seconds between two polls while the API cannot be reached or fails."""
 
 
 class _OptionFields(TypedDict):
@@ -265,16 +256,15 @@ class Client:
             if batch.finished_at is not None:
                 return batch
             now = self._clock.now()
-            left_s = LONG_POLL_S if until is None else until - now
+            left_s = math.inf if until is None else until - now
             if timeout_s is not None and left_s <= 0:
                 raise NotFinished(batch, timeout_s)
-            pause_s = polled + _pace_s(now - began, batch) - now
-            if news_at < polled and now - polled > _SLOWEST_POLL_S:  # it was held in vain
-                pause_s = max(pause_s, _idle_pace_s(now - news_at))
+            poll = next_poll(now - began, now - news_at, batch.eta_s)
+            pause_s = polled + poll.period_s - now
             self._clock.sleep(max(0.0, min(pause_s, left_s)))
             polled = self._clock.now()
             before = batch
-            batch = self._patient_status(batch, min(LONG_POLL_S, left_s), until)
+            batch = self._patient_status(batch, min(poll.hold_s, left_s), until)
             if _state(batch) != _state(before):
                 news_at = self._clock.now()
 
@@ -291,7 +281,7 @@ class Client:
                     raise
                 if until is not None and now >= until:
                     return batch
-                self._clock.sleep(_SLOWEST_POLL_S)
+                self._clock.sleep(_OUTAGE_PAUSE_S)
 
     def results(self, batch_id: str) -> Iterator[ResultView]:
         """Yields the results that exist so far, in order of index. Pages are read as needed."""
@@ -363,21 +353,6 @@ def _trace_headers(traceparent: str | None) -> dict[str, str]:
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
         )
     return {trace.HEADER: traceparent}
-
-
-def _pace_s(elapsed_s: float, batch: BatchView) -> float:
-    """Returns the seconds between two polls: few at first, more as the batch takes longer, and few
-    again near its expected end, so that the end is seen soon."""
-    pace_s = elapsed_s / _POLLS_A_WAIT
-    if batch.eta_s is not None:
-        pace_s = min(pace_s, batch.eta_s / 2)
-    return min(max(_FASTEST_POLL_S, pace_s), _SLOWEST_POLL_S)
-
-
-def _idle_pace_s(idle_s: float) -> float:
-    """Returns the seconds between an answer and the next poll when there was no news for `idle_s`
-    seconds, so that a client that waits long does not hold an answer of the API all the time."""
-    return min(max(_FASTEST_POLL_S, idle_s / _IDLE_POLL_GROWTH), _SLOWEST_IDLE_POLL_S)
 
 
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:

@@ -3,6 +3,9 @@
 It reconciles from what it reads and never from an event. So a round that is lost, late, doubled or
 cut short costs time and nothing else.
 
+In an idle stage, where nothing waits, runs or comes, a round ends after four reads, but for one
+every `IDLE_ROUND_S`.
+
 A decision is recorded before it is acted upon, on condition that nobody else recorded one since the
 reading: of two rounds at once, one does nothing. A launch is recorded with its token before EC2 is
 asked for it. When its outcome is not recorded, the next round asks for the same launch again.
@@ -18,6 +21,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
+from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.observe import grown, observe
 from taskfleet.provisioner.policy import (
@@ -30,6 +34,7 @@ from taskfleet.provisioner.policy import (
 from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.records import (
     BootFailures,
+    Demand,
     FleetState,
     Intent,
     Launch,
@@ -49,6 +54,9 @@ PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
 """New messages that start the next round early."""
+IDLE_ROUND_S = 1_800.0
+"""In an idle stage a whole round is made, and recorded, this often. It finds machines that nobody
+recorded. One a minute would cost more than all else that the tick does."""
 FORGOTTEN_S = 3_600.0
 """Workers that have not reported for this long are left out."""
 TOKEN_VALID_S = 3_600.0
@@ -64,10 +72,12 @@ class Provisioner:
         self._conf = settings
         self._policy = policy_of(settings)
 
-    def run(self, remaining_s: Callable[[], float]) -> None:
+    def run(self, remaining_s: Callable[[], float], depth: QueueDepth | None = None) -> None:
         """Make a round every `look_s` seconds, sooner when a batch comes, while there is work or a
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
         may succeed.
+
+        depth: the queue's depth, for the first round, when the caller has just read it.
 
         Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
         rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
@@ -79,7 +89,7 @@ class Provisioner:
             rounds += 1
             active, messages = True, None
             try:
-                state = self.round()
+                state = self.round(depth)
                 active = state is None or state.machines > 0 or state.wanted > 0
                 messages = state.history[-1].demand.messages if state else None
                 in_a_row = 0
@@ -87,6 +97,7 @@ class Provisioner:
                 _log.error("a round failed", extra=fields("look_failed", reason=str(failure)))
                 error, in_a_row = failure, in_a_row + 1
                 worst = max(worst, in_a_row)
+            depth = None
             if not active or not self._wait(messages, remaining_s):
                 break
         if error is not None and worst >= min(rounds, FAILED_ROUNDS):
@@ -119,11 +130,19 @@ class Provisioner:
             _log.warning("demand not read", extra=fields("peek_failed", reason=str(error)))
             return 0
 
-    def round(self) -> FleetState | None:
+    def round(self, depth: QueueDepth | None = None) -> FleetState | None:
         """Reconcile once. Returns the recorded state, None when another round was faster. Raises
-        TaskfleetError, and then nothing was launched or ended that is not recorded."""
+        TaskfleetError, and then nothing was launched or ended that is not recorded.
+
+        depth: the queue's depth, when the caller has just read it.
+        """
         before = self._ports.records.state()
-        seen, state = observe(self._read(), before, self._conf)
+        # The depth is first, so that demand includes nearly all it counts.
+        depth = self._ports.tasks.depth() if depth is None else depth
+        demand = self._ports.records.demand()
+        if self._is_quiet(before, depth, demand):
+            return before
+        seen, state = observe(self._read(depth, demand), before, self._conf)
         state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
@@ -142,7 +161,7 @@ class Provisioner:
             "a round of the provisioner",
             extra=fields(
                 "provisioner_looked",
-                desired=decision.desired,
+                desired=done.desired,
                 machines=done.machines,
                 launched=done.decisions[-1].launched,
                 reason=done.decisions[-1].reason,
@@ -150,16 +169,26 @@ class Provisioner:
         )
         return done
 
+    def _is_quiet(self, before: FleetState, depth: QueueDepth, demand: Demand) -> bool:
+        """Whether nothing has come since the last round found neither work nor a machine. Workers
+        that run elsewhere report, and make rounds whole."""
+        return (
+            before.is_idle
+            and bool(before.history)
+            and demand == before.history[-1].demand
+            and depth.backlog + depth.in_flight == 0
+            and self._ports.clock.now() - before.last_round_at < IDLE_ROUND_S
+            and not self._ports.records.workers()
+        )
+
     def _slots(self, state: FleetState) -> int:
         """Slots that are there to stay or on their way."""
         staying = (MachineState.BOOTING, MachineState.LIVE)
         machines = sum(state.groups[name].count for name in staying if name in state.groups)
         return state.static_slots + machines * self._conf.slots
 
-    def _read(self) -> Reading:
+    def _read(self, depth: QueueDepth, demand: Demand) -> Reading:
         ports = self._ports
-        depth = ports.tasks.depth()  # first, so that demand includes nearly all it counts
-        demand = ports.records.demand()
         unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
         paces = ports.monitor.paces(unknown) if unknown else {}
         now = ports.clock.now()

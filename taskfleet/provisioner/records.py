@@ -275,6 +275,11 @@ class FleetState(msgspec.Struct, frozen=True):
         """All machines that are there or on their way."""
         return sum(group.count for group in self.groups.values())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is neither work nor a machine, and no launch whose outcome is unknown."""
+        return not (self.machines or self.wanted or self.unlisted or self.intent)
+
 
 DECISIONS_KEPT = 20
 """Most rounds in `FleetState.decisions`."""

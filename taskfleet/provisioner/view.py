@@ -13,6 +13,7 @@ from taskfleet.provisioner.policy import MachineState
 from taskfleet.provisioner.ports import (
     FleetRecords,
 )
+from taskfleet.provisioner.reconcile import IDLE_ROUND_S
 from taskfleet.provisioner.records import FleetState, WorkerRecord
 from taskfleet.provisioner.shortages import launch_trouble
 from taskfleet.settings import Settings
@@ -90,7 +91,7 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
             f"{conf.provisioner_function}, or start a worker"
         )
     late_s = now - state.last_round_at
-    if late_s > OVERDUE_ROUND_S:
+    if late_s > OVERDUE_ROUND_S + (IDLE_ROUND_S if state.is_idle else 0.0):
         return (
             f"the provisioner has not run for {late_s:.0f} s: check the schedule and the log of "
             f"the function {conf.provisioner_function}"
@@ -123,6 +124,12 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
         return (
             f"the budget (TASKFLEET_MAX_USD_PER_HOUR) is spent on {state.machines} machines that "
             "leave or end"
+        )
+    if late_s > OVERDUE_ROUND_S:
+        return (
+            f"the provisioner recorded {late_s:.0f} s ago that nothing waits, and will see the "
+            "tasks within a minute; if it does not, check the schedule and the log of the function "
+            f"{conf.provisioner_function}"
         )
     return f"the provisioner ran {late_s:.0f} s ago and will see the tasks in its next round"
 

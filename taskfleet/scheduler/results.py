@@ -50,15 +50,19 @@ WAIT_HOLD_S = 2.0
 """Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
 of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
 clients that wait for long batches, each asking for 20 s, 1,000 functions were held all the time.
-With this, the client pauses after an answer that brought nothing new, for 8 s once it has had no
-news for 160 s. The 1,000 clients then hold 1,000 * 2 / (2 + 8) = 200, and each of them at most 6 s
-in any 25 s. A client that asks again at once is bounded by the API's limit of calls only."""
+Taskfleet's client (`taskfleet.client.pace`) asks for a hold only while its wait is young and near
+the end of the batch. One that asks again at once is bounded by the API's limit of calls only."""
 NEAR_HOLD_S = 8.0
 """Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
 calls a second through (`infra.chalice`), so whoever asks for such batches without a pause holds at
 most 800 of the account's 1,000 functions."""
-_WAIT_SETTLE_S = 0.1
-"""Seconds for which an answer is held after the first change, since others often follow."""
+_SETTLE_S = (0.1, 2.0)
+"""Least and most seconds for which an answer is held after the first change, since others often
+follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
+batch and asks again at once would otherwise be answered, and bill a call, at each of its tasks. The
+end of the batch is answered at once."""
+_SETTLE_SHARE = 10
+"""Divides the age of a batch (`_SETTLE_S`)."""
 _CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 
@@ -117,8 +121,9 @@ class Results:
             batch = self.own(batch_id, client_id)
             now = self._clock.now()
             if not changed and _visible_state(batch) != before:
-                changed, poll_s = True, _WAIT_FIRST_POLL_S
-                deadline = min(deadline, now + _WAIT_SETTLE_S)
+                settle_s = _settle_s(now - batch.created_at)
+                changed, poll_s = True, max(_WAIT_FIRST_POLL_S, settle_s / 20)
+                deadline = min(deadline, now + settle_s)
         return view(batch, now)
 
     def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
@@ -247,6 +252,12 @@ def _hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:
         if silent_s <= eta_s + WAIT_HOLD_S:
             return near_s
     return min(wait_s, WAIT_HOLD_S)
+
+
+def _settle_s(age_s: float) -> float:
+    """Returns the seconds for which an answer about a batch of this age is held after a change."""
+    least_s, most_s = _SETTLE_S
+    return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:

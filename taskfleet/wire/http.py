@@ -243,8 +243,9 @@ class FleetView(msgspec.Struct, frozen=True):
     may be a minute old. `running` counts tasks. `desired` is the number of machines that the
     provisioner wants, `max_capacity` the most that it may start. `decisions` begins with the
     newest. `cost_usd` is the price of all machines so far in US dollars, `usd_per_hour` that of the
-    machines that run now. `looked_s` is the number of seconds since the provisioner last ran, null
-    when it never did. `why` explains why nothing runs; it is null unless tasks wait and none runs.
+    machines that run now. `looked_s` is the number of seconds since the provisioner last recorded a
+    round, null when it never did; while it finds neither work nor machines, it records one in half
+    an hour. `why` explains why nothing runs; it is null unless tasks wait and none runs.
     """
 
     backlog: int

@@ -102,9 +102,9 @@ def test_the_response_queue_is_that_of_the_stage(environ, name):
 
 
 def test_the_number_of_collectors_is_a_setting():
-    assert stage_settings({}).collectors == 2
-    environ = {"TASKFLEET_COLLECTORS": "20"}
-    assert stage_settings(environ).collectors == 20
+    assert stage_settings({}).collectors == 20
+    environ = {"TASKFLEET_COLLECTORS": "7"}
+    assert stage_settings(environ).collectors == 7
     with pytest.raises(SettingsError, match="TASKFLEET_COLLECTORS"):
         stage_settings({"TASKFLEET_COLLECTORS": "1"})
 

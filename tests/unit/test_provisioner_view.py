@@ -46,7 +46,12 @@ def places(**counts: int) -> dict[str, Group]:
     ("state", "workers", "conf", "words"),
     [
         (FleetState(), [], CONF, "the provisioner has never run: check the schedule"),
-        (replace(SEEN, last_round_at=NOW - 400), [], CONF, "the provisioner has not run for 400 s"),
+        (
+            replace(SEEN, last_round_at=NOW - 2_000),
+            [],
+            CONF,
+            "the provisioner has not run for 2000 s",
+        ),
         (
             replace(SEEN, groups=places(booting=2)),
             [],
@@ -95,6 +100,13 @@ def places(**counts: int) -> dict[str, Group]:
             "1 workers are there, the last report 4 s ago",
         ),
         (SEEN, [worker(reported_at=NOW - 300)], CONF, "will see the tasks in its next round"),
+        (replace(SEEN, last_round_at=NOW - 400), [], CONF, "recorded 400 s ago that nothing waits"),
+        (
+            replace(SEEN, last_round_at=NOW - 400, wanted=1),
+            [],
+            CONF,
+            "the provisioner has not run for 400 s",
+        ),
         (SEEN, [], CONF, "the provisioner ran 20 s ago and will see the tasks"),
     ],
 )

@@ -221,6 +221,33 @@ def test_of_changes_that_follow_each_other_the_last_one_is_answered(world):
     assert world.monitor.reads == 6
 
 
+@pytest.mark.parametrize(("age_s", "settled_s"), [(0, 0.1), (5, 0.5), (10, 1), (3_600, 2)])
+def test_changes_of_a_long_batch_are_answered_together(world, age_s, settled_s):
+    """Else whoever asks again at once would be billed a call for each task."""
+    world.batch(total=1_000, bundles=1_000)
+    world.clock.set(START + age_s)
+    world.monitor.on_read = lambda read: world.monitor.record_progress(
+        "b1", {read: Tally(1)}, START
+    )
+    began = world.clock.now()
+    world.results.status("b1", client_id="alice", wait_s=25)
+    assert world.clock.now() - began == pytest.approx(settled_s, abs=0.05)
+    assert world.monitor.reads <= 20
+
+
+def test_the_end_of_a_long_batch_is_answered_at_once(world):
+    world.batch(bundles=5)
+    world.clock.set(START + 3_600)
+    ends = {2: Tally(1), 4: Tally(9)}
+    world.monitor.on_read = lambda read: (
+        world.monitor.record_progress("b1", {read: ends[read]}, START) if read in ends else None
+    )
+    began = world.clock.now()
+    seen = world.results.status("b1", client_id="alice", wait_s=25)
+    assert seen.status is BatchStatus.DONE
+    assert world.clock.now() - began < 0.3
+
+
 def test_a_finished_batch_is_not_waited_for(world):
     world.batch(tally=Tally(10), progressed_at=START)
     assert world.results.status("b1", client_id="alice", wait_s=25).status is BatchStatus.DONE
