@@ -324,8 +324,9 @@ class ObjectStore(Protocol):
         """Store `data` under `key`, replacing any object there."""
         ...
 
-    def put_file(self, key: str, path: str, *, content_type: str) -> None:
-        """Store the content of the file at `path` under `key`, replacing any object there."""
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
+        """Store the content of the file at `path` under `key`, replacing any object there. `path`
+        may be the descriptor of an open file, which is then closed."""
         ...
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:

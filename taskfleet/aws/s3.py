@@ -31,7 +31,7 @@ class S3Store:
                 Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
             )
 
-    def put_file(self, key: str, path: str, *, content_type: str) -> None:
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
         with open(path, "rb") as data, translated("write", self._name(key)):
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=data, ContentType=content_type

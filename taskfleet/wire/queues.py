@@ -183,6 +183,9 @@ def _response_message(
     results = response.results
     if abridged:
         results = [TaskResult(row.index, row.status) for row in results]
+    elif any(row.traceback is not None for row in results):
+        # Long, and for the task's owner: the API has them.
+        results = [replace(row, traceback=None) for row in results]
     return ResponseMessage(
         WIRE_VERSION,
         response.job_id,

@@ -108,6 +108,7 @@ ALLOWED = {
         Request("sqs:SendMessage", DEAD),
         Request("s3:PutObject", stored("movies/b/0.mp4")),
         Request("s3:PutObject", stored("spill/x")),
+        Request("s3:PutObject", stored("logs/b/0/w-1")),
         Request("s3:GetObject", stored("worker/0123.tar.gz")),
         Request("s3:GetObject", stored("uploads/alice/picture")),  # what movies are made of
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
