@@ -11,7 +11,7 @@ import msgspec
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.options import Options
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult
+from taskfleet.task import Task, TaskResult, compacted
 from taskfleet.trace import Traceparent, trace_id
 
 BUNDLE_MAX_BYTES = 60_000
@@ -144,8 +144,8 @@ def cut(
     encode = msgspec.json.Encoder().encode
     bundle: list[Task] = []
     bundle_s, bundle_bytes = 0.0, 0
-    for task, seconds in zip(tasks, costs_s, strict=True):
-        size = len(encode(task.compact)) + 1
+    for task, sent, seconds in zip(tasks, compacted(tasks), costs_s, strict=True):
+        size = len(encode(sent)) + 1
         full = (
             len(bundle) >= max_tasks
             or bundle_bytes + size > max_bytes

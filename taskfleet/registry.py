@@ -25,7 +25,7 @@ from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
 from taskfleet.options import MEMORY_MIN_MB, TIMEOUT_MAX_S, Options, limits
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
-from taskfleet.task import Task
+from taskfleet.task import Task, compacted
 from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
@@ -237,7 +237,7 @@ class Registry:
             self._check_options(task)
         except InvalidTask as error:
             raise error.at(index) from None
-        size = len(_encode(task.compact))
+        size = len(_encode(compacted([task])[0]))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
                 f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "

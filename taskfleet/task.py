@@ -7,6 +7,7 @@ Times are floats, in epoch seconds, UTC. The HTTP API shows them in ISO 8601
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -34,7 +35,8 @@ _NOT_FINAL = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One unit of work. In JSON it is the array `[index, kind, params, options]`, or `compact`.
+    """One unit of work. In JSON it is the array `[index, kind, params, options]`; in
+    messages the last element is left out if there are none (`compacted`).
 
     index: place in the batch, from 0.
     kind: name of the task kind.
@@ -46,12 +48,6 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: str
     params: Any = None
     options: Options | None = None
-
-    @property
-    def compact(self) -> Task | tuple[int, str, Any]:
-        """The task as it is sent and measured: without the fourth element if it has no options, as
-        in messages of earlier versions."""
-        return self if self.options is not None else (self.index, self.kind, self.params)
 
     @property
     def as_object(self) -> dict[str, Any]:
@@ -73,6 +69,14 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if is_text or (isinstance(params, int | float) and not isinstance(params, bool)):
             return f"{self.kind} {params}"
         return self.as_object
+
+
+def compacted(tasks: Iterable[Task]) -> list[Task | tuple[int, str, Any]]:
+    """Returns the tasks as they are sent and measured: without the fourth element if they have no
+    options, as in messages of earlier versions."""
+    return [
+        (task.index, task.kind, task.params) if task.options is None else task for task in tasks
+    ]
 
 
 HISTORY_MAX = 20

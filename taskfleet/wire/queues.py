@@ -26,7 +26,7 @@ from taskfleet.bundle import BUNDLE_MAX_TASKS, Bundle, LegacyIds, Response, job_
 from taskfleet.errors import Undecodable
 from taskfleet.options import Options
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus, compacted
 from taskfleet.trace import Traceparent
 from taskfleet.wire.taskfile import kind_and_params
 
@@ -120,7 +120,7 @@ def encode_bundle(bundle: Bundle) -> str:
             bundle.client_id,
             bundle.batch_id,
             # They are encoded as what they are, whatever the field's type says.
-            cast("list[Task]", [task.compact for task in bundle.tasks]),
+            cast("list[Task]", compacted(bundle.tasks)),
             bundle.traceparent,
             bundle.options,
         )

@@ -17,9 +17,7 @@ QUERY = "timeout_s=60&max_attempts=3&memory_mb=512&retry_timeouts=true"
 
 @pytest.fixture
 def api():
-    return Frontend(
-        registry=Registry([sleep, TaskKind("work", run_nothing, expected_s=lambda _: 0.0)])
-    )
+    return Frontend()
 
 
 def sent(api):
@@ -46,7 +44,9 @@ def test_a_text_batch_has_options_in_its_query(api):
     assert bundle.tasks[1].options == Options(max_attempts=9)
 
 
-def test_an_upload_has_options_and_so_have_its_lines(api):
+def test_an_upload_has_options_and_so_have_its_lines():
+    work = TaskKind("work", run_nothing, expected_s=lambda _: 0.0)
+    api = Frontend(registry=Registry([sleep, work]))
     lines = b'sleep 1\n{"kind": "work", "memory_mb": 64}\n'
     body = {"upload_id": api.upload(lines), **FIELDS}
     batch_id = api.call("POST", "/batches", body).json_body["batch_id"]
