@@ -1,5 +1,5 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
-commands and their options; not the form of their output (`taskfleet.cli.output`,
+"""The command line: `taskfleet submit|status|results|cancel|fleet|doctor|token|keys|redrive`. Owns
+the commands and their options; not the form of their output (`taskfleet.cli.output`,
 `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
 calls to the API (`taskfleet.client`).
 """
@@ -17,12 +17,14 @@ import click
 
 from taskfleet import __version__, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
+from taskfleet.cli.doctor import doctor
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
+from taskfleet.cli.stage import open_stage
 from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.task import TaskStatus
@@ -195,6 +197,7 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
     return 0
 
 
+main.add_command(doctor)
 main.add_command(keys)
 main.add_command(redrive)
 
@@ -212,12 +215,8 @@ def _secret_here() -> str:
 
 def _secret_of(stage: str) -> str:
     """Returns the secret of a stage on AWS, from its SSM parameter."""
-    # Imported here, so that no other command loads the AWS SDK.
-    from taskfleet.aws.session import Aws
-    from taskfleet.clock import SystemClock
-
-    named = settings.load(stage=stage)
-    return Aws(named, SystemClock()).secret(named.token_parameter)
+    aws = open_stage(stage)
+    return aws.secret(aws.settings.token_parameter)
 
 
 def _client() -> Client:

@@ -26,7 +26,8 @@ RUN = [sys.executable, str(ROOT / "ec2_worker" / "run.py")]
 
 
 def clean_environ() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+    return kept | {"AWS_CONFIG_FILE": os.devnull}
 
 
 def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -47,11 +48,12 @@ def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProce
         (["--threads", "0"], {}, "Invalid value for '--threads': 0 is not in the range"),
         (["--local", "missing.txt"], {}, "File 'missing.txt' does not exist"),
         (["--results", "x"], {}, "--results goes with --local"),
-        (["--kinds", "nope"], {}, "task kinds: cannot import 'nope'"),
+        (["--kinds", "nope"], {"TASKFLEET_BUCKET": "b"}, "task kinds: cannot import 'nope'"),
         (["--local", "bad.txt"], {}, "bad.txt, line 3: sleep -4 is negative"),
         (["--local", "binary.txt"], {}, "binary.txt is not UTF-8"),
         (["--local", "empty.txt"], {}, "a batch needs at least one task"),
-        ([], {}, "TASKFLEET_BUCKET must name the S3 bucket"),
+        (["--stage", "dev"], {}, "no AWS region: set AWS_REGION or AWS_DEFAULT_REGION"),
+        (["--stage", "Dev"], {}, "stage='Dev'"),
         ([], {"TASKFLEET_LEASE_S": "soon"}, "TASKFLEET_LEASE_S='soon'"),
     ],
 )
