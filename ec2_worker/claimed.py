@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ec2_worker.output import BundleOutput
+from ec2_worker.stop import Stop
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
 from taskfleet.ports import Message
@@ -28,7 +30,8 @@ class ClaimedBundle:
     leaving: whether its pending tasks go back to the queue.
     settling: whether it is being committed or released.
     lost: whether another worker may own it now.
-    stopped: set once its running tasks must end.
+    stopping: the request that its running tasks end.
+    output: what its tasks printed in this claim.
     poison: why its message belongs on the dead-letter queue; None when it does not.
     """
 
@@ -55,9 +58,8 @@ class ClaimedBundle:
         self.settling = False
         self.lost = False
         self.poison: str | None = None
-        self.stopped = threading.Event()
-        self._stop_lock = threading.Lock()
-        self._stop_actions: dict[object, Callable[[], None]] = {}
+        self.output = BundleOutput()
+        self.stopping = Stop()
 
     def attempts_spent(self, index: int) -> int:
         """Attempts at the task that earlier claims have spent and recorded."""
@@ -68,6 +70,10 @@ class ClaimedBundle:
         """The number, from 1, of the attempt at the task that this claim is. Earlier claims whose
         worker never came back count for every task of the bundle."""
         return self.attempts_spent(index) + self.lease.attempt
+
+    def record(self, row: TaskResult) -> None:
+        """Record how an attempt at a task, or the task itself, ended."""
+        self.results[row.index] = row.following(self.prior.get(row.index))
 
     @property
     def finished(self) -> bool:
@@ -92,51 +98,37 @@ class ClaimedBundle:
             if task.index not in rows and spent:
                 before = self.prior.get(task.index)
                 error = None if before is None else before.error
-                rows[task.index] = TaskResult(
-                    task.index, TaskStatus.QUEUED, error=error, attempts=spent
-                )
+                row = TaskResult(task.index, TaskStatus.QUEUED, error=error, attempts=spent)
+                rows[task.index] = row.following(before)
         return list(rows.values())
 
     def cancel_pending(self) -> None:
         """Record the pending tasks as CANCELLED."""
         for task in self.pending:
-            self.results[task.index] = TaskResult(
-                task.index,
-                TaskStatus.CANCELLED,
-                error="the batch was cancelled",
-                attempts=self.attempts_spent(task.index),
+            self.record(
+                TaskResult(
+                    task.index,
+                    TaskStatus.CANCELLED,
+                    error="the batch was cancelled",
+                    attempts=self.attempts_spent(task.index),
+                )
             )
         self.pending.clear()
 
-    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Call `action` when the running tasks must end, at once when they must already. Returns a
-        function that takes the action back."""
-        token = object()
-        with self._stop_lock:
-            if not self.stopped.is_set():
-                self._stop_actions[token] = action
-                return lambda: self._take_back(token)
-        action()
-        return lambda: None
-
-    def _take_back(self, token: object) -> None:
-        with self._stop_lock:
-            self._stop_actions.pop(token, None)
+    @property
+    def stopped(self) -> threading.Event:
+        """Set once the running tasks must end."""
+        return self.stopping.event
 
     def stop(self) -> None:
         """Tell the running tasks to end, and end their subprocesses."""
-        with self._stop_lock:
-            self.stopped.set()
-            actions = list(self._stop_actions.values())
-            self._stop_actions.clear()
-        for action in actions:
-            action()
+        self.stopping.stop()
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Tasks of one kind and one bundle that a slot runs one after the other. `ends_at` is when they
-    are expected to be done; None when that is unknown."""
+    """Tasks of one bundle, with one kind and the same options, that a slot runs one after the
+    other. `ends_at` is when they are expected to be done; None when that is unknown."""
 
     claimed: ClaimedBundle
     kind: str

@@ -1,124 +1,213 @@
-"""Running tasks in a slot: the context that a task sees, and what the end of its run means. Which
-task is next is decided by `ec2_worker.workload`."""
+"""Running chunks in a slot: where the tasks of a kind run, and recording how they ended in the
+claimed bundle. Which task is next is decided by `ec2_worker.workload`, what the end of a run means
+by `ec2_worker.attempt`, what happens in a process by `ec2_worker.runner`."""
 
 from __future__ import annotations
 
 import logging
-import traceback
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import msgspec
-
+from ec2_worker import attempt
+from ec2_worker.attempt import Failure, Outcome, Scene, SlotContext
 from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.deadlines import Deadlines
+from ec2_worker.runner.chunk import RunInRunner
+from ec2_worker.runner.forks import ForkServer
+from ec2_worker.runner.frames import Work
+from ec2_worker.runner.handle import Runner
+from ec2_worker.runner.pool import Pool
+from ec2_worker.stop import Stop
+from ec2_worker.timed import SlotGivenUp, TimedRun
 from ec2_worker.workload import CHUNK_S
-from taskfleet import spill
-from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
+from taskfleet.errors import SettingsError, TransientError
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryDecision
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
-from taskfleet.wire.strictjson import MAX_DEPTH, check_depth
 
 _log = logging.getLogger(__name__)
 
-RESULT_MAX_BYTES = 1_000_000
-"""Largest JSON of one result."""
-ERROR_MAX_CHARS = 2_000
-"""Longest error of one task, in characters."""
-LARGE_RESULT_BYTES = 32_000
-"""Most bytes of JSON of a result in the table; a larger one is stored as an object by itself."""
-PROGRESS_MAX = 1e15
-"""Largest number in a report of progress."""
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+RUNNER_TRIES = 30
+"""Times that a slot asks for a runner, once a second, before the worker counts as broken."""
+NO_START_S = 0.1
+"""Pause in seconds after a runner that ended before it started any task."""
 
 
-class SlotContext:
-    """`taskfleet.registry.TaskContext` for one task in one slot."""
+@dataclass(frozen=True)
+class Ways:
+    """What an executor needs to run tasks in its two ways.
 
-    __slots__ = ("_claimed", "_clock", "_started_at", "attempt", "index", "store")
+    given_up: called with a chunk, the tasks that were not started and the seconds of the others,
+        when the thread that ran it was given up.
+    runner_max_tasks, runner_max_mb: tasks and memory after which a runner process is replaced; 0
+        for never.
+    """
 
-    def __init__(
-        self,
-        claimed: ClaimedBundle,
-        task: Task,
-        store: ObjectStore,
-        clock: Clock,
-        started_at: float,
-    ) -> None:
-        self._claimed = claimed
-        self._clock = clock
-        self._started_at = started_at
-        self.index = task.index
-        self.attempt = claimed.attempt(task.index)
-        self.store = store
-
-    @property
-    def batch_id(self) -> str:
-        return self._claimed.bundle.batch_id
-
-    @property
-    def client_id(self) -> str:
-        return self._claimed.bundle.client_id
-
-    @property
-    def stopped(self) -> bool:
-        return self._claimed.stopped.is_set()
-
-    def check_stopped(self) -> None:
-        if self._claimed.stopped.is_set():
-            raise TaskStopped("the worker leaves, or lost its lease")
-
-    def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
-        return self._claimed.on_stop(action)
-
-    def sleep(self, seconds: float) -> None:
-        self._claimed.stopped.wait(seconds)
-        self.check_stopped()
-
-    def progress(self, done: int, total: int) -> None:
-        for value in (done, total):
-            if not isinstance(value, int | float) or not abs(value) <= PROGRESS_MAX:
-                raise PermanentError(f"progress takes two numbers, not {value!r:.60}")
-        self._claimed.has_news = True
-        self._claimed.running[self.index] = TaskResult(
-            self.index,
-            TaskStatus.RUNNING,
-            attempts=self._claimed.attempts_spent(self.index),
-            started_at=self._started_at,
-            progress=[done, total],
-        )
+    given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
+    runner_max_tasks: int = 0
+    runner_max_mb: int = 0
 
 
 class Executor:
-    """Runs chunks. One object serves all slots."""
+    """Runs chunks. One object serves all slots. Raises SettingsError for a kind that runs in a
+    process and is of no module, since a process could not find it."""
 
     def __init__(
-        self, registry: Registry, store: ObjectStore, clock: Clock, worker_id: str
+        self,
+        registry: Registry,
+        store: ObjectStore,
+        clock: Clock,
+        worker_id: str,
+        ways: Ways | None = None,
     ) -> None:
         self._registry = registry
         self._store = store
         self._clock = clock
         self._worker_id = worker_id
+        self._ways = ways or Ways()
+        self._deadlines = Deadlines()
+        in_process = [name for name in registry.names if registry[name].runs_in == "process"]
+        if in_process and not registry.modules:
+            raise SettingsError(
+                f"task kind {in_process[0]!r} runs in a process: load it with Registry.load, or "
+                "give it runs_in='thread'"
+            )
+        self._processes = sys.platform == "linux"
+        if in_process and not self._processes:
+            _log.warning(
+                "runner processes need Linux: all kinds run in threads, where time-outs, crashes "
+                "and memory of one task meet the others",
+                extra=fields("no_runners"),
+            )
+        self._pool = Pool(
+            ForkServer(registry.modules),
+            max_tasks=self._ways.runner_max_tasks,
+            max_mb=self._ways.runner_max_mb,
+        )
 
     def run(self, chunk: Chunk) -> list[Task]:
         """Run the chunk's tasks one after the other and record each result in the claimed bundle.
-        Returns the tasks that were not started, because the worker is to stop, or because tasks
-        took longer than expected and idle slots should share the rest."""
+        Returns the tasks that were not started, because the worker is to stop, because tasks took
+        longer than expected and idle slots should share the rest, or because the process that ran
+        them ended. Raises SlotGivenUp."""
         with bound(chunk.claimed.bundle.trace_id):
             return self._run(chunk)
 
     def _run(self, chunk: Chunk) -> list[Task]:
-        claimed, kind = chunk.claimed, self._registry[chunk.kind]
-        started_at = self._clock.now()
+        bundle, first = chunk.claimed.bundle, chunk.tasks[0]
+        kind = self._registry[chunk.kind].under(bundle.options, first.options)
+        if kind.runs_in == "process" and self._processes:
+            return self._run_in_process(chunk, kind)
+        return self._run_in_thread(chunk, kind)
+
+    def close(self) -> None:
+        """End the runner processes."""
+        self._pool.close()
+
+    # --- in a process ------------------------------------------------------------------------
+
+    def _run_in_process(self, chunk: Chunk, kind: TaskKind) -> list[Task]:
+        left, ambiguous = self._hand_over(chunk.claimed, kind, chunk.tasks)
+        if not ambiguous:
+            return left
+        again = []
+        for task in left:
+            again += self._hand_over(chunk.claimed, kind, [task])[0]
+        return again
+
+    def _hand_over(
+        self, claimed: ClaimedBundle, kind: TaskKind, tasks: list[Task]
+    ) -> tuple[list[Task], bool]:
+        """Have the tasks run in one runner. Returns those that are left, and whether one of them
+        spoilt it."""
+        runner = self._runner(claimed)
+        if runner is None:
+            return tasks, False
+        running = RunInRunner(
+            runner,
+            kind,
+            Work(
+                kind.name,
+                claimed.bundle.batch_id,
+                claimed.bundle.client_id,
+                self._worker_id,
+                tasks,
+                [claimed.attempt(task.index) for task in tasks],
+                2 * CHUNK_S,
+                claimed.bundle.options,
+            ),
+            self._store,
+            self._clock,
+            record=lambda outcome: self._record(claimed, kind, outcome.row, outcome.failure),
+            output=claimed.output,
+            report=lambda news: self._report(claimed, news.index, news.started_at, news.progress),
+            stopped=claimed.stopped.is_set,
+        )
+        take_back = claimed.stopping.on_stop(runner.end)
+        fit = running.run()
+        take_back()
+        # Once the bundle was stopped, the runner may be asked to end at any time.
+        if fit and not claimed.stopped.is_set():
+            self._pool.give(runner)
+        else:
+            self._pool.discard(runner)
+        left = [tasks[position] for position in running.left()]
+        if len(left) == len(tasks) and not running.ambiguous:
+            claimed.stopped.wait(NO_START_S)
+        return left, running.ambiguous
+
+    def _runner(self, claimed: ClaimedBundle) -> Runner | None:
+        """A runner, as soon as one can be had; None if the bundle is stopped before."""
+        tries = 0
+        while not claimed.stopped.is_set():
+            try:
+                return self._pool.take()
+            except TransientError as error:
+                tries += 1
+                if tries == RUNNER_TRIES:
+                    raise
+                _log.warning(
+                    "no runner, trying again", extra=fields("no_runner", reason=str(error))
+                )
+                claimed.stopped.wait(1.0)
+        return None
+
+    # --- in this thread ----------------------------------------------------------------------
+
+    def _run_in_thread(self, chunk: Chunk, kind: TaskKind) -> list[Task]:
+        claimed, clock = chunk.claimed, self._clock
+        scene = self._scene(claimed, claimed.stopping)
+        began_at = started_at = clock.now()
         give_back_at = started_at + 2 * CHUNK_S
         for position, task in enumerate(chunk.tasks):
             if position and (started_at > give_back_at or claimed.stopped.is_set()):
                 return chunk.tasks[position:]
             try:
-                started_at = self._run_one(claimed, kind, task, started_at)
+                if kind.timeout_s is None:
+                    number = claimed.attempt(task.index)
+                    context = SlotContext(scene, task.index, number, started_at)
+                    row, failure, started_at = attempt.run(kind, task.params, context, clock)
+                else:
+                    timed = TimedRun(
+                        kind,
+                        task,
+                        claimed.attempt(task.index),
+                        self._clock,
+                        self._deadlines,
+                        partial(self._give_up, chunk, position, kind, began_at),
+                    )
+                    scene_of_one = self._scene(claimed, timed.stop)
+                    with timed.stopped_with(claimed.stopping):
+                        row, failure, started_at = timed.run(scene_of_one, started_at)
+                if row is not None:
+                    self._record(claimed, kind, row, failure)
+            except SlotGivenUp:
+                raise
             except Exception as error:  # noqa: BLE001 - one task must not stop the others
                 _log.exception(
                     "a task's end could not be recorded", extra=fields("task_unrecorded")
@@ -126,130 +215,91 @@ class Executor:
                 started_at = self._fail(claimed, task, started_at, error)
         return []
 
+    def _give_up(
+        self, chunk: Chunk, position: int, kind: TaskKind, began_at: float, outcome: Outcome
+    ) -> None:
+        """Record a task whose thread is not waited for, and have the slot's thread replaced."""
+        claimed = chunk.claimed
+        with bound(claimed.bundle.trace_id):
+            _log.error(
+                "a task did not end at its time-out; its thread is given up and replaced",
+                extra=fields(
+                    "slot_given_up",
+                    task_id=task_id(claimed.bundle.batch_id, outcome.row.index),
+                    kind=kind.name,
+                    worker_id=self._worker_id,
+                ),
+            )
+            self._record(claimed, kind, outcome.row, outcome.failure)
+            elapsed_s = self._clock.now() - began_at
+            self._ways.given_up(chunk, chunk.tasks[position + 1 :], elapsed_s)
+
+    def _scene(self, claimed: ClaimedBundle, stop: Stop) -> Scene:
+        def report(index: int, started_at: float, progress: list[Any]) -> None:
+            self._report(claimed, index, started_at, progress)
+
+        bundle = claimed.bundle
+        return Scene(bundle.batch_id, bundle.client_id, self._worker_id, self._store, stop, report)
+
+    # --- recording ---------------------------------------------------------------------------
+
     def _fail(
         self, claimed: ClaimedBundle, task: Task, started_at: float, error: Exception
     ) -> float:
         """Record FAILED for a task whose kind or whose error broke this module, and return the
         time."""
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            TaskStatus.FAILED,
-            error=f"the worker could not record its result: {type(error).__name__}",
-            attempts=claimed.attempt(task.index),
-            started_at=round(started_at, 3),
-            worker_id=self._worker_id,
+        claimed.record(
+            TaskResult(
+                task.index,
+                TaskStatus.FAILED,
+                error=f"the worker could not record its result: {type(error).__name__}",
+                attempts=claimed.attempt(task.index),
+                started_at=round(started_at, 3),
+                worker_id=self._worker_id,
+            )
         )
         return self._clock.now()
 
-    def _run_one(
-        self, claimed: ClaimedBundle, kind: TaskKind, task: Task, started_at: float
-    ) -> float:
-        """Run one task, record its result, and return when it ended."""
-        context = SlotContext(claimed, task, self._store, self._clock, started_at)
-        status, result, text = TaskStatus.SUCCEEDED, None, None
-        stored: str | None = None
-        try:
-            result = kind.run(task.params, context)
-            if result is not None:
-                result, stored = self._kept(result)
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
-            decision = kind.retry.decide(error, context.attempt)
-            if decision is RetryDecision.GIVE_BACK:
-                return self._clock.now()
-            result, text = None, describe(error)
-            retry = decision is RetryDecision.RETRY
-            status = TaskStatus.QUEUED if retry else TaskStatus.FAILED
-            if decision is RetryDecision.EXHAUSTED:
-                claimed.poison = f"task {task.index}: out of attempts ({context.attempt}): {text}"
-            self._log_failure(context, kind, error, decision, text)
-        ended_at = self._clock.now()
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            status,
-            result,
-            text,
-            context.attempt,
-            round(started_at, 3),
-            round(max(ended_at - started_at, 0.0), 6),
-            self._worker_id,
-            stored=stored,
-        )
-        if claimed.running:
-            claimed.running.pop(task.index, None)
-        return ended_at
-
-    def _kept(self, result: Any) -> tuple[Any, str | None]:
-        """The result as it is recorded: the value, or None and the key of the object that holds it.
-        The value is a copy in JSON's own types, which the task's code cannot change later."""
-        encoded = encode_result(result)
-        if len(encoded) > LARGE_RESULT_BYTES:
-            try:
-                return None, spill.put(self._store, encoded)
-            except TransientError as error:
-                # The commit will store it, and tries for as long as the lease lives.
-                _log.warning(
-                    "a result was not stored", extra=fields("store_failed", reason=str(error))
-                )
-        return _decode(encoded), None
-
-    def _log_failure(
-        self,
-        context: SlotContext,
-        kind: TaskKind,
-        error: BaseException,
-        decision: RetryDecision,
-        text: str,
+    def _report(
+        self, claimed: ClaimedBundle, index: int, started_at: float, progress: list[Any]
     ) -> None:
-        retry = decision is RetryDecision.RETRY
-        # A permanent error is an answer to the client. Only an unexpected one is an error here.
-        expected = retry or isinstance(error, PermanentError)
+        claimed.has_news = True
+        claimed.running[index] = TaskResult(
+            index,
+            TaskStatus.RUNNING,
+            attempts=claimed.attempts_spent(index),
+            started_at=started_at,
+            progress=progress,
+        ).following(claimed.prior.get(index))
+
+    def _record(
+        self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None
+    ) -> None:
+        if failure is not None:
+            if failure.decision is RetryDecision.EXHAUSTED:
+                claimed.poison = (
+                    f"task {row.index}: out of attempts ({failure.attempt}): {failure.text}"
+                )
+            self._log_failure(claimed, kind, failure)
+        claimed.record(row)
+        if claimed.running:
+            claimed.running.pop(row.index, None)
+
+    def _log_failure(self, claimed: ClaimedBundle, kind: TaskKind, failure: Failure) -> None:
+        retry = failure.decision is RetryDecision.RETRY
+        batch_id = claimed.bundle.batch_id
         _log.log(
-            logging.INFO if expected else logging.ERROR,
+            # A permanent error is an answer to the client. Only an unexpected one is an error here.
+            logging.INFO if failure.expected else logging.ERROR,
             "a task failed and will be tried again" if retry else "a task failed",
             extra=fields(
                 "task_retried" if retry else "task_failed",
-                task_id=task_id(context.batch_id, context.index),
-                batch_id=context.batch_id,
+                task_id=task_id(batch_id, failure.index),
+                batch_id=batch_id,
                 kind=kind.name,
-                attempt=context.attempt,
+                attempt=failure.attempt,
                 worker_id=self._worker_id,
-                error=text,
-                where=_where(error),
+                error=failure.text,
+                where=failure.where,
             ),
         )
-
-
-def encode_result(result: Any) -> bytes:
-    """Returns the result as JSON. Raises PermanentError if it is not JSON, is over
-    `RESULT_MAX_BYTES`, or is nested more deeply than readers can follow."""
-    try:
-        encoded = _encode(result)
-        if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
-            check_depth(_decode(encoded))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise PermanentError(f"the result is not JSON: {error}") from error
-    if len(encoded) > RESULT_MAX_BYTES:
-        raise PermanentError(
-            f"the result has {len(encoded)} bytes of JSON, over the cap of {RESULT_MAX_BYTES}; "
-            "put it into context.store and return its key"
-        )
-    return encoded
-
-
-def describe(error: BaseException) -> str:
-    """The error in words for the task's owner: its text, after its type unless Taskfleet defines
-    the error. At most `ERROR_MAX_CHARS` characters, all of which UTF-8 can encode."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - the error is the task's own code, too
-        text = "(the error has no text)"
-    if not isinstance(error, TaskfleetError):
-        text = f"{type(error).__name__}: {text}".removesuffix(": ")
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= ERROR_MAX_CHARS else text[: ERROR_MAX_CHARS - 1] + "…"
-
-
-def _where(error: BaseException) -> str | None:
-    """File and line that raised the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None

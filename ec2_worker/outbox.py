@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
-from ec2_worker.execute import describe
+from ec2_worker.attempt import describe
 from taskfleet.bill import Odometer
 from taskfleet.bundle import Response
 from taskfleet.errors import TaskfleetError, TransientError

@@ -10,8 +10,8 @@ from concurrent.futures import Executor as Pool
 from dataclasses import dataclass, field
 
 from ec2_worker.batchwatch import BatchWatch
-from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.execute import Executor
+from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.execute import Executor, Ways
 from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
@@ -26,6 +26,7 @@ from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
+from taskfleet.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +78,13 @@ class Hooks:
     settle: called with bundles of which nothing is left to run.
     leave: called when the provisioner asks the worker to leave.
     on_empty: called between two polls when one brought nothing.
+    slot_given_up: called when a slot's thread was given up; see `ec2_worker.execute.Ways`.
     """
 
     settle: Callable[[ClaimedBundle], None]
     leave: Callable[[], None]
     on_empty: Callable[[], None] = lambda: None
+    slot_given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def assemble(
     protocol = BundleProtocol(
         tasks=ports.tasks,
         monitor=ports.monitor,
+        store=ports.store,
         outbox=outbox,
         registry=registry,
         unavailable=abilities.unavailable,
@@ -197,5 +201,6 @@ def assemble(
             report_s=settings.beat_s,
             leave=hooks.leave,
         )
-    executor = Executor(registry, ports.store, clock, who.worker_id)
+    ways = Ways(hooks.slot_given_up, settings.runner_max_tasks, settings.runner_max_mb)
+    executor = Executor(registry, ports.store, clock, who.worker_id, ways)
     return Parts(workload, executor, outbox, watch, protocol, intake, heartbeat, presence)

@@ -24,10 +24,11 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from ec2_worker.attempt import describe
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.execute import describe
 from ec2_worker.outbox import Letter, Outbox
+from ec2_worker.output import key as output_key
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, Response, bundle_number
 from taskfleet.errors import (
@@ -41,7 +42,7 @@ from taskfleet.errors import (
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
 from taskfleet.pace import Sample
-from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, Message, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -68,6 +69,7 @@ class BundleProtocol:
         *,
         tasks: TaskQueue,
         monitor: TaskMonitor,
+        store: ObjectStore,
         outbox: Outbox,
         registry: Registry,
         unavailable: Mapping[str, str],
@@ -80,6 +82,7 @@ class BundleProtocol:
     ) -> None:
         self._tasks = tasks
         self._monitor = monitor
+        self._store = store
         self._outbox = outbox
         self._registry = registry
         self._unavailable = unavailable
@@ -273,7 +276,8 @@ class BundleProtocol:
                 if isinstance(fault, UnknownKind):
                     claimed.poison = str(fault)
                 continue
-            retry = self._registry[task.kind].retry
+            kind = self._registry[task.kind]
+            retry = kind.under(claimed.bundle.options, task.options).retry
             if retry.is_last(claimed.attempt(task.index) - 1):
                 reason = (
                     f"gave up after {retry.max_attempts} attempts: "
@@ -284,12 +288,14 @@ class BundleProtocol:
 
     def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
         claimed.pending.remove(task)
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            TaskStatus.FAILED,
-            error=reason,
-            attempts=claimed.attempt(task.index) - 1,
-            worker_id=self._worker_id,
+        claimed.record(
+            TaskResult(
+                task.index,
+                TaskStatus.FAILED,
+                error=reason,
+                attempts=claimed.attempt(task.index) - 1,
+                worker_id=self._worker_id,
+            )
         )
 
     # --- renew -------------------------------------------------------------------------------
@@ -310,7 +316,9 @@ class BundleProtocol:
 
     def settle(self, claimed: ClaimedBundle) -> None:
         """Commit and answer when every task has its result; else release the bundle with its
-        progress. Tries again while the lease lives, and raises LeaseLost when it ends."""
+        progress. Tries again while the lease lives, and raises LeaseLost when it ends. What the
+        tasks printed is stored before, so that a row never points to a missing object."""
+        self._store_output(claimed)
         wait_s = 0.1
         while True:
             try:
@@ -328,6 +336,25 @@ class BundleProtocol:
                 )
                 self._clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, 5.0)
+
+    def _store_output(self, claimed: ClaimedBundle) -> None:
+        """Store what the tasks printed, and note in their rows where it is. Output that cannot be
+        stored is lost, and costs no result."""
+        bundle, output = claimed.bundle, claimed.output
+        if not output.places or bundle.legacy is not None:
+            return
+        name = output_key(bundle.batch_id, bundle_number(bundle.job_id), claimed.lease.owner)
+        try:
+            output.store(self._store, name)
+        except TaskfleetError as error:
+            _log.warning(
+                "the output of a bundle's tasks is lost",
+                extra=fields("output_lost", job_id=bundle.job_id, reason=str(error)),
+            )
+            return
+        for index, place in output.places.items():
+            if (row := claimed.results.get(index)) is not None:
+                claimed.results[index] = replace(row, log=(name, *place))
 
     def _commit(self, claimed: ClaimedBundle) -> None:
         results = self._record(claimed)

@@ -21,13 +21,15 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
+from ec2_worker.timed import SlotGivenUp
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
+from taskfleet.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ class Worker:
                 settle=self._settle_soon,
                 leave=partial(self.drain, patiently=True),
                 on_empty=self._leave_if_idle,
+                slot_given_up=self._replace_slot,
             ),
             pool=self._pool,
             rng=rng,
@@ -122,6 +125,7 @@ class Worker:
             reporting.join(GRACE_S)
             presence.sign_off()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._executor.close()
         census = self._workload.census()
         _log.info(
             "worker ends",
@@ -174,9 +178,20 @@ class Worker:
     def _slot(self) -> None:
         while (chunk := self._workload.take()) is not None:
             started = time.perf_counter()
-            rest = self._executor.run(chunk)
-            if self._workload.done(chunk, rest, time.perf_counter() - started):
-                self._settle_soon(chunk.claimed)
+            try:
+                rest = self._executor.run(chunk)
+            except SlotGivenUp:
+                return
+            self._done(chunk, rest, time.perf_counter() - started)
+
+    def _done(self, chunk: Chunk, rest: list[Task], elapsed_s: float) -> None:
+        if self._workload.done(chunk, rest, elapsed_s):
+            self._settle_soon(chunk.claimed)
+
+    def _replace_slot(self, chunk: Chunk, rest: list[Task], elapsed_s: float) -> None:
+        """Start a slot's thread in the place of one whose task does not end."""
+        self._start("slot", self._slot)
+        self._done(chunk, rest, elapsed_s)
 
     def _settle_soon(self, claimed: ClaimedBundle) -> None:
         self._pool.submit(self._settle, claimed)

@@ -10,20 +10,23 @@ runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
+from taskfleet.options import MEMORY_MIN_MB, TIMEOUT_MAX_S, Options, limits
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
-from taskfleet.task import Task
-from taskfleet.wire.taskfile import kind_and_params
+from taskfleet.task import Task, compacted
+from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
@@ -65,8 +68,8 @@ class TaskContext(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether the task must end, because the worker drains or has lost the lease. A result
-        returned after that is discarded."""
+        """Whether the task must end, because its time is up, or because the worker drains or has
+        lost the lease. A result returned after that is discarded."""
         ...
 
     def check_stopped(self) -> None:
@@ -94,8 +97,8 @@ class TaskKind:
     """One kind of work.
 
     name: the name that clients use: 1 to 64 letters, digits, `_`, `-` or `.`.
-    run: called with the params and the context, in a thread of the worker; returns the result, any
-        JSON value.
+    run: called with the params and the context, where `runs_in` says; returns the result, any JSON
+        value.
     parse: called with what the client submitted, which is the text after the kind's name or the
         JSON value of `params`; returns the canonical params. Raises InvalidTask with a message for
         the client; any other error makes the task invalid too, with a less helpful message.
@@ -103,6 +106,14 @@ class TaskKind:
     expected_s: called with the params; returns the expected seconds of one run, None if unknown.
     hint_s: expected seconds of one run, used while nothing is learned and `expected_s` is unknown.
     retry: which errors are retried, and how often.
+    runs_in: `process`, in a process of its own that may crash, hang or be ended at any time, or
+        `thread`, in a thread of the worker, for kinds that only wait and do as the context says. A
+        kind that runs in a process must be an object of a module that `Registry.load` imports.
+    timeout_s: seconds after which a run is ended and its task FAILED, above 0 and at most
+        `TIMEOUT_MAX_S`; None means no limit.
+    retry_timeouts: whether a run that was ended at its time-out is tried again.
+    memory_mb: most MB that the process of a run and its children may use together, at least
+        `MEMORY_MIN_MB`; None means no limit. Only for kinds that run in a process.
     max_concurrent: returns how many tasks of the kind one worker runs at a time; None means as many
         as it has slots. For work that keeps a core busy, see `Settings.usable_cores`.
     prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
@@ -119,10 +130,44 @@ class TaskKind:
     expected_s: Callable[[Any], float | None] = lambda _params: None
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    runs_in: Literal["process", "thread"] = "process"
+    timeout_s: float | None = None
+    retry_timeouts: bool = False
+    memory_mb: int | None = None
     max_concurrent: Callable[[], int | None] = lambda: None
     prepare: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
+
+    def under(self, batch: Options | None, task: Options | None) -> TaskKind:
+        """Returns this kind with the limits that count for a task with these options of its batch
+        and of its own (`taskfleet.options.limits`)."""
+        if batch is None and task is None:
+            return self
+        found = limits(self, batch, task)
+        return dataclasses.replace(
+            self,
+            timeout_s=found.timeout_s,
+            retry_timeouts=found.retry_timeouts,
+            memory_mb=found.memory_mb,
+            retry=replace(self.retry, max_attempts=found.max_attempts),
+        )
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError for limits that cannot be kept."""
+        for fault in self._faults():
+            raise SettingsError(f"task kind {self.name!r:.60}: {fault}")
+
+    def _faults(self) -> Iterator[str]:
+        if self.runs_in not in ("process", "thread"):
+            yield f"runs_in is 'process' or 'thread', not {self.runs_in!r:.40}"
+        if self.timeout_s is not None and not 0 < self.timeout_s <= TIMEOUT_MAX_S:
+            yield f"timeout_s is above 0 and at most {TIMEOUT_MAX_S}, not {self.timeout_s!r:.40}"
+        if self.memory_mb is not None:
+            if self.runs_in == "thread":
+                yield "memory_mb is for kinds that run in a process"
+            if self.memory_mb < MEMORY_MIN_MB:
+                yield f"memory_mb is at least {MEMORY_MIN_MB}, not {self.memory_mb!r:.40}"
 
 
 def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext], Any]], TaskKind]:
@@ -137,9 +182,13 @@ def task_kind(name: str, **options: Any) -> Callable[[Callable[[Any, TaskContext
 
 class Registry:
     """The task kinds that a process knows. Raises SettingsError if a kind's name is malformed or
-    two kinds have the same name."""
+    two kinds have the same name.
 
-    def __init__(self, kinds: Iterable[TaskKind]) -> None:
+    modules: the modules that define the kinds, by which another process finds the same ones.
+    """
+
+    def __init__(self, kinds: Iterable[TaskKind], modules: Sequence[str] = ()) -> None:
+        self.modules = tuple(modules)
         self._kinds: dict[str, TaskKind] = {}
         for kind in kinds:
             if not _NAME.fullmatch(kind.name):
@@ -154,6 +203,7 @@ class Registry:
         """Returns the registry of the built-in kind `sleep` and the kinds of the named modules.
         Raises SettingsError, naming the module, if one cannot be imported or defines no kind."""
         kinds: list[TaskKind] = [sleep]
+        modules = tuple(modules)
         for name in modules:
             try:
                 module = importlib.import_module(name)
@@ -163,7 +213,7 @@ class Registry:
             if not defined:
                 raise SettingsError(f"task kinds: module {name!r} defines no TaskKind")
             kinds += defined
-        return cls(kinds)
+        return cls(kinds, modules)
 
     def __getitem__(self, name: str) -> TaskKind:
         """Returns the kind of this name. Raises UnknownKind."""
@@ -183,10 +233,11 @@ class Registry:
         Raises InvalidTask with the fault and `index`, the task's place in the submission."""
         try:
             kind, params = kind_and_params(raw)
-            task = self._canonical(Task(index, kind, params))
+            task = self._canonical(Task(index, kind, params, own_options(raw)))
+            self._check_options(task)
         except InvalidTask as error:
             raise error.at(index) from None
-        size = len(_encode(task))
+        size = len(_encode(compacted([task])[0]))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
                 f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
@@ -194,6 +245,14 @@ class Registry:
                 index,
             )
         return task
+
+    def _check_options(self, task: Task) -> None:
+        """Raise InvalidTask for options that the task's kind cannot keep."""
+        options = task.options
+        if options is not None and options.memory_mb and self[task.kind].runs_in == "thread":
+            raise InvalidTask(
+                f"memory_mb: tasks of kind {task.kind} run in a thread, whose memory has no limit"
+            )
 
     def revalidate(self, task: Task) -> Task:
         """Validate a task that was read from the queue, where anyone with access may have put it.
@@ -212,7 +271,7 @@ class Registry:
         except Exception as error:  # an error in `parse` must not end a worker
             reason = f"{type(error).__name__}: {error!s:.100}"
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
-        return task if params is task.params else Task(task.index, task.kind, params)
+        return task if params is task.params else Task(task.index, task.kind, params, task.options)
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """Returns a function that maps a task to its expected seconds: the prediction of its kind,
@@ -257,5 +316,6 @@ sleep = TaskKind(
     run=_run_sleep,
     parse=_parse_sleep,
     expected_s=lambda params: float(params) / 1000,
+    runs_in="thread",
 )
 """The kind `sleep`, as in 2014: it waits the given milliseconds and returns null."""

@@ -58,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: Seconds = 100.0
     """The seconds for which running tasks may continue after SIGTERM, before the worker gives them
     back to the queue. The default is less than the two minutes of a spot interruption notice."""
+    runner_max_tasks: Annotated[int, Meta(ge=0)] = 0
+    """The tasks after which a worker replaces a runner process by a new one, for kinds whose code
+    leaks memory. With 0 it never does."""
+    runner_max_mb: Annotated[int, Meta(ge=0)] = 0
+    """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
+    never does."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
     """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30

@@ -89,9 +89,11 @@ SHORTAGE_CODES = {
 """Error codes with which EC2 refuses to launch machines, with the reason ("Error codes for the
 Amazon EC2 API", Amazon EC2 API Reference)."""
 
-MISSING_CODES = frozenset({"NoSuchKey", "404", "PreconditionFailed", "ParameterNotFound"})
-"""Error codes for an S3 object or SSM parameter that does not exist, or for an object whose etag is
-not the expected one."""
+MISSING_CODES = frozenset(
+    {"NoSuchKey", "404", "PreconditionFailed", "InvalidRange", "ParameterNotFound"}
+)
+"""Error codes for an S3 object or SSM parameter that does not exist, for an object whose etag is
+not the expected one, or for bytes after its end."""
 
 ABSENT_CODES = frozenset(
     {

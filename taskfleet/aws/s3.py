@@ -31,7 +31,7 @@ class S3Store:
                 Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
             )
 
-    def put_file(self, key: str, path: str, *, content_type: str) -> None:
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
         with open(path, "rb") as data, translated("write", self._name(key)):
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=data, ContentType=content_type
@@ -46,6 +46,13 @@ class S3Store:
                     raise TooLarge(
                         f"{self._name(key)} has {size} bytes, over the cap of {max_bytes}"
                     )
+                return body.read()
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        wanted = f"bytes={offset}-{offset + length - 1}"
+        with translated("read", self._name(key)):
+            response = self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)
+            with response["Body"] as body:
                 return body.read()
 
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:

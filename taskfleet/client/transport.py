@@ -133,17 +133,14 @@ class Transport:
         headers: further headers of the request.
         until: time of the clock, in epoch seconds, after which no retry begins.
         """
-        response = self._request(
-            self._session,
+        response = self._answer(
             method,
-            self.url + path,
+            path,
             until,
             params=params,
             data=body,
             headers={**(headers or {}), **(_JSON if body is not None else {})},
         )
-        if not 200 <= response.status_code < 300:
-            raise refusal(response)
         try:
             return msgspec.json.decode(response.content, type=answer)
         except msgspec.DecodeError as error:
@@ -151,6 +148,21 @@ class Transport:
                 response.status_code,
                 f"{self.url} does not answer as Taskfleet does: {error}; is that URL the API's?",
             ) from None
+
+    def call_text(self, path: str, params: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """GET a text. Returns it and the headers of the answer, whose names are found in upper and
+        lower case. Raises ApiError or Unreachable."""
+        response = self._answer("GET", path, None, params=params)
+        return response.content.decode(errors="replace"), response.headers
+
+    def _answer(
+        self, method: str, path: str, until: float | None, **options: Any
+    ) -> requests.Response:
+        """Returns the answer of the API. Raises ApiError unless it is a success."""
+        response = self._request(self._session, method, self.url + path, until, **options)
+        if not 200 <= response.status_code < 300:
+            raise refusal(response)
+        return response
 
     def send_form(
         self,

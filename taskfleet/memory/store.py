@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import LINE_MAX_BYTES
@@ -21,8 +20,9 @@ class MemoryStore:
     def put(self, key: str, data: bytes, *, content_type: str) -> None:  # noqa: ARG002
         self._objects[key] = bytes(data)
 
-    def put_file(self, key: str, path: str, *, content_type: str) -> None:
-        self.put(key, Path(path).read_bytes(), content_type=content_type)
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
+        with open(path, "rb") as file:
+            self.put(key, file.read(), content_type=content_type)
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         try:
@@ -32,6 +32,12 @@ class MemoryStore:
         if max_bytes is not None and len(data) > max_bytes:
             raise TooLarge(f"object {key!r} has {len(data)} bytes, over the cap of {max_bytes}")
         return data
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        data = self.get(key)
+        if offset >= len(data):
+            raise NotFound(f"object {key!r} has {len(data)} bytes, none from {offset} on")
+        return data[offset : offset + length]
 
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         if etag is not None and etag != self.etag(key):

@@ -10,16 +10,16 @@ import pytest
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import TransientError
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.expand import RESERVE_S, Expansion
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import Uploads
 from taskfleet.wire.queues import decode_upload
 from tests.support.outage import OneByOne, Outage
-from tests.support.worker import Cloud, HandWorker, run_nothing
+from tests.support.worker import Cloud, HandWorker, run_nothing, thread_kind
 
-NOTE = TaskKind("note", run_nothing)  # each travels in a bundle of its own
+NOTE = thread_kind("note", run_nothing)  # each travels in a bundle of its own
 REGISTRY = Registry([sleep, NOTE])
 DATA = b"note x\n" * 9
 CALLS = 40

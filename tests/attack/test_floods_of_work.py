@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from taskfleet.batch import BatchRecord
-from taskfleet.registry import Registry, TaskKind
+from taskfleet.registry import Registry
 from tests.support.frontend import Frontend
-from tests.support.worker import Cloud, HandWorker
+from tests.support.worker import Cloud, HandWorker, thread_kind
 
 TASK_S = 2.0
 """Seconds of one task of the flood, each of which is a bundle."""
@@ -25,7 +25,7 @@ class Flood:
 
     def __init__(self, batches: int) -> None:
         self.cloud = Cloud()
-        pass_time = TaskKind(
+        pass_time = thread_kind(
             "pass-time",
             lambda params, _context: self.cloud.clock.sleep(params),
             expected_s=lambda params: params,

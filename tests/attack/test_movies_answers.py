@@ -16,7 +16,7 @@ from animoto.connect import Unfetchable
 from animoto.download import Downloader, DownloadLimits
 from animoto.spec import PICTURES_MAX, movie
 from animoto.stills import Stills
-from ec2_worker.execute import RESULT_MAX_BYTES
+from ec2_worker.attempt import RESULT_MAX_BYTES
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, plain, small_frames

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ec2_worker.execute import ERROR_MAX_CHARS, RESULT_MAX_BYTES
+from ec2_worker.attempt import ERROR_MAX_CHARS, RESULT_MAX_BYTES
 from taskfleet.batch import BatchStatus
 from taskfleet.errors import PermanentError
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.wire.http import PAGE_MAX
 from tests.support.frontend import Frontend
+from tests.support.worker import thread_kind
 
 CHARACTERS = ["x", '"', "\\", "\n", "\x00", "é", "世", "\N{GRINNING FACE}", "\ufffe", "\uffff"]
 
@@ -34,8 +35,8 @@ def stuck(_params: Any, context: Any) -> None:
 
 
 KINDS = [
-    TaskKind("make", make, expected_s=lambda _params: 1e-6),
-    TaskKind("fail", fail, expected_s=lambda _params: 1e-6),
+    thread_kind("make", make, expected_s=lambda _params: 1e-6),
+    thread_kind("fail", fail, expected_s=lambda _params: 1e-6),
 ]
 
 

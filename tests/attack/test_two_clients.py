@@ -11,8 +11,8 @@ import pytest
 from ec2_worker.protocol import SET_ASIDE_DELIVERIES
 from taskfleet.errors import TooLarge
 from taskfleet.ports import OutgoingMessage
-from taskfleet.registry import Registry, TaskKind, sleep
-from tests.support.worker import Cloud, HandWorker
+from taskfleet.registry import Registry, sleep
+from tests.support.worker import Cloud, HandWorker, thread_kind
 
 
 class Bug(Exception):
@@ -43,7 +43,7 @@ def shout(_params: Any, context: Any) -> str:
     return "loud"
 
 
-REGISTRY = Registry([sleep, TaskKind("shout", shout, expected_s=lambda _params: 1e-6)])
+REGISTRY = Registry([sleep, thread_kind("shout", shout, expected_s=lambda _params: 1e-6)])
 
 
 def work_on(cloud: Cloud, worker: HandWorker, seconds: float = 20_000.0) -> None:
@@ -132,7 +132,7 @@ def test_a_task_that_tries_to_end_its_thread_fails_alone(code: str) -> None:
     def run(params: Any, _context: Any) -> None:
         exec(params, {"sys": __import__("sys")})
 
-    registry = Registry([sleep, TaskKind("run", run, expected_s=lambda _params: 1e-6)])
+    registry = Registry([sleep, thread_kind("run", run, expected_s=lambda _params: 1e-6)])
     cloud = Cloud()
     batch = cloud.submit(registry, [{"kind": "run", "params": code}, "sleep 0"])
     work_on(cloud, HandWorker(cloud, registry), 120)
@@ -150,7 +150,7 @@ def test_whatever_a_task_raises_is_its_error(error: Exception) -> None:
     def run(_params: Any, _context: Any) -> None:
         raise error
 
-    registry = Registry([sleep, TaskKind("run", run, expected_s=lambda _params: 1e-6)])
+    registry = Registry([sleep, thread_kind("run", run, expected_s=lambda _params: 1e-6)])
     cloud = Cloud()
     batch = cloud.submit(registry, ["run", "sleep 0"])
     work_on(cloud, HandWorker(cloud, registry), 120)
@@ -166,7 +166,7 @@ def test_progress_that_is_no_number_fails_its_task_alone(value: Any) -> None:
     def run(_params: Any, context: Any) -> None:
         context.progress(value, 2)
 
-    registry = Registry([sleep, TaskKind("run", run, expected_s=lambda _params: 1e-6)])
+    registry = Registry([sleep, thread_kind("run", run, expected_s=lambda _params: 1e-6)])
     cloud = Cloud()
     batch = cloud.submit(registry, ["run", "sleep 0"])
     work_on(cloud, HandWorker(cloud, registry), 120)
@@ -187,7 +187,7 @@ def test_results_are_as_deep_as_readers_can_follow_or_refused(depth: int) -> Non
     def run(_params: Any, _context: Any) -> Any:
         return nested(depth)
 
-    registry = Registry([sleep, TaskKind("run", run, expected_s=lambda _params: 1e-6)])
+    registry = Registry([sleep, thread_kind("run", run, expected_s=lambda _params: 1e-6)])
     cloud = Cloud()
     batch = cloud.submit(registry, ["run", "sleep 0"])
     work_on(cloud, HandWorker(cloud, registry), 120)

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskfleet.bundle import Bundle, Response
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.queues import (
     decode_bundle,
@@ -19,13 +19,14 @@ from taskfleet.wire.queues import (
     encode_response,
 )
 from tests.support.frontend import Frontend
+from tests.support.worker import thread_kind
 
 BATCH = "0123456789abcdefghjkmnpqrs"
 WORDS = st.sampled_from(
     ['"clientID"', '{"clientID":1,"jobID":2,"task":"sleep 1"}', "jobID", '"v":1']
 )
 TEXTS = st.one_of(WORDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-ECHO = TaskKind("echo", lambda params, _context: params)
+ECHO = thread_kind("echo", lambda params, _context: params)
 
 
 @given(TEXTS, TEXTS)

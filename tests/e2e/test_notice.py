@@ -35,7 +35,7 @@ import os
 from pathlib import Path
 from taskfleet.registry import task_kind
 
-@task_kind("noted")
+@task_kind("noted", runs_in="thread")  # so that its process is the worker
 def noted(params, context):
     notes = Path(os.environ["NOTES"]) / context.batch_id
     def note(what):

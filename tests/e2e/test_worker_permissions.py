@@ -41,6 +41,7 @@ def half_big(params, context):
 
 @task_kind("flaky")
 def flaky(params, context):
+    print("what a task prints is stored")
     if context.attempt == 1:
         raise TransientError("not yet")
 

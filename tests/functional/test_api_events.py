@@ -8,12 +8,12 @@ import pytest
 from chalice_app.application import create_app
 from chalice_app.events import stage_settings
 from taskfleet.errors import SettingsError, TransientError
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from tests.support.frontend import Frontend
-from tests.support.worker import HandWorker
+from tests.support.worker import HandWorker, thread_kind
 
 # Each task is a bundle of its own, as long tasks are.
-ALONE = TaskKind("alone", lambda params, context: None, expected_s=lambda params: 2.0)
+ALONE = thread_kind("alone", lambda params, context: None, expected_s=lambda params: 2.0)
 
 
 @pytest.fixture

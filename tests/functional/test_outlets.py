@@ -27,11 +27,11 @@ from taskfleet.errors import PermanentError
 from taskfleet.log import JsonFormatter
 from taskfleet.measure import LEASES_LOST, RUN_SECONDS, TASKS, Recorder
 from taskfleet.memory import ManualClock
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.settings import Settings
 from tests.support.scheduler import submission
 from tests.support.waiting import eventually
-from tests.support.worker import LEASE_S, Cloud, HandWorker
+from tests.support.worker import LEASE_S, Cloud, HandWorker, thread_kind
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -163,7 +163,9 @@ class Traced:
         self.provider.add_span_processor(SimpleSpanProcessor(self.memory))
         self.metrics = Metrics()
         self.exporter = Exporter(self.provider, self.metrics, self.cloud.clock.now)
-        self.registry = Registry([sleep, TaskKind("work", self._work), TaskKind("bad", self._bad)])
+        self.registry = Registry(
+            [sleep, thread_kind("work", self._work), thread_kind("bad", self._bad)]
+        )
 
     def _work(self, params: Any, _context: Any) -> None:
         self.cloud.clock.sleep(params)

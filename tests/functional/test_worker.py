@@ -12,10 +12,10 @@ from ec2_worker.worker import Worker
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.ports import QueueDepth
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.settings import Settings
 from tests.support.waiting import eventually
-from tests.support.worker import Cloud, failing_kind
+from tests.support.worker import Cloud, failing_kind, thread_kind
 
 
 class Fleet:
@@ -96,7 +96,7 @@ def hand_back_soon(monkeypatch):
 
 def test_two_workers_share_a_batch_and_run_each_task_once(fleet):
     runs = []
-    one = fleet(TaskKind("note", lambda p, c: runs.append(c.index), expected_s=lambda p: 0.01))
+    one = fleet(thread_kind("note", lambda p, c: runs.append(c.index), expected_s=lambda p: 0.01))
     batch_id = one.submit(["note"] * 3000)
     one.start()
     one.start()
@@ -120,7 +120,7 @@ def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_atte
         entered.set()
         gate.wait(10)
 
-    one = fleet(TaskKind("hold", hold, expected_s=lambda p: 0.019))
+    one = fleet(thread_kind("hold", hold, expected_s=lambda p: 0.019))
     batch_id = one.submit(["hold"] * 6)
     worker = one.start(threads=1)
     assert entered.wait(10)
@@ -155,7 +155,7 @@ def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):
 def test_a_task_that_will_not_end_does_not_hold_the_worker(fleet, monkeypatch):
     monkeypatch.setattr("ec2_worker.worker.GRACE_S", 0.3)
     gate = threading.Event()
-    one = fleet(TaskKind("deaf", lambda p, c: gate.wait(20)))
+    one = fleet(thread_kind("deaf", lambda p, c: gate.wait(20)))
     batch_id = one.submit(["deaf"])
     worker = one.start(drain_timeout_s=0.1)
     eventually(lambda: worker._workload.census().running)
@@ -174,7 +174,7 @@ def test_heartbeats_keep_long_tasks_while_another_worker_waits(fleet):
         runs.append(context.index)
         context.sleep(2.2)  # more than two leases
 
-    one = fleet(TaskKind("long", work))
+    one = fleet(thread_kind("long", work))
     batch_id = one.submit(["long"])
     for _ in range(2):
         one.start(lease_s=1.0)
@@ -235,8 +235,8 @@ def test_a_kind_that_cannot_run_here_is_left_to_a_worker_that_can(fleet):
         raise PermanentError("no ffmpeg found; install ffmpeg")
 
     runs = []
-    able = TaskKind("movie", lambda p, c: runs.append(c.index), max_concurrent=lambda: 1)
-    lame = TaskKind("movie", lambda p, c: None, check=check)
+    able = thread_kind("movie", lambda p, c: runs.append(c.index), max_concurrent=lambda: 1)
+    lame = thread_kind("movie", lambda p, c: None, check=check)
     one = fleet(able)
     batch_id = one.submit(["movie", "movie", "sleep 0"])
     one.start(registry=Registry([sleep, lame]))
@@ -257,7 +257,7 @@ def test_a_kind_runs_within_its_limit_while_other_kinds_go_on(fleet):
         with lock:
             now[0] -= 1
 
-    one = fleet(TaskKind("encode", encode, max_concurrent=lambda: 2))
+    one = fleet(thread_kind("encode", encode, max_concurrent=lambda: 2))
     batch_id = one.submit(["encode"] * 4 + ["sleep 10"] * 20)
     one.start(threads=8)
     assert one.finished(batch_id, within_s=60).tally == Tally(succeeded=24)

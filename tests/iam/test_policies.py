@@ -60,6 +60,7 @@ ALLOWED = {
         Request("sqs:GetQueueAttributes", TASKS),  # what GET /fleet shows
         Request("dynamodb:Query", INDEX),
         Request("s3:GetObject", stored("spill/x")),
+        Request("s3:GetObject", stored("logs/b/0/x")),
         Request("s3:GetObject", stored("movies/b/0.mp4")),
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
         Request("s3:GetObject", stored("uploads/alice/x")),
@@ -107,6 +108,7 @@ ALLOWED = {
         Request("sqs:SendMessage", DEAD),
         Request("s3:PutObject", stored("movies/b/0.mp4")),
         Request("s3:PutObject", stored("spill/x")),
+        Request("s3:PutObject", stored("logs/b/0/w-1")),
         Request("s3:GetObject", stored("worker/0123.tar.gz")),
         Request("s3:GetObject", stored("uploads/alice/picture")),  # what movies are made of
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),

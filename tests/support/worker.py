@@ -229,13 +229,18 @@ def run_nothing(_params: Any, _context: Any) -> None:
     """The `run` of a kind whose tasks do nothing."""
 
 
+def thread_kind(name: str, run: Callable[[Any, Any], Any], **options: Any) -> TaskKind:
+    """A kind that runs in a thread of the test's own process."""
+    return TaskKind(name, run, runs_in="thread", **options)
+
+
 def failing_kind(name: str, error: Callable[[], Exception], **options: Any) -> TaskKind:
     """A kind whose tasks raise at every attempt."""
 
     def run(_params: Any, _context: Any) -> Any:
         raise error()
 
-    return TaskKind(name, run, **options)
+    return thread_kind(name, run, **options)
 
 
 @dataclass
@@ -253,4 +258,4 @@ class Recorder:
         return {"ran": context.index}
 
     def kind(self, **options: Any) -> TaskKind:
-        return TaskKind(self.name, self.run, **options)
+        return thread_kind(self.name, self.run, **options)

@@ -4,16 +4,17 @@ import logging
 
 import pytest
 
+from ec2_worker.attempt import RESULT_MAX_BYTES, describe
 from ec2_worker.claimed import Chunk, ClaimedBundle
-from ec2_worker.execute import RESULT_MAX_BYTES, Executor, describe
+from ec2_worker.execute import Executor
 from taskfleet.bundle import Bundle
 from taskfleet.errors import PermanentError, TaskStopped, TransientError
 from taskfleet.lease import Lease
 from taskfleet.ports import Message
-from taskfleet.registry import Registry, TaskKind
+from taskfleet.registry import Registry
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
-from tests.support.worker import Cloud
+from tests.support.worker import Cloud, thread_kind
 
 
 @pytest.fixture
@@ -21,14 +22,19 @@ def cloud():
     return Cloud()
 
 
-def run(cloud, function, tasks=1, **options):
-    """Run one chunk of tasks that call `function`. Returns the bundle and the tasks left."""
-    registry = Registry([TaskKind("k", function, **options)])
+def bundle(tasks=1):
     todo = [Task(i, "k", {"n": i}) for i in range(tasks)]
-    claimed = ClaimedBundle(
+    return ClaimedBundle(
         Bundle("b:0", "alice", "b", todo), Message("m", "r", "", 1), Lease("me", 1, 1e12), ()
     )
-    rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(Chunk(claimed, "k", todo))
+
+
+def run(cloud, function, tasks=1, claimed=None, **options):
+    """Run one chunk of tasks that call `function`. Returns the bundle and the tasks left."""
+    registry = Registry([thread_kind("k", function, **options)])
+    claimed = claimed or bundle(tasks)
+    chunk = Chunk(claimed, "k", claimed.bundle.tasks)
+    rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(chunk)
     return claimed, rest
 
 
@@ -110,9 +116,10 @@ def test_tasks_that_turn_out_long_are_given_back_to_be_shared(cloud):
 
 def test_a_stopped_bundle_starts_no_further_task(cloud):
     def stop_all(params, context):
-        context._claimed.stop()
+        claimed.stop()
 
-    claimed, rest = run(cloud, stop_all, tasks=3)
+    claimed = bundle(tasks=3)
+    _, rest = run(cloud, stop_all, claimed=claimed)
     assert sorted(claimed.results) == [0]
     assert [task.index for task in rest] == [1, 2]
 
@@ -120,10 +127,11 @@ def test_a_stopped_bundle_starts_no_further_task(cloud):
 def test_a_sleeping_task_ends_when_it_is_stopped(cloud):
     def nap(params, context):
         context.on_stop(lambda: None)
-        context._claimed.stop()
+        claimed.stop()
         context.sleep(3600)
 
-    claimed, _ = run(cloud, nap)
+    claimed = bundle()
+    run(cloud, nap, claimed=claimed)
     assert claimed.results == {}
 
 
@@ -132,9 +140,10 @@ def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
 
     def work(params, context):
         context.progress(3, 60)
-        seen.append(context._claimed.rows()[0].progress)
+        seen.append(claimed.rows()[0].progress)
 
-    claimed, _ = run(cloud, work)
+    claimed = bundle()
+    run(cloud, work, claimed=claimed)
     assert seen == [[3, 60]]
     assert claimed.rows()[0].progress is None
 

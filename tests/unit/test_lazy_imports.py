@@ -32,6 +32,11 @@ def test_what_lambda_imports_loads_no_client(module: str) -> None:
     assert not loaded & ABSENT_ON_LAMBDA
 
 
+def test_a_fork_server_loads_no_more_than_runners_need() -> None:
+    loaded = modules_after("import ec2_worker.runner.forkserver")
+    assert not loaded & {*ABSENT_ON_LAMBDA, "boto3", "botocore", "urllib3", "jwt"}
+
+
 @pytest.mark.parametrize("module", ["ec2_worker.run", "taskfleet.cli.main"])
 def test_a_worker_loads_no_outlet_that_it_is_not_asked_for(module: str) -> None:
     assert not modules_after(f"import {module}") & EXTRAS

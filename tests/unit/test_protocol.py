@@ -5,17 +5,18 @@ import random
 
 import pytest
 
-from ec2_worker.execute import SlotContext
+from ec2_worker.attempt import SlotContext
 from taskfleet.batch import Tally
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
+from taskfleet.options import Options
 from taskfleet.ports import OutgoingMessage
-from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.registry import Registry, sleep
 from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskStatus
 from taskfleet.wire.queues import encode_bundle
-from tests.support.worker import LEASE_S, Cloud, HandWorker, Recorder, failing_kind
+from tests.support.worker import LEASE_S, Cloud, HandWorker, Recorder, failing_kind, thread_kind
 
 
 @pytest.fixture
@@ -238,9 +239,8 @@ def test_progress_is_recorded_within_seconds(cloud, registry):
     worker = HandWorker(cloud, registry)
     worker.poll()
     chunk = worker.take()
-    context = SlotContext(
-        chunk.claimed, chunk.tasks[0], cloud.store, cloud.clock, cloud.clock.now()
-    )
+    scene = worker.executor._scene(chunk.claimed, chunk.claimed.stopping)
+    context = SlotContext(scene, chunk.tasks[0].index, 1, cloud.clock.now())
     context.progress(1, 60)
     cloud.clock.sleep(1)
     worker.heartbeat.beat()
@@ -261,7 +261,7 @@ def test_a_heartbeat_that_finds_the_lease_gone_stops_the_tasks(cloud, registry):
     worker.poll()
     claimed = worker.take().claimed
     killed = []
-    claimed.on_stop(lambda: killed.append("subprocess"))
+    claimed.stopping.on_stop(lambda: killed.append("subprocess"))
     cloud.clock.sleep(LEASE_S + 1)
     thief.poll()
     worker.heartbeat.beat()
@@ -315,7 +315,7 @@ def test_where_failing_tasks_end(cloud, registry, task, error, attempts, dead):
 
 def test_tasks_of_unknown_kind_or_with_bad_params_fail_and_the_others_run(cloud, registry):
     registry_of_api = Registry(
-        [sleep, TaskKind("later", lambda p, c: None, expected_s=lambda p: 0)]
+        [sleep, thread_kind("later", lambda p, c: None, expected_s=lambda p: 0)]
     )
     batch_id = cloud.submit(registry_of_api, ["later", "sleep 0"])
     worker = HandWorker(cloud, registry)
@@ -371,6 +371,24 @@ def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(clo
     assert row.status is TaskStatus.FAILED
     assert row.error.startswith("gave up after 2 attempts")
     assert row.attempts == 2
+    assert cloud.dead.depth().backlog == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "own", "workers"),
+    [(1, {}, 1), (None, {"max_attempts": 3}, 3), (1, {"max_attempts": 3}, 3)],
+)
+def test_the_nearest_limit_of_attempts_counts(cloud, registry, batch, own, workers):
+    options = Options(max_attempts=batch) if batch else None
+    batch_id = cloud.submit(registry, [{"kind": "flaky", **own}], options=options)
+    for number in range(workers):
+        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # Then it dies.
+        cloud.clock.sleep(LEASE_S + 5)
+        assert cloud.dead.depth().backlog == 0
+    HandWorker(cloud, registry, worker_id="last").work()
+    cloud.collect()
+    row = cloud.rows(registry, batch_id)[0]
+    assert row.error.startswith(f"gave up after {workers} attempts")
     assert cloud.dead.depth().backlog == 1
 
 

@@ -311,3 +311,28 @@ def test_sleep_waits_in_its_context_and_returns_nothing(ms, slept):
 def test_sleep_ends_when_its_context_does():
     with pytest.raises(TaskStopped):
         sleep.run(1000, Context(stopped=True))
+
+
+class TestWhereAKindRuns:
+    def test_in_a_process_unless_told_otherwise(self):
+        echo = task_kind("echo")(run_nothing)
+        assert (echo.runs_in, echo.timeout_s, echo.memory_mb) == ("process", None, None)
+        assert sleep.runs_in == "thread"
+
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [
+            ({"runs_in": "fiber"}, "runs_in is 'process' or 'thread', not 'fiber'"),
+            ({"timeout_s": 0}, "timeout_s is above 0 and at most 86400, not 0"),
+            ({"timeout_s": 86_401}, "timeout_s is above 0 and at most 86400, not 86401"),
+            ({"timeout_s": float("nan")}, "timeout_s is above 0"),
+            ({"memory_mb": 31}, "memory_mb is at least 32, not 31"),
+            (
+                {"memory_mb": 64, "runs_in": "thread"},
+                "memory_mb is for kinds that run in a process",
+            ),
+        ],
+    )
+    def test_limits_that_cannot_be_kept_are_refused(self, options, fault):
+        with pytest.raises(SettingsError, match=f"task kind 'k': {fault}"):
+            kind("k", **options)

@@ -305,10 +305,10 @@ def test_a_running_tasks_progress_is_among_the_rows_but_not_released():
 def test_stop_actions_run_once_and_late_ones_at_once():
     one = claimed("b:0", [0])
     done = []
-    forget = one.on_stop(lambda: done.append("forgotten"))
+    forget = one.stopping.on_stop(lambda: done.append("forgotten"))
     forget()
-    one.on_stop(lambda: done.append("first"))
+    one.stopping.on_stop(lambda: done.append("first"))
     one.stop()
     one.stop()
-    one.on_stop(lambda: done.append("late"))
+    one.stopping.on_stop(lambda: done.append("late"))
     assert done == ["first", "late"]

@@ -1,0 +1,188 @@
+"""Kinds whose tasks do their worst, each in one attempt. A task whose params are no text is
+innocent and returns them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from taskfleet.registry import TaskContext, task_kind
+from taskfleet.retry import RetryPolicy
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def garbage() -> None:
+    for fd in range(256):
+        with contextlib.suppress(OSError):
+            os.write(fd, b"\x00\x01garbage \xff" * 50)
+
+
+def orphan() -> None:
+    """Leave a process behind that is in no group of ours, and die."""
+    code = "import os, time; os.setsid(); os.fork() and os._exit(0); time.sleep(600)"
+    subprocess.Popen([sys.executable, "-c", code]).wait()
+    os._exit(9)
+
+
+def bomb() -> None:
+    """Multiply up to 64 processes, and stay."""
+    for _ in range(6):
+        os.fork()
+    time.sleep(600)
+
+
+def deep() -> int:
+    return 1 + deep()
+
+
+def nested() -> list[Any]:
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+def deaf() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(1)
+
+
+def pool() -> list[int]:
+    """Use processes as libraries do."""
+    with multiprocessing.get_context("fork").Pool(2) as made:
+        return made.map(square, range(3))
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+KEPT: list[bytes] = []
+DEEDS: dict[str, Any] = {
+    "exit": lambda: os._exit(3),
+    "segv": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "kill parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "close": lambda: os.closerange(0, 256),
+    "close output": lambda: os.close(1),
+    "garbage": garbage,
+    "sys.exit": lambda: sys.exit(4),
+    "interrupt": lambda: signal.raise_signal(signal.SIGINT),
+    "deep": deep,
+    "object": object,
+    "nested": nested,
+    "memory": lambda: [bytearray(b"x" * 10_000_000) for _ in range(100)] and time.sleep(600),
+    "re": lambda: re.match("(a+)+$", "a" * 60 + "b"),
+    "deaf": deaf,
+    "bomb": bomb,
+    "orphan": orphan,
+    "pool": pool,
+    "fork": lambda: os.fork() and None,
+    "error": lambda: 1 / 0,
+    "print": lambda: os.system("echo from a child") and None,
+}
+
+
+def act(params: Any, _context: TaskContext) -> Any:
+    return DEEDS[params]() if isinstance(params, str) else params
+
+
+poison = task_kind("poison", retry=ONCE, expected_s=lambda _params: 1e-5)(act)
+slow_poison = task_kind("slow_poison", retry=ONCE, timeout_s=0.3)(act)
+hungry = task_kind("hungry", retry=ONCE, memory_mb=150)(act)
+again = task_kind("again", retry=RetryPolicy(max_attempts=2))(act)
+patient = task_kind(
+    "patient", retry=RetryPolicy(max_attempts=2), timeout_s=0.2, retry_timeouts=True
+)(act)
+
+
+@task_kind("waits", timeout_s=0.2)
+def waits(params: Any, context: TaskContext) -> Any:
+    """Wait in the way of a well-behaved task."""
+    if params == "wait":
+        context.sleep(60)
+    return params
+
+
+@task_kind("waits_in_thread", timeout_s=0.2, runs_in="thread", expected_s=lambda _params: 1e-5)
+def waits_in_thread(params: Any, context: TaskContext) -> Any:
+    if params == "wait":
+        context.sleep(60)
+    if params == "deaf":
+        time.sleep(0.8)
+    return params
+
+
+@task_kind("holds")
+def holds(params: Any, context: TaskContext) -> Any:
+    """Tell the store that it runs, and stay until told to end."""
+    context.store.put(f"pid/{context.index}", str(os.getpid()).encode(), content_type="text/plain")
+    if params == "deaf":
+        deaf()
+    context.on_stop(lambda: os.write(1, b"stopped\n") and None)
+    context.progress(1, 2)
+    context.sleep(60)
+
+
+@task_kind("stores")
+def stores(params: Any, context: TaskContext) -> Any:
+    """Use every call of the store."""
+    store, path = context.store, f"/tmp/taskfleet-test-{os.getpid()}"
+    store.put("a", b"line 1\nline 2\n", content_type="text/plain")
+    with open(path, "wb") as file:
+        file.write(b"file" * params)
+    store.put_file("b", path, content_type="text/plain")
+    os.unlink(path)
+    sizes = [len(store.get("a")), len(store.get("b"))]
+    errors = []
+    for call in (lambda: store.get("none"), lambda: store.get("b", max_bytes=1)):
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - shown to the test
+            errors.append(type(error).__name__)
+    lines = [line.decode() for line in store.lines("a", offset=7)]
+    store.delete("a")
+    return [sizes, errors, lines, store.etag("a"), store.url("b", expires_s=60)]
+
+
+@task_kind("large")
+def large(params: Any, _context: TaskContext) -> str:
+    return "x" * params
+
+
+@task_kind("environ")
+def environ(_params: Any, _context: TaskContext) -> dict[str, str]:
+    return dict(os.environ)
+
+
+@task_kind("who")
+def who(params: Any, _context: TaskContext) -> int:
+    """Keep so many bytes, and tell the process."""
+    KEPT.append(b"x" * params)
+    return os.getpid()
+
+
+@task_kind("says", retry=ONCE, expected_s=lambda _params: 1e-4)
+def says(params: Any, _context: TaskContext) -> None:
+    """Print the params, or so many bytes."""
+    if isinstance(params, int):
+        while params > 0:
+            print("x" * min(params, 10_000_000), end="")
+            params -= 10_000_000
+        print()
+    elif params is not None:
+        print(params)
+    if params == "child":
+        os.system("echo from a child")
+    if params == "crash":
+        os._exit(1)
