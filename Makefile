@@ -6,7 +6,7 @@ STAMP := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help dev test quick check docs demo up bench audit pins machine deploy ami destroy clean
+.PHONY: help dev test quick check docs demo up bench audit pins machine deploy smoke ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -67,6 +67,9 @@ machine: $(STAMP) ## Boot a worker's machine in a container (needs root, deboots
 STAGE ?= dev
 deploy: $(STAMP) ## Bring STAGE=dev to AWS, or up to date (ARGS="--set AlarmEmail=you@example.com")
 	@$(BIN)/python -m infra.deploy up --stage $(STAGE) $(ARGS)
+
+smoke: $(STAMP) ## Prove in an account that STAGE=dev works, for some cents, and delete it again
+	@$(BIN)/python -m infra.smoke --stage $(STAGE) $(ARGS)
 
 ami: $(STAMP) ## Bake a machine image for STAGE=dev, for faster boots
 	@$(BIN)/python -m infra.deploy ami --stage $(STAGE)

@@ -1,9 +1,10 @@
 """Reads the body of `POST /batches`. Owns the media types, the cap, and the shapes of the bodies;
 not what a task means (`taskfleet.registry`).
 
-A JSON body is an object with `tasks` or `upload_id`, and optionally `name` and `idempotency_key`. A
-text body has one task on each line, as a task file does (`taskfleet.wire.taskfile`); name and key
-are query parameters then. Docstrings of the structs become descriptions in the OpenAPI document.
+A JSON body is an object with `tasks` or `upload_id`, and optionally `name`, `idempotency_key` and
+options (`taskfleet.options`). A text body has one task on each line, as a task file does
+(`taskfleet.wire.taskfile`); the other fields are query parameters then. Docstrings of the structs
+become descriptions in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from msgspec import Meta
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
+from taskfleet.options import Options
 from taskfleet.wire import strictjson
 from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
 from taskfleet.wire.taskfile import read_tasks
@@ -38,16 +40,18 @@ Key = Annotated[
 ]
 
 
-class SubmitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SubmitRequest(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Makes a batch of the given tasks. A task is text, such as `"sleep 1000"`, or an object with
-    its kind and its params, such as `{"kind": "sleep", "params": 1000}`."""
+    its kind and its params, such as `{"kind": "sleep", "params": 1000}`. `timeout_s`,
+    `max_attempts`, `memory_mb` and `retry_timeouts` count for the tasks that do not have their own:
+    an object may have the same fields, and they go before."""
 
     tasks: list[Any]
     name: Name | None = None
     idempotency_key: Key | None = None
 
 
-class FromUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FromUpload(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Makes a batch of the tasks in a file that was sent with a form of `POST /uploads`. Without
     `idempotency_key`, the upload's id serves as the key."""
 
@@ -56,7 +60,7 @@ class FromUpload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: Key | None = None
 
 
-class TextQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TextQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
     name: Name | None = None
@@ -76,7 +80,8 @@ def read_submission(
         raise TooLarge(f"the body {fault} of one POST; send it as a file through POST /uploads")
     if media == TEXT_TYPE:
         parameters = read_query(query, TextQuery)
-        return SubmitRequest(_text_tasks(body), parameters.name, parameters.idempotency_key)
+        given = msgspec.structs.asdict(parameters)
+        return SubmitRequest(tasks=_text_tasks(body), **given)
     read_query(query, NoQuery)
     return _json_request(body)
 

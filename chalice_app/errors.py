@@ -30,6 +30,10 @@ from taskfleet.wire.http import Error
 _log = logging.getLogger(__name__)
 
 JSON_HEADERS = {"Content-Type": "application/json"}
+TEXT_HEADERS = {
+    "Content-Type": "text/plain; charset=utf-8",
+    "X-Content-Type-Options": "nosniff",  # what a task printed must not run in a browser
+}
 RETRY_AFTER_S = 2.0
 """Seconds after which a client should try again, unless the error says."""
 MESSAGE_MAX_CHARS = 500
@@ -59,15 +63,26 @@ _TABLE: dict[type[TaskfleetError], tuple[int, str]] = {
 }
 
 
+class Text(msgspec.Struct, frozen=True):
+    """What a view returns for an answer that is text: the body, and headers of its own."""
+
+    body: str
+    headers: dict[str, str]
+
+
 def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Decorator of a view: its result becomes the JSON body of an answer with this status, and
-    every exception becomes the answer for that error."""
+    """Decorator of a view: its result becomes the JSON body of an answer with this status, or a
+    `Text` its text, and every exception becomes the answer for that error."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Response]:
         @functools.wraps(view)
         def answered(**arguments: str) -> Response:
             try:
-                body = msgspec.json.encode(view(**arguments)).decode()
+                result = view(**arguments)
+                if isinstance(result, Text):
+                    headers: dict[str, str | list[str]] = {**TEXT_HEADERS, **result.headers}
+                    return Response(result.body, headers=headers, status_code=status)
+                body = msgspec.json.encode(result).decode()
             except Exception as error:  # noqa: BLE001 - nothing may reach the client unchecked
                 response = _error_response(error)
                 if response is None:

@@ -17,11 +17,15 @@ from chalice_app.body import (
     SubmitRequest,
     TextQuery,
 )
-from chalice_app.query import BatchesQuery, ResultsQuery, StatusQuery
+from chalice_app.query import BatchesQuery, LogQuery, ResultsQuery, StatusQuery
 from taskfleet import __version__
+from taskfleet.output import PAGE_BYTES
 from taskfleet.wire.http import (
     BODY_MAX_BYTES,
     ESCAPED_BODY_MAX_BYTES,
+    LOG_BYTES_HEADER,
+    LOG_DROPPED_HEADER,
+    LOG_END_HEADER,
     MAX_TASKS,
     Accepted,
     BatchList,
@@ -30,6 +34,7 @@ from taskfleet.wire.http import (
     FleetView,
     Health,
     ResultPage,
+    TaskView,
     UploadForm,
 )
 
@@ -44,6 +49,7 @@ _STRUCTS = [
     BatchList,
     BatchView,
     ResultPage,
+    TaskView,
     FleetView,
     Health,
     Error,
@@ -53,7 +59,7 @@ _ERRORS = {
     "JSON.",
     401: "The request has no token.",
     403: "The token is not valid or has expired.",
-    404: "There is no such batch or upload, or it belongs to another client.",
+    404: "There is no such batch, task or upload, or it belongs to another client.",
     409: "The idempotency key was used before for another payload.",
     413: f"The body has more than {BODY_MAX_BYTES} bytes, or more than {ESCAPED_BODY_MAX_BYTES} "
     "with its quotes and line ends escaped. Send it as a file through POST /uploads.",
@@ -83,6 +89,13 @@ def spec() -> Json:
         "in": "path",
         "required": True,
         "schema": {"type": "string"},
+    }
+    index: Json = {
+        "name": "index",
+        "in": "path",
+        "required": True,
+        "description": "The task's place in the batch, from 0.",
+        "schema": {"type": "integer", "minimum": 0},
     }
     return {
         "openapi": "3.1.0",
@@ -146,6 +159,27 @@ def spec() -> Json:
                     query=ResultsQuery,
                 ),
             },
+            "/batches/{batch_id}/tasks/{index}": {
+                "parameters": [batch_id, index],
+                "get": _operation(
+                    "Read one task: its result, its attempts, and what it waits for",
+                    TaskView,
+                    errors=(404, 422),
+                ),
+            },
+            "/batches/{batch_id}/tasks/{index}/log": {
+                "parameters": [batch_id, index],
+                "get": _text_operation(
+                    "Read what a task printed",
+                    errors=(404, 422),
+                    query=LogQuery,
+                    description="Standard output and standard error of one execution, in the order "
+                    f"in which they were written; at most {PAGE_BYTES} bytes an answer. The "
+                    f"header {LOG_END_HEADER} has the `offset` of the next answer, "
+                    f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
+                    "the bytes after that which were not. 404 if nothing was printed.",
+                ),
+            },
             "/fleet": {
                 "get": _operation(
                     "Read the state of the machines and workers, and why nothing runs", FleetView
@@ -195,6 +229,15 @@ def _operation(
         operation["parameters"] = _parameters(query)
     if body is not None:
         operation["requestBody"] = body
+    return operation
+
+
+def _text_operation(
+    summary: str, *, errors: tuple[int, ...], query: type, description: str
+) -> Json:
+    """Returns one operation whose answer is text."""
+    operation = _operation(summary, None, errors=errors, query=query, description=description)
+    operation["responses"]["200"]["content"] = {TEXT_TYPE: {"schema": {"type": "string"}}}
     return operation
 
 

@@ -19,6 +19,11 @@ Cursor = Annotated[
     Meta(max_length=2_000, description="The cursor in the previous page; none for the first page."),
 ]
 
+Attempt = Annotated[
+    int,
+    Meta(ge=1, le=1_000_000, description="Number of the attempt; the last one unless given."),
+]
+
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No parameters: for routes whose parameters belong into the body. An idempotency key in the
@@ -54,6 +59,15 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         PAGE_DEFAULT
     )
     cursor: Cursor | None = None
+
+
+class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /batches/{batch_id}/tasks/{index}/log`."""
+
+    attempt: Attempt | None = None
+    offset: Annotated[
+        int, Meta(ge=0, le=2**40, description="Byte of the output with which the answer begins.")
+    ] = 0
 
 
 Q = TypeVar("Q")

@@ -11,25 +11,30 @@ from typing import Any, TypeVar
 from chalice.app import Chalice, ChaliceAuthorizer, Request
 
 from chalice_app.body import JSON_TYPE, TEXT_TYPE, FromUpload, check_empty, read_submission
-from chalice_app.errors import Unprocessable, answer
-from chalice_app.query import BatchesQuery, NoQuery, ResultsQuery, StatusQuery, read_query
+from chalice_app.errors import Text, Unprocessable, answer
+from chalice_app.query import BatchesQuery, LogQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
 from chalice_app.telemetry import traceparent_of
 from taskfleet import __version__
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
 from taskfleet.wire.http import (
+    LOG_BYTES_HEADER,
+    LOG_DROPPED_HEADER,
+    LOG_END_HEADER,
     Accepted,
     BatchList,
     BatchView,
     FleetView,
     Health,
     ResultPage,
+    TaskView,
     UploadForm,
 )
 
 T = TypeVar("T")
 
+_INDEX = re.compile(r"[0-9]{1,12}")
 # What a Host header may be before it is put into a URL.
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
 
@@ -72,6 +77,7 @@ def add_routes(
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
             "traceparent": traceparent_of(current),
+            "options": wanted.own,
         }
         if isinstance(wanted, FromUpload):
             batch = services().uploads.submit(wanted.upload_id, **options)
@@ -120,6 +126,32 @@ def add_routes(
             ),
         )
 
+    @route("/batches/{batch_id}/tasks/{index}")
+    @answer()
+    def read_task(batch_id: str, index: str) -> TaskView:
+        read_query(query(), NoQuery)
+        return services().tasks.view(
+            _checked_id(batch_id), _checked_index(index), client_id=client_id()
+        )
+
+    @route("/batches/{batch_id}/tasks/{index}/log")
+    @answer()
+    def read_log(batch_id: str, index: str) -> Text:
+        wanted = read_query(query(), LogQuery)
+        page = services().tasks.log(
+            _checked_id(batch_id),
+            _checked_index(index),
+            client_id=client_id(),
+            attempt=wanted.attempt,
+            offset=wanted.offset,
+        )
+        headers = {
+            LOG_END_HEADER: str(page.end),
+            LOG_BYTES_HEADER: str(page.length),
+            LOG_DROPPED_HEADER: str(page.dropped),
+        }
+        return Text(page.text, headers)
+
     @route("/batches/{batch_id}", "DELETE")
     @answer(202)
     def cancel_batch(batch_id: str) -> BatchView:
@@ -167,6 +199,13 @@ def _checked_id(batch_id: str) -> str:
     if not is_id(batch_id):
         raise NotFound(f"no batch {batch_id!r:.60}")
     return batch_id
+
+
+def _checked_index(index: str) -> int:
+    """Returns the index of a task. Raises NotFound if it is no number."""
+    if not _INDEX.fullmatch(index):
+        raise NotFound(f"no task {index!r:.60}: an index is a number, from 0")
+    return int(index)
 
 
 def _own_url(headers: Mapping[str, str], context: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
+from taskfleet.scheduler.tasks import TaskViews
 from taskfleet.scheduler.upload import Uploads
 from taskfleet.settings import Settings
 
@@ -41,6 +42,7 @@ class Services:
     uploads: Uploads
     expansion: Expansion
     results: Results
+    tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
     clock: Clock
@@ -102,6 +104,8 @@ def assemble(
         expires_s=settings.upload_url_s,
         limit=limit,
     )
+    results = Results(registry, monitor, store, clock)
+    fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
         submission=Submission(
             registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -110,13 +114,14 @@ def assemble(
         expansion=Expansion(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
-        results=Results(registry, monitor, store, clock),
+        results=results,
+        tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
-        fleet_views=FleetViews(task_queue, records, clock, settings),
+        fleet_views=fleet_views,
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),

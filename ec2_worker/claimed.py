@@ -88,15 +88,35 @@ class ClaimedBundle:
     def note(self, index: int, started_at: float, worker_id: str) -> None:
         """Note the task that runs next in a careful bundle, in the place of the one before. Its
         attempt counts from now on, since nobody could count it once the worker is lost."""
-        self.running = {index: _note(index, self.attempt(index), started_at, worker_id)}
+        note = TaskResult(
+            index,
+            TaskStatus.RUNNING,
+            attempts=self.attempt(index),
+            started_at=started_at,
+            worker_id=worker_id,
+        )
+        self.running = {index: note.following(self.prior.get(index))}
 
     def report(self, index: int, started_at: float, progress: list[Any]) -> None:
         """Take in the progress of a running task. It charges no attempt; a note stays a note."""
         self.has_news = True
         row = self.running.get(index) or TaskResult(
             index, TaskStatus.RUNNING, attempts=self.attempts_spent(index)
-        )
+        ).following(self.prior.get(index))
         self.running[index] = replace(row, started_at=started_at, progress=progress)
+
+    def record(self, row: TaskResult) -> None:
+        """Record how an attempt at a task, or the task itself, ended."""
+        self.results[row.index] = row.following(self.prior.get(row.index))
+
+    def fail_lost(self, task: Task) -> str:
+        """Record FAILED for a pending task whose last attempt was lost with its worker. Returns
+        the error."""
+        last = self.prior[task.index]
+        error = f"gave up after {last.attempts} attempt{'s' * (last.attempts > 1)}: {last.error}"
+        self.pending.remove(task)
+        self.results[task.index] = replace(last, status=TaskStatus.FAILED, error=error)
+        return error
 
     @property
     def finished(self) -> bool:
@@ -119,19 +139,20 @@ class ClaimedBundle:
             if task.index not in rows and spent:
                 before = self.prior.get(task.index)
                 error = None if before is None else before.error
-                rows[task.index] = TaskResult(
-                    task.index, TaskStatus.QUEUED, error=error, attempts=spent
-                )
+                row = TaskResult(task.index, TaskStatus.QUEUED, error=error, attempts=spent)
+                rows[task.index] = row.following(before)
         return list(rows.values())
 
     def cancel_pending(self) -> None:
         """Record the pending tasks as CANCELLED."""
         for task in self.pending:
-            self.results[task.index] = TaskResult(
-                task.index,
-                TaskStatus.CANCELLED,
-                error="the batch was cancelled",
-                attempts=self.attempts_spent(task.index),
+            self.record(
+                TaskResult(
+                    task.index,
+                    TaskStatus.CANCELLED,
+                    error="the batch was cancelled",
+                    attempts=self.attempts_spent(task.index),
+                )
             )
         self.pending.clear()
 
@@ -145,29 +166,21 @@ class ClaimedBundle:
         self.stopping.stop()
 
 
-def _note(index: int, attempt: int, started_at: float, worker_id: str) -> TaskResult:
-    """The row of a task that is about to start in a careful bundle. By its worker's id it differs
-    from rows of tasks that reported progress in an ordinary one, which charge nobody."""
-    return TaskResult(
-        index, TaskStatus.RUNNING, attempts=attempt, started_at=started_at, worker_id=worker_id
-    )
-
-
 def _after_loss(row: TaskResult) -> TaskResult:
     """What a recorded row says to a later claim. A RUNNING row is left over from a lost claim: its
     task runs no more. If it was noted, its attempts include the lost one."""
     if row.status is not TaskStatus.RUNNING:
         return row
-    error = row.error
-    if row.worker_id is not None:
-        error = f"its worker {row.worker_id} was lost while it ran"
+    if not row.is_note:
+        return replace(row, status=TaskStatus.QUEUED, started_at=None, progress=None)
+    error = f"its worker {row.worker_id} was lost while it ran"
     return replace(row, status=TaskStatus.QUEUED, error=error, progress=None)
 
 
 @dataclass(eq=False)
 class Chunk:
-    """Tasks of one kind and one bundle that a slot runs one after the other. `ends_at` is when they
-    are expected to be done; None when that is unknown."""
+    """Tasks of one bundle, with one kind and the same options, that a slot runs one after the
+    other. `ends_at` is when they are expected to be done; None when that is unknown."""
 
     claimed: ClaimedBundle
     kind: str

@@ -6,21 +6,21 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Failure, Outcome, Scene, SlotContext
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.deadlines import Deadlines
-from ec2_worker.runner.chunk import RunInRunner, decision_for, timed_out
+from ec2_worker.runner.chunk import RunInRunner
 from ec2_worker.runner.forks import ForkServer
 from ec2_worker.runner.frames import Work
-from ec2_worker.runner.handle import GRACE_S, Runner
+from ec2_worker.runner.handle import Runner
 from ec2_worker.runner.pool import Pool
 from ec2_worker.stop import Stop
+from ec2_worker.timed import SlotGivenUp, TimedRun
 from ec2_worker.workload import CHUNK_S
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.log import bound, fields
@@ -35,11 +35,6 @@ RUNNER_TRIES = 30
 """Times that a slot asks for a runner, once a second, before the worker counts as broken."""
 NO_START_S = 0.1
 """Pause in seconds after a chunk of which no task could be started."""
-
-
-class SlotGivenUp(Exception):
-    """The slot's thread was given up while its task ran, and another has taken its place. The
-    thread must end, and what its task returned does not count."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,8 @@ class Executor:
             return self._run(chunk)
 
     def _run(self, chunk: Chunk) -> list[Task]:
-        kind = self._registry[chunk.kind]
+        bundle, first = chunk.claimed.bundle, chunk.tasks[0]
+        kind = self._registry[chunk.kind].under(bundle.options, first.options)
         if kind.runs_in == "process" and self._processes:
             return self._run_in_process(chunk, kind)
         return self._run_in_thread(chunk, kind)
@@ -147,6 +143,7 @@ class Executor:
                 tasks,
                 [claimed.attempt(task.index) for task in tasks],
                 2 * CHUNK_S,
+                claimed.bundle.options,
             ),
             self._store,
             self._clock,
@@ -200,8 +197,17 @@ class Executor:
                     context = SlotContext(scene, task.index, number, started_at)
                     row, failure, started_at = attempt.run(kind, task.params, context, clock)
                 else:
-                    timed = _Timed(self, chunk, position, kind, kind.timeout_s, began_at)
-                    row, failure, started_at = timed.run(started_at)
+                    timed = TimedRun(
+                        kind,
+                        task,
+                        claimed.attempt(task.index),
+                        self._clock,
+                        self._deadlines,
+                        partial(self._give_up, chunk, position, kind, began_at),
+                    )
+                    scene_of_one = self._scene(claimed, timed.stop)
+                    with timed.stopped_with(claimed.stopping):
+                        row, failure, started_at = timed.run(scene_of_one, started_at)
                 if row is not None:
                     self._record(claimed, kind, row, failure)
             except SlotGivenUp:
@@ -212,6 +218,25 @@ class Executor:
                 )
                 started_at = self._fail(claimed, task, started_at, error)
         return []
+
+    def _give_up(
+        self, chunk: Chunk, position: int, kind: TaskKind, began_at: float, outcome: Outcome
+    ) -> None:
+        """Record a task whose thread is not waited for, and have the slot's thread replaced."""
+        claimed = chunk.claimed
+        with bound(claimed.bundle.trace_id):
+            _log.error(
+                "a task did not end at its time-out; its thread is given up and replaced",
+                extra=fields(
+                    "slot_given_up",
+                    task_id=task_id(claimed.bundle.batch_id, outcome.row.index),
+                    kind=kind.name,
+                    worker_id=self._worker_id,
+                ),
+            )
+            self._record(claimed, kind, outcome.row, outcome.failure)
+            elapsed_s = self._clock.now() - began_at
+            self._ways.given_up(chunk, chunk.tasks[position + 1 :], elapsed_s)
 
     def _scene(self, claimed: ClaimedBundle, stop: Stop) -> Scene:
         bundle = claimed.bundle
@@ -226,13 +251,15 @@ class Executor:
     ) -> float:
         """Record FAILED for a task whose kind or whose error broke this module, and return the
         time."""
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            TaskStatus.FAILED,
-            error=f"the worker could not record its result: {type(error).__name__}",
-            attempts=claimed.attempt(task.index),
-            started_at=round(started_at, 3),
-            worker_id=self._worker_id,
+        claimed.record(
+            TaskResult(
+                task.index,
+                TaskStatus.FAILED,
+                error=f"the worker could not record its result: {type(error).__name__}",
+                attempts=claimed.attempt(task.index),
+                started_at=round(started_at, 3),
+                worker_id=self._worker_id,
+            )
         )
         return self._clock.now()
 
@@ -245,7 +272,7 @@ class Executor:
                     f"task {row.index}: out of attempts ({failure.attempt}): {failure.text}"
                 )
             self._log_failure(claimed, kind, failure)
-        claimed.results[row.index] = row
+        claimed.record(row)
         if claimed.running:
             claimed.running.pop(row.index, None)
 
@@ -266,96 +293,4 @@ class Executor:
                 error=failure.text,
                 where=failure.where,
             ),
-        )
-
-
-class _Timed:
-    """One attempt in a thread, with a time-out: the task is told to end, and when it does not
-    within `GRACE_S`, its thread is given up."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        chunk: Chunk,
-        position: int,
-        kind: TaskKind,
-        limit_s: float,
-        began_at: float,
-    ) -> None:
-        self._executor = executor
-        self._chunk = chunk
-        self._position = position
-        self._kind = kind
-        self._limit_s = limit_s
-        self._began_at = began_at
-        self._stop = Stop()
-        self._lock = threading.Lock()
-        self._ended = self._late = self._given_up = False
-
-    def run(self, started_at: float) -> tuple[TaskResult | None, Failure | None, float]:
-        """Run the task. Returns what `ec2_worker.attempt.run` does. Raises SlotGivenUp."""
-        executor, claimed = self._executor, self._chunk.claimed
-        task = self._chunk.tasks[self._position]
-        self._started_at, self._started = started_at, time.monotonic()
-        scene = executor._scene(claimed, self._stop)
-        context = SlotContext(scene, task.index, claimed.attempt(task.index), started_at)
-        take_back = claimed.stopping.on_stop(self._stop.stop)
-        self._cancel = executor._deadlines.after(self._limit_s, self._time_out)
-        ended = attempt.run(self._kind, task.params, context, executor._clock)
-        take_back()
-        with self._lock:
-            self._ended = True
-            late, given_up = self._late, self._given_up
-        if given_up:
-            raise SlotGivenUp
-        self._cancel()
-        if late:
-            outcome = self._timed_out()
-            return outcome.row, outcome.failure, ended[-1]
-        return ended
-
-    def _time_out(self) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            self._late = True
-            self._cancel = self._executor._deadlines.after(GRACE_S, self._give_up)
-        self._stop.stop()
-
-    def _give_up(self) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            self._given_up = True
-        with bound(self._chunk.claimed.bundle.trace_id):
-            self._let_go()
-
-    def _let_go(self) -> None:
-        """Record the task, whose thread is not waited for, and have the slot replaced."""
-        executor, chunk = self._executor, self._chunk
-        _log.error(
-            "a task did not end at its time-out; its thread is given up and replaced",
-            extra=fields(
-                "slot_given_up",
-                task_id=task_id(chunk.claimed.bundle.batch_id, chunk.tasks[self._position].index),
-                kind=self._kind.name,
-                worker_id=executor._worker_id,
-            ),
-        )
-        outcome = self._timed_out()
-        executor._record(chunk.claimed, self._kind, outcome.row, outcome.failure)
-        elapsed_s = executor._clock.now() - self._began_at
-        executor._ways.given_up(chunk, chunk.tasks[self._position + 1 :], elapsed_s)
-
-    def _timed_out(self) -> Outcome:
-        index = self._chunk.tasks[self._position].index
-        number = self._chunk.claimed.attempt(index)
-        return attempt.cut_short(
-            timed_out(self._limit_s),
-            decision_for(self._kind, number, again=self._kind.retry_timeouts),
-            index=index,
-            attempt=number,
-            started_at=self._started_at,
-            duration_s=time.monotonic() - self._started,
-            worker_id=self._executor._worker_id,
         )

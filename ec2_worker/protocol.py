@@ -42,7 +42,7 @@ from taskfleet.log import fields
 from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.queues import decode_bundle
 
 _log = logging.getLogger(__name__)
@@ -199,6 +199,7 @@ class BundleProtocol:
                 claimed = ClaimedBundle(
                     valid, message, claim.lease, claim.results, self._clock.now()
                 )
+                self._log_losses(claimed, claim.results)
                 self._fail_hopeless(claimed, faults)
                 if cancelled:
                     claimed.cancel_pending()
@@ -259,6 +260,27 @@ class BundleProtocol:
                 faults[task.index] = error
         return replace(bundle, tasks=tasks), faults
 
+    def _log_losses(self, claimed: ClaimedBundle, recorded: list[TaskResult]) -> None:
+        """Log that the bundle is careful, and which task its last worker had noted."""
+        if not claimed.careful:
+            return
+        bundle, lost = claimed.bundle, claimed.lease.attempt - 1
+        _log.warning(
+            "a bundle has lost several workers: its tasks run one at a time",
+            extra=fields("careful", job_id=bundle.job_id, lost_claims=lost),
+        )
+        for row in recorded:
+            if row.is_note:
+                _log.warning(
+                    "a task is charged for the loss of its worker",
+                    extra=fields(
+                        "task_lost",
+                        task_id=task_id(bundle.batch_id, row.index),
+                        attempt=row.attempts,
+                        worker_id=row.worker_id,
+                    ),
+                )
+
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
         params, and tasks that were noted at their last attempt and lost with their worker. Mark
@@ -272,24 +294,25 @@ class BundleProtocol:
                 if isinstance(fault, UnknownKind):
                     claimed.poison = str(fault)
                 continue
-            retry = self._registry[task.kind].retry
+            kind = self._registry[task.kind]
+            retry = kind.under(claimed.bundle.options, task.options).retry
             spent = claimed.attempts_spent(task.index)
             if retry.is_last(spent):
-                last = claimed.prior[task.index].error or "their workers were lost"
-                reason = f"gave up after {spent} attempt{'s' * (spent > 1)}: {last}"
-                self._fail(claimed, task, reason)
+                reason = claimed.fail_lost(task)
                 claimed.poison = f"task {task.index}: {reason}"
             elif claimed.careful and retry.is_last(spent + 1):
                 claimed.last_chances.add(task.index)
 
     def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
         claimed.pending.remove(task)
-        claimed.results[task.index] = TaskResult(
-            task.index,
-            TaskStatus.FAILED,
-            error=reason,
-            attempts=claimed.attempts_spent(task.index),
-            worker_id=self._worker_id,
+        claimed.record(
+            TaskResult(
+                task.index,
+                TaskStatus.FAILED,
+                error=reason,
+                attempts=claimed.attempts_spent(task.index),
+                worker_id=self._worker_id,
+            )
         )
 
     # --- renew -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The worker's command line.
 
-python ec2_worker/run.py --threads 16                    pull tasks from the queue until told to end
+python ec2_worker/run.py --threads 16 --stage dev        pull the stage's tasks until told to end
 python ec2_worker/run.py --local tasks.txt --threads 16  run a file here, with no AWS at all
 """
 
@@ -17,10 +17,11 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import msgspec
@@ -34,7 +35,6 @@ from ec2_worker.machine import POLL_S, Imds, watch
 from ec2_worker.parts import WorkerPorts
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
-from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
 from taskfleet.cli.progress import Failed, batch_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
@@ -49,9 +49,12 @@ from taskfleet.settings import Settings
 @click.option(
     "--threads",
     type=click.IntRange(1, 512),
-    default=DEFAULT_SLOTS,
-    show_default=True,
-    help="Slots: tasks run at a time.",
+    help="Slots: tasks run at a time. TASKFLEET_SLOTS unless given.",
+)
+@click.option(
+    "--stage",
+    help="Stage whose tasks to run: TASKFLEET_STAGE or dev unless given. Its other settings are "
+    "those of `make deploy`, unless TASKFLEET_BUCKET is set.",
 )
 @click.option(
     "--kinds",
@@ -69,7 +72,8 @@ from taskfleet.settings import Settings
     "--exit-when-idle",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="End after so long without work.",
+    help="End after so long without work. On an EC2 instance TASKFLEET_IDLE_S unless given; "
+    "elsewhere the worker stays.",
 )
 @click.option(
     "--metrics-port",
@@ -90,7 +94,8 @@ from taskfleet.settings import Settings
     help="With --local: write the results here, as JSON lines.",
 )
 def main(
-    threads: int,
+    threads: int | None,
+    stage: str | None,
     kinds: tuple[str, ...],
     drain_timeout: float | None,
     exit_when_idle: float | None,
@@ -98,16 +103,37 @@ def main(
     local: Path | None,
     results: Path | None,
 ) -> int:
-    """Execute tasks, each once, in THREADS slots."""
+    """Execute tasks, each once, in THREADS slots.
+
+    Without --local, needs AWS credentials and a region (AWS_PROFILE, AWS_REGION).
+    """
     if results is not None and local is None:
         raise click.UsageError("--results goes with --local")
+    if stage is not None and local is not None:
+        raise click.UsageError("--local uses no stage")
     sys.path.append(os.getcwd())  # where a user's own kinds usually are
-    conf = settings.load(drain_timeout_s=drain_timeout, metrics_port=metrics_port)
+    given: dict[str, Any] = {
+        "stage": stage,
+        "slots": threads,
+        "drain_timeout_s": drain_timeout,
+        "metrics_port": metrics_port,
+    }
+    if local is None:
+        _find_stage(given)
+    conf = settings.load(**given)
     registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
     log.set_up("warning" if local else conf.log_level)
     if local is not None:
-        return _run_local(local, results, registry, conf, threads)
-    return _run_daemon(registry, conf, threads, exit_when_idle)
+        return _run_local(local, results, registry, conf, conf.slots)
+    return _run_daemon(registry, conf, conf.slots, exit_when_idle)
+
+
+def _find_stage(given: Mapping[str, Any]) -> None:
+    """Completes the environment, where kinds find their settings, too."""
+    # Imported here, so that a local run does not load the AWS SDK.
+    from taskfleet.aws.stage import environment_of_stage
+
+    os.environ.update(environment_of_stage(os.environ, **given))
 
 
 def _run_daemon(
@@ -131,6 +157,8 @@ def _work(
     rng = random.Random()
     imds = Imds(conf.imds_url) if conf.imds_url else None
     instance_id = conf.instance_id or (imds.instance_id() if imds else None)
+    if exit_when_idle_s is None and instance_id:
+        exit_when_idle_s = conf.idle_s
     worker = Worker(
         ports,
         registry,

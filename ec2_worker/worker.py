@@ -22,8 +22,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
-from ec2_worker.execute import SlotGivenUp
 from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
+from ec2_worker.timed import SlotGivenUp
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import bound, fields
 from taskfleet.ports import CALL_MAX_MESSAGES

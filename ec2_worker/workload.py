@@ -125,11 +125,11 @@ class Workload:
 
     def _cut(self, claimed: ClaimedBundle) -> Chunk:
         pending = claimed.pending
-        kind = pending[0].kind
+        kind, options = pending[0].kind, pending[0].options
         work_s = 0.0
         known = True
         tasks: list[Task] = []
-        while pending and pending[0].kind == kind:
+        while pending and pending[0].kind == kind and pending[0].options == options:
             seconds = self._seconds(pending[0])
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
             if tasks and (claimed.careful or work_s + each_s > CHUNK_S):

@@ -1,11 +1,13 @@
 """What a deployment finds or creates in the account beside its stacks: who calls, the default VPC,
-service-linked roles, the secret that signs tokens, and the worker's software in the bucket."""
+service-linked roles, the secret that signs tokens, the settings for workers, and the worker's
+software in the bucket."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -50,3 +52,10 @@ def secret(ssm: Any, name: str) -> str:
         made = secrets.token_urlsafe(48)
         ssm.put_parameter(Name=name, Value=made, Type="SecureString")
         return made
+
+
+def write_settings(ssm: Any, name: str, variables: Mapping[str, str]) -> None:
+    """Writes the stage's settings where workers and operators find them
+    (`taskfleet.aws.stage`). They are no secret."""
+    text = json.dumps(variables, indent=1, sort_keys=True)
+    ssm.put_parameter(Name=name, Value=text, Type="String", Overwrite=True)

@@ -13,15 +13,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from infra import account, chalice, image, software, stack, teardown
+from infra import account, chalice, image, preflight, software, stack, teardown
 from infra.rollout import Rollout
-from infra.stage import Stage
+from infra.stage import SHARED_WITH_WORKERS, Stage, variables
 from taskfleet import settings
 from taskfleet.aws.session import region_of
 from taskfleet.errors import SettingsError
@@ -39,6 +39,7 @@ FAILURES = (
     software.BuildFailed,
     chalice.ChaliceFailed,
     image.BakeFailed,
+    preflight.PreflightFailed,
     WaiterError,
 )
 """Errors whose message is the whole story: exit code 1, and no traceback."""
@@ -48,14 +49,6 @@ NOT_TO_BE_SET = {
     "TASKFLEET_TOKEN_SECRET",  # everybody who can see the functions' variables could read it
 }
 """Parameters and variables that `--set` refuses. The deployment sets them itself, or nobody may."""
-SHARED_WITH_WORKERS = {
-    "TASKFLEET_KINDS": "Kinds",
-    "TASKFLEET_SLOTS": "Threads",
-    "TASKFLEET_IDLE_S": "IdleSeconds",
-}
-"""Variables of the functions on which functions and workers must agree, with the stack's parameter
-that sets the same for the workers."""
-
 stage_option = click.option("--stage", default="dev", show_default=True, help="Name of the stage.")
 
 
@@ -83,28 +76,18 @@ def main() -> None:
 @click.option(
     "--client", default="me", show_default=True, help="Client that the printed token names."
 )
-def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: str) -> None:
+@click.option(
+    "--preflight/--no-preflight",
+    "looks_first",
+    default=True,
+    help="Look first whether account and region can hold the stage.",
+)
+def up(
+    stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: str, looks_first: bool
+) -> None:
     """Create or update the stage, then print its URL, and a token if a terminal shows it."""
-    _check_stage(stage)
-    _check_python(sys.version_info[:2])
-    parameters, given_variables = _parameters_and_variables(given)
-    session = _session()
-    account_id, partition = account.identity(session)
-    _say(f"stage {stage}, account {account_id}, region {session.region_name}")
-
-    rollout = Rollout(
-        session,
-        stage,
-        account_id,
-        partition,
-        parameters,
-        given_variables,
-        include,
-        ROOT,
-        _say,
-        _polling(),
-    )
-    url, secret = rollout.run()
+    plan = planned(stage, given, include)
+    url, secret = bring_up(open_session(), plan, looks_first=looks_first)
     _say("done; plain `chalice deploy --stage " + stage + "` works from here on")
     click.echo(f"export TASKFLEET_URL={url}")
     if sys.stdout.isatty():
@@ -123,7 +106,7 @@ def up(stage: str, given: tuple[str, ...], include: tuple[Path, ...], client: st
 def ami(stage: str) -> None:
     """Bake a machine image in which the worker is installed, for faster boots."""
     _check_stage(stage)
-    session = _session()
+    session = open_session()
     account_id, partition = account.identity(session)
     cloudformation = session.client("cloudformation")
     existing = stack.find(cloudformation, stack.name_of(stage))
@@ -135,7 +118,7 @@ def ami(stage: str) -> None:
     image_id = image.bake(session.client("ec2"), own, sha256, _say)
     _say("updating the stack: new machines start from this image")
     parameters = {"ImageId": image_id}
-    stack.bring_up(cloudformation, stack.name_of(stage), parameters, polling=_polling(), say=_say)
+    stack.bring_up(cloudformation, stack.name_of(stage), parameters, polling=polling(), say=_say)
     click.echo(image_id)
 
 
@@ -145,7 +128,7 @@ def ami(stage: str) -> None:
 def destroy(stage: str, yes: bool) -> None:
     """Delete the stage with all its batches, results and movies."""
     _check_stage(stage)
-    session = _session()
+    session = open_session()
     account_id, partition = account.identity(session)
     if not yes:
         click.echo(
@@ -154,7 +137,56 @@ def destroy(stage: str, yes: bool) -> None:
         )
         if click.prompt("Type the name of the stage to continue", default="") != stage:
             _fail("nothing was deleted")
-    teardown.destroy(session, stage, account_id, partition, ROOT, _say, _polling())
+    teardown.destroy(session, stage, account_id, partition, ROOT, _say, polling())
+
+
+class Plan(NamedTuple):
+    """A deployment that was asked for.
+
+    parameters: those of the stack to set.
+    variables: those of the functions to set.
+    include: modules or packages with task kinds of one's own.
+    """
+
+    stage: str
+    parameters: dict[str, str]
+    variables: dict[str, str]
+    include: tuple[Path, ...]
+
+
+def planned(stage: str, given: tuple[str, ...], include: tuple[Path, ...] = ()) -> Plan:
+    """Returns the deployment that was asked for. Exits with 2 if it was asked for wrongly.
+
+    given: the `NAME=VALUE` of `--set`; of one name, the last goes.
+    """
+    _check_stage(stage)
+    _check_python(sys.version_info[:2])
+    return Plan(stage, *_parameters_and_variables(given), include)
+
+
+def bring_up(session: Any, plan: Plan, *, looks_first: bool) -> tuple[str, str]:
+    """Creates or updates a stage. Returns its URL and the secret that signs tokens. Raises one of
+    `FAILURES`.
+
+    looks_first: whether the preflight comes first.
+    """
+    if looks_first:
+        known = variables(ROOT / ".chalice", plan.stage)
+        preflight.check(session, plan.stage, plan.parameters, known, plan.variables, _say)
+    account_id, partition = account.identity(session)
+    _say(f"stage {plan.stage}, account {account_id}, region {session.region_name}")
+    return Rollout(
+        session,
+        plan.stage,
+        account_id,
+        partition,
+        plan.parameters,
+        plan.variables,
+        plan.include,
+        ROOT,
+        _say,
+        polling(),
+    ).run()
 
 
 def _check_stage(stage: str) -> None:
@@ -180,27 +212,25 @@ def _parameters_and_variables(given: tuple[str, ...]) -> tuple[dict[str, str], d
     """Returns the parameters of the stack and the variables of the functions that the `NAME=VALUE`
     of `--set` name. Exits with 2 if one is malformed or may not be set."""
     parameters: dict[str, str] = {}
-    variables: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             _fail(f"--set {pair}: it must be NAME=VALUE")
         if name in NOT_TO_BE_SET:
             _fail(f"--set {name}: the deployment sets {name} itself; leave it out")
-        (variables if name.startswith(settings.PREFIX) else parameters)[name] = value
+        (chosen if name.startswith(settings.PREFIX) else parameters)[name] = value
     try:
-        settings.load(variables)
+        settings.load(chosen)
     except SettingsError as error:
         _fail(str(error))
     shared = {
-        parameter: variables[name]
-        for name, parameter in SHARED_WITH_WORKERS.items()
-        if name in variables
+        parameter: chosen[name] for name, parameter in SHARED_WITH_WORKERS.items() if name in chosen
     }
-    return {**shared, **parameters}, variables
+    return {**shared, **parameters}, chosen
 
 
-def _session() -> boto3.session.Session:
+def open_session() -> boto3.session.Session:
     """Returns a session of the caller's account. Exits with 2 without a region."""
     session = boto3.session.Session(region_name=region_of(""))
     if not session.region_name:
@@ -208,7 +238,7 @@ def _session() -> boto3.session.Session:
     return session
 
 
-def _polling() -> stack.Polling:
+def polling() -> stack.Polling:
     """Returns how to wait for stacks: with more frequent looks at an emulator, which is faster."""
     emulated = "AWS_ENDPOINT_URL" in os.environ
     return stack.Polling(STACK_DEADLINE_S, 0.1 if emulated else STACK_POLL_S)

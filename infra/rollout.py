@@ -1,6 +1,6 @@
 """Creates or updates a stage for `make deploy`. Owns the order: the stack, the worker's software,
-the functions' roles, the stage's settings, and the functions. Each step looks at what is there
-before it acts, so that a run after one that failed completes it."""
+the functions' roles, the functions with their settings, and the same settings for workers. Each
+step looks at what is there before it acts, so that a run after one that failed completes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import account, chalice, machines, roles, software, stack
-from infra.stage import Stage, tags_of, variables, write
+from infra.stage import Stage, settings_for_workers, tags_of, variables, write
 from taskfleet.aws.ec2 import STAGE_TAG
 
 TYPES = "TASKFLEET_INSTANCE_TYPES"
@@ -53,7 +53,10 @@ class Rollout:
         secret = account.secret(self.session.client("ssm"), stage.secret_name)
         self._write_settings(stage, values)
         self.say("deploying the functions and their API with Chalice")
-        return chalice.deploy(self.session, stage, self.root, int(values["LogDays"])), secret
+        url = chalice.deploy(self.session, stage, self.root, int(values["LogDays"]))
+        known = settings_for_workers(self.root / ".chalice", self.name, values)
+        account.write_settings(self.session.client("ssm"), stage.settings_name, known)
+        return url, secret
 
     def _ensure_stack(self) -> Any:
         """Returns the stage's stack, which has no launch template yet if it is new."""

@@ -16,6 +16,13 @@ from taskfleet.settings import Settings, load
 
 DEV = Settings()
 """Settings of `dev`, whose names the policies in `.chalice/` use."""
+SHARED_WITH_WORKERS = {
+    "TASKFLEET_KINDS": "Kinds",
+    "TASKFLEET_SLOTS": "Threads",
+    "TASKFLEET_IDLE_S": "IdleSeconds",
+}
+"""Variables of the functions on which functions and workers must agree, with the stack's parameter
+that sets the same for the workers."""
 _ARN = re.compile(
     r"arn:aws:(?P<service>[a-z0-9-]+):(?P<region>[^:]*):(?P<account>[^:]*):(?P<rest>.*)"
 )
@@ -40,6 +47,11 @@ class Stage:
     def secret_name(self) -> str:
         """Name of the SSM parameter with the secret that signs tokens."""
         return Settings(stage=self.name).token_parameter
+
+    @property
+    def settings_name(self) -> str:
+        """Name of the SSM parameter with the settings for workers and operators."""
+        return Settings(stage=self.name).settings_parameter
 
     @property
     def function_prefix(self) -> str:
@@ -139,6 +151,20 @@ def variables(chalice_dir: Path, stage: str) -> dict[str, str]:
     them; none before the first."""
     config = json.loads((chalice_dir / "config.json").read_text())
     return dict(config["stages"].get(stage, {}).get("environment_variables", {}))
+
+
+def settings_for_workers(
+    chalice_dir: Path, stage: str, parameters: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the variables that a worker or an operator needs to work with the stage: those of its
+    functions, without a secret, and what the stack says of workers.
+
+    parameters: those of the stack.
+    """
+    config = json.loads((chalice_dir / "config.json").read_text())
+    given = {**config.get("environment_variables", {}), **variables(chalice_dir, stage)}
+    given |= {name: parameters[parameter] for name, parameter in SHARED_WITH_WORKERS.items()}
+    return {name: value for name, value in given.items() if name != "TASKFLEET_TOKEN_SECRET"}
 
 
 def tags_of(variables: Mapping[str, str]) -> dict[str, str]:

@@ -54,8 +54,9 @@ def destroy(
     if bucket:
         _delete_bucket(session.client("s3"), bucket)
     _delete_table(session.client("dynamodb"), Settings(stage=name).monitor_table)
-    say("deleting the token secret and the logs")
-    _delete_secret(session.client("ssm"), stage.secret_name)
+    say("deleting the token secret, the settings and the logs")
+    for parameter in (stage.secret_name, stage.settings_name):
+        _delete_parameter(session.client("ssm"), parameter)
     _delete_logs(session.client("logs"), functions.names(root, stage))
 
 
@@ -114,7 +115,7 @@ def _delete_table(dynamodb: Any, table: str) -> None:
     dynamodb.get_waiter("table_not_exists").wait(TableName=table, WaiterConfig=WAIT)
 
 
-def _delete_secret(ssm: Any, name: str) -> None:
+def _delete_parameter(ssm: Any, name: str) -> None:
     try:
         ssm.delete_parameter(Name=name)
     except ssm.exceptions.ParameterNotFound:

@@ -216,9 +216,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     script = (str(ROOT / "ec2_worker" / "run.py"), "--threads", str(options.threads))
-    launcher = WorkerLauncher(
-        (*script, "--exit-when-idle", str(conf.idle_s)), options.logs, dict(os.environ)
-    )
+    launcher = WorkerLauncher(script, options.logs, dict(os.environ))
     fleet = LocalFleet(
         Aws(conf, SystemClock()).fleet(),
         launcher.start,

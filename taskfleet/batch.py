@@ -12,6 +12,7 @@ import msgspec
 
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan
+from taskfleet.options import Options
 from taskfleet.task import TaskResult, TaskStatus
 from taskfleet.trace import Traceparent, trace_id
 
@@ -122,6 +123,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     spend: AWS calls made for the batch.
     error: why the system cancelled the batch; None if a client did.
     traceparent: the trace context of the submission; None in a record of an earlier version.
+    options: the options of all tasks that do not have their own; None if there are none.
     """
 
     batch_id: str
@@ -142,6 +144,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     cancelled_at: float | None = None
     error: str | None = None
     traceparent: Traceparent | None = None
+    options: Options | None = None
 
     @property
     def trace_id(self) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from taskfleet.bill import NOTHING, Spend
+from taskfleet.options import Options
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult
+from taskfleet.task import Task, TaskResult, compacted
 from taskfleet.trace import Traceparent, trace_id
 
 BUNDLE_MAX_BYTES = 60_000
@@ -47,6 +48,7 @@ class Bundle(msgspec.Struct, frozen=True):
     batch_id: empty for a message of the 2014 form, which belongs to no batch.
     legacy: the ids of a message of the 2014 form, otherwise None.
     traceparent: the batch's trace context; None for a batch that has none.
+    options: the options of the batch; None for a batch that has none.
     """
 
     job_id: str
@@ -55,6 +57,7 @@ class Bundle(msgspec.Struct, frozen=True):
     tasks: list[Task]
     legacy: LegacyIds | None = None
     traceparent: Traceparent | None = None
+    options: Options | None = None
 
     @property
     def trace_id(self) -> str | None:
@@ -141,8 +144,8 @@ def cut(
     encode = msgspec.json.Encoder().encode
     bundle: list[Task] = []
     bundle_s, bundle_bytes = 0.0, 0
-    for task, seconds in zip(tasks, costs_s, strict=True):
-        size = len(encode(task)) + 1
+    for task, sent, seconds in zip(tasks, compacted(tasks), costs_s, strict=True):
+        size = len(encode(sent)) + 1
         full = (
             len(bundle) >= max_tasks
             or bundle_bytes + size > max_bytes

@@ -297,6 +297,10 @@ class TaskMonitor(Protocol):
         index. Returns False, with the others counted, if it lacks one of these bundles."""
         ...
 
+    def is_counted(self, batch_id: str, bundle: int) -> bool:
+        """Returns whether the results of the bundle of this number are in the batch's counts."""
+        ...
+
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:
         """Returns the learned durations by kind, without kinds that never ran."""
         ...
@@ -329,6 +333,12 @@ class ObjectStore(Protocol):
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """Returns the object's content. Raises NotFound if there is no such object, and TooLarge,
         with nothing read, if it has more than `max_bytes` bytes."""
+        ...
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Returns `length` bytes (at least 1) of the object's content from the byte `offset` on,
+        fewer if it ends before. Raises NotFound if there is no such object or it ends at or before
+        `offset`."""
         ...
 
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:

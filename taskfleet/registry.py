@@ -10,6 +10,7 @@ runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import math
 import re
@@ -18,22 +19,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
+from taskfleet.options import MEMORY_MIN_MB, TIMEOUT_MAX_S, Options, limits
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
-from taskfleet.task import Task
-from taskfleet.wire.taskfile import kind_and_params
+from taskfleet.task import Task, compacted
+from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
 SLEEP_MAX_MS = 24 * 3600 * 1000
 """Longest sleep of a `sleep` task, in milliseconds: one day."""
-
-TIMEOUT_MAX_S = 24 * 3600
-"""Longest time-out of a task, in seconds: one day."""
-MEMORY_MIN_MB = 32
-"""Least memory limit of a task, in MB: the Python of its process needs about half of that."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _encode = msgspec.json.Encoder().encode
@@ -141,6 +139,20 @@ class TaskKind:
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
 
+    def under(self, batch: Options | None, task: Options | None) -> TaskKind:
+        """Returns this kind with the limits that count for a task with these options of its batch
+        and of its own (`taskfleet.options.limits`)."""
+        if batch is None and task is None:
+            return self
+        found = limits(self, batch, task)
+        return dataclasses.replace(
+            self,
+            timeout_s=found.timeout_s,
+            retry_timeouts=found.retry_timeouts,
+            memory_mb=found.memory_mb,
+            retry=replace(self.retry, max_attempts=found.max_attempts),
+        )
+
     def __post_init__(self) -> None:
         """Raise SettingsError for limits that cannot be kept."""
         for fault in self._faults():
@@ -221,10 +233,11 @@ class Registry:
         Raises InvalidTask with the fault and `index`, the task's place in the submission."""
         try:
             kind, params = kind_and_params(raw)
-            task = self._canonical(Task(index, kind, params))
+            task = self._canonical(Task(index, kind, params, own_options(raw)))
+            self._check_options(task)
         except InvalidTask as error:
             raise error.at(index) from None
-        size = len(_encode(task))
+        size = len(_encode(compacted([task])[0]))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
                 f"has {size} bytes of JSON, over the cap of {TASK_MAX_BYTES}; "
@@ -232,6 +245,14 @@ class Registry:
                 index,
             )
         return task
+
+    def _check_options(self, task: Task) -> None:
+        """Raise InvalidTask for options that the task's kind cannot keep."""
+        options = task.options
+        if options is not None and options.memory_mb and self[task.kind].runs_in == "thread":
+            raise InvalidTask(
+                f"memory_mb: tasks of kind {task.kind} run in a thread, whose memory has no limit"
+            )
 
     def revalidate(self, task: Task) -> Task:
         """Validate a task that was read from the queue, where anyone with access may have put it.
@@ -250,7 +271,7 @@ class Registry:
         except Exception as error:  # an error in `parse` must not end a worker
             reason = f"{type(error).__name__}: {error!s:.100}"
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
-        return task if params is task.params else Task(task.index, task.kind, params)
+        return task if params is task.params else Task(task.index, task.kind, params, task.options)
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """Returns a function that maps a task to its expected seconds: the prediction of its kind,

@@ -58,5 +58,10 @@ def backoff_s(attempt: int, rng: random.Random) -> float:
     """Returns the seconds between attempt number `attempt`, counted from 1, and the next one: a
     random number between 0 and min(900, 5 * 2^attempt). This is "full jitter" of M. Brooker,
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015."""
+    return rng.uniform(0, longest_backoff_s(attempt))
+
+
+def longest_backoff_s(attempt: int) -> float:
+    """Returns the most seconds between attempt number `attempt`, counted from 1, and the next."""
     doublings = min(attempt, 30)  # keeps the power within a float
-    return rng.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**doublings))
+    return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0**doublings)

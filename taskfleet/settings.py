@@ -5,7 +5,7 @@ reads them."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
@@ -38,8 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The AWS region of the queues, the table, the bucket and the machines. Empty means that of
     `AWS_REGION`, which Lambda sets, or else of `AWS_DEFAULT_REGION` or the profile."""
     bucket: str = ""
-    """The name of the S3 bucket for large results, movies, uploads and the worker's software. API
-    and worker do not start without it; bucket names are global, so there is no default."""
+    """The name of the S3 bucket for large results, movies, uploads and the worker's software. Where
+    it is not set, workers and the command line read the settings that `make deploy` wrote."""
     kinds: list[str] = []
     """The Python modules that define task kinds, in addition to the built-in kind `sleep`. API and
     workers must name the same modules."""
@@ -109,14 +109,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether to ask for spot machines first, and for on-demand machines only when there is no spot
     capacity."""
     slots: Annotated[int, Meta(ge=1, le=512)] = DEFAULT_SLOTS
-    """The number of tasks that one machine runs at a time, as API and provisioner assume it. The
-    worker itself takes `--threads`; `make deploy` sets both."""
+    """The number of tasks that a worker runs at a time, and that API and provisioner assume of a
+    machine. A worker's `--threads` goes before."""
     cores: Annotated[int, Meta(ge=0, le=1_024)] = 0
     """The number of cores that a worker's CPU-bound tasks may use, such as those of `animoto`. With
     0 they may use all cores of the process."""
     idle_s: Seconds = 45.0
-    """The seconds without work after which a worker ends itself and its machine, as the
-    provisioner assumes it. The worker itself takes `--exit-when-idle`; `make deploy` sets both."""
+    """The seconds without work after which the worker of an EC2 instance ends itself and its
+    machine. A worker elsewhere stays; a worker's `--exit-when-idle` goes before."""
     boot_s: Annotated[float, Meta(gt=0, le=1_800)] = 40.0
     """The first estimate of the seconds from a machine's launch until its worker runs. The
     provisioner corrects it by the boots that it sees."""
@@ -202,6 +202,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.token_secret_ssm or f"/taskfleet/{self.stage}/token-secret"
 
     @property
+    def settings_parameter(self) -> str:
+        """The SSM parameter to which a deployment writes settings for workers and operators."""
+        return f"/taskfleet/{self.stage}/settings"
+
+    @property
     def worker_template(self) -> str:
         return self.launch_template or f"taskfleet-{self.stage}"
 
@@ -254,3 +259,17 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     if faults:
         raise SettingsError("; ".join(faults))
     return settings
+
+
+def complete(
+    read: Callable[[Settings], Mapping[str, str]], environ: Mapping[str, str], **overrides: Any
+) -> dict[str, str]:
+    """Returns `environ` with what a deployment wrote for the stage; what `environ` has stays. Where
+    TASKFLEET_BUCKET is set, as on machines and in a local cloud, the environment has all, and
+    nothing is read. Raises SettingsError and what `read` raises.
+
+    read: returns the variables of the stage; its argument has the stage and the region to look in.
+    overrides: as in `load`, before which they go.
+    """
+    known = load(environ, **overrides)
+    return dict(environ) if known.bucket else {**read(known), **environ}

@@ -7,10 +7,13 @@ Times are floats, in epoch seconds, UTC. The HTTP API shows them in ISO 8601
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+from taskfleet.options import Options
 
 
 class TaskStatus(StrEnum):
@@ -32,28 +35,70 @@ _NOT_FINAL = (TaskStatus.QUEUED, TaskStatus.RUNNING)
 
 
 class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One unit of work. In JSON it is the array `[index, kind, params]`.
+    """One unit of work. In JSON it is the array `[index, kind, params, options]`; in
+    messages the last element is left out if there are none (`compacted`).
 
     index: place in the batch, from 0.
     kind: name of the task kind.
     params: JSON value in the canonical form that the kind's parser returns.
+    options: the task's own options; None if it has none.
     """
 
     index: int
     kind: str
     params: Any = None
+    options: Options | None = None
+
+    @property
+    def as_object(self) -> dict[str, Any]:
+        """The task as the object that a client may submit."""
+        options = {} if self.options is None else self.options.as_fields()
+        return {"kind": self.kind, "params": self.params, **options}
 
     @property
     def submitted_form(self) -> str | dict[str, Any]:
         """The task as a client would submit it: text such as `"sleep 1000"`, or the object
-        `{"kind": ..., "params": ...}` if the text could not be parsed back to the same params."""
+        `{"kind": ..., "params": ...}` if it has options or the text could not be parsed back to the
+        same params."""
         params = self.params
+        if self.options is not None:
+            return self.as_object
         if params is None:
             return self.kind
         is_text = isinstance(params, str) and params and params == params.strip()
         if is_text or (isinstance(params, int | float) and not isinstance(params, bool)):
             return f"{self.kind} {params}"
-        return {"kind": self.kind, "params": self.params}
+        return self.as_object
+
+
+def compacted(tasks: Iterable[Task]) -> list[Task | tuple[int, str, Any]]:
+    """Returns the tasks as they are sent and measured: without the fourth element if they have no
+    options, as in messages of earlier versions."""
+    return [
+        (task.index, task.kind, task.params) if task.options is None else task for task in tasks
+    ]
+
+
+HISTORY_MAX = 20
+"""Most earlier attempts that a row keeps: the latest ones."""
+HISTORY_ERROR_CHARS = 200
+"""Longest error of an earlier attempt, in characters."""
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that has ended and after which the task was tried again. In JSON it is an array in
+    the order of the fields.
+
+    number: number of the attempt, from 1.
+    worker_id, started_at, duration_s, error, log: as in `TaskResult`.
+    """
+
+    number: int
+    worker_id: str | None
+    started_at: float | None
+    duration_s: float | None
+    error: str | None = None
+    log: tuple[str, int, int, int] | None = None
 
 
 class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,7 +107,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: place of the task in the batch, from 0.
     result: JSON value that the kind returned; None unless SUCCEEDED.
     error: why the task failed or was cancelled, or the message of its last failed attempt.
-    attempts: executions that ended, without those that were given back.
+    attempts: executions that ended, without those that were given back; in a row that `is_note`,
+        with the one that runs.
     started_at: start of the last execution, in epoch seconds, UTC.
     duration_s: duration of the last execution, in seconds.
     worker_id: worker of the last execution.
@@ -72,6 +118,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     traceback: the task's own frames at its last error, if that was not one of Taskfleet's.
     log: where the object with the task's output is: `[key, offset, length, dropped]`, all in bytes;
         None when it printed nothing.
+    earlier: the attempts before the last execution, oldest first, at most `HISTORY_MAX`; None if
+        there were none.
     """
 
     index: int
@@ -86,6 +134,33 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stored: str | None = None
     traceback: str | None = None
     log: tuple[str, int, int, int] | None = None
+    earlier: list[Attempt] | None = None
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the row notes that the task was about to start in a careful bundle
+        (`taskfleet.lease`), so that it can be charged when its worker is lost. The RUNNING row of a
+        task that reports progress in an ordinary bundle names no worker, and charges nobody."""
+        return self.status is TaskStatus.RUNNING and self.worker_id is not None
+
+    @property
+    def as_attempt(self) -> Attempt | None:
+        """The last execution as an attempt; None if none has ended."""
+        if self.duration_s is None or not self.attempts:
+            return None
+        error = None if self.error is None else self.error[:HISTORY_ERROR_CHARS]
+        return Attempt(
+            self.attempts, self.worker_id, self.started_at, self.duration_s, error, self.log
+        )
+
+    def following(self, before: TaskResult | None) -> TaskResult:
+        """Returns this row with the attempts of the row that was recorded before it, None if none
+        was. Every row of a task that is to replace a recorded one is made so."""
+        last = None if before is None else before.as_attempt
+        if before is None or (last is None and not before.earlier):
+            return self
+        earlier = [*(before.earlier or ()), *([] if last is None else [last])]
+        return msgspec.structs.replace(self, earlier=earlier[-HISTORY_MAX:])
 
 
 def task_id(batch_id: str, index: int) -> str:

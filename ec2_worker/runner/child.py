@@ -61,7 +61,9 @@ class Runner:
     def run(self) -> NoReturn:
         """Work until the worker closes the pipe or asks the runner to end."""
         woken = self._take_signals()
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(
+            before=hold_signals, after_in_parent=release_signals, after_in_child=self._let_go
+        )
         threading.Thread(target=self._read, args=(woken,), name="pipe", daemon=True).start()
         while (work := self._work.get()) is not None:
             self._run(work)
@@ -70,7 +72,7 @@ class Runner:
     # --- the main thread ---------------------------------------------------------------------
 
     def _run(self, work: Work) -> None:
-        kind = self._registry[work.kind]
+        kind = self._registry[work.kind].under(work.options, work.tasks[0].options)
         scene = Scene(
             work.batch_id,
             work.client_id,
@@ -164,7 +166,7 @@ class Runner:
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        release_signals()
         return read
 
     def _let_go(self) -> None:
@@ -173,6 +175,7 @@ class Runner:
         self._forked = True
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        release_signals()
 
     def _read(self, woken: int) -> None:
         poll = select.poll()
@@ -200,6 +203,16 @@ class Runner:
         """End once the running task has ended."""
         self._work.put(None)
         self._stop.stop()
+
+
+def hold_signals() -> None:
+    """Have SIGTERM wait, so that a child never takes it as the runner does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def release_signals() -> None:
+    """Take SIGTERM, also one that has waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def resident_mb() -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ec2_worker.attempt import Outcome
+from taskfleet.options import Options
 from taskfleet.task import Task
 
 _HEADER = struct.Struct("<III")
@@ -34,6 +35,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag="work"):
 
     attempts: the number of the attempt at each task.
     give_back_after_s: seconds after which no further task is started.
+    options: those of the batch. The tasks' own are the same for all of them.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag="work"):
     tasks: list[Task]
     attempts: list[int]
     give_back_after_s: float
+    options: Options | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):

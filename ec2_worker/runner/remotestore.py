@@ -13,7 +13,7 @@ from taskfleet import errors
 from taskfleet.errors import NotFound, PermanentError, TooLarge
 from taskfleet.ports import ObjectStore
 
-METHODS = ("put", "put_file", "get", "etag", "url", "upload_form", "delete")
+METHODS = ("put", "put_file", "get", "get_range", "etag", "url", "upload_form", "delete")
 """The methods that a runner may call. `lines` is made of them."""
 LINE_MAX_BYTES = 1_000_000
 """Longest line of an object read by lines."""
@@ -54,6 +54,9 @@ class RemoteStore:
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         return self._call("get", key, max_bytes=max_bytes)[1]
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self._call("get_range", key, offset=offset, length=length)[1]
 
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         if etag is not None and etag != self.etag(key):
@@ -102,8 +105,8 @@ def serve(store: ObjectStore, call: Call, data: bytes, pipe: Pipe) -> None:
                 raise PermanentError("put_file came without its file")
             store.put_file(call.key, descriptor, **call.options)
             answer = Answer()
-        elif call.method == "get":
-            content = store.get(call.key, **call.options)
+        elif call.method in ("get", "get_range"):
+            content = getattr(store, call.method)(call.key, **call.options)
             answer = Answer()
         else:
             answer = Answer(getattr(store, call.method)(call.key, **call.options))

@@ -89,9 +89,22 @@ SHORTAGE_CODES = {
 """Error codes with which EC2 refuses to launch machines, with the reason ("Error codes for the
 Amazon EC2 API", Amazon EC2 API Reference)."""
 
-MISSING_CODES = frozenset({"NoSuchKey", "404", "PreconditionFailed", "ParameterNotFound"})
-"""Error codes for an S3 object or SSM parameter that does not exist, or for an object whose etag is
-not the expected one."""
+MISSING_CODES = frozenset(
+    {"NoSuchKey", "404", "PreconditionFailed", "InvalidRange", "ParameterNotFound"}
+)
+"""Error codes for an S3 object or SSM parameter that does not exist, for an object whose etag is
+not the expected one, or for bytes after its end."""
+
+ABSENT_CODES = frozenset(
+    {
+        "404",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "NoSuchBucket",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
+"""Error codes for a queue, table or bucket that does not exist."""
 
 DENIED_CODES = frozenset(
     {
@@ -122,6 +135,15 @@ class LaunchShortage(TaskfleetError):
     def __init__(self, message: str, shortage: Shortage) -> None:
         super().__init__(message)
         self.shortage = shortage
+
+
+class Denied(PermanentError):
+    """The credentials lack a right, or are invalid. Outside of this package, it is a PermanentError
+    like any other."""
+
+
+class WouldSucceed(TaskfleetError):
+    """A dry run passed: EC2 would do what was asked for. Never leaves this package."""
 
 
 class ConditionFailed(TaskfleetError):
@@ -165,10 +187,19 @@ def _from_response(response: Mapping[str, Any], failure: str) -> TaskfleetError:
         return TransientError(f"{failure}: {code}; try again", _retry_after_s(response))
     if code in MISSING_CODES:
         return NotFound(f"{failure}: it does not exist")
+    if code == "DryRunOperation":
+        return WouldSucceed(failure)
     if code in DENIED_CODES:
-        return PermanentError(f"{failure}: {code}; check the credentials and their permissions")
+        return Denied(f"{failure}: {code}; check the credentials and their permissions")
     message = " ".join(str(error.get("Message", "")).split())
     return PermanentError(f"{failure}: {code}: {message:.300}")
+
+
+def is_absent(error: ClientError) -> bool:
+    """Returns whether a queue, table, bucket or stack does not exist. CloudFormation has no code
+    for that, only words."""
+    told = error.response.get("Error", {})
+    return told.get("Code") in ABSENT_CODES or "does not exist" in str(told.get("Message", ""))
 
 
 def is_transient(code: str) -> bool:

@@ -48,6 +48,13 @@ class S3Store:
                     )
                 return body.read()
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        wanted = f"bytes={offset}-{offset + length - 1}"
+        with translated("read", self._name(key)):
+            response = self._client.get_object(Bucket=self._bucket, Key=key, Range=wanted)
+            with response["Body"] as body:
+                return body.read()
+
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         condition: Any = {} if etag is None else {"IfMatch": etag}
         if offset:

@@ -1,13 +1,16 @@
-"""Secrets in the Parameter Store of SSM. Owns reading and changing a secret; not its use. Sources:
-"GetParameter", "DescribeParameters" and "PutParameter", AWS Systems Manager API Reference."""
+"""Secrets and a stage's settings in the Parameter Store of SSM. Owns reading them and changing a
+secret; not their use. Sources: "GetParameter", "DescribeParameters" and "PutParameter", AWS Systems
+Manager API Reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from taskfleet.aws.errors import translated
-from taskfleet.errors import Conflict
+from taskfleet.errors import Conflict, SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
@@ -45,3 +48,17 @@ def change_secret(client: SSMClient, name: str, change: Callable[[str], str]) ->
             f"SSM parameter {name}: this change was made and overwrote another one of the same "
             "moment; look at it and make the other one again"
         )
+
+
+def read_settings(client: SSMClient, name: str) -> dict[str, str]:
+    """Returns the variables that a deployment wrote to the parameter `name`. Raises NotFound if
+    there is none, and SettingsError if it holds something else."""
+    with translated("read", f"SSM parameter {name}"):
+        text = client.get_parameter(Name=name)["Parameter"]["Value"]
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise SettingsError(
+            f"SSM parameter {name} is no JSON object of texts ({error}): "
+            "make deploy writes it again"
+        ) from error

@@ -70,9 +70,11 @@ class TaskFile:
         return TaskfleetError(f"{self._name}, {error}")
 
 
-def duration_s(_ctx: click.Context, _option: click.Parameter, value: str) -> float:
+def duration_s(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
     """Callback of a click option. Returns the seconds in a duration such as `90`, `15m`, `12h` or
-    `30d`; a number without a unit counts seconds."""
+    `30d`; a number without a unit counts seconds. Returns None for None."""
+    if value is None:
+        return None
     match = re.fullmatch(r"(\d{1,9})([smhd]?)", value)
     if not match or not int(match[1]):
         raise click.BadParameter(f"{value!r} is not a duration; write 90, 15m, 12h or 30d.")

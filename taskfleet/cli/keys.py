@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskfleet import settings
 from taskfleet.cli.output import say
+from taskfleet.cli.stage import open_stage
 from taskfleet.wire.keys import Keys, new_key
 
 if TYPE_CHECKING:
@@ -87,9 +87,5 @@ def _change(stage: str, change: Callable[[Keys], Keys]) -> None:
 
 def _parameter(stage: str) -> tuple[Aws, str]:
     """Returns the AWS clients for the stage, and the name of its SSM parameter."""
-    # Imported here, so that no other command loads the AWS SDK.
-    from taskfleet.aws.session import Aws
-    from taskfleet.clock import SystemClock
-
-    named = settings.load(stage=stage)
-    return Aws(named, SystemClock()), named.token_parameter
+    aws = open_stage(stage)
+    return aws, aws.settings.token_parameter

@@ -1,7 +1,7 @@
-"""The command line: `taskfleet submit|status|results|cancel|token|keys|redrive|fleet`. Owns the
-commands and their options; not the form of their output (`taskfleet.cli.output`,
-`taskfleet.cli.fleet`, `taskfleet.cli.progress`), their exit codes (`taskfleet.cli.command`) nor the
-calls to the API (`taskfleet.client`).
+"""The command line: `taskfleet submit|status|results|cancel|token|fleet`, and what is added from
+other modules: `doctor|explain|log|keys|redrive`. Owns the commands and their options; not the form
+of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their
+exit codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -9,22 +9,28 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from taskfleet import __version__, settings
+from taskfleet.cli.api import client_here
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
+from taskfleet.cli.doctor import doctor
 from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.redrive import redrive
+from taskfleet.cli.stage import open_stage
+from taskfleet.cli.task import explain, log
 from taskfleet.client import ApiError, Client, ClientError, endpoint
 from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
+from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
 from taskfleet.task import TaskStatus
 from taskfleet.wire import token
 from taskfleet.wire.http import Accepted, BatchView
@@ -62,23 +68,51 @@ as_json_option = click.option(
     "--key", help="Idempotency key: submitting the same file again under it runs nothing twice."
 )
 @click.option(
+    "--timeout",
+    "timeout_s",
+    callback=duration_s,
+    metavar="DURATION",
+    help="End a task that runs for longer, such as 60 (seconds), 15m or 12h.",
+)
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, ATTEMPTS_MAX),
+    help="Most executions of one task, including the first.",
+)
+@click.option(
+    "--memory-mb",
+    type=click.IntRange(MEMORY_MIN_MB, MEMORY_MAX_MB),
+    help="Most MB that the process of one task may use.",
+)
+@click.option(
+    "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
+)
+@click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
     help="Wait until the batch is finished.",
 )
 @as_json_option
-def submit(file: TextIO, name: str | None, key: str | None, wait: bool, as_json: bool) -> int:
+def submit(
+    file: TextIO,
+    name: str | None,
+    key: str | None,
+    wait: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Submit the tasks in FILE (- for standard input) as one batch.
 
     FILE has one task on each line, such as `sleep 1000`; a line that begins with { is a task as a
-    JSON object. Blank lines and lines that begin with # are skipped.
+    JSON object, which may have its own "timeout_s", "max_attempts", "memory_mb" and
+    "retry_timeouts". Blank lines and lines that begin with # are skipped.
 
     Prints the id of the batch. With --json, prints the results instead, once the batch is finished.
     """
-    with _client() as client:
+    with client_here() as client:
         tasks = TaskFile(file)
-        accepted = _submit(client, tasks, name, key)
+        accepted = _submit(client, tasks, name=name, key=key, options=options)
         if not wait:
             if as_json:
                 write_json([accepted])
@@ -110,7 +144,7 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
     """Show the status of BATCH, or of your latest batches."""
     if batch is None and wait:
         raise click.UsageError("--wait needs a BATCH.")
-    with _client() as client:
+    with client_here() as client:
         if batch is None:
             shown = list(islice(client.batches(), RECENT))
             code = 0
@@ -132,7 +166,7 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
 @as_json_option
 def results(batch: str, failed: bool, as_json: bool) -> int:
     """Show the results of BATCH that exist so far."""
-    with _client() as client:
+    with client_here() as client:
         view = client.status(batch)
         rows = client.results(batch)
         if failed:
@@ -150,7 +184,7 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
 @click.argument("batch")
 def cancel(batch: str) -> int:
     """Cancel the tasks of BATCH that have not started."""
-    with _client() as client:
+    with client_here() as client:
         view = client.cancel(batch)
     say(f"{'already finished' if view.finished_at else 'cancelled'}: {summary(view)}")
     return 0
@@ -164,7 +198,7 @@ def fleet(as_json: bool) -> int:
     The decisions are those of the provisioner, which starts and ends machines. If tasks wait and
     none runs, the output says why.
     """
-    with _client() as client:
+    with client_here() as client:
         view = client.fleet()
     if as_json:
         write_json([view])
@@ -195,7 +229,10 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
     return 0
 
 
+main.add_command(doctor)
+main.add_command(explain)
 main.add_command(keys)
+main.add_command(log)
 main.add_command(redrive)
 
 
@@ -212,30 +249,26 @@ def _secret_here() -> str:
 
 def _secret_of(stage: str) -> str:
     """Returns the secret of a stage on AWS, from its SSM parameter."""
-    # Imported here, so that no other command loads the AWS SDK.
-    from taskfleet.aws.session import Aws
-    from taskfleet.clock import SystemClock
-
-    named = settings.load(stage=stage)
-    return Aws(named, SystemClock()).secret(named.token_parameter)
+    aws = open_stage(stage)
+    return aws.secret(aws.settings.token_parameter)
 
 
-def _client() -> Client:
-    """Returns a client for the API of the environment. Raises SettingsError."""
-    try:
-        return Client.from_env()
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _submit(client: Client, tasks: TaskFile, name: str | None, key: str | None) -> Accepted:
+def _submit(
+    client: Client,
+    tasks: TaskFile,
+    *,
+    name: str | None,
+    key: str | None,
+    options: Mapping[str, Any],
+) -> Accepted:
     """Submit the tasks with a progress bar. Errors name the file and the line, or how to go on."""
     key = str(uuid.uuid4()) if key is None else key
+    fields: dict[str, Any] = {"name": name, "idempotency_key": key, **options}
     try:
         with sending_bar() as show:
             if tasks.large is not None:
-                return client.submit_file(tasks.large, name=name, idempotency_key=key, on_sent=show)
-            return client.submit(tasks, name=name, idempotency_key=key, on_sent=show)
+                return client.submit_file(tasks.large, on_sent=show, **fields)
+            return client.submit(tasks, on_sent=show, **fields)
     except KeyboardInterrupt:
         say("interrupted while submitting; taskfleet status shows whether the batch was taken in")
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -251,6 +284,8 @@ def _submit(client: Client, tasks: TaskFile, name: str | None, key: str | None) 
         raise TaskfleetError("--name and --key must be text") from error
     except (InvalidTask, UnicodeDecodeError, OSError) as error:
         raise tasks.fault(error) from error
+    except ValueError as error:
+        raise TaskfleetError(str(error)) from error
 
 
 def _follow(client: Client, batch_id: str) -> BatchView:

@@ -1,6 +1,5 @@
-"""`taskfleet redrive`: the one command that calls AWS itself. Owns the command and which cloud it
-calls; the moving is done by `taskfleet.scheduler.redrive`.
-"""
+"""`taskfleet redrive`: moves dead letters. Owns the command and which cloud it calls; the moving is
+done by `taskfleet.scheduler.redrive`."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from typing import Literal
 
 import click
 
-from taskfleet import settings
 from taskfleet.cli.output import say
+from taskfleet.cli.stage import open_stage
 from taskfleet.client import endpoint
 from taskfleet.ports import Message, TaskQueue
 from taskfleet.scheduler.redrive import peek
@@ -44,19 +43,19 @@ QueueName = Literal["tasks", "responses", "uploads"]
     show_default=True,
     help="Most messages to show or move.",
 )
-def redrive(responses: bool, uploads: bool, only_list: bool, limit: int) -> int:
+@click.option("--stage", help="The stage on AWS; TASKFLEET_STAGE or dev unless given.")
+def redrive(responses: bool, uploads: bool, only_list: bool, limit: int, stage: str | None) -> int:
     """Move dead letters back to their queue, once their cause is fixed.
 
     By default, moves those of Task_to_process: bundles of tasks. A task that has its result does
     not run again; submit it in a new batch for that.
 
-    Needs AWS credentials that may read and write the queues, and TASKFLEET_STAGE if the stage is
-    not dev. Without TASKFLEET_URL, the command uses the local cloud that was started in this
-    directory.
+    Needs AWS credentials that may read and write the queues, and a region. Without --stage and
+    TASKFLEET_URL, the command uses the local cloud that was started in this directory.
     """
     if responses and uploads:
         raise click.UsageError("--responses or --uploads, not both.")
-    queue = open_queue("responses" if responses else "uploads" if uploads else "tasks")
+    queue = open_queue("responses" if responses else "uploads" if uploads else "tasks", stage)
     count = 0
     for message in peek(queue, limit) if only_list else move(queue, limit):
         count += 1
@@ -72,28 +71,25 @@ def _line(message: Message) -> str:
     return f"{message.message_id}\t{reason}\t{shown}"
 
 
-def open_queue(name: QueueName) -> TaskQueue:
-    """Returns a queue of the cloud that the process's environment names, or, without
-    TASKFLEET_URL, of the local cloud of this directory if there is one.
+def open_queue(name: QueueName, stage: str | None = None) -> TaskQueue:
+    """Returns a queue of the stage, or, without `stage` and TASKFLEET_URL, of the local cloud of
+    this directory if there is one.
 
     For a local cloud, the settings and the AWS account come from its env file. AWS_* variables of
     the process, which may name a real account, are not used.
     """
-    local = {} if os.environ.get(endpoint.URL) else endpoint.variables(Path.cwd())
+    named = stage is not None or os.environ.get(endpoint.URL)
+    local = {} if named else endpoint.variables(Path.cwd())
     if not local:
-        return _connect(name, os.environ)
+        return _connect(name, stage, os.environ)
     others = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     environ = {**others, **local}
     with _environment(environ):
-        return _connect(name, environ)
+        return _connect(name, stage, environ)
 
 
-def _connect(name: QueueName, environ: Mapping[str, str]) -> TaskQueue:
-    # Imported here, so that no other command loads the AWS SDK.
-    from taskfleet.aws.session import Aws
-    from taskfleet.clock import SystemClock
-
-    aws = Aws(settings.load(environ), SystemClock())
+def _connect(name: QueueName, stage: str | None, environ: Mapping[str, str]) -> TaskQueue:
+    aws = open_stage(stage, environ)
     if name == "tasks":
         return aws.task_queue()
     return aws.response_queue() if name == "responses" else aws.upload_queue()

@@ -17,9 +17,11 @@ from typing import IO, Any
 import msgspec
 
 from taskfleet.errors import InvalidTask
+from taskfleet.options import Options
 from taskfleet.ports import LINE_MAX_BYTES
+from taskfleet.task import Task
 from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS, body_fault
-from taskfleet.wire.taskfile import kind_and_params
+from taskfleet.wire.taskfile import kind_and_params, own_options
 
 _READ_BYTES = 256 * 1024
 """Bytes that are read from a form at a time."""
@@ -30,6 +32,7 @@ def pack(
     *,
     name: str | None,
     idempotency_key: str,
+    options: Options | None = None,
     max_bytes: int = BODY_MAX_BYTES,
     max_tasks: int = MAX_TASKS,
 ) -> bytes | IO[bytes]:
@@ -43,6 +46,8 @@ def pack(
     envelope: dict[str, Any] = {"idempotency_key": idempotency_key}
     if name is not None:
         envelope["name"] = name
+    if options is not None:
+        envelope |= options.as_fields()
     room = max_bytes - len(msgspec.json.encode({**envelope, "tasks": []}))
     taken: list[Any] = []
     encoded: list[bytes] = []
@@ -85,10 +90,10 @@ def line(task: Any, index: int) -> bytes:
         data = _utf8(task, index)
     else:
         try:
-            kind, params = kind_and_params(task)
+            parsed = Task(index, *kind_and_params(task), own_options(task))
         except InvalidTask as error:
             raise error.at(index) from None
-        data = _encode({"kind": kind, "params": params}, index)
+        data = _encode(parsed.as_object, index)
     if len(data) > LINE_MAX_BYTES:
         raise InvalidTask(f"its {len(data)} bytes are over the cap of {LINE_MAX_BYTES}", index)
     return data

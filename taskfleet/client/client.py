@@ -16,7 +16,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import msgspec
 
@@ -28,9 +28,14 @@ from taskfleet.client.endpoint import find
 from taskfleet.client.pace import next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
+from taskfleet.options import read as read_options
+from taskfleet.output import LogPage
 from taskfleet.ports import Clock
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
+    LOG_BYTES_HEADER,
+    LOG_DROPPED_HEADER,
+    LOG_END_HEADER,
     PAGE_MAX,
     Accepted,
     BatchList,
@@ -38,6 +43,7 @@ from taskfleet.wire.http import (
     FleetView,
     ResultPage,
     ResultView,
+    TaskView,
     UploadForm,
 )
 
@@ -46,6 +52,15 @@ OUTAGE_S = 60.0
 outage. The first call must succeed."""
 _OUTAGE_PAUSE_S = 1.0
 """Seconds between two polls while the API cannot be reached or fails."""
+
+
+class _OptionFields(TypedDict):
+    """The options of a submission by name."""
+
+    timeout_s: float | None
+    max_attempts: int | None
+    memory_mb: int | None
+    retry_timeouts: bool | None
 
 
 class NotFinished(ClientError):
@@ -109,11 +124,15 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        memory_mb: int | None = None,
+        retry_timeouts: bool | None = None,
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
-        `{"kind": ..., "params": ...}`. Tasks that are too much for one request, by our count or by
-        that of the API or of whatever stands before it, are written to a temporary file and sent as
-        by `submit_file`.
+        `{"kind": ..., "params": ...}`, which may have options too, such as `"timeout_s": 60`. Tasks
+        that are too much for one request, by our count or by that of the API or of whatever stands
+        before it, are written to a temporary file and sent as by `submit_file`.
 
         name: a name for the batch, to show.
         idempotency_key: submitting again with the same key, after any error, gives the same batch
@@ -121,9 +140,11 @@ class Client:
         on_sent: called with the bytes of the file that were sent so far and their total.
         traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
             service's logs and spans of the batch are found; a trace begins there unless given.
+        timeout_s, max_attempts, memory_mb, retry_timeouts: options of the tasks that do not have
+            their own, as in `taskfleet.options.Options`.
 
         Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
-        ValueError for a malformed `traceparent`.
+        ValueError for a malformed `traceparent` or option.
         """
         if isinstance(tasks, str | bytes | Mapping):
             raise TypeError(
@@ -131,7 +152,13 @@ class Client:
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         headers = _trace_headers(traceparent)
-        packed = pack(tasks, name=name, idempotency_key=key)
+        options: _OptionFields = {
+            "timeout_s": timeout_s,
+            "max_attempts": max_attempts,
+            "memory_mb": memory_mb,
+            "retry_timeouts": retry_timeouts,
+        }
+        packed = pack(tasks, name=name, idempotency_key=key, options=read_options(options))
         if isinstance(packed, bytes):
             try:
                 return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
@@ -141,7 +168,12 @@ class Client:
                 packed = unpacked(packed)
         with packed:
             return self.submit_file(
-                packed, name=name, idempotency_key=key, on_sent=on_sent, traceparent=traceparent
+                packed,
+                name=name,
+                idempotency_key=key,
+                on_sent=on_sent,
+                traceparent=traceparent,
+                **options,
             )
 
     def submit_file(
@@ -152,18 +184,33 @@ class Client:
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
+        timeout_s: float | None = None,
+        max_attempts: int | None = None,
+        memory_mb: int | None = None,
+        retry_timeouts: bool | None = None,
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent, traceparent: as for `submit`.
+        name, on_sent, traceparent and the options: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
         headers = _trace_headers(traceparent)
-        upload_id = self.upload(file, on_sent)
-        fields = {"upload_id": upload_id, "name": name, "idempotency_key": idempotency_key}
+        options: _OptionFields = {
+            "timeout_s": timeout_s,
+            "max_attempts": max_attempts,
+            "memory_mb": memory_mb,
+            "retry_timeouts": retry_timeouts,
+        }
+        read_options(options)  # an error in them must not cost an upload
+        fields = {
+            "upload_id": self.upload(file, on_sent),
+            "name": name,
+            "idempotency_key": idempotency_key,
+            **options,
+        }
         body = msgspec.json.encode({k: v for k, v in fields.items() if v is not None})
         return self._http.call("POST", "/batches", Accepted, body=body, headers=headers)
 
@@ -246,6 +293,32 @@ class Client:
                 return
             params["cursor"] = page.cursor
 
+    def task(self, batch_id: str, index: int) -> TaskView:
+        """Returns the task of the batch at `index`, from 0: its result, its attempts, the end of
+        what it printed, and `why`: what it waits for now. Raises ApiError with the status 404 if
+        the batch has no such task."""
+        return self._http.call("GET", _task_path(batch_id, index), TaskView)
+
+    def log(
+        self, batch_id: str, index: int, *, attempt: int | None = None, offset: int = 0
+    ) -> LogPage:
+        """Returns what a task printed, from the byte `offset` on, as far as one answer holds it,
+        which is about a megabyte; the next part begins at its `end`. Raises ApiError with the
+        status 404 if the task printed nothing.
+
+        attempt: number of the attempt, from 1; the last execution unless given.
+        """
+        params = {"offset": str(offset)} | ({} if attempt is None else {"attempt": str(attempt)})
+        text, headers = self._http.call_text(f"{_task_path(batch_id, index)}/log", params)
+        try:
+            end, length, dropped = (
+                int(headers[name])
+                for name in (LOG_END_HEADER, LOG_BYTES_HEADER, LOG_DROPPED_HEADER)
+            )
+        except (KeyError, ValueError):
+            raise ApiError(200, "this API does not tell how long an output is") from None
+        return LogPage(text, end, length, dropped)
+
     def batches(self) -> Iterator[BatchView]:
         """Yields your batches, newest first. Pages are read as needed. A batch that was made within
         about the last second may be missing."""
@@ -285,6 +358,13 @@ def _trace_headers(traceparent: str | None) -> dict[str, str]:
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:
     """Returns what counts as news of a batch."""
     return batch.status, batch.total, batch.succeeded, batch.failed, batch.cancelled
+
+
+def _task_path(batch_id: str, index: int) -> str:
+    """Returns the path of a task. Raises ApiError for what can be neither id nor index."""
+    if not isinstance(index, int) or index < 0:
+        raise ApiError(404, f"no task {index!r:.60}: an index is a number, from 0")
+    return f"{_path(batch_id)}/tasks/{index}"
 
 
 def _path(batch_id: str) -> str:

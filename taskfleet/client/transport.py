@@ -48,6 +48,15 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 T = TypeVar("T")
 
 
+def new_session(url: str) -> requests.Session:
+    """Returns a session for the host of `url`, which sends no token and tries nothing again."""
+    session = requests.Session()
+    # No proxy for this machine: to a proxy, loopback addresses mean the proxy's own machine.
+    session.trust_env = urlsplit(url).hostname not in _LOOPBACK
+    session.headers["User-Agent"] = f"taskfleet/{__version__}"
+    return session
+
+
 class Transport:
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
@@ -83,13 +92,10 @@ class Transport:
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._session = self._make_session(self.url)
-        self._session.auth = _Bearer(token)
+        self._session.auth = Bearer(token)
 
     def _make_session(self, url: str) -> requests.Session:
-        session = requests.Session()
-        # No proxy for this machine: to a proxy, loopback addresses mean the proxy's own machine.
-        session.trust_env = urlsplit(url).hostname not in _LOOPBACK
-        session.headers["User-Agent"] = f"taskfleet/{__version__}"
+        session = new_session(url)
         retry = Retry(
             total=None,
             connect=CONNECT_RETRIES,
@@ -127,17 +133,14 @@ class Transport:
         headers: further headers of the request.
         until: time of the clock, in epoch seconds, after which no retry begins.
         """
-        response = self._request(
-            self._session,
+        response = self._answer(
             method,
-            self.url + path,
+            path,
             until,
             params=params,
             data=body,
             headers={**(headers or {}), **(_JSON if body is not None else {})},
         )
-        if not 200 <= response.status_code < 300:
-            raise refusal(response)
         try:
             return msgspec.json.decode(response.content, type=answer)
         except msgspec.DecodeError as error:
@@ -145,6 +148,21 @@ class Transport:
                 response.status_code,
                 f"{self.url} does not answer as Taskfleet does: {error}; is that URL the API's?",
             ) from None
+
+    def call_text(self, path: str, params: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """GET a text. Returns it and the headers of the answer, whose names are found in upper and
+        lower case. Raises ApiError or Unreachable."""
+        response = self._answer("GET", path, None, params=params)
+        return response.content.decode(errors="replace"), response.headers
+
+    def _answer(
+        self, method: str, path: str, until: float | None, **options: Any
+    ) -> requests.Response:
+        """Returns the answer of the API. Raises ApiError unless it is a success."""
+        response = self._request(self._session, method, self.url + path, until, **options)
+        if not 200 <= response.status_code < 300:
+            raise refusal(response)
+        return response
 
     def send_form(
         self,
@@ -160,7 +178,7 @@ class Transport:
         """
         form = FormBody(fields, file, on_sent)
         with self._make_session(url) as session:
-            session.auth = _no_auth
+            session.auth = no_auth
             response = self._request(
                 session, "POST", url, data=form, headers={"Content-Type": form.content_type}
             )
@@ -210,18 +228,18 @@ class Transport:
         ) as error:
             where = "{0.scheme}://{0.netloc}".format(urlsplit(url))
             raise Unreachable(
-                f"cannot reach {where}: {_root_cause(error)}; is it running, and is the URL right?"
+                f"cannot reach {where}: {root_cause(error)}; is it running, and is the URL right?"
             ) from error
         except requests.RequestException as error:
             raise ClientError(f"cannot call {url}: {error}") from error
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Send no credentials, not even from ~/.netrc."""
     return request
 
 
-class _Bearer(AuthBase):
+class Bearer(AuthBase):
     """Sends the bearer token. If it were a plain header, `requests` would replace it by a password
     from ~/.netrc."""
 
@@ -233,7 +251,7 @@ class _Bearer(AuthBase):
         return request
 
 
-def _root_cause(error: Exception) -> str:
+def root_cause(error: Exception) -> str:
     """Returns the message of the innermost error that requests and urllib3 have wrapped."""
     reason: Any = error
     while True:

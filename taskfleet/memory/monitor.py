@@ -235,6 +235,10 @@ class MemoryMonitor:
                 )
             return len(known) == len(tallies)
 
+    def is_counted(self, batch_id: str, bundle: int) -> bool:
+        with self._lock:
+            return bundle in self._counted.get(batch_id, ())
+
     # --- paces ---
 
     def paces(self, kinds: Sequence[str]) -> dict[str, Pace]:

@@ -33,6 +33,12 @@ class MemoryStore:
             raise TooLarge(f"object {key!r} has {len(data)} bytes, over the cap of {max_bytes}")
         return data
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        data = self.get(key)
+        if offset >= len(data):
+            raise NotFound(f"object {key!r} has {len(data)} bytes, none from {offset} on")
+        return data[offset : offset + length]
+
     def lines(self, key: str, *, etag: str | None = None, offset: int = 0) -> Iterator[bytes]:
         if etag is not None and etag != self.etag(key):
             raise NotFound(f"no object {key!r} with etag {etag}")

@@ -102,5 +102,12 @@ class Enqueuer:
 def _body(batch: BatchRecord, number: int, tasks: Sequence[Task]) -> str:
     job = job_id(batch.batch_id, number)
     return encode_bundle(
-        Bundle(job, batch.client_id, batch.batch_id, list(tasks), traceparent=batch.traceparent)
+        Bundle(
+            job,
+            batch.client_id,
+            batch.batch_id,
+            list(tasks),
+            traceparent=batch.traceparent,
+            options=batch.options,
+        )
     )

@@ -275,7 +275,7 @@ class Expansion:
         for number, end, line in rest:
             task = reader.task_on(number, line)
             if task is not None:
-                tasks.append(Task(mark.tasks + len(tasks), task.kind, task.params))
+                tasks.append(Task(mark.tasks + len(tasks), task.kind, task.params, task.options))
             full = end - mark.offset >= self._part_bytes or len(tasks) >= self._part_tasks
             if (len(tasks) >= recorded) if recorded else full:
                 break

@@ -9,6 +9,7 @@ import msgspec
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import Conflict
+from taskfleet.options import Options
 from taskfleet.ports import TaskMonitor
 
 
@@ -28,6 +29,8 @@ def record_once(monitor: TaskMonitor, wanted: BatchRecord) -> BatchRecord:
     return earlier
 
 
-def payload_hash(name: str | None, payload: Any) -> str:
-    """Returns a hash of the name and the payload that does not depend on the order of keys."""
-    return hashlib.sha256(msgspec.json.encode([name, payload], order="sorted")).hexdigest()
+def payload_hash(name: str | None, payload: Any, options: Options | None = None) -> str:
+    """Returns a hash of the name, the payload and the options that does not depend on the order of
+    keys. Without options it is that of earlier versions, so that their batches are found."""
+    hashed = [name, payload] if options is None else [name, payload, options]
+    return hashlib.sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()

@@ -54,8 +54,8 @@ Taskfleet's client (`taskfleet.client.pace`) asks for a hold only while its wait
 the end of the batch. One that asks again at once is bounded by the API's limit of calls only."""
 NEAR_HOLD_S = 8.0
 """Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
-calls a second through (`infra.chalice`), so whoever asks for such batches without a pause holds at
-most 800 of the account's 1,000 functions."""
+calls a second through (`infra.functions`), so whoever asks for such batches without a pause holds
+at most 800 of the account's 1,000 functions."""
 _SETTLE_S = (0.1, 2.0)
 """Least and most seconds for which an answer is held after the first change, since others often
 follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
@@ -85,6 +85,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         cost_usd=round(batch.spend.usd, 9),
         error=batch.error,
         trace_id=batch.trace_id,
+        options=batch.options,
     )
 
 
@@ -108,7 +109,7 @@ class Results:
         After the first change the answer is held for another moment: changes often come together,
         and the client waits for the last of them.
         """
-        batch = self._own(batch_id, client_id)
+        batch = self.own(batch_id, client_id)
         now = self._clock.now()
         deadline = now + _hold_s(batch, now, min(wait_s, WAIT_MAX_S))
         before = _visible_state(batch)
@@ -117,7 +118,7 @@ class Results:
         while now < deadline and not batch.finished:
             self._clock.sleep(min(poll_s, deadline - now))
             poll_s = min(poll_s * _WAIT_POLL_GROWTH, _WAIT_SLOWEST_POLL_S)
-            batch = self._own(batch_id, client_id)
+            batch = self.own(batch_id, client_id)
             now = self._clock.now()
             if not changed and _visible_state(batch) != before:
                 settle_s = _settle_s(now - batch.created_at)
@@ -137,10 +138,10 @@ class Results:
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
         is."""
-        self._own(batch_id, client_id)
+        self.own(batch_id, client_id)
         now = self._clock.now()
         batch = self._monitor.cancel_batch(batch_id, now)
-        return view(batch or self._own(batch_id, client_id), now)
+        return view(batch or self.own(batch_id, client_id), now)
 
     def results(
         self,
@@ -152,7 +153,7 @@ class Results:
     ) -> ResultPage:
         """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
         answer holds. Raises ValueError for a cursor that no page had."""
-        batch = self._own(batch_id, client_id)
+        batch = self.own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
         end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
         limit = min(limit, PAGE_MAX)
@@ -168,7 +169,7 @@ class Results:
                 room -= size
         return ResultPage(rows, f"{end}-0" if end < batch.bundles else None)
 
-    def _own(self, batch_id: str, client_id: str) -> BatchRecord:
+    def own(self, batch_id: str, client_id: str) -> BatchRecord:
         """Returns the client's batch. Raises NotFound."""
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.client_id != client_id:
@@ -191,7 +192,7 @@ class Results:
         tasks = {task.index: task for task in bundle.tasks}
         for result in sorted(bundle.results, key=lambda result: result.index):
             if result.index >= first_index and result.status is not TaskStatus.QUEUED:
-                yield self._row(batch_id, tasks.get(result.index), result)
+                yield self.row(batch_id, tasks.get(result.index), result)
 
     def _value(self, batch_id: str, result: TaskResult) -> tuple[Any, str | None]:
         """The result and the error of a row. A result that was stored as an object is read from
@@ -204,7 +205,8 @@ class Results:
         except PermanentError as error:
             return None, str(error)
 
-    def _row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
+    def row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
+        """Returns a recorded result as clients see it. The task is None if it is not recorded."""
         value, error = self._value(batch_id, result)
         if task is not None and value is not None:
             # When the kind is no longer loaded, its results are shown as recorded.

@@ -15,6 +15,7 @@ from typing import Any
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
 from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.options import Options
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
@@ -71,11 +72,13 @@ class Submission:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        options: Options | None = None,
         max_tasks: int = MAX_TASKS,
     ) -> BatchRecord:
         """Validate all tasks, then record and enqueue them, or, if they make very many bundles,
         have them enqueued later. Returns the batch as recorded. `traceparent` is the trace context
         of the submission (`taskfleet.trace`); a batch that was recorded before keeps its own.
+        `options` count for the tasks that do not have their own.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
@@ -99,10 +102,11 @@ class Submission:
             created_at=self._clock.now(),
             total=len(tasks),
             bundles=len(bundles),
-            payload_hash=payload_hash(name, raw_tasks),
+            payload_hash=payload_hash(name, raw_tasks, options),
             closed=True,
             plan=plan,
             traceparent=traceparent,
+            options=options,
         )
         try:
             if self._uploads is not None and len(bundles) > self._send_max_bundles:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
 from taskfleet.errors import NotFound, TransientError
+from taskfleet.options import Options
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
@@ -71,15 +72,16 @@ class Uploads:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        options: Options | None = None,
     ) -> BatchRecord:
         """Record an open, empty batch and ask for its file to be read. Returns the batch as
-        recorded. Without `idempotency_key`, the upload's id serves as one. `traceparent` is as for
-        `Submission.submit`.
+        recorded. Without `idempotency_key`, the upload's id serves as one. `traceparent` and
+        `options` are as for `Submission.submit`.
 
         Raises NotFound when the client has no such upload; Conflict when the client used the key
-        before for another file or name; LimitReached when the client has too many tasks or another
-        of its files is still being read; TransientError when the queue or the table is busy: the
-        caller may send the same again.
+        before for another file, name or options; LimitReached when the client has too many tasks or
+        another of its files is still being read; TransientError when the queue or the table is
+        busy: the caller may send the same again.
         """
         key = f"\nupload {upload_id}" if idempotency_key is None else idempotency_key
         batch_id = keyed_batch_id(client_id, key)
@@ -103,11 +105,12 @@ class Uploads:
                 created_at=self._clock.now(),
                 total=0,
                 bundles=0,
-                payload_hash=payload_hash(name, {"etag": upload.etag}),
+                payload_hash=payload_hash(name, {"etag": upload.etag}, options),
                 closed=False,
                 plan=self._planner.plan_unread(),
                 upload=upload,
                 traceparent=traceparent,
+                options=options,
             ),
         )
         self.request(batch)
@@ -161,8 +164,7 @@ def _begun(batch: BatchRecord) -> bool:
 
 def _line(task: Task) -> bytes:
     """Returns a valid task as a line of a task file. Equal tasks make equal lines."""
-    fields = {"kind": task.kind, "params": task.params}
-    return msgspec.json.encode(fields, order="sorted") + b"\n"
+    return msgspec.json.encode(task.as_object, order="sorted") + b"\n"
 
 
 def upload_key(client_id: str, upload_id: str) -> str:

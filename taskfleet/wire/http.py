@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from taskfleet.batch import BatchStatus
+from taskfleet.options import Limits, Options
 from taskfleet.task import TaskStatus
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
 
@@ -40,6 +41,13 @@ BATCHES_PAGE_MAX = 100
 """Most batches in a page."""
 WAIT_MAX_S = 25.0
 """Most seconds for which an answer may be held until the batch changes."""
+
+LOG_END_HEADER = "X-Log-End"
+"""Header of an answer with a part of an output: where the part ends in the output, in bytes."""
+LOG_BYTES_HEADER = "X-Log-Bytes"
+"""Header of the same: the size of the output, as far as it was kept, in bytes."""
+LOG_DROPPED_HEADER = "X-Log-Dropped"
+"""Header of the same: the bytes after the end of the output that were not kept."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -66,7 +74,8 @@ class BatchView(msgspec.Struct, frozen=True):
     US dollars; calls for reading its status and results are not included. `error` says why the
     service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
-    service made; the lines of the logs that are about the batch have it.
+    service made; the lines of the logs that are about the batch have it. `options` are those of
+    the submission that count for tasks without their own; it is null without any.
     """
 
     batch_id: str
@@ -83,6 +92,7 @@ class BatchView(msgspec.Struct, frozen=True):
     cost_usd: float = 0.0
     error: str | None = None
     trace_id: str | None = None
+    options: Options | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -132,6 +142,44 @@ class ResultPage(msgspec.Struct, frozen=True):
 
     results: list[ResultView]
     cursor: str | None
+
+
+class AttemptView(msgspec.Struct, frozen=True):
+    """One execution of a task.
+
+    `attempt` is its number, from 1. `outcome` is `RUNNING`, `SUCCEEDED` or `FAILED`, or `LOST` when
+    its worker ended or lost its lease, of which nothing else is known. `error` is why it failed;
+    `log_bytes` is the size of what it printed. Times are in ISO 8601, UTC.
+    """
+
+    attempt: int
+    outcome: str
+    worker_id: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    error: str | None = None
+    log_bytes: int = 0
+
+
+class TaskView(ResultView, frozen=True, kw_only=True):
+    """A task, its result and its attempts. The fields of a row of results mean the same here; a
+    task without a result has the status `QUEUED` or `RUNNING`, and `task` is null until a worker
+    has taken it in.
+
+    `history` has its executions, oldest first; of very many, the first are left out. `limits` are
+    those that count for it: of the task itself, else its batch, else its kind; null until a worker
+    has taken it in. `traceback` has the task's own frames at its last error. `log_tail` is the end
+    of what the last execution printed, `log_bytes` the size of all that is kept of it, and
+    `log_dropped` counts the bytes that were not kept. `why` says what the task waits for now.
+    """
+
+    history: list[AttemptView]
+    limits: Limits | None
+    traceback: str | None
+    log_tail: str | None
+    log_bytes: int
+    log_dropped: int
+    why: str
 
 
 class UploadForm(msgspec.Struct, frozen=True):

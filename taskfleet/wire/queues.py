@@ -13,7 +13,7 @@ encoders could have written: names have their form, numbers their bounds, lists 
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -24,8 +24,9 @@ from taskfleet.batch import is_client_id, is_id
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import BUNDLE_MAX_TASKS, Bundle, LegacyIds, Response, job_id
 from taskfleet.errors import Undecodable
+from taskfleet.options import Options
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus, compacted
 from taskfleet.trace import Traceparent
 from taskfleet.wire.taskfile import kind_and_params
 
@@ -45,7 +46,9 @@ KindName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 class BundleMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Task_to_process`, version 1. `traceparent` is the batch's trace context ("Trace Context",
-    W3C), which messages of earlier versions do not have."""
+    W3C), `options` are the options of its tasks that do not have their own. Messages of earlier
+    versions have neither, nor the fourth element of a task; a message without options is as
+    theirs."""
 
     v: int
     job_id: str
@@ -53,6 +56,7 @@ class BundleMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     batch_id: str
     tasks: list[Task]
     traceparent: Traceparent | None = None
+    options: Options | None = None
 
 
 class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,8 +119,10 @@ def encode_bundle(bundle: Bundle) -> str:
             bundle.job_id,
             bundle.client_id,
             bundle.batch_id,
-            bundle.tasks,
+            # They are encoded as what they are, whatever the field's type says.
+            cast("list[Task]", compacted(bundle.tasks)),
             bundle.traceparent,
+            bundle.options,
         )
     )
 
@@ -145,6 +151,7 @@ def decode_bundle(body: str) -> Bundle:
         message.batch_id,
         message.tasks,
         traceparent=message.traceparent,
+        options=message.options,
     )
 
 

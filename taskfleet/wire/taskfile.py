@@ -2,7 +2,8 @@
 form for the command line, the HTTP API and the local worker.
 
 A line is a kind and its params, such as `sleep 1000`. A line that begins with `{` is a task as a
-JSON object, `{"kind": "sleep", "params": 1000}`. Blank lines, lines that begin with `#`, and a byte
+JSON object, `{"kind": "sleep", "params": 1000}`, which may also have options
+(`taskfleet.options`). Blank lines, lines that begin with `#`, and a byte
 order mark at the beginning of the file are skipped.
 """
 
@@ -11,8 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from taskfleet import options
 from taskfleet.errors import InvalidTask
+from taskfleet.options import Options
 from taskfleet.wire import strictjson
+
+_FIELDS = {"kind", "params", *options.NAMES}
+"""The fields of a task object."""
 
 
 def read_tasks(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
@@ -64,10 +70,25 @@ def kind_and_params(raw: Any) -> tuple[str, Any]:
         return words[0], words[1] if len(words) > 1 else None
     if not isinstance(raw, dict):
         raise InvalidTask(f'must be text like "sleep 1000" or an object, not {raw!r:.40}')
-    unknown = sorted(set(raw) - {"kind", "params"})
+    unknown = sorted(set(raw) - _FIELDS)
     if unknown:
-        raise InvalidTask(f"has an unknown field {unknown[0]!r:.60}; known: kind, params")
+        known = ", ".join(("kind", "params", *options.NAMES))
+        raise InvalidTask(f"has an unknown field {unknown[0]!r:.40}; known: {known}")
     kind = raw.get("kind")
     if not isinstance(kind, str) or not kind:
         raise InvalidTask("needs a kind, as text")
     return kind, raw.get("params")
+
+
+def own_options(raw: Any) -> Options | None:
+    """Returns the options of a task as it was submitted; None if it has none. Raises InvalidTask,
+    which names the option at fault."""
+    if not isinstance(raw, dict):
+        return None
+    given = {name: raw[name] for name in options.NAMES if name in raw}
+    if not given:
+        return None
+    try:
+        return options.read(given)
+    except ValueError as error:
+        raise InvalidTask(str(error)) from None

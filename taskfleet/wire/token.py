@@ -104,3 +104,15 @@ def _decoded(token: str, key: str) -> dict[str, Any]:
         },
     )
     return claims
+
+
+def valid_until(token: str) -> float | None:
+    """Returns when a token expires by its own word, in epoch seconds; None when it is no token of
+    Taskfleet. Nothing is verified, so this is for the holder's eyes only."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, UnicodeEncodeError):
+        return None
+    expires: Any = claims.get("exp")
+    ours = claims.get("iss") == PARTY and isinstance(expires, int | float)
+    return float(expires) if ours else None

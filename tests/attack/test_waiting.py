@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.chalice import RATE_PER_S
+from infra.functions import RATE_PER_S
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.scheduler.results import NEAR_HOLD_S, WAIT_HOLD_S

@@ -22,7 +22,7 @@ from botocore.stub import Stubber
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.dynamodb.table import Table
-from taskfleet.aws.errors import ConditionFailed, translated
+from taskfleet.aws.errors import ConditionFailed, Denied, WouldSucceed, is_absent, translated
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.aws.ssm import read_secret
 from taskfleet.batch import BatchRecord, Tally
@@ -99,7 +99,8 @@ def test_errors_that_may_pass_are_transient(error):
 )
 def test_other_aws_errors_are_permanent_and_say_what_to_do(error, hint):
     found = translate(error)
-    assert type(found) is PermanentError
+    assert isinstance(found, PermanentError)
+    assert isinstance(found, Denied) == (hint in ("permissions", "credentials"))
     assert hint in str(found)
 
 
@@ -262,3 +263,23 @@ def test_a_secret_is_read_and_a_missing_one_not_found():
         assert read_secret(client, "/taskfleet/secret") == "s3cret"
         with pytest.raises(NotFound, match="/taskfleet/none"):
             read_secret(client, "/taskfleet/none")
+
+
+def test_a_dry_run_that_passes_is_no_failure():
+    assert type(translate(answer("DryRunOperation", 412))) is WouldSucceed
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "absent"),
+    [
+        ("AWS.SimpleQueueService.NonExistentQueue", "", True),
+        ("ResourceNotFoundException", "", True),
+        ("404", "Not Found", True),
+        ("ValidationError", "Stack with id taskfleet-dev does not exist", True),
+        ("ValidationError", "Template error", False),
+        ("AccessDenied", "", False),
+    ],
+)
+def test_what_does_not_exist_is_known_by_each_services_own_words(code, message, absent):
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "AnyOperation")
+    assert is_absent(error) is absent

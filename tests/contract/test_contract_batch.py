@@ -16,6 +16,7 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
+from taskfleet.options import Options
 
 ID = "0123456789abcdefghjkmnpqrs"
 
@@ -55,12 +56,13 @@ class TestCreate:
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
+            new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "traced", "upload", "read"],
+        ids=["full", "bare", "traced", "options", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None
@@ -326,3 +328,23 @@ class TestProgress:
         batch = world.monitor.batch(ID)
         assert batch.tally == Tally(30, 30)
         assert batch.finished
+
+
+class TestIsCounted:
+    def test_a_bundle_is_counted_once_its_results_are(self, world):
+        world.monitor.create_batch(new_batch(total=900, bundles=900))
+        assert not world.monitor.is_counted(ID, 3)
+        world.monitor.record_progress(ID, {3: Tally(1), 251: Tally(1)}, 5.0)
+        for number, counted in ((3, True), (4, False), (251, True), (252, False), (600, False)):
+            assert world.monitor.is_counted(ID, number) is counted
+
+    def test_the_bundles_of_a_full_page_are_counted(self, world):
+        world.monitor.create_batch(new_batch(total=600, bundles=600))
+        world.monitor.record_progress(ID, {n: Tally(1) for n in range(250, 500)}, 5.0)
+        assert world.monitor.is_counted(ID, 250)
+        assert world.monitor.is_counted(ID, 499)
+        assert not world.monitor.is_counted(ID, 500)
+        assert not world.monitor.is_counted(ID, 0)
+
+    def test_no_batch_has_counted_anything(self, world):
+        assert not world.monitor.is_counted("no such batch", 0)

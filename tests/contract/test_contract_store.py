@@ -49,6 +49,22 @@ def test_a_deleted_object_is_gone_and_may_be_deleted_again(world):
 
 
 @pytest.mark.parametrize(
+    ("offset", "length", "found"),
+    [(0, 3, b"012"), (4, 1, b"4"), (7, 100, b"789"), (9, 1, b"9"), (0, 10, b"0123456789")],
+)
+def test_a_range_is_that_part_of_the_object(world, offset, length, found):
+    put(world, b"0123456789")
+    assert world.store.get_range(KEY, offset, length) == found
+
+
+def test_a_range_that_is_not_there_is_not_found(world):
+    put(world, b"0123456789")
+    for key, offset in ((KEY, 10), (KEY, 99), ("logs/none", 0)):
+        with pytest.raises(NotFound):
+            world.store.get_range(key, offset, 5)
+
+
+@pytest.mark.parametrize(
     ("data", "lines"),
     [
         (b"", []),

@@ -26,6 +26,7 @@ from botocore.config import Config
 
 from taskfleet.wire import token
 from tests.support.deployed import left
+from tests.support.moto_aws import give_way_out
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -36,6 +37,12 @@ COPIED = (".chalice", "vendor", "chalice_app", "taskfleet", "animoto", "ec2_work
 CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
 FILES = ("app.py", "requirements.txt", "pyproject.toml")
 REGION = "eu-west-1"
+HEALTHY = (
+    *("stage", "credentials", "region", "clock", "provisioner", "boots"),
+    *("stack taskfleet-prod", "stack taskfleet-prod-Roles", "queues, table, bucket"),
+    *("dead letters", "alarms"),
+)
+"""What `taskfleet doctor` can judge of a stage on ministack."""
 FAULT = "refuse-imports"
 """File in ministack's folder while which `ministack_shim` refuses to create an API."""
 STAGE = "prod"
@@ -67,6 +74,21 @@ class Account:
     def infra(self, *arguments: str, exits_with: int = 0) -> str:
         """What a command of `infra.deploy` prints."""
         return self.run("-m", "infra.deploy", *arguments, exits_with=exits_with)
+
+    def doctor(self) -> dict[str, Any]:
+        """What `taskfleet doctor` says of the stage, by subject."""
+        done = subprocess.run(
+            [sys.executable, "-m", "taskfleet", "doctor", "--stage", STAGE, "--json"],
+            cwd=self.project,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stderr == ""
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return {row["subject"]: row for row in rows}
 
     def run(self, *arguments: str, exits_with: int = 0) -> str:
         """What Python prints; its notes are kept in `said`."""
@@ -139,6 +161,12 @@ class Account:
             "architecture": made["Architectures"],
             "role": made["Role"].partition(":role")[2],
         }
+
+    def machines(self) -> dict[str, str]:
+        """The state of each machine, by its id."""
+        reservations = self.client("ec2").describe_instances()["Reservations"]
+        instances = [each for reservation in reservations for each in reservation["Instances"]]
+        return {each["InstanceId"]: each["State"]["Name"] for each in instances}
 
     def logged(self, function: str, pattern: str) -> bool:
         logs = self.client("logs")
@@ -237,18 +265,12 @@ def start_worker(account: Account) -> Iterator[Callable[[], None]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
-        bucket = account.client("s3").list_buckets()["Buckets"][0]["Name"]
-        environ = {
-            **account.environ,
-            "TASKFLEET_STAGE": STAGE,
-            "TASKFLEET_BUCKET": bucket,
-            "TASKFLEET_RECEIVE_WAIT_S": "1",
-        }
+        # It finds its stage by credentials and region.
         started.append(
             subprocess.Popen(
-                [sys.executable, "ec2_worker/run.py", "--threads", "4"],
+                [sys.executable, "ec2_worker/run.py", "--threads", "4", "--stage", STAGE],
                 cwd=account.project,
-                env=environ,
+                env={**account.environ, "TASKFLEET_RECEIVE_WAIT_S": "1"},
                 stderr=subprocess.DEVNULL,
             )
         )
@@ -262,10 +284,12 @@ def start_worker(account: Account) -> Iterator[Callable[[], None]]:
 def test_from_nothing_to_a_batch_and_back_to_nothing(
     account: Account, start_worker: Callable[[], None]
 ) -> None:
+    give_way_out(account.client("ec2"))
     before = left(account.client)
-    # x86_64 is the architecture whose image ministack knows. Without nudges, nothing but its
-    # schedule calls the tick. The first deployment ends with functions, without a record of them.
-    choices = ("--set", "Architecture=x86_64", "--set", "TASKFLEET_NUDGE=0")
+    # ministack knows an image of x86_64, and this type. Without nudges, nothing but its schedule
+    # calls the tick. The first deployment ends with functions, without a record of them.
+    given = ("Architecture=x86_64", "InstanceType=c5.large", "TASKFLEET_NUDGE=0")
+    choices = [word for choice in given for word in ("--set", choice)]
     with account.refusing_apis():
         account.infra("up", "--stage", STAGE, *choices, exits_with=1)
     assert "LimitExceeded" in account.said[-1]
@@ -335,6 +359,15 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
 
     # The schedule has fired by itself, and logs are kept.
     eventually(lambda: account.logged("taskfleet-prod-tick", "queue_depth"), 90, "a tick")
+
+    # What a person sees of the stage; a smoke test would delete it.
+    machines = account.machines()  # the schedule may have launched some
+    told = account.doctor()
+    assert {told[name]["level"] for name in HEALTHY} == {"ok"}, told
+    states = {state for name, state in account.machines().items() if name not in machines}
+    assert states == {"terminated"}  # ministack knows no dry runs
+    account.run("-m", "infra.smoke", "--stage", STAGE, exits_with=2)
+    assert "smoke: stage prod exists" in account.said[-1]
 
     account.infra("destroy", "--stage", STAGE, "--yes")
     assert left(account.client) == before

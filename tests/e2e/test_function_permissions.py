@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,8 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     assert eventually(lambda: done(batch), 60, "a batch")["succeeded"] == 3
     shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[2]["result"]
+    printed(cloud, batch["batch_id"], "a line")
+    assert call("GET", f"/batches/{batch['batch_id']}/tasks/0")["log_tail"] == "a line"
     assert len(call("GET", "/batches?limit=1")["batches"]) == 1
     call("GET", "/fleet")
     for answered in ("0" * 26, batch["batch_id"]):  # of no batch, and once more
@@ -275,6 +278,25 @@ def answered_again(cloud: Any, batch_id: str, number: int = 0) -> None:
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Processed_Task")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody=encode_response(response))
+
+
+def printed(cloud: Any, batch_id: str, text: str) -> None:
+    """Store an output of the batch's first task as a worker does, and note it in the task's row."""
+    key = f"logs/{batch_id}/0/worker"
+    bucket = cloud.environ["TASKFLEET_BUCKET"]
+    cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=text.encode())
+    table = {"TableName": "Task_Monitor", "Key": {"Job_ID": {"S": job_id(batch_id, 0)}}}
+    item = cloud.client("dynamodb").get_item(**table)["Item"]
+    tasks, rows = json.loads(zlib.decompress(item["packed"]["B"]))
+    (row,) = [row for row in rows if row[0] == 0]
+    row[TaskResult.__struct_fields__.index("log")] = [key, 0, len(text), 0]
+    cloud.client("dynamodb").update_item(
+        **table,
+        UpdateExpression="SET packed = :packed",
+        ExpressionAttributeValues={
+            ":packed": {"B": zlib.compress(json.dumps([tasks, rows]).encode())}
+        },
+    )
 
 
 def uploaded(functions: Functions, call: Callable[..., Any], content: bytes) -> dict[str, Any]:

@@ -26,7 +26,8 @@ RUN = [sys.executable, str(ROOT / "ec2_worker" / "run.py")]
 
 
 def clean_environ() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+    return kept | {"AWS_CONFIG_FILE": os.devnull}
 
 
 def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -47,16 +48,20 @@ def run(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProce
         (["--threads", "0"], {}, "Invalid value for '--threads': 0 is not in the range"),
         (["--local", "missing.txt"], {}, "File 'missing.txt' does not exist"),
         (["--results", "x"], {}, "--results goes with --local"),
-        (["--kinds", "nope"], {}, "task kinds: cannot import 'nope'"),
+        (["--kinds", "nope"], {"TASKFLEET_BUCKET": "b"}, "task kinds: cannot import 'nope'"),
         (["--local", "bad.txt"], {}, "bad.txt, line 3: sleep -4 is negative"),
+        (["--local", "options.txt"], {}, "options.txt, line 2: max_attempts: Expected `int` >= 1"),
         (["--local", "binary.txt"], {}, "binary.txt is not UTF-8"),
         (["--local", "empty.txt"], {}, "a batch needs at least one task"),
-        ([], {}, "TASKFLEET_BUCKET must name the S3 bucket"),
+        (["--stage", "dev"], {}, "no AWS region: set AWS_REGION or AWS_DEFAULT_REGION"),
+        (["--stage", "Dev"], {}, "stage='Dev'"),
         ([], {"TASKFLEET_LEASE_S": "soon"}, "TASKFLEET_LEASE_S='soon'"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_exit_code_2(tmp_path, arguments, environ, complaint):
     (tmp_path / "bad.txt").write_text("sleep 0\n# a comment\nsleep -4\n")
+    bad = '{"kind": "sleep", "params": 1, "max_attempts": 0}'
+    (tmp_path / "options.txt").write_text(f"sleep 0\n{bad}\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "empty.txt").write_text("\n")
     ended = run(*arguments, cwd=tmp_path, **environ)
@@ -68,12 +73,14 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(tmp_path, arguments, envir
 
 
 def test_a_file_runs_without_any_cloud(tmp_path):
-    (tmp_path / "tasks.txt").write_text("sleep 30\nsleep 10\n" + "sleep 0\n" * 2000)
+    first = {"kind": "sleep", "params": 30, "timeout_s": 5, "max_attempts": 2}
+    (tmp_path / "tasks.txt").write_text(json.dumps(first) + "\nsleep 10\n" + "sleep 0\n" * 2000)
     ended = run("--local", "tasks.txt", "--results", "out.jsonl", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["index"] for row in rows] == list(range(2002))
     assert {row["status"] for row in rows} == {"SUCCEEDED"}
+    assert rows[0]["task"] == first
     assert "2002" in ended.stdout
 
 

@@ -235,6 +235,7 @@ class TestReading:
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
             *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
+            "options",
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -312,13 +313,15 @@ class TestWhoMayCall:
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", f"/batches/{'0' * 26}/tasks/0"),
+        ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
         ("GET", "/fleet"),
         ("GET", "/openapi.json"),
     )
 
     def test_the_routes_above_are_all_but_health(self, api):
         routes = {
-            (method, path.replace("{batch_id}", "0" * 26))
+            (method, path.replace("{batch_id}", "0" * 26).replace("{index}", "0"))
             for path, methods in api.app.routes.items()
             for method in methods
         }

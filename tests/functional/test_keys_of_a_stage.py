@@ -19,7 +19,7 @@ from taskfleet.errors import Conflict, SettingsError
 from taskfleet.memory import ManualClock
 from taskfleet.wire import token
 from taskfleet.wire.keys import REREAD_S
-from tests.support.moto_aws import moto_account
+from tests.support.moto_aws import moto_account, write_settings
 
 SECRET = "a secret of more than thirty-two characters"
 PARAMETER = "/taskfleet/prod/token-secret"
@@ -33,6 +33,7 @@ def prod(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     with moto_account("eu-west-1"):
         put(SECRET)
+        write_settings("prod", TASKFLEET_BUCKET="b")
         yield
 
 
@@ -142,6 +143,7 @@ def test_what_cannot_be_changed_stays_and_the_reason_is_one_line(
 
 
 def test_a_stage_without_a_secret_is_named() -> None:
+    write_settings("beta", TASKFLEET_BUCKET="b")
     result = CliRunner().invoke(main, ["keys", "rotate", "--stage", "beta"])
     assert result.exit_code == 2
     assert "/taskfleet/beta/token-secret: it does not exist" in result.stderr

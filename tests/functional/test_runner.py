@@ -9,8 +9,9 @@ import time
 import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
-from ec2_worker.execute import Executor, SlotGivenUp, Ways
+from ec2_worker.execute import Executor, Ways
 from ec2_worker.runner.forkserver import tree
+from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
 from taskfleet.clock import SystemClock
 from taskfleet.lease import Lease
@@ -251,7 +252,7 @@ class TestThreads:
         assert not claimed.stopped.is_set()
 
     def test_a_thread_that_does_not_listen_is_given_up(self, slot, monkeypatch):
-        monkeypatch.setattr("ec2_worker.execute.GRACE_S", 0.2)
+        monkeypatch.setattr("ec2_worker.timed.GRACE_S", 0.2)
         claimed = slot.bundle("waits_in_thread", ["deaf", 1])
         chunk = Chunk(claimed, "waits_in_thread", claimed.bundle.tasks)
         with pytest.raises(SlotGivenUp):

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from taskfleet.cli.main import main
 from taskfleet.wire import token
-from tests.support.moto_aws import moto_account
+from tests.support.moto_aws import moto_account, write_settings
 
 SECRET = "a secret of more than thirty-two characters"
 
@@ -23,6 +23,7 @@ def prod() -> Iterator[None]:
         boto3.client("ssm").put_parameter(
             Name="/taskfleet/prod/token-secret", Value=SECRET, Type="SecureString"
         )
+        write_settings("prod", TASKFLEET_BUCKET="b")
         yield
 
 
@@ -38,6 +39,7 @@ def test_it_names_the_client_and_is_valid_for_a_day() -> None:
 
 
 def test_without_a_secret_it_says_which_parameter_is_missing() -> None:
+    write_settings("beta", TASKFLEET_BUCKET="b")
     result = run("--stage", "beta")
     assert result.exit_code == 2
     assert "/taskfleet/beta/token-secret: it does not exist" in result.stderr

@@ -60,6 +60,7 @@ ALLOWED = {
         Request("sqs:GetQueueAttributes", TASKS),  # what GET /fleet shows
         Request("dynamodb:Query", INDEX),
         Request("s3:GetObject", stored("spill/x")),
+        Request("s3:GetObject", stored("logs/b/0/x")),
         Request("s3:GetObject", stored("movies/b/0.mp4")),
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
         Request("s3:GetObject", stored("uploads/alice/x")),

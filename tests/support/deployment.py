@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from infra import chalice, deploy, functions, software
 from infra.stage import Stage
-from tests.support.moto_aws import NOT_IN_MOTO, moto_account
+from tests.support.moto_aws import NOT_IN_MOTO, give_way_out, moto_account
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
@@ -140,11 +140,12 @@ def checkout(folder: Path) -> Iterator[Path]:
         patch.setattr(functions, "_allow_recursion", lambda *_: None)
         patch.setattr(functions, "_throttle", lambda *_: None)
         client.cache_clear()
+        give_way_out(client("ec2"))
         yield folder
 
 
-def run(*arguments: str) -> Any:
-    """Runs a command of `infra.deploy` for the stage `prod`."""
+def run(*arguments: str, command: Any = deploy.main) -> Any:
+    """Runs a command of `infra.deploy`, or another, for the stage `prod`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", NOT_IN_MOTO, UserWarning)
-        return CliRunner().invoke(deploy.main, [*arguments, "--stage", "prod"])
+        return CliRunner().invoke(command, [*arguments, "--stage", "prod"])

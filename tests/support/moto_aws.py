@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -59,6 +60,23 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
             yield patch
 
 
+def give_way_out(ec2: Any) -> None:
+    """Give the default VPC the internet gateway that it has on AWS and lacks in emulators.
+
+    ec2: a boto3 client.
+    """
+    (vpc,) = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    (table,) = ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=table["VpcId"])
+    ec2.create_route(
+        RouteTableId=table["RouteTableId"],
+        DestinationCidrBlock="0.0.0.0/0",
+        GatewayId=gateway,
+    )
+
+
 def make_template(stage: str = "dev") -> None:
     """Make a stage's launch template, which `create_stack` makes only with a worker's software."""
     boto3.client("ec2").create_launch_template(
@@ -91,6 +109,13 @@ def create_stack(
     )
     stack: Any = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def write_settings(stage: str, **variables: str) -> None:
+    """Write the SSM parameter by which a deployment tells workers and operators of its settings."""
+    boto3.client("ssm").put_parameter(
+        Name=f"/taskfleet/{stage}/settings", Value=json.dumps(variables), Type="String"
+    )
 
 
 def empty_table(dynamodb: Any, table: str) -> None:

@@ -28,6 +28,7 @@ BATCH = {
     "cost_usd": 0.0,
     "error": None,
     "trace_id": None,
+    "options": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {
@@ -44,10 +45,34 @@ ROW = {
     "progress": None,
 }
 
+TASK = {
+    **ROW,
+    "history": [],
+    "limits": None,
+    "traceback": None,
+    "log_tail": None,
+    "log_bytes": 0,
+    "log_dropped": 0,
+    "why": "nothing: it is done",
+}
+
 
 def accepted(total: int = 3) -> dict[str, Any]:
     """Returns the body of the answer to a submission."""
     return {"batch_id": BATCH_ID, "status": "QUEUED", "total": total, "url": "http://x/batches/y"}
+
+
+def printed(text: str, offset: int = 0, *, total: int | None = None, dropped: int = 0) -> Answer:
+    """Returns the answer with a part of an output, which begins at `offset`."""
+    data = text.encode()
+    end = offset + len(data)
+    headers = {
+        "X-Log-End": str(end),
+        "X-Log-Bytes": str(end if total is None else total),
+        "X-Log-Dropped": str(dropped),
+        "Content-Type": "text/plain; charset=utf-8",
+    }
+    return Answer(200, data, headers)
 
 
 @dataclass(frozen=True)

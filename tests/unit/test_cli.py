@@ -169,6 +169,39 @@ def test_a_task_that_the_api_refuses_is_named_by_its_line(
     assert result.stderr == "taskfleet: tasks.txt, line 5: unknown kind 'nap'\n"
 
 
+def test_options_go_with_the_batch(api: StubApi, run: Run, tasks: Tasks) -> None:
+    api.answers(Answer(202, accepted()))
+    options = ("--timeout", "15m", "--max-attempts", "3", "--memory-mb", "512", "--retry-timeouts")
+    line = '{"kind":"x","params":1,"timeout_s":5}'
+    assert run("submit", "--no-wait", tasks(line), "--key", "k", *options).exit_code == 0
+    assert api.asked[0].json == {
+        "tasks": [json.loads(line)],
+        "idempotency_key": "k",
+        "timeout_s": 900,
+        "max_attempts": 3,
+        "memory_mb": 512,
+        "retry_timeouts": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--timeout", "2d"), "timeout_s: Expected `float` <= 86400"),
+        (("--timeout", "soon"), "'soon' is not a duration"),
+        (("--max-attempts", "0"), "0 is not in the range 1<=x<=100"),
+        (("--memory-mb", "1"), "1 is not in the range 32<=x"),
+    ],
+)
+def test_a_bad_option_is_named_before_anything_is_sent(
+    api: StubApi, run: Run, tasks: Tasks, options: tuple[str, str], message: str
+) -> None:
+    result = run("submit", tasks("sleep 1"), *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert api.asked == []
+
+
 def refused(error: str) -> dict[str, Any]:
     return {**DONE, "status": "CANCELLED", "total": 0, "succeeded": 0, "error": error}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import io
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -439,3 +440,44 @@ def test_what_is_missing_is_said(
         here.write_text(file)
     with pytest.raises(SettingsError, match=message):
         Client.from_env()
+
+
+# --- options ----------------------------------------------------------------------------------
+
+
+def test_options_go_into_the_body(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, accepted()))
+    client.submit(["sleep 1"], idempotency_key="k", timeout_s=2.5, retry_timeouts=False)
+    assert api.asked[0].json == {
+        "tasks": ["sleep 1"],
+        "idempotency_key": "k",
+        "timeout_s": 2.5,
+        "retry_timeouts": False,
+    }
+
+
+@pytest.mark.usefixtures("small_bodies")
+def test_options_go_with_a_file_and_on_its_lines(api: StubApi, client: Client) -> None:
+    api.answers(form(api), STORED, Answer(202, accepted(0)))
+    task = {"kind": "x", "params": 1, "max_attempts": 2}
+    client.submit(["sleep 1", task, "sleep 1"], idempotency_key="k", memory_mb=512)
+    assert sent_file(api) == (b'sleep 1\n{"kind":"x","params":1,"max_attempts":2}\nsleep 1\n')
+    assert api.asked[2].json == {"upload_id": "u1", "idempotency_key": "k", "memory_mb": 512}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"timeout_s": float("nan")}, "timeout_s: Expected `float` > 0"),
+        ({"timeout_s": -1}, "timeout_s: Expected `float` > 0"),
+        ({"max_attempts": "3"}, "max_attempts: Expected `int | null`"),
+    ],
+)
+def test_a_bad_option_is_refused_here(
+    api: StubApi, client: Client, options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        client.submit(["sleep 1"], **options)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        client.submit_file(io.BytesIO(b"sleep 1"), **options)
+    assert api.asked == []

@@ -13,7 +13,7 @@ def no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise AssertionError("AWS was called")
 
-    monkeypatch.setattr(deploy, "_session", refuse)
+    monkeypatch.setattr(deploy, "open_session", refuse)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_destroy_deletes_only_when_the_stage_is_named(monkeypatch: pytest.Monkey
     class Session:
         region_name = "us-east-1"
 
-    monkeypatch.setattr(deploy, "_session", Session)
+    monkeypatch.setattr(deploy, "open_session", Session)
     monkeypatch.setattr(deploy.account, "identity", lambda _: ("123456789012", "aws"))
     destroyed: list[str] = []
     monkeypatch.setattr(
@@ -81,4 +81,4 @@ def test_the_region_is_that_of_aws_region(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.undo()
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
-    assert deploy._session().region_name == "eu-west-1"
+    assert deploy.open_session().region_name == "eu-west-1"

@@ -10,6 +10,7 @@ from taskfleet.batch import Tally
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
+from taskfleet.options import Options
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep
 from taskfleet.retry import RetryPolicy
@@ -381,6 +382,28 @@ def test_a_lost_attempt_and_a_failed_one_count_together(cloud, registry):
     worker.work()
     cloud.collect()
     assert statuses(cloud, registry, batch_id) == [(TaskStatus.FAILED, "503", 2)]
+    assert cloud.dead.depth().backlog == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "own", "workers"),
+    [(1, {}, 1), (None, {"max_attempts": 3}, 3), (1, {"max_attempts": 3}, 3)],
+)
+def test_the_nearest_limit_of_attempts_counts(cloud, registry, batch, own, workers):
+    options = Options(max_attempts=batch) if batch else None
+    batch_id = cloud.submit(registry, [{"kind": "flaky", **own}], options=options)
+    for number in range(2 + workers):
+        worker = HandWorker(cloud, registry, worker_id=f"w-{number}")
+        worker.poll()
+        if number >= 2:
+            worker.executor.run(worker.take())
+        cloud.clock.sleep(LEASE_S + 5)  # It has died.
+        assert cloud.dead.depth().backlog == 0
+    HandWorker(cloud, registry, worker_id="last").work()
+    cloud.collect()
+    row = cloud.rows(registry, batch_id)[0]
+    assert row.error.startswith(f"gave up after {workers} attempt")
+    assert row.worker_id == f"w-{1 + workers}"
     assert cloud.dead.depth().backlog == 1
 
 

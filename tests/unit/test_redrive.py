@@ -99,6 +99,7 @@ def real_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "real")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "real")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "real")
+    monkeypatch.setattr("taskfleet.aws.stage.read_settings", lambda *_: {"TASKFLEET_BUCKET": "b"})
 
 
 def client_of(queue: object) -> tuple[str, str, str | None]:
@@ -114,7 +115,7 @@ def test_without_a_url_the_local_clouds_queue_is_opened_and_the_environment_kept
 ) -> None:
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "env").write_text(
-        "export TASKFLEET_STAGE=test AWS_ENDPOINT_URL=http://127.0.0.1:9\n"
+        "export TASKFLEET_STAGE=test TASKFLEET_BUCKET=b AWS_ENDPOINT_URL=http://127.0.0.1:9\n"
         "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=eu-west-1\n"
     )
     before = dict(os.environ)
@@ -128,3 +129,14 @@ def test_without_a_url_the_local_clouds_queue_is_opened_and_the_environment_kept
 def test_without_a_local_cloud_the_account_of_the_environment_is_used() -> None:
     url, key, session_token = client_of(open_queue("tasks"))
     assert (url, key, session_token) == ("https://sqs.eu-central-1.amazonaws.com", "real", "real")
+
+
+@pytest.mark.usefixtures("real_account")
+def test_a_stage_that_is_named_goes_before_the_local_cloud(tmp_path: Path) -> None:
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "env").write_text(
+        "export TASKFLEET_BUCKET=b AWS_ENDPOINT_URL=http://x\n"
+    )
+    queue = open_queue("tasks", "prod")
+    assert client_of(queue)[0] == "https://sqs.eu-central-1.amazonaws.com"
+    assert queue._name == "Task_to_process-prod"  # type: ignore[attr-defined]

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.task import Task, TaskResult, TaskStatus, task_id
+from taskfleet.task import (
+    HISTORY_ERROR_CHARS,
+    HISTORY_MAX,
+    Attempt,
+    Task,
+    TaskResult,
+    TaskStatus,
+    task_id,
+)
 from taskfleet.wire.taskfile import kind_and_params
 
 
@@ -72,3 +80,55 @@ def test_a_result_survives_its_wire_form(row):
 def test_other_json_is_no_task(text):
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text, type=Task)
+
+
+# --- earlier attempts -------------------------------------------------------------------------
+
+
+def failed(number, **fields):
+    return TaskResult(
+        3,
+        TaskStatus.QUEUED,
+        error=f"oh {number}",
+        attempts=number,
+        started_at=100.0 * number,
+        duration_s=1.0,
+        worker_id=f"w-{number}",
+        **fields,
+    )
+
+
+def test_the_first_attempt_has_no_earlier_ones():
+    row = failed(1)
+    assert row.following(None) is row
+    assert row.following(TaskResult(3, TaskStatus.RUNNING, started_at=1.0)) is row
+
+
+def test_a_row_keeps_the_attempts_before_it():
+    second = failed(2).following(failed(1, log=("logs/b/0/x", 0, 5, 0)))
+    assert second.earlier == [Attempt(1, "w-1", 100.0, 1.0, "oh 1", ("logs/b/0/x", 0, 5, 0))]
+    third = failed(3).following(second)
+    assert [each.number for each in third.earlier] == [1, 2]
+
+
+def test_a_row_without_an_attempt_of_its_own_keeps_those_before():
+    given_back = TaskResult(3, TaskStatus.QUEUED, attempts=2).following(failed(1))
+    gave_up = TaskResult(3, TaskStatus.FAILED, attempts=3).following(given_back)
+    assert [each.number for each in gave_up.earlier] == [1]
+
+
+def test_the_history_is_bounded():
+    row = failed(1)
+    for number in range(2, 100):
+        row = TaskResult(
+            3, TaskStatus.QUEUED, error="x" * 5000, attempts=number, duration_s=1.0
+        ).following(row)
+    assert [each.number for each in row.earlier] == list(range(99 - HISTORY_MAX, 99))
+    assert all(len(each.error) <= HISTORY_ERROR_CHARS for each in row.earlier)
+    assert msgspec.json.decode(msgspec.json.encode(row), type=TaskResult) == row
+
+
+def test_rows_of_earlier_versions_are_read():
+    old = b'[3,"FAILED",null,"oh",2,1.5,0.5,"w-1",null,null]'
+    row = msgspec.json.decode(old, type=TaskResult)
+    assert (row.traceback, row.log, row.earlier) == (None, None, None)

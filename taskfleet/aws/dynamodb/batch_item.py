@@ -11,6 +11,7 @@ from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number
 from taskfleet.batch import BatchRecord, Mark, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
+from taskfleet.options import Options
 
 _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
@@ -66,6 +67,8 @@ def to_item(batch: BatchRecord) -> Item:
         if batch.upload.handed.lines:
             for name, value in msgspec.structs.asdict(batch.upload.handed).items():
                 item[f"handed_{name}"] = wire_number(value)
+    if batch.options is not None:
+        item["options"] = wire_text(msgspec.json.encode(batch.options).decode())
     for name in _OPTIONAL_TIMES:
         time = getattr(batch, name)
         if time is not None:
@@ -81,6 +84,8 @@ def to_record(item: Item | None) -> BatchRecord | None:
     optional: dict[str, Any] = {"name": None}
     optional |= {name: item[name]["S"] for name in _OPTIONAL_TEXTS if name in item}
     optional |= {name: number_of(item, name) for name in _OPTIONAL_TIMES if name in item}
+    if "options" in item:
+        optional["options"] = msgspec.json.decode(item["options"]["S"], type=Options)
     return BatchRecord(
         batch_id=item["Job_ID"]["S"],
         client_id=item["client_id"]["S"],

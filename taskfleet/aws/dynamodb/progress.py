@@ -41,7 +41,7 @@ _HAS = "#bundles > :last_bundle AND #total > :last_index AND "
 
 
 class ProgressItems:
-    """The method of `taskfleet.ports.TaskMonitor` that counts results."""
+    """The methods of `taskfleet.ports.TaskMonitor` that count results and tell what is counted."""
 
     def __init__(self, table: Table, pages: Pages) -> None:
         self._table = table
@@ -83,6 +83,18 @@ class ProgressItems:
         # `ended` to `total`, in `_count_on_batch` and in `Pages.fold`. Whoever wants to be told of
         # a batch's end asks for that item there.
         return all(_each(count, groups))
+
+    def is_counted(self, batch_id: str, bundle: int) -> bool:
+        batch = self._read(batch_id)
+        if batch is None:
+            return False
+        number, place = divmod(bundle, PAGE_BUNDLES)
+        if number == 0:
+            return place in counted_on(batch)
+        if is_folded(batch, number):
+            return True
+        page = self._table.read(f"read a page of batch {batch_id} from", page_key(batch_id, number))
+        return page is not None and place in counted_on(page)
 
     def _count_on_batch(
         self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend, last_index: int

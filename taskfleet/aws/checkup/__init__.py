@@ -1,0 +1,1 @@
+"""Looks up at AWS what `taskfleet.checkup` judges. Reads only."""

@@ -1,0 +1,146 @@
+"""The options of a task's execution: how long it may take, how often it is tried, how much memory
+it may use. Owns their bounds and the rule which of them counts; not their keeping, which belongs to
+`ec2_worker`.
+
+A kind, a batch and a task may each have options. Of several, the nearest to the task counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import Meta
+
+TIMEOUT_MAX_S = 24 * 3600
+"""Longest time-out of a task, in seconds: one day."""
+ATTEMPTS_MAX = 100
+"""Most attempts that may be asked for."""
+MEMORY_MIN_MB = 32
+"""Least memory limit of a task, in MB: the Python of its process needs about half of that."""
+MEMORY_MAX_MB = 16 * 1024 * 1024
+"""Largest memory limit of a task, in MB: more than any machine has."""
+
+TimeoutS = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=TIMEOUT_MAX_S,
+        description="Seconds after which one execution of a task is ended and the task FAILED.",
+    ),
+]
+MaxAttempts = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=ATTEMPTS_MAX,
+        description="Most executions of one task, including the first, while its errors are ones "
+        "that are tried again.",
+    ),
+]
+MemoryMb = Annotated[
+    int,
+    Meta(
+        ge=MEMORY_MIN_MB,
+        le=MEMORY_MAX_MB,
+        description="Most MB that the process of one task and its children may use together. For "
+        "kinds that run in a process of their own.",
+    ),
+]
+RetryTimeouts = Annotated[
+    bool, Meta(description="Whether a task that was ended at its time-out is tried again.")
+]
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of a batch or a task: an object with those that are set.
+
+    `timeout_s`: seconds after which an execution is ended and its task FAILED. `max_attempts`: most
+    executions of one task, including the first. `memory_mb`: most MB that the process of a task and
+    its children may use together. `retry_timeouts`: whether a task that was ended at its time-out
+    is tried again.
+    """
+
+    timeout_s: TimeoutS | None = None
+    max_attempts: MaxAttempts | None = None
+    memory_mb: MemoryMb | None = None
+    retry_timeouts: RetryTimeouts | None = None
+
+    @property
+    def own(self) -> Options | None:
+        """These options alone, of a struct that has them among other fields; None if none is
+        set."""
+        options = Options(self.timeout_s, self.max_attempts, self.memory_mb, self.retry_timeouts)
+        return None if options == NO_OPTIONS else options
+
+    def as_fields(self) -> dict[str, Any]:
+        """Returns the options that are set, by name, as a task object has them."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
+
+
+def read(given: Mapping[str, Any]) -> Options | None:
+    """Returns the options in `given`, a JSON object with some of `NAMES`; None if none is set.
+    Raises ValueError, which names the option at fault."""
+    try:
+        return msgspec.convert(given, Options).own
+    except msgspec.ValidationError as error:
+        reason, _, name = str(error).partition(" - at `$.")
+        raise ValueError(f"{name.rstrip('`')}: {reason}") from None
+
+
+NO_OPTIONS = Options()
+"""Options that say nothing."""
+NAMES = Options.__struct_fields__
+"""Names of all options, as they stand in a task object and in the body of a request."""
+
+
+class KindRetry(Protocol):
+    """What `limits` reads of a kind's retry policy."""
+
+    @property
+    def max_attempts(self) -> int: ...
+
+
+class KindLimits(Protocol):
+    """What `limits` reads of a task kind (`taskfleet.registry.TaskKind`)."""
+
+    @property
+    def runs_in(self) -> str: ...
+    @property
+    def timeout_s(self) -> float | None: ...
+    @property
+    def memory_mb(self) -> int | None: ...
+    @property
+    def retry_timeouts(self) -> bool: ...
+    @property
+    def retry(self) -> KindRetry: ...
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The limits that count for one task, with names and units as in `Options`; null where there is
+    none."""
+
+    timeout_s: float | None
+    max_attempts: int
+    memory_mb: int | None
+    retry_timeouts: bool
+
+
+def limits(kind: KindLimits, batch: Options | None, task: Options | None) -> Limits:
+    """Returns the limits that count for a task: each is that of the task itself, else that of its
+    batch, else that of its kind. A task of a kind that runs in a thread has no limit of memory."""
+    own, shared = task or NO_OPTIONS, batch or NO_OPTIONS
+    in_process = kind.runs_in == "process"
+    return Limits(
+        _first(own.timeout_s, shared.timeout_s, kind.timeout_s),
+        _first(own.max_attempts, shared.max_attempts, kind.retry.max_attempts),
+        _first(own.memory_mb, shared.memory_mb, kind.memory_mb) if in_process else None,
+        _first(own.retry_timeouts, shared.retry_timeouts, kind.retry_timeouts),
+    )
+
+
+def _first(*values: Any) -> Any:
+    """Returns the first value that is not None; None if all are."""
+    return next((value for value in values if value is not None), None)
