@@ -1,6 +1,6 @@
 """One worker of a simulation at scale. Its decisions and its protocol are the worker's own code:
 what to receive and what to run next (`ec2_worker.workload`, `ec2_worker.room`), claiming and
-settling (`ec2_worker.settlement`), answering (`ec2_worker.outbox`), on queues and a table in memory.
+settling (`ec2_worker.settlement`), answering (`ec2_worker.outbox`), on ports in memory.
 Owns what takes the place of the worker's threads: events of virtual time.
 
 A simulated task lasts as long as it says and a little more. Heartbeats are left out, since the

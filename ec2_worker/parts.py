@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass, field
 
+from ec2_worker.asides import Asides
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
@@ -98,6 +99,7 @@ class Parts:
     watch: BatchWatch
     protocol: BundleProtocol
     settlement: Settlement
+    asides: Asides
     intake: Intake
     heartbeat: Heartbeat
     presence: Presence | None
@@ -173,9 +175,13 @@ def assemble(
         lease_s=settings.lease_s,
         worker_id=who.worker_id,
     )
+    asides = Asides(
+        protocol, settlement, ports.tasks, ports.monitor, clock, rng, lease_s=settings.lease_s
+    )
     intake = Intake(
         workload,
         protocol,
+        asides,
         ports.tasks,
         clock,
         rng,
@@ -218,5 +224,14 @@ def assemble(
     )
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
     return Parts(
-        workload, executor, outbox, watch, protocol, settlement, intake, heartbeat, presence
+        workload,
+        executor,
+        outbox,
+        watch,
+        protocol,
+        settlement,
+        asides,
+        intake,
+        heartbeat,
+        presence,
     )

@@ -8,9 +8,9 @@ data. In order:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-This module owns decode, claim, renew, and giving up a bundle that meets an unexpected error each
-time. Receiving belongs to `ec2_worker.intake`, executing to `ec2_worker.execute`, commit and
-release to `ec2_worker.settlement`, publishing and deleting to `ec2_worker.outbox`. The intake calls
+This module owns decode, claim and renew. Receiving belongs to `ec2_worker.intake`, executing to
+`ec2_worker.execute`, commit and release to `ec2_worker.settlement`, publishing and deleting to
+`ec2_worker.outbox`, what meets an unexpected error to `ec2_worker.asides`. The intake calls
 `decode` and `claim`, the heartbeat calls `renew`.
 """
 
@@ -23,7 +23,6 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ec2_worker.attempt import describe
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.settlement import Settlement
@@ -31,7 +30,6 @@ from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, bundle_number
 from taskfleet.errors import (
     InvalidTask,
-    LeaseLost,
     TaskfleetError,
     TransientError,
     Undecodable,
@@ -41,7 +39,6 @@ from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
 from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
-from taskfleet.retry import backoff_s
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.queues import decode_bundle
 
@@ -51,8 +48,6 @@ HAND_BACK_S = (2.0, 10.0)
 """Least and most seconds for which a bundle that this worker will not take stays invisible."""
 TROUBLE_S = (1.0, 5.0)
 """Least and most seconds for which a message stays invisible when the table does not answer."""
-SET_ASIDE_DELIVERIES = 5
-"""Deliveries after which a message that causes unexpected errors is given up."""
 
 
 class BundleProtocol:
@@ -111,65 +106,7 @@ class BundleProtocol:
         """Leave a message whose bundle was not claimed to other workers."""
         self._tasks.change_visibility([(message, self._rng.uniform(*HAND_BACK_S))])
 
-    def set_aside(self, message: Message, error: Exception, owner: str | None = None) -> None:
-        """Put a message aside that caused an unexpected error, so that the worker goes on with the
-        others: it comes again after a pause, and in the end its tasks are FAILED with the error,
-        and it becomes a dead letter. Never raises.
-
-        owner: the owner of the lease on its bundle, if another delivery of the message took it.
-        """
-        reason = f"unexpected error: {describe(error):.200}"
-        _log.error(
-            "a message was set aside",
-            extra=fields("set_aside", message_id=message.message_id, reason=reason),
-            exc_info=error,
-        )
-        try:
-            last = message.receive_count >= SET_ASIDE_DELIVERIES
-            if not last or not self._give_up(message, reason, owner or self._owner(message)):
-                pause_s = backoff_s(message.receive_count, self._rng)
-                self._tasks.change_visibility([(message, pause_s)])
-        except TaskfleetError as trouble:
-            _log.warning(
-                "a message could not be set aside; it comes again when its visibility ends",
-                extra=fields("set_aside_failed", reason=str(trouble)),
-            )
-
-    def _give_up(self, message: Message, reason: str, owner: str) -> bool:
-        """Record FAILED for the message's tasks that have no recorded result, and answer. If that
-        meets an unexpected error too, as when the table is what fails, the message becomes a dead
-        letter alone. Returns False when it must come again: the table does not answer, or another
-        worker has the bundle."""
-        try:
-            bundle = decode_bundle(message.body)
-            if self._is_forged(bundle, message):
-                return True
-            claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
-            if claim.outcome is ClaimOutcome.HELD:
-                return False
-            results = claim.results
-            if claim.lease is not None:
-                now = self._clock.now()
-                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
-                for task in list(claimed.pending):
-                    self._fail(claimed, task, reason)
-                results = self._settlement.record(claimed)
-            self._settlement.publish(bundle, results, message, poison=reason, timings={})
-        except (TransientError, LeaseLost) as trouble:
-            _log.warning(
-                "a bundle could not be given up; its message comes again",
-                extra=fields("give_up_delayed", message_id=message.message_id, reason=str(trouble)),
-            )
-            return False
-        except Exception as trouble:  # noqa: BLE001 - logged, and the worker goes on
-            _log.exception(
-                "a message became a dead letter without results for its tasks",
-                extra=fields("give_up_failed", message_id=message.message_id, reason=str(trouble)),
-            )
-            self._tasks.dead_letter(message, reason)
-        return True
-
-    def _owner(self, message: Message) -> str:
+    def owner(self, message: Message) -> str:
         """The owner of leases that this worker takes for this delivery of the message. It is the
         same whenever it is asked for, so that a claim after an error finds its own lease."""
         delivery = hashlib.blake2b(message.receipt_handle.encode(), digest_size=8).hexdigest()
@@ -181,7 +118,7 @@ class BundleProtocol:
         the table does not answer. A claim that fails half-way is taken back, so it holds up no
         other worker and charges no task."""
         try:
-            if self._is_forged(bundle, message):
+            if self.is_forged(bundle, message):
                 return None
             # Asked before the claim, so that no call to the table can fail after it.
             cancelled = self._watch.cancelled(bundle.batch_id)
@@ -191,7 +128,7 @@ class BundleProtocol:
             raise
 
     def _claim(self, bundle: Bundle, message: Message, *, cancelled: bool) -> ClaimedBundle | None:
-        owner = self._owner(message)
+        owner = self.owner(message)
         try:
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
             if claim.outcome is ClaimOutcome.ACQUIRED and claim.lease is not None:
@@ -229,7 +166,7 @@ class BundleProtocol:
                 extra=fields("unclaim_failed", job_id=job_id, reason=str(error)),
             )
 
-    def _is_forged(self, bundle: Bundle, message: Message) -> bool:
+    def is_forged(self, bundle: Bundle, message: Message) -> bool:
         """Whether no recorded batch can have this bundle. The message then goes to the dead-letter
         queue, since claiming it would write over what other bundles and batches record. Bundles of
         the 2014 form have no batch."""
@@ -290,7 +227,7 @@ class BundleProtocol:
         for task in list(claimed.pending):
             fault = faults.get(task.index)
             if fault is not None:
-                self._fail(claimed, task, fault.reason)
+                self.fail(claimed, task, fault.reason)
                 if isinstance(fault, UnknownKind):
                     claimed.poison = str(fault)
                 continue
@@ -303,7 +240,8 @@ class BundleProtocol:
             elif claimed.careful and retry.is_last(spent + 1):
                 claimed.last_chances.add(task.index)
 
-    def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
+    def fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
+        """Record FAILED, for the reason, for a pending task that is not run."""
         claimed.pending.remove(task)
         claimed.record(
             TaskResult(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ec2_worker import room
+from ec2_worker.careful import Turn, turn
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S
 from taskfleet.pace import Pace, Sample
@@ -75,14 +76,11 @@ class Workload:
         none, or when no more tasks are to be started."""
         with self._work:
             while self._starting:
-                careful = self._careful()
-                alone = careful is not None and self._is_last_chance(careful)
+                careful = self._turn()
                 for claimed in self._in_hand.values():
                     if not claimed.pending or claimed.leaving:
                         continue
-                    if claimed.careful and (claimed is not careful or claimed.taken):
-                        continue
-                    if alone and (claimed is not careful or self._chunks):
+                    if not careful.may_start(claimed, self._chunks):
                         continue
                     if not self._at_limit(claimed.pending[0].kind):
                         return self._cut(claimed)
@@ -101,24 +99,13 @@ class Workload:
             self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
-            if rest or chunk.kind in self.limits or self._careful():
+            if rest or chunk.kind in self.limits or self._turn().bundle:
                 self._work.notify_all()
             self._room.notify_all()
             return self._becomes_ready(claimed)
 
-    def _careful(self) -> ClaimedBundle | None:
-        """The careful bundle whose turn it is. The others wait until it has left the hand: if the
-        worker is lost meanwhile, none but its running task is charged."""
-        return next((claimed for claimed in self._in_hand.values() if claimed.careful), None)
-
-    def _is_last_chance(self, careful: ClaimedBundle) -> bool:
-        """Whether the careful bundle's task that runs, or else the next one, fails if the worker is
-        lost. It then runs alone in the worker, so that no task of another bundle can be what costs
-        the worker."""
-        task = next((c.tasks[0] for c in self._chunks if c.claimed is careful), None)
-        if task is None and careful.pending and not careful.leaving:
-            task = careful.pending[0]
-        return task is not None and task.index in careful.last_chances
+    def _turn(self) -> Turn:
+        return turn(self._in_hand.values(), self._chunks)
 
     def _at_limit(self, kind: str) -> bool:
         return self._running[kind] >= self.limits.get(kind, self.threads)
@@ -183,11 +170,10 @@ class Workload:
             return self._messages_wanted() > 0
 
     def _messages_wanted(self) -> int:
-        careful = self._careful()
-        if not self._starting or (careful is not None and self._is_last_chance(careful)):
+        if not self._starting or (careful := self._turn()).alone:
             return 0
         running = sum(map(room.share_left, self._lefts_s()))
-        pending = sum(c.slots_each * self._startable(c) for c in self._in_hand.values())
+        pending = sum(c.slots_each * self._startable(c, careful) for c in self._in_hand.values())
         return room.messages_wanted(
             free_slots=self.threads - running - pending,
             incoming=self._incoming,
@@ -195,11 +181,11 @@ class Workload:
             slots_a_message=self._slots_a_message,
         )
 
-    def _startable(self, claimed: ClaimedBundle) -> int:
+    def _startable(self, claimed: ClaimedBundle, careful: Turn) -> int:
         """Number of the bundle's pending tasks that free slots could take now."""
         if not claimed.careful:
             return len(claimed.pending)
-        return int(bool(claimed.pending) and not claimed.taken and claimed is self._careful())
+        return int(bool(claimed.pending) and careful.may_start(claimed, self._chunks))
 
     def _lefts_s(self) -> list[float | None]:
         """Seconds that each running chunk has left, None where unknown."""

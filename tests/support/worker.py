@@ -169,7 +169,7 @@ class HandWorker:
         self._clock = cloud.clock
         self.workload, self.executor, self.outbox = parts.workload, parts.executor, parts.outbox
         self.watch, self.protocol = parts.watch, parts.protocol
-        self.settlement = parts.settlement
+        self.settlement, self.asides = parts.settlement, parts.asides
         self.intake, self.heartbeat = parts.intake, parts.heartbeat
 
     def poll(self) -> bool | None:
@@ -204,7 +204,7 @@ class HandWorker:
             except Exception as error:
                 if isinstance(error, TaskfleetError):
                     raise
-                self.protocol.set_aside(claimed.message, error, claimed.lease.owner)
+                self.asides.put(claimed.message, error, claimed.lease.owner)
             finally:
                 self.workload.remove(claimed)
 
