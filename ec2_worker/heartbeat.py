@@ -123,8 +123,8 @@ class Heartbeat:
         return False
 
     def _drop(self, claimed: ClaimedBundle, reason: str) -> None:
-        if claimed.settling:
-            return  # the condition of the commit decides
+        if claimed.settling or claimed.lost:
+            return  # the condition of the commit decides, or another thread was here first
         _log.warning(
             "lease lost, the bundle is dropped",
             extra=fields("lease_lost", job_id=claimed.bundle.job_id, reason=reason),
