@@ -1,6 +1,6 @@
 """One worker of a simulation at scale. Its decisions and its protocol are the worker's own code:
 what to receive and what to run next (`ec2_worker.workload`, `ec2_worker.room`), claiming and
-settling (`ec2_worker.protocol`), answering (`ec2_worker.outbox`), on queues and a table in memory.
+settling (`ec2_worker.settlement`), answering (`ec2_worker.outbox`), on ports in memory.
 Owns what takes the place of the worker's threads: events of virtual time.
 
 A simulated task lasts as long as it says and a little more. Heartbeats are left out, since the
@@ -150,7 +150,7 @@ class SimulatedWorker:
         self._timeline.after(self._shared.table.call_s(), self._settle, claimed)
 
     def _settle(self, claimed: ClaimedBundle) -> None:
-        self._parts.protocol.settle(claimed)
+        self._parts.settlement.settle(claimed)
         self._parts.workload.remove(claimed)
         pending = self._parts.outbox.pending()
         if pending == 1 or pending == CALL_MAX_MESSAGES:

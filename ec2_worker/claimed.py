@@ -7,6 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
 
 from ec2_worker.output import BundleOutput
 from ec2_worker.stop import Stop
@@ -20,11 +23,16 @@ class ClaimedBundle:
     """A bundle that this worker has claimed. Fields other than `results`, `running` and `has_news`
     change only under the workload's lock.
 
-    prior: results that earlier attempts recorded, by task index.
+    prior: results that earlier claims recorded, by task index, none of them RUNNING.
     results: results of this attempt, and final ones of earlier attempts, by task index.
-    running: results in the making, by index, of tasks that report progress.
+    running: results in the making, by index, of tasks that report progress or are noted.
     has_news: whether a task has reported progress since the lease was last renewed.
-    pending: tasks that no slot has taken yet, in order.
+    careful: whether its tasks are run one at a time, each noted in the item before it starts.
+    last_chances: tasks of a careful bundle, by index, that fail if their worker is lost once more.
+    renewing: held while the rows are read and recorded, so that no older ones are written last.
+    pending: tasks that no slot has taken yet, in the order in which they are run. In a careful
+        bundle those that spent most attempts come last: the suspects hold up nobody, and a task
+        that only ran beside a suspect is not charged again.
     taken: number of tasks that slots have taken and not given back.
     slots_each: slots that one pending task keeps from other work, on average.
     leaving: whether its pending tasks go back to the queue.
@@ -47,11 +55,17 @@ class ClaimedBundle:
         self.message = message
         self.lease = lease
         self.claimed_at = claimed_at
-        self.prior = {row.index: row for row in prior}
+        self.careful = lease.is_careful
+        self.last_chances: set[int] = set()
+        self.renewing = threading.Lock()
+        self.prior = {row.index: _after_loss(row) for row in prior}
         self.results = {i: row for i, row in self.prior.items() if row.status.final}
         self.running: dict[int, TaskResult] = {}
         self.has_news = False
-        self.pending = deque(task for task in bundle.tasks if task.index not in self.results)
+        pending = [task for task in bundle.tasks if task.index not in self.results]
+        if self.careful:
+            pending.sort(key=lambda task: self.attempts_spent(task.index))
+        self.pending = deque(pending)
         self.taken = 0
         self.slots_each = 0.0
         self.leaving = False
@@ -62,18 +76,47 @@ class ClaimedBundle:
         self.stopping = Stop()
 
     def attempts_spent(self, index: int) -> int:
-        """Attempts at the task that earlier claims have spent and recorded."""
+        """Attempts at the task that earlier claims have recorded: those that ended, and those that
+        were noted and then lost with their worker."""
         row = self.prior.get(index)
         return 0 if row is None else row.attempts
 
     def attempt(self, index: int) -> int:
-        """The number, from 1, of the attempt at the task that this claim is. Earlier claims whose
-        worker never came back count for every task of the bundle."""
-        return self.attempts_spent(index) + self.lease.attempt
+        """The number, from 1, of the attempt at the task that this claim is."""
+        return self.attempts_spent(index) + 1
+
+    def note(self, index: int, started_at: float, worker_id: str) -> None:
+        """Note the task that runs next in a careful bundle, in the place of the one before. Its
+        attempt counts from now on, since nobody could count it once the worker is lost."""
+        note = TaskResult(
+            index,
+            TaskStatus.RUNNING,
+            attempts=self.attempt(index),
+            started_at=started_at,
+            worker_id=worker_id,
+        )
+        self.running = {index: note.following(self.prior.get(index))}
+
+    def report(self, index: int, started_at: float, progress: list[Any]) -> None:
+        """Take in the progress of a running task. It charges no attempt; a note stays a note."""
+        self.has_news = True
+        row = self.running.get(index) or TaskResult(
+            index, TaskStatus.RUNNING, attempts=self.attempts_spent(index)
+        ).following(self.prior.get(index))
+        self.running[index] = replace(row, started_at=started_at, progress=progress)
 
     def record(self, row: TaskResult) -> None:
         """Record how an attempt at a task, or the task itself, ended."""
         self.results[row.index] = row.following(self.prior.get(row.index))
+
+    def fail_lost(self, task: Task) -> str:
+        """Record FAILED for a pending task whose last attempt was lost with its worker. Returns
+        the error."""
+        last = self.prior[task.index]
+        error = f"gave up after {last.attempts} attempt{'s' * (last.attempts > 1)}: {last.error}"
+        self.pending.remove(task)
+        self.results[task.index] = replace(last, status=TaskStatus.FAILED, error=error)
+        return error
 
     @property
     def finished(self) -> bool:
@@ -89,12 +132,10 @@ class ClaimedBundle:
 
     def rows_to_release(self) -> list[TaskResult]:
         """Everything to record when the bundle is given back. A task that was not run this time
-        spends no attempt. Claims that never came back move from the bundle's own count into the
-        rows."""
-        never_came_back = self.lease.attempt - 1
+        spends no attempt, noted or not."""
         rows = dict(self.results)
         for task in self.bundle.tasks:
-            spent = self.attempts_spent(task.index) + never_came_back
+            spent = self.attempts_spent(task.index)
             if task.index not in rows and spent:
                 before = self.prior.get(task.index)
                 error = None if before is None else before.error
@@ -123,6 +164,17 @@ class ClaimedBundle:
     def stop(self) -> None:
         """Tell the running tasks to end, and end their subprocesses."""
         self.stopping.stop()
+
+
+def _after_loss(row: TaskResult) -> TaskResult:
+    """What a recorded row says to a later claim. A RUNNING row is left over from a lost claim: its
+    task runs no more. If it was noted, its attempts include the lost one."""
+    if row.status is not TaskStatus.RUNNING:
+        return row
+    if not row.is_note:
+        return replace(row, status=TaskStatus.QUEUED, started_at=None, progress=None)
+    error = f"its worker {row.worker_id} was lost while it ran"
+    return replace(row, status=TaskStatus.QUEUED, error=error, progress=None)
 
 
 @dataclass(eq=False)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Failure, Outcome, Scene, SlotContext
@@ -35,7 +34,7 @@ _log = logging.getLogger(__name__)
 RUNNER_TRIES = 30
 """Times that a slot asks for a runner, once a second, before the worker counts as broken."""
 NO_START_S = 0.1
-"""Pause in seconds after a runner that ended before it started any task."""
+"""Pause in seconds after a chunk of which no task could be started."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,13 @@ class Ways:
 
     given_up: called with a chunk, the tasks that were not started and the seconds of the others,
         when the thread that ran it was given up.
+    note: writes down that a task of a careful bundle is about to start, and returns whether it may.
     runner_max_tasks, runner_max_mb: tasks and memory after which a runner process is replaced; 0
         for never.
     """
 
     given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
+    note: Callable[[ClaimedBundle, Task], bool] = lambda _claimed, _task: True
     runner_max_tasks: int = 0
     runner_max_mb: int = 0
 
@@ -96,6 +97,9 @@ class Executor:
         longer than expected and idle slots should share the rest, or because the process that ran
         them ended. Raises SlotGivenUp."""
         with bound(chunk.claimed.bundle.trace_id):
+            if chunk.claimed.careful and not self._ways.note(chunk.claimed, chunk.tasks[0]):
+                chunk.claimed.stopped.wait(NO_START_S)
+                return chunk.tasks
             return self._run(chunk)
 
     def _run(self, chunk: Chunk) -> list[Task]:
@@ -145,7 +149,7 @@ class Executor:
             self._clock,
             record=lambda outcome: self._record(claimed, kind, outcome.row, outcome.failure),
             output=claimed.output,
-            report=lambda news: self._report(claimed, news.index, news.started_at, news.progress),
+            report=lambda news: claimed.report(news.index, news.started_at, news.progress),
             stopped=claimed.stopped.is_set,
         )
         take_back = claimed.stopping.on_stop(runner.end)
@@ -235,11 +239,10 @@ class Executor:
             self._ways.given_up(chunk, chunk.tasks[position + 1 :], elapsed_s)
 
     def _scene(self, claimed: ClaimedBundle, stop: Stop) -> Scene:
-        def report(index: int, started_at: float, progress: list[Any]) -> None:
-            self._report(claimed, index, started_at, progress)
-
         bundle = claimed.bundle
-        return Scene(bundle.batch_id, bundle.client_id, self._worker_id, self._store, stop, report)
+        return Scene(
+            bundle.batch_id, bundle.client_id, self._worker_id, self._store, stop, claimed.report
+        )
 
     # --- recording ---------------------------------------------------------------------------
 
@@ -259,18 +262,6 @@ class Executor:
             )
         )
         return self._clock.now()
-
-    def _report(
-        self, claimed: ClaimedBundle, index: int, started_at: float, progress: list[Any]
-    ) -> None:
-        claimed.has_news = True
-        claimed.running[index] = TaskResult(
-            index,
-            TaskStatus.RUNNING,
-            attempts=claimed.attempts_spent(index),
-            started_at=started_at,
-            progress=progress,
-        ).following(claimed.prior.get(index))
 
     def _record(
         self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None

@@ -1,6 +1,6 @@
 """Keeping what is in hand: leases and visibility are renewed together, lost leases are dropped,
-bundles that overstay are given back, and cancelled batches are noticed. The renewal itself belongs
-to `ec2_worker.protocol`."""
+bundles that overstay are given back, and cancelled batches are noticed. A renewal also notes which
+task of a careful bundle starts. The renewal itself belongs to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ec2_worker.workload import Workload
 from taskfleet.errors import LeaseLost, TaskfleetError
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, TaskQueue
+from taskfleet.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Heartbeat:
         *,
         lease_s: float,
         heartbeat_s: float,
+        worker_id: str,
         settle: Callable[[ClaimedBundle], None],
     ) -> None:
         self._workload = workload
@@ -51,6 +53,7 @@ class Heartbeat:
         self._telemetry = telemetry
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
+        self._worker_id = worker_id
         self._settle = settle
         self._watched_at = clock.now()
 
@@ -94,9 +97,17 @@ class Heartbeat:
                     extra=fields("receipt_stale", message_id=claimed.message.message_id),
                 )
 
-    def _renew(self, claimed: ClaimedBundle) -> None:
+    def note(self, claimed: ClaimedBundle, task: Task) -> bool:
+        """Note in the bundle's item that a task of a careful bundle is about to start. Returns
+        whether the note is written: else the task must not start."""
+        claimed.note(task.index, self._clock.now(), self._worker_id)
+        return self._renew(claimed)
+
+    def _renew(self, claimed: ClaimedBundle) -> bool:
+        """Renew the lease. Returns whether it was renewed; a bundle that is lost is dropped."""
         try:
             self._protocol.renew(claimed)
+            return True
         except LeaseLost as error:
             self._drop(claimed, str(error))
         except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
@@ -105,12 +116,15 @@ class Heartbeat:
                 extra=fields("renew_failed", job_id=claimed.bundle.job_id, reason=str(error)),
                 exc_info=None if isinstance(error, TaskfleetError) else error,
             )
+            if not isinstance(error, TaskfleetError) and self._workload.give_back(claimed):
+                self._settle(claimed)  # meets the error, too, so that the bundle is set aside
             if self._clock.now() >= claimed.lease.expires_at:
                 self._drop(claimed, f"it ended before it could be renewed: {error}")
+        return False
 
     def _drop(self, claimed: ClaimedBundle, reason: str) -> None:
-        if claimed.settling:
-            return  # the condition of the commit decides
+        if claimed.settling or claimed.lost:
+            return  # the condition of the commit decides, or another thread was here first
         _log.warning(
             "lease lost, the bundle is dropped",
             extra=fields("lease_lost", job_id=claimed.bundle.job_id, reason=reason),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 
+from ec2_worker.asides import Asides
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
 from ec2_worker.telemetry import Telemetry
@@ -40,6 +41,7 @@ class Intake:
         self,
         workload: Workload,
         protocol: BundleProtocol,
+        asides: Asides,
         tasks: TaskQueue,
         clock: Clock,
         rng: random.Random,
@@ -53,6 +55,7 @@ class Intake:
     ) -> None:
         self._workload = workload
         self._protocol = protocol
+        self._asides = asides
         self._tasks = tasks
         self._clock = clock
         self._rng = rng
@@ -141,7 +144,7 @@ class Intake:
             )
             return False
         except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
-            self._protocol.set_aside(message, error)
+            self._asides.put(message, error)
             return False
         finally:
             if claimed is None:

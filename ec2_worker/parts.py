@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass, field
 
+from ec2_worker.asides import Asides
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
@@ -17,6 +18,7 @@ from ec2_worker.intake import Intake
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
@@ -96,6 +98,8 @@ class Parts:
     outbox: Outbox
     watch: BatchWatch
     protocol: BundleProtocol
+    settlement: Settlement
+    asides: Asides
     intake: Intake
     heartbeat: Heartbeat
     presence: Presence | None
@@ -148,11 +152,20 @@ def assemble(
         busy=lambda: workload.idle_since() is None,
     )
     watch = BatchWatch(ports.monitor, clock)
-    protocol = BundleProtocol(
+    settlement = Settlement(
         tasks=ports.tasks,
         monitor=ports.monitor,
         store=ports.store,
         outbox=outbox,
+        registry=registry,
+        telemetry=ports.telemetry,
+        clock=clock,
+        rng=rng,
+    )
+    protocol = BundleProtocol(
+        tasks=ports.tasks,
+        monitor=ports.monitor,
+        settlement=settlement,
         registry=registry,
         unavailable=abilities.unavailable,
         watch=watch,
@@ -162,9 +175,13 @@ def assemble(
         lease_s=settings.lease_s,
         worker_id=who.worker_id,
     )
+    asides = Asides(
+        protocol, settlement, ports.tasks, ports.monitor, clock, rng, lease_s=settings.lease_s
+    )
     intake = Intake(
         workload,
         protocol,
+        asides,
         ports.tasks,
         clock,
         rng,
@@ -184,6 +201,7 @@ def assemble(
         ports.telemetry,
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
+        worker_id=who.worker_id,
         settle=hooks.settle,
     )
     presence = None
@@ -201,6 +219,19 @@ def assemble(
             report_s=settings.beat_s,
             leave=hooks.leave,
         )
-    ways = Ways(hooks.slot_given_up, settings.runner_max_tasks, settings.runner_max_mb)
+    ways = Ways(
+        hooks.slot_given_up, heartbeat.note, settings.runner_max_tasks, settings.runner_max_mb
+    )
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
-    return Parts(workload, executor, outbox, watch, protocol, intake, heartbeat, presence)
+    return Parts(
+        workload,
+        executor,
+        outbox,
+        watch,
+        protocol,
+        settlement,
+        asides,
+        intake,
+        heartbeat,
+        presence,
+    )

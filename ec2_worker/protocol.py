@@ -8,11 +8,10 @@ data. In order:
                            v
     a throttle, a 5xx or a time-out is never taken for either
 
-This module owns decode, claim, renew, commit, release, and giving up a bundle that meets an
-unexpected error each time. Receiving belongs to `ec2_worker.intake`, executing to
-`ec2_worker.execute`, publishing and deleting to `ec2_worker.outbox`. The intake calls `decode` and
-`claim`, the heartbeat calls `renew`, and the worker calls `settle` when nothing of the bundle is
-left to run.
+This module owns decode, claim and renew. Receiving belongs to `ec2_worker.intake`, executing to
+`ec2_worker.execute`, commit and release to `ec2_worker.settlement`, publishing and deleting to
+`ec2_worker.outbox`, what meets an unexpected error to `ec2_worker.asides`. The intake calls
+`decode` and `claim`, the heartbeat calls `renew`.
 """
 
 from __future__ import annotations
@@ -24,16 +23,13 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ec2_worker.attempt import describe
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.outbox import Letter, Outbox
-from ec2_worker.output import key as output_key
+from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
-from taskfleet.bundle import Bundle, Response, bundle_number
+from taskfleet.bundle import Bundle, bundle_number
 from taskfleet.errors import (
     InvalidTask,
-    LeaseLost,
     TaskfleetError,
     TransientError,
     Undecodable,
@@ -41,11 +37,9 @@ from taskfleet.errors import (
 )
 from taskfleet.lease import ClaimOutcome, held_delay_s
 from taskfleet.log import fields
-from taskfleet.pace import Sample
-from taskfleet.ports import Clock, Message, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
-from taskfleet.retry import backoff_s
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.queues import decode_bundle
 
 _log = logging.getLogger(__name__)
@@ -54,8 +48,6 @@ HAND_BACK_S = (2.0, 10.0)
 """Least and most seconds for which a bundle that this worker will not take stays invisible."""
 TROUBLE_S = (1.0, 5.0)
 """Least and most seconds for which a message stays invisible when the table does not answer."""
-SET_ASIDE_DELIVERIES = 5
-"""Deliveries after which a message that causes unexpected errors is given up."""
 
 
 class BundleProtocol:
@@ -69,8 +61,7 @@ class BundleProtocol:
         *,
         tasks: TaskQueue,
         monitor: TaskMonitor,
-        store: ObjectStore,
-        outbox: Outbox,
+        settlement: Settlement,
         registry: Registry,
         unavailable: Mapping[str, str],
         watch: BatchWatch,
@@ -82,8 +73,7 @@ class BundleProtocol:
     ) -> None:
         self._tasks = tasks
         self._monitor = monitor
-        self._store = store
-        self._outbox = outbox
+        self._settlement = settlement
         self._registry = registry
         self._unavailable = unavailable
         self._watch = watch
@@ -116,65 +106,7 @@ class BundleProtocol:
         """Leave a message whose bundle was not claimed to other workers."""
         self._tasks.change_visibility([(message, self._rng.uniform(*HAND_BACK_S))])
 
-    def set_aside(self, message: Message, error: Exception, owner: str | None = None) -> None:
-        """Put a message aside that caused an unexpected error, so that the worker goes on with the
-        others: it comes again after a pause, and in the end its tasks are FAILED with the error,
-        and it becomes a dead letter. Never raises.
-
-        owner: the owner of the lease on its bundle, if another delivery of the message took it.
-        """
-        reason = f"unexpected error: {describe(error):.200}"
-        _log.error(
-            "a message was set aside",
-            extra=fields("set_aside", message_id=message.message_id, reason=reason),
-            exc_info=error,
-        )
-        try:
-            last = message.receive_count >= SET_ASIDE_DELIVERIES
-            if not last or not self._give_up(message, reason, owner or self._owner(message)):
-                pause_s = backoff_s(message.receive_count, self._rng)
-                self._tasks.change_visibility([(message, pause_s)])
-        except TaskfleetError as trouble:
-            _log.warning(
-                "a message could not be set aside; it comes again when its visibility ends",
-                extra=fields("set_aside_failed", reason=str(trouble)),
-            )
-
-    def _give_up(self, message: Message, reason: str, owner: str) -> bool:
-        """Record FAILED for the message's tasks that have no recorded result, and answer. If that
-        meets an unexpected error too, as when the table is what fails, the message becomes a dead
-        letter alone. Returns False when it must come again: the table does not answer, or another
-        worker has the bundle."""
-        try:
-            bundle = decode_bundle(message.body)
-            if self._is_forged(bundle, message):
-                return True
-            claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
-            if claim.outcome is ClaimOutcome.HELD:
-                return False
-            results = claim.results
-            if claim.lease is not None:
-                now = self._clock.now()
-                claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
-                for task in list(claimed.pending):
-                    self._fail(claimed, task, reason)
-                results = self._record(claimed)
-            self._publish(bundle, results, message, poison=reason, timings={})
-        except (TransientError, LeaseLost) as trouble:
-            _log.warning(
-                "a bundle could not be given up; its message comes again",
-                extra=fields("give_up_delayed", message_id=message.message_id, reason=str(trouble)),
-            )
-            return False
-        except Exception as trouble:  # noqa: BLE001 - logged, and the worker goes on
-            _log.exception(
-                "a message became a dead letter without results for its tasks",
-                extra=fields("give_up_failed", message_id=message.message_id, reason=str(trouble)),
-            )
-            self._tasks.dead_letter(message, reason)
-        return True
-
-    def _owner(self, message: Message) -> str:
+    def owner(self, message: Message) -> str:
         """The owner of leases that this worker takes for this delivery of the message. It is the
         same whenever it is asked for, so that a claim after an error finds its own lease."""
         delivery = hashlib.blake2b(message.receipt_handle.encode(), digest_size=8).hexdigest()
@@ -186,7 +118,7 @@ class BundleProtocol:
         the table does not answer. A claim that fails half-way is taken back, so it holds up no
         other worker and charges no task."""
         try:
-            if self._is_forged(bundle, message):
+            if self.is_forged(bundle, message):
                 return None
             # Asked before the claim, so that no call to the table can fail after it.
             cancelled = self._watch.cancelled(bundle.batch_id)
@@ -196,7 +128,7 @@ class BundleProtocol:
             raise
 
     def _claim(self, bundle: Bundle, message: Message, *, cancelled: bool) -> ClaimedBundle | None:
-        owner = self._owner(message)
+        owner = self.owner(message)
         try:
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
             if claim.outcome is ClaimOutcome.ACQUIRED and claim.lease is not None:
@@ -204,6 +136,7 @@ class BundleProtocol:
                 claimed = ClaimedBundle(
                     valid, message, claim.lease, claim.results, self._clock.now()
                 )
+                self._log_losses(claimed, claim.results)
                 self._fail_hopeless(claimed, faults)
                 if cancelled:
                     claimed.cancel_pending()
@@ -214,7 +147,7 @@ class BundleProtocol:
             raise
         if claim.outcome is ClaimOutcome.DONE:
             self._telemetry.suppressed("done")
-            self._publish(bundle, claim.results, message, poison=None, timings={})
+            self._settlement.publish(bundle, claim.results, message, poison=None, timings={})
             return None
         expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
         delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)
@@ -224,7 +157,7 @@ class BundleProtocol:
 
     def _take_back(self, job_id: str, owner: str) -> None:
         """Take back a claim whose outcome is unknown or whose bundle cannot be taken in. Never
-        raises: otherwise the lease runs out by itself, and one attempt is charged."""
+        raises: otherwise the lease runs out by itself, and the claim counts as lost."""
         try:
             self._monitor.unclaim(job_id, owner=owner)
         except TaskfleetError as error:
@@ -233,7 +166,7 @@ class BundleProtocol:
                 extra=fields("unclaim_failed", job_id=job_id, reason=str(error)),
             )
 
-    def _is_forged(self, bundle: Bundle, message: Message) -> bool:
+    def is_forged(self, bundle: Bundle, message: Message) -> bool:
         """Whether no recorded batch can have this bundle. The message then goes to the dead-letter
         queue, since claiming it would write over what other bundles and batches record. Bundles of
         the 2014 form have no batch."""
@@ -264,36 +197,58 @@ class BundleProtocol:
                 faults[task.index] = error
         return replace(bundle, tasks=tasks), faults
 
+    def _log_losses(self, claimed: ClaimedBundle, recorded: list[TaskResult]) -> None:
+        """Log that the bundle is careful, and which task its last worker had noted."""
+        if not claimed.careful:
+            return
+        bundle, lost = claimed.bundle, claimed.lease.attempt - 1
+        _log.warning(
+            "a bundle has lost several workers: its tasks run one at a time",
+            extra=fields("careful", job_id=bundle.job_id, lost_claims=lost),
+        )
+        for row in recorded:
+            if row.is_note:
+                _log.warning(
+                    "a task is charged for the loss of its worker",
+                    extra=fields(
+                        "task_lost",
+                        task_id=task_id(bundle.batch_id, row.index),
+                        attempt=row.attempts,
+                        worker_id=row.worker_id,
+                    ),
+                )
+
     def _fail_hopeless(self, claimed: ClaimedBundle, faults: Mapping[int, InvalidTask]) -> None:
         """Record FAILED for tasks that no attempt can help: tasks of an unknown kind or with bad
-        params, and tasks whose attempts were all spent on workers that never came back."""
-        if not faults and not claimed.prior and claimed.lease.attempt == 1:
+        params, and tasks that were noted at their last attempt and lost with their worker. Mark
+        those of a careful bundle for which the next loss is the last."""
+        if not faults and not claimed.prior and not claimed.careful:
             return
         for task in list(claimed.pending):
             fault = faults.get(task.index)
             if fault is not None:
-                self._fail(claimed, task, fault.reason)
+                self.fail(claimed, task, fault.reason)
                 if isinstance(fault, UnknownKind):
                     claimed.poison = str(fault)
                 continue
             kind = self._registry[task.kind]
             retry = kind.under(claimed.bundle.options, task.options).retry
-            if retry.is_last(claimed.attempt(task.index) - 1):
-                reason = (
-                    f"gave up after {retry.max_attempts} attempts: "
-                    "the last one's worker ended or lost its lease"
-                )
-                self._fail(claimed, task, reason)
+            spent = claimed.attempts_spent(task.index)
+            if retry.is_last(spent):
+                reason = claimed.fail_lost(task)
                 claimed.poison = f"task {task.index}: {reason}"
+            elif claimed.careful and retry.is_last(spent + 1):
+                claimed.last_chances.add(task.index)
 
-    def _fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
+    def fail(self, claimed: ClaimedBundle, task: Task, reason: str) -> None:
+        """Record FAILED, for the reason, for a pending task that is not run."""
         claimed.pending.remove(task)
         claimed.record(
             TaskResult(
                 task.index,
                 TaskStatus.FAILED,
                 error=reason,
-                attempts=claimed.attempt(task.index) - 1,
+                attempts=claimed.attempts_spent(task.index),
                 worker_id=self._worker_id,
             )
         )
@@ -303,110 +258,12 @@ class BundleProtocol:
     def renew(self, claimed: ClaimedBundle) -> None:
         """Extend the lease and record what is known so far. Raises LeaseLost when another worker
         may own the bundle."""
-        claimed.has_news = False
-        claimed.lease = self._monitor.renew(
-            claimed.bundle.job_id,
-            claimed.lease,
-            lease_s=self._lease_s,
-            tasks=claimed.bundle.tasks,
-            results=claimed.rows(),
-        )
-
-    # --- commit or release -------------------------------------------------------------------
-
-    def settle(self, claimed: ClaimedBundle) -> None:
-        """Commit and answer when every task has its result; else release the bundle with its
-        progress. Tries again while the lease lives, and raises LeaseLost when it ends. What the
-        tasks printed is stored before, so that a row never points to a missing object."""
-        self._store_output(claimed)
-        wait_s = 0.1
-        while True:
-            try:
-                if claimed.finished:
-                    self._commit(claimed)
-                else:
-                    self._release(claimed)
-                return
-            except TransientError as error:
-                if self._clock.now() + wait_s >= claimed.lease.expires_at:
-                    raise LeaseLost(f"could not settle before the lease ended: {error}") from error
-                _log.warning(
-                    "settling failed, trying again",
-                    extra=fields("settle_failed", job_id=claimed.bundle.job_id, reason=str(error)),
-                )
-                self._clock.sleep(wait_s)
-                wait_s = min(wait_s * 2, 5.0)
-
-    def _store_output(self, claimed: ClaimedBundle) -> None:
-        """Store what the tasks printed, and note in their rows where it is. Output that cannot be
-        stored is lost, and costs no result."""
-        bundle, output = claimed.bundle, claimed.output
-        if not output.places or bundle.legacy is not None:
-            return
-        name = output_key(bundle.batch_id, bundle_number(bundle.job_id), claimed.lease.owner)
-        try:
-            output.store(self._store, name)
-        except TaskfleetError as error:
-            _log.warning(
-                "the output of a bundle's tasks is lost",
-                extra=fields("output_lost", job_id=bundle.job_id, reason=str(error)),
+        with claimed.renewing:
+            claimed.has_news = False
+            claimed.lease = self._monitor.renew(
+                claimed.bundle.job_id,
+                claimed.lease,
+                lease_s=self._lease_s,
+                tasks=claimed.bundle.tasks,
+                results=claimed.rows(),
             )
-            return
-        for index, place in output.places.items():
-            if (row := claimed.results.get(index)) is not None:
-                claimed.results[index] = replace(row, log=(name, *place))
-
-    def _commit(self, claimed: ClaimedBundle) -> None:
-        results = self._record(claimed)
-        timings = self._timings(claimed.bundle, results)
-        self._publish(claimed.bundle, results, claimed.message, claimed.poison, timings)
-
-    def _record(self, claimed: ClaimedBundle) -> list[TaskResult]:
-        """Record the final results and return them, in the order of the tasks."""
-        bundle = claimed.bundle
-        results = [claimed.results[task.index] for task in bundle.tasks]
-        self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
-        self._telemetry.settled(claimed, self._clock.now(), "done")
-        return results
-
-    def _publish(
-        self,
-        bundle: Bundle,
-        results: list[TaskResult],
-        message: Message,
-        poison: str | None,
-        timings: dict[str, Sample],
-    ) -> None:
-        response = Response(
-            bundle.job_id,
-            bundle.client_id,
-            bundle.batch_id,
-            results,
-            bundle.legacy,
-            timings,
-            traceparent=bundle.traceparent,
-        )
-        self._outbox.put(Letter(response, message, poison))
-
-    def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
-        """The durations of the bundle's tasks by kind, for kinds that do not say beforehand."""
-        samples: dict[str, Sample] = {}
-        for task, row in zip(bundle.tasks, results, strict=True):
-            if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
-                continue
-            if self._registry[task.kind].expected_s(task.params) is None:
-                sample = samples.get(task.kind, Sample())
-                samples[task.kind] = sample.add(row.duration_s)
-        return samples
-
-    def _release(self, claimed: ClaimedBundle) -> None:
-        job_id = claimed.bundle.job_id
-        rows = claimed.rows_to_release()
-        self._monitor.release(job_id, claimed.lease, tasks=claimed.bundle.tasks, results=rows)
-        retried = [r.attempts for r in claimed.results.values() if not r.status.final]
-        unfinished = len(claimed.bundle.tasks) - sum(row.status.final for row in rows)
-        all_failed = len(retried) == unfinished
-        delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
-        self._tasks.change_visibility([(claimed.message, delay_s)])
-        # Not before: when this fails, `settle` comes here again.
-        self._telemetry.settled(claimed, self._clock.now(), "released")

@@ -3,7 +3,7 @@ in which they stop. Receiving stops first, then the slots, while heartbeats go o
 hand is committed or given back. The answers go last.
 
 An unexpected error of one bundle never ends the worker: the bundle is set aside
-(`BundleProtocol.set_aside`), and the others go on. Only two things end the process by themselves,
+(`ec2_worker.asides`), and the others go on. Only two things end the process by themselves,
 with exit code 1 after a drain: an error of a part outside of the handling of any bundle (`_start`),
 since a worker without one of its threads would look alive and do nothing; and a second signal
 (`ec2_worker.run`).
@@ -89,7 +89,8 @@ class Worker:
             rng=rng,
         )
         self._workload, self._executor = parts.workload, parts.executor
-        self._protocol, self._intake = parts.protocol, parts.intake
+        self._asides, self._settlement = parts.asides, parts.settlement
+        self._intake = parts.intake
         self._outbox, self._heartbeat, self._presence = (
             parts.outbox,
             parts.heartbeat,
@@ -203,7 +204,7 @@ class Worker:
     def _settle_bundle(self, claimed: ClaimedBundle) -> None:
         job_id = claimed.bundle.job_id
         try:
-            self._protocol.settle(claimed)
+            self._settlement.settle(claimed)
         except LeaseLost as error:
             _log.warning(
                 "lease lost, the bundle's results are dropped",
@@ -216,7 +217,7 @@ class Worker:
                 extra=fields("settle_failed", job_id=job_id, reason=str(error)),
             )
         except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
-            self._protocol.set_aside(claimed.message, error, claimed.lease.owner)
+            self._asides.put(claimed.message, error, claimed.lease.owner)
         finally:
             self._workload.remove(claimed)
 

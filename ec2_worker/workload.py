@@ -3,6 +3,8 @@
 
 A bundle is not bound to a thread. Every free slot takes the next tasks of whatever bundle is in
 hand, a *chunk* at a time: a thousand no-ops cost one lock, and long tasks spread over all slots.
+Careful bundles (`taskfleet.lease`) are the exception: of all of them together, one task runs at a
+time, beside those of other bundles; alone in the worker, if the loss of it would fail the task.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ec2_worker import room
+from ec2_worker.careful import Turn, turn
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S
 from taskfleet.pace import Pace, Sample
@@ -73,8 +76,11 @@ class Workload:
         none, or when no more tasks are to be started."""
         with self._work:
             while self._starting:
+                careful = self._turn()
                 for claimed in self._in_hand.values():
                     if not claimed.pending or claimed.leaving:
+                        continue
+                    if not careful.may_start(claimed, self._chunks):
                         continue
                     if not self._at_limit(claimed.pending[0].kind):
                         return self._cut(claimed)
@@ -93,10 +99,13 @@ class Workload:
             self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
-            if rest or chunk.kind in self.limits:
+            if rest or chunk.kind in self.limits or self._turn().bundle:
                 self._work.notify_all()
             self._room.notify_all()
             return self._becomes_ready(claimed)
+
+    def _turn(self) -> Turn:
+        return turn(self._in_hand.values(), self._chunks)
 
     def _at_limit(self, kind: str) -> bool:
         return self._running[kind] >= self.limits.get(kind, self.threads)
@@ -110,7 +119,7 @@ class Workload:
         while pending and pending[0].kind == kind and pending[0].options == options:
             seconds = self._seconds(pending[0])
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
-            if tasks and work_s + each_s > CHUNK_S:
+            if tasks and (claimed.careful or work_s + each_s > CHUNK_S):
                 break
             known = known and seconds is not None
             work_s += each_s
@@ -161,16 +170,22 @@ class Workload:
             return self._messages_wanted() > 0
 
     def _messages_wanted(self) -> int:
-        if not self._starting:
+        if not self._starting or (careful := self._turn()).alone:
             return 0
         running = sum(map(room.share_left, self._lefts_s()))
-        pending = sum(c.slots_each * len(c.pending) for c in self._in_hand.values())
+        pending = sum(c.slots_each * self._startable(c, careful) for c in self._in_hand.values())
         return room.messages_wanted(
             free_slots=self.threads - running - pending,
             incoming=self._incoming,
             in_hand=len(self._in_hand),
             slots_a_message=self._slots_a_message,
         )
+
+    def _startable(self, claimed: ClaimedBundle, careful: Turn) -> int:
+        """Number of the bundle's pending tasks that free slots could take now."""
+        if not claimed.careful:
+            return len(claimed.pending)
+        return int(bool(claimed.pending) and careful.may_start(claimed, self._chunks))
 
     def _lefts_s(self) -> list[float | None]:
         """Seconds that each running chunk has left, None where unknown."""
@@ -228,6 +243,8 @@ class Workload:
             if self._in_hand.get(claimed.bundle.job_id) is claimed:
                 del self._in_hand[claimed.bundle.job_id]
                 self._emptied_at = self.now()
+                if claimed.careful:
+                    self._work.notify_all()
             self._room.notify_all()
 
     def lose(self, claimed: ClaimedBundle) -> None:
@@ -247,20 +264,30 @@ class Workload:
             for claimed in self._in_hand.values():
                 if claimed.bundle.batch_id in batch_ids and claimed.pending:
                     claimed.cancel_pending()
+                    self._work.notify_all()
                     if self._becomes_ready(claimed):
                         ready.append(claimed)
         return ready
 
     def give_back_overdue(self) -> list[ClaimedBundle]:
-        """Start no more tasks of bundles that overstay (`OVERSTAY_S`). Returns those that became
-        ready, for the caller to settle."""
+        """Start no more tasks of bundles that overstay (`OVERSTAY_S`). Careful bundles may stay,
+        since another worker would be no faster. Returns those that became ready, for the caller to
+        settle."""
         overdue_at = self.now() - OVERSTAY_S
         with self._lock:
             overdue = [c for c in self._in_hand.values() if c.claimed_at <= overdue_at]
-            leaving = [c for c in overdue if c.pending and not c.leaving]
+            leaving = [c for c in overdue if c.pending and not c.leaving and not c.careful]
             for claimed in leaving:
                 claimed.leaving = True
             return [c for c in leaving if self._becomes_ready(c)]
+
+    def give_back(self, claimed: ClaimedBundle) -> bool:
+        """Start no more tasks of the bundle. Returns whether it became ready, so that the caller
+        must settle it."""
+        with self._lock:
+            claimed.leaving = True
+            self._work.notify_all()
+            return self._becomes_ready(claimed)
 
     def stop_starting(self) -> list[ClaimedBundle]:
         """Start no more tasks at all. Returns the bundles that became ready, for the caller to

@@ -1,5 +1,5 @@
-"""Leases: which worker may execute a bundle, and until when. Owns the rule of the claim, as pure
-functions; not its storage.
+"""Leases: which worker may execute a bundle, until when, and how carefully. Owns the rules of the
+claim and of carefulness, as pure functions; not their storage.
 
 `decide_claim` states the rule. `taskfleet.memory.monitor` calls it;
 `taskfleet.aws.dynamodb.bundles` states the same rule as a DynamoDB condition expression. The
@@ -18,6 +18,10 @@ import random
 from enum import StrEnum
 
 import msgspec
+
+CAREFUL_AFTER = 2
+"""Lost claims after which a bundle is run carefully. One may be the machine's own end; after a
+second one a task of the bundle is suspected."""
 
 
 class ClaimOutcome(StrEnum):
@@ -44,13 +48,20 @@ class Lease(msgspec.Struct, frozen=True):
     """The right to execute one bundle.
 
     owner: nonce that the worker makes anew for each claim.
-    attempt: claims since the bundle was last released, including this one.
+    attempt: claims of the bundle that were lost, plus one for this claim. A lost claim is one whose
+        worker neither committed nor released the bundle nor took the claim back.
     expires_at: end of the lease, in epoch seconds, UTC.
     """
 
     owner: str
     attempt: int
     expires_at: float
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether tasks of the bundle are to be run one at a time, each noted before it starts, so
+        that one which costs its worker is found. A bundle stays careful until it is DONE."""
+        return self.attempt > CAREFUL_AFTER
 
 
 def decide_claim(

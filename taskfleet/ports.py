@@ -179,7 +179,8 @@ class TaskMonitor(Protocol):
     def claim(self, job_id: str, *, owner: str, lease_s: float) -> Claim:
         """Claim the bundle by the rule of `taskfleet.lease`, for a lease of `lease_s` seconds.
         `owner` is a new nonce. If the bundle is ACQUIRED, its attempt count rises by one, from 0
-        for a bundle that was never claimed or has been released."""
+        for a bundle that was never claimed. `release` and `unclaim` let it fall by one, so it
+        counts the claims that were lost, and this one."""
         ...
 
     def renew(
@@ -207,9 +208,9 @@ class TaskMonitor(Protocol):
     def release(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> None:
-        """Record the results so far and set the status to QUEUED. The bundle's attempt count
-        restarts at 0, because `results` holds the attempts of each task. Repeating the call with
-        the same lease changes nothing. Raises LeaseLost as `renew` does."""
+        """Record the results so far and set the status to QUEUED. The bundle's attempt count falls
+        by one, since this claim was not lost. Repeating the call with the same lease changes
+        nothing. Raises LeaseLost as `renew` does."""
         ...
 
     def unclaim(self, job_id: str, *, owner: str) -> None:

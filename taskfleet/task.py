@@ -107,7 +107,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: place of the task in the batch, from 0.
     result: JSON value that the kind returned; None unless SUCCEEDED.
     error: why the task failed or was cancelled, or the message of its last failed attempt.
-    attempts: executions that ended, without those that were given back.
+    attempts: executions that ended, without those that were given back; in a row that `is_note`,
+        with the one that runs.
     started_at: start of the last execution, in epoch seconds, UTC.
     duration_s: duration of the last execution, in seconds.
     worker_id: worker of the last execution.
@@ -134,6 +135,13 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     traceback: str | None = None
     log: tuple[str, int, int, int] | None = None
     earlier: list[Attempt] | None = None
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the row notes that the task was about to start in a careful bundle
+        (`taskfleet.lease`), so that it can be charged when its worker is lost. The RUNNING row of a
+        task that reports progress in an ordinary bundle names no worker, and charges nobody."""
+        return self.status is TaskStatus.RUNNING and self.worker_id is not None
 
     @property
     def as_attempt(self) -> Attempt | None:

@@ -100,7 +100,7 @@ class MemoryMonitor:
             item = self._held(job_id, lease, target=BundleStatus.QUEUED)
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.QUEUED
-                item.attempt = 0
+                item.attempt -= 1
                 item.tasks, item.results = list(tasks), list(results)
 
     def unclaim(self, job_id: str, *, owner: str) -> None:

@@ -167,14 +167,15 @@ def _history(row: TaskResult) -> Iterator[AttemptView]:
     known = {each.number: each for each in _attempts(row)}
     full = len(row.earlier or ()) >= HISTORY_MAX
     first = min(known, default=1) if full else 1
-    for number in range(first, row.attempts + 1):
+    ended = row.attempts - row.is_note
+    for number in range(first, ended + 1):
         if number in known:
             yield _attempt(known[number], row)
         else:
             yield AttemptView(number, "LOST")
     if row.status is TaskStatus.RUNNING:
         started_at = None if row.started_at is None else iso_time(row.started_at)
-        yield AttemptView(row.attempts + 1, "RUNNING", row.worker_id, started_at)
+        yield AttemptView(ended + 1, "RUNNING", row.worker_id, started_at)
 
 
 def _attempt(attempt: Attempt, row: TaskResult) -> AttemptView:

@@ -73,7 +73,8 @@ def test_results_that_cannot_be_recorded_leave_their_tasks_failed() -> None:
     def has_results(*_: Any, results: list[TaskResult], **__: Any) -> bool:
         return any(row.status is TaskStatus.SUCCEEDED for row in results)
 
-    fails(cloud, "commit", has_results)
+    for step in ("renew", "commit", "release"):
+        fails(cloud, step, has_results)
     work_on(cloud, HandWorker(cloud, REGISTRY))
     assert cloud.monitor.batch(batch).finished
     assert cloud.monitor.batch(batch).tally.failed == 3

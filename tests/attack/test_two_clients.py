@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ec2_worker.protocol import SET_ASIDE_DELIVERIES
+from ec2_worker.asides import SET_ASIDE_DELIVERIES
 from taskfleet.errors import TooLarge
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep

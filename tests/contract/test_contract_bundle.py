@@ -47,13 +47,17 @@ class TestClaim:
         world.clock.sleep(30.5)
         assert acquire(world.monitor, "me") == Lease("me", 2, world.clock.now() + 30)
 
-    def test_of_a_released_bundle_is_acquired_as_attempt_1_with_its_progress(self, world):
-        acquire(world.monitor, "dead")
-        world.clock.sleep(31)
-        lease = acquire(world.monitor, "other")
-        world.monitor.release(JOB, lease, tasks=TASKS, results=QUEUED)
+    @pytest.mark.parametrize("lost", [0, 1])
+    def test_of_a_released_bundle_counts_lost_claims_only_and_has_its_progress(self, world, lost):
+        for _ in range(lost):
+            acquire(world.monitor, "dead")
+            world.clock.sleep(31)
+        for _ in range(2):
+            lease = acquire(world.monitor, "other")
+            for _ in range(2):  # the second time is a retry
+                world.monitor.release(JOB, lease, tasks=TASKS, results=QUEUED)
         assert world.monitor.claim(JOB, owner="me", lease_s=30) == Claim(
-            ClaimOutcome.ACQUIRED, Lease("me", 1, world.clock.now() + 30), QUEUED
+            ClaimOutcome.ACQUIRED, Lease("me", lost + 1, world.clock.now() + 30), QUEUED
         )
 
     def test_of_an_expired_lease_returns_the_recorded_results(self, world):

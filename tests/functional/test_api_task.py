@@ -110,6 +110,13 @@ def test_an_answer_that_is_not_counted_yet(api):
     assert "the collector has not counted" in task(api, batch_id).json_body["why"]
 
 
+def test_the_attempt_of_a_noted_task_is_shown_as_the_one_that_runs(api):
+    batch_id = api.submit(["sleep 1"])
+    record(api, batch_id, TaskResult(0, TaskStatus.RUNNING, None, None, 2, 100.0, None, "w-2"))
+    history = task(api, batch_id).json_body["history"]
+    assert [(each["attempt"], each["outcome"]) for each in history] == [(1, "LOST"), (2, "RUNNING")]
+
+
 def test_every_attempt_is_shown(api):
     batch_id = api.submit(["sleep 1"])
     first = Attempt(1, "w-1", 100.0, 2.5, "503", ("logs/x", 0, 5, 0))

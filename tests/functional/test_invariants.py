@@ -1,5 +1,6 @@
 """The guarantees of the protocol under all faults at once: calls that fail before or after they
-take effect, workers that die, drain or stall, messages that arrive twice or late, clocks that jump.
+take effect, workers that die, drain or stall, tasks that kill their worker, messages that arrive
+twice or late, clocks that jump.
 
 Each seed is one random history of a small fleet, run step by step on one thread. A failing seed
 therefore fails every time.
@@ -19,13 +20,14 @@ from taskfleet.scheduler.collect import collect
 from taskfleet.task import TaskStatus
 from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import decode_bundle, encode_bundle
-from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind
+from tests.support.worker import Cloud, HandWorker, Recorder, failing_kind, thread_kind
 
 STEPS = 400
 
 
 class History:
-    def __init__(self, seed):
+    def __init__(self, seed, *, with_killers=False):
+        self.with_killers = with_killers
         self.rng = random.Random(seed)
         self.cloud = Cloud()
         self.recorder = Recorder()
@@ -34,9 +36,13 @@ class History:
                 sleep,
                 self.recorder.kind(expected_s=lambda params: self.rng.choice([0.0, 0.5, None])),
                 failing_kind("gone", lambda: PermanentError("404"), expected_s=lambda p: 0.1),
+                thread_kind("killer", self.kill, expected_s=lambda params: 0.001),
             ]
         )
+        self.killed = False
+        self.killers = set()
         self.fault_rate = self.rng.choice([0.0, 0.05, 0.2])
+        self.charges_exact = self.fault_rate == 0  # else a note may be written and its reply lost
         self.bodies = []
         self.answered = set()
         self.accepted = {}
@@ -68,6 +74,9 @@ class History:
         del self.slots[worker]
         self.hire()
 
+    def kill(self, _params, _context):
+        self.killed = True
+
     # --- steps ---
 
     def submit(self):
@@ -78,7 +87,10 @@ class History:
             )
             for _ in range(count)
         ]
+        if self.with_killers and self.rng.random() < 0.3:
+            tasks[self.rng.randrange(count)] = "killer"
         batch_id = self.cloud.submit(self.registry, tasks)
+        self.killers |= {(batch_id, index) for index, task in enumerate(tasks) if task == "killer"}
         self.accepted[batch_id] = count
         self.remember_messages()
 
@@ -109,6 +121,14 @@ class History:
         if self.rng.random() >= self.fault_rate:
             self.cloud.responses.delete(messages)
 
+    def finish(self, worker, chunk):
+        """Run a chunk. Returns whether the worker lived; else nothing more of it is seen."""
+        worker.finish(chunk)
+        lived, self.killed = not self.killed, False
+        if not lived:
+            self.fire(worker)
+        return lived
+
     def act(self, worker):
         step = self.rng.choice(
             ["poll", "take", "finish", "finish", "settle", "flush", "beat", "die", "drain"]
@@ -122,7 +142,7 @@ class History:
             if chunk is not None:
                 taken.append(chunk)
         elif step == "finish" and taken:
-            worker.finish(taken.pop(self.rng.randrange(len(taken))))
+            self.finish(worker, taken.pop(self.rng.randrange(len(taken))))
         elif step == "settle":
             worker.settle()
         elif step == "flush" and worker.outbox.pending():
@@ -137,7 +157,8 @@ class History:
     def drain(self, worker):
         worker.ready += worker.workload.stop_starting()
         for chunk in self.slots[worker]:
-            worker.finish(chunk)
+            if not self.finish(worker, chunk):
+                return
         worker.settle()
         for _ in range(20):
             if not worker.outbox.pending():
@@ -167,12 +188,14 @@ class History:
     def come_to_rest(self):
         """Run what is left on one healthy worker, without faults, until the queues are empty."""
         self.fault_rate = 0.0
-        worker = HandWorker(self.cloud, self.registry, worker_id="w-last", rng=self.rng)
-        for _ in range(30):
-            for other in self.workers:
-                while other.outbox.pending():
-                    other.outbox.flush()
-            worker.work()
+        for other in self.workers:
+            while other.outbox.pending():
+                other.outbox.flush()
+        self.workers.clear()
+        for _ in range(150):
+            if not self.workers:
+                self.hire()
+            self.work(self.workers[0])
             self.collect()
             self.cloud.clock.sleep(1000)
             depth = self.cloud.tasks.depth()
@@ -180,10 +203,25 @@ class History:
                 return
         raise AssertionError(f"the queue did not drain: {depth}")
 
+    def work(self, worker):
+        """Take all steps, until there is nothing to run now or the worker is killed."""
+        for _ in range(100):
+            worker.poll()
+            busy = False
+            while (chunk := worker.take()) is not None:
+                busy = True
+                if not self.finish(worker, chunk):
+                    return
+            worker.settle()
+            while worker.outbox.pending():
+                worker.outbox.flush()
+            if not busy:
+                return
+
 
 @pytest.mark.parametrize("seed", range(150))
 def test_nothing_is_lost_and_nothing_counted_twice(seed):
-    history = History(seed)
+    history = History(seed, with_killers=True)
     history.play()
     history.come_to_rest()
     cloud = history.cloud
@@ -200,6 +238,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seed):
         assert counts[TaskStatus.FAILED] == batch.tally.failed
         assert counts[TaskStatus.CANCELLED] == batch.tally.cancelled
         assert batch_id in history.cancelled or batch.tally.cancelled == 0
+        judge_blame(history, batch_id, rows)
 
         for body in history.bodies:
             bundle = decode_bundle(body)
@@ -208,6 +247,20 @@ def test_nothing_is_lost_and_nothing_counted_twice(seed):
             assert record.status is BundleStatus.DONE
             assert bundle.job_id in history.answered
             assert {row.index for row in record.results} == {t.index for t in bundle.tasks}
+
+
+def judge_blame(history, batch_id, rows):
+    """Killers fail for what they did; no other task is charged for more than it started."""
+    runs = Counter((batch, index) for batch, index, _ in history.recorder.runs)
+    for row in rows:
+        lost = "was lost while it ran" in (row.error or "")
+        if (batch_id, row.index) in history.killers:
+            assert row.status is not TaskStatus.SUCCEEDED
+            assert lost or row.status is TaskStatus.CANCELLED
+        elif row.status is TaskStatus.FAILED:
+            assert row.attempts == 5 or row.error == "404"
+        if history.charges_exact and isinstance(row.result, dict):
+            assert row.attempts <= runs[batch_id, row.index]
 
 
 @pytest.mark.parametrize("seed", range(20))

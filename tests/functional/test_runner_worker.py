@@ -4,6 +4,7 @@ the worker however it comes. Real processes; queues, table and store in memory."
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,14 @@ import pytest
 
 from ec2_worker.runner.forkserver import children, tree
 from taskfleet.batch import Tally
+from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
+from taskfleet.task import TaskStatus
 from tests.functional.test_runner import alive
 from tests.functional.test_worker import Fleet
+from tests.support import remote
 from tests.support.waiting import eventually
+from tests.support.worker import Cloud
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = Registry.load(["tests.support.poison"])
@@ -109,3 +114,38 @@ def test_no_process_is_left_when_the_worker_ends(tmp_path, number):
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_tasks_that_kill_their_whole_worker_fail_and_the_others_succeed():
+    """Successors finish. What stands here for machines is a loop that starts the next worker."""
+    cloud = Cloud(clock=SystemClock())
+    poisons = {17: "poison", 101: "poison_in_thread"}
+    kinds = ["poison"] * 100 + ["poison_in_thread"] * 4
+    tasks = [
+        {"kind": kind, "params": "kill worker" if index in poisons else index}
+        for index, kind in enumerate(kinds)
+    ] + ["sleep 1"] * 20
+    batch_id = cloud.submit(REGISTRY, tasks)
+    ends = []
+    port = remote.serve(cloud)
+    deadline = time.monotonic() + 60
+    while not cloud.monitor.batch(batch_id).finished:
+        assert time.monotonic() < deadline
+        worker = remote.start(port, len(ends))
+        try:
+            while worker.poll() is None and not cloud.monitor.batch(batch_id).finished:
+                cloud.collect(wait_s=0.05)
+        finally:
+            if worker.poll() is None:
+                worker.terminate()
+            ends.append(worker.wait(15))
+    rows = {row.index: row for row in cloud.rows(REGISTRY, batch_id)}
+    failed = {index: row for index, row in rows.items() if row.status is TaskStatus.FAILED}
+    assert failed.keys() == poisons.keys()
+    for row in failed.values():
+        assert re.fullmatch(
+            r"gave up after 1 attempt: its worker w-\d was lost while it ran", row.error
+        )
+    assert {row.status for row in rows.values()} == {TaskStatus.FAILED, TaskStatus.SUCCEEDED}
+    assert max(row.attempts for row in rows.values()) <= 2
+    assert ends.count(-signal.SIGKILL) <= 6  # each was lost twice before anyone was suspected

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -63,6 +64,17 @@ def pool() -> list[int]:
         return made.map(square, range(3))
 
 
+def kill_worker() -> None:
+    """Kill the worker itself: this process if this is one of its threads, else the parent of the
+    fork server."""
+    pid = os.getpid()
+    if threading.current_thread() is threading.main_thread():
+        with open(f"/proc/{os.getppid()}/stat") as file:
+            pid = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(600)
+
+
 def square(number: int) -> int:
     return number * number
 
@@ -73,6 +85,7 @@ DEEDS: dict[str, Any] = {
     "segv": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "kill parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "kill worker": kill_worker,
     "close": lambda: os.closerange(0, 256),
     "close output": lambda: os.close(1),
     "garbage": garbage,
@@ -98,6 +111,7 @@ def act(params: Any, _context: TaskContext) -> Any:
 
 
 poison = task_kind("poison", retry=ONCE, expected_s=lambda _params: 1e-5)(act)
+poison_in_thread = task_kind("poison_in_thread", retry=ONCE, runs_in="thread")(act)
 slow_poison = task_kind("slow_poison", retry=ONCE, timeout_s=0.3)(act)
 hungry = task_kind("hungry", retry=ONCE, memory_mb=150)(act)
 again = task_kind("again", retry=RetryPolicy(max_attempts=2))(act)

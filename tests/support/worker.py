@@ -169,6 +169,7 @@ class HandWorker:
         self._clock = cloud.clock
         self.workload, self.executor, self.outbox = parts.workload, parts.executor, parts.outbox
         self.watch, self.protocol = parts.watch, parts.protocol
+        self.settlement, self.asides = parts.settlement, parts.asides
         self.intake, self.heartbeat = parts.intake, parts.heartbeat
 
     def poll(self) -> bool | None:
@@ -196,14 +197,14 @@ class HandWorker:
         while self.ready:
             claimed = self.ready.pop(0)
             try:
-                self.protocol.settle(claimed)
+                self.settlement.settle(claimed)
             except LeaseLost:
                 self.lost.append(claimed.bundle.job_id)
                 self.telemetry.lost(claimed, self._clock.now())
             except Exception as error:
                 if isinstance(error, TaskfleetError):
                     raise
-                self.protocol.set_aside(claimed.message, error, claimed.lease.owner)
+                self.asides.put(claimed.message, error, claimed.lease.owner)
             finally:
                 self.workload.remove(claimed)
 

@@ -5,6 +5,7 @@ import pytest
 from taskfleet.lease import (
     BundleStatus,
     ClaimOutcome,
+    Lease,
     decide_claim,
     held_delay_s,
 )
@@ -49,3 +50,10 @@ def test_a_held_message_returns_after_the_lease_at_a_random_time():
 
 def test_a_lease_that_just_ended_gives_no_negative_delay():
     assert 0.5 <= held_delay_s(NOW - 5, NOW, random.Random(1)) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("attempt", "careful"), [(1, False), (2, False), (3, True), (4, True), (99, True)]
+)
+def test_a_bundle_whose_worker_was_lost_twice_is_run_carefully(attempt, careful):
+    assert Lease("me", attempt, NOW).is_careful is careful

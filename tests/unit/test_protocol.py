@@ -359,18 +359,29 @@ def test_a_message_of_2014_is_answered_in_its_own_form(cloud, registry):
     assert cloud.monitor.bundles(["56783;152"])[0].status is BundleStatus.DONE
 
 
-def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(cloud, registry):
-    batch_id = cloud.submit(registry, ["flaky"])
-    for number in (1, 2):
+def test_workers_that_never_come_back_before_a_task_starts_charge_nobody(cloud, registry):
+    batch_id = cloud.submit(registry, ["record"])
+    for number in range(9):
         HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # Then it dies.
+        cloud.clock.sleep(LEASE_S + 5)
+    worker = HandWorker(cloud, registry, worker_id="w-last")
+    worker.work()
+    cloud.collect()
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.SUCCEEDED, None, 1)]
+
+
+def test_a_lost_attempt_and_a_failed_one_count_together(cloud, registry):
+    batch_id = cloud.submit(registry, ["flaky"])
+    for number in range(3):
+        worker = HandWorker(cloud, registry, worker_id=f"w-{number}")
+        worker.poll()
+        if number == 2:
+            worker.executor.run(worker.take())  # Then it dies, the third to do so.
         cloud.clock.sleep(LEASE_S + 5)
     worker = HandWorker(cloud, registry, worker_id="w-3")
     worker.work()
     cloud.collect()
-    row = cloud.rows(registry, batch_id)[0]
-    assert row.status is TaskStatus.FAILED
-    assert row.error.startswith("gave up after 2 attempts")
-    assert row.attempts == 2
+    assert statuses(cloud, registry, batch_id) == [(TaskStatus.FAILED, "503", 2)]
     assert cloud.dead.depth().backlog == 1
 
 
@@ -381,14 +392,18 @@ def test_attempts_are_counted_by_the_table_even_when_workers_never_come_back(clo
 def test_the_nearest_limit_of_attempts_counts(cloud, registry, batch, own, workers):
     options = Options(max_attempts=batch) if batch else None
     batch_id = cloud.submit(registry, [{"kind": "flaky", **own}], options=options)
-    for number in range(workers):
-        HandWorker(cloud, registry, worker_id=f"w-{number}").poll()  # Then it dies.
-        cloud.clock.sleep(LEASE_S + 5)
+    for number in range(2 + workers):
+        worker = HandWorker(cloud, registry, worker_id=f"w-{number}")
+        worker.poll()
+        if number >= 2:
+            worker.executor.run(worker.take())
+        cloud.clock.sleep(LEASE_S + 5)  # It has died.
         assert cloud.dead.depth().backlog == 0
     HandWorker(cloud, registry, worker_id="last").work()
     cloud.collect()
     row = cloud.rows(registry, batch_id)[0]
-    assert row.error.startswith(f"gave up after {workers} attempts")
+    assert row.error.startswith(f"gave up after {workers} attempt")
+    assert row.worker_id == f"w-{1 + workers}"
     assert cloud.dead.depth().backlog == 1
 
 
@@ -404,7 +419,7 @@ def test_giving_back_spends_no_attempt(cloud, registry, recorder):
     assert {row.attempts for row in cloud.rows(registry, batch_id)} == {1}
 
 
-def test_claims_that_never_came_back_stay_counted_when_a_bundle_is_given_back(cloud, registry):
+def test_lost_claims_stay_counted_when_a_bundle_is_given_back(cloud, registry):
     batch_id = cloud.submit(registry, ["record"])
     HandWorker(cloud, registry, worker_id="w-dead").poll()
     cloud.clock.sleep(LEASE_S + 5)
@@ -412,8 +427,12 @@ def test_claims_that_never_came_back_stay_counted_when_a_bundle_is_given_back(cl
     drainer.poll()
     drainer.ready += drainer.workload.stop_starting()
     drainer.settle()
-    HandWorker(cloud, registry).work()
-    assert cloud.rows(registry, batch_id)[0].attempts == 2
+    last = HandWorker(cloud, registry)
+    last.poll()
+    (claimed,) = last.workload.in_hand()
+    assert claimed.lease.attempt == 2
+    last.work()
+    assert cloud.rows(registry, batch_id)[0].attempts == 1
 
 
 def test_a_cancelled_batch_ends_without_running(cloud, registry, recorder):

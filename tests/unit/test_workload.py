@@ -13,6 +13,7 @@ from taskfleet.ports import Message
 from taskfleet.task import Task, TaskResult, TaskStatus
 
 NOW = 1000.0
+LOST = "its worker w-1 was lost while it ran"
 
 
 def claimed(job, params, prior=(), kind="sleep", attempt=1):
@@ -289,10 +290,109 @@ def test_earlier_results_are_kept_and_their_tasks_not_run_again():
 
 def test_attempts_of_a_released_bundle_are_carried_by_its_rows():
     one = claimed("b:0", [0, 0], prior=[TaskResult(0, TaskStatus.QUEUED, attempts=1)], attempt=3)
+    one.note(1, 5.0, "w-1")
     assert {r.index: (r.status, r.attempts) for r in one.rows_to_release()} == {
-        0: (TaskStatus.QUEUED, 3),
-        1: (TaskStatus.QUEUED, 2),
+        0: (TaskStatus.QUEUED, 1),
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "spent"),
+    [
+        (TaskResult(0, TaskStatus.QUEUED, None, "503", 2), "503", 2),
+        (TaskResult(0, TaskStatus.RUNNING, attempts=2, progress=[1, 2]), None, 2),
+        (TaskResult(0, TaskStatus.RUNNING, attempts=2, worker_id="w-1"), LOST, 2),
+        (TaskResult(0, TaskStatus.RUNNING, attempts=2, worker_id="w-1", progress=[1, 2]), LOST, 2),
+    ],
+)
+def test_what_a_row_says_to_a_later_claim(row, error, spent):
+    one = claimed("b:0", [0], prior=[row], attempt=4)
+    found = one.prior[0]
+    assert (found.status, found.error, found.progress) == (TaskStatus.QUEUED, error, None)
+    assert one.attempts_spent(0) == spent
+
+
+def test_a_note_takes_the_place_of_the_one_before_and_counts_the_attempt():
+    one = claimed("b:0", [0, 0], attempt=3)
+    one.note(0, 5.0, "w-1")
+    one.note(1, 6.0, "w-1")
+    one.report(1, 6.0, [1, 2])
+    assert one.rows() == [
+        TaskResult(
+            1,
+            TaskStatus.RUNNING,
+            attempts=1,
+            started_at=6.0,
+            worker_id="w-1",
+            progress=[1, 2],
+        )
+    ]
+
+
+# --- careful bundles ------------------------------------------------------------------------
+
+
+def test_of_all_careful_bundles_one_task_runs_at_a_time_the_least_charged_first():
+    charged = TaskResult(0, TaskStatus.RUNNING, attempts=1, worker_id="w-1")
+    one = claimed("b:0", [0, 0, 0], prior=[charged], attempt=3)
+    two, usual = claimed("b:1", [0], attempt=4), claimed("b:2", [0, 0], attempt=2)
+    work = workload()
+    put(work, one, two, usual)
+    first, beside = work.take(wait=False), work.take(wait=False)
+    assert (first.claimed, indices(first)) == (one, [1])
+    assert (beside.claimed, indices(beside)) == (usual, [0, 1])
+    assert work.take(wait=False) is None
+    taken = []
+    while first is not None and first.claimed is one:
+        taken += indices(first)
+        ready = work.done(first, [], 0.0)
+        first = work.take(wait=False)
+    assert taken == [1, 2, 0]
+    assert ready
+    assert first is None  # not before the other has left the hand
+    work.remove(one)
+    assert work.take(wait=False).claimed is two
+
+
+def test_a_task_at_its_last_chance_runs_alone_in_the_worker():
+    work = workload()
+    usual = claimed("b:1", [1000] * 3)
+    put(work, usual)
+    before = work.take(wait=False)
+    one = claimed("b:0", [0, 0], attempt=3)
+    one.last_chances.add(0)
+    put(work, one)
+    assert work.take(wait=False) is None
+    assert not work.has_room()
+    work.done(before, [], 1.0)
+    alone = work.take(wait=False)
+    assert (alone.claimed, indices(alone)) == (one, [0])
+    assert work.take(wait=False) is None
+    assert not work.has_room()
+    work.done(alone, [], 0.0)
+    assert {work.take(wait=False).claimed for _ in range(3)} == {one, usual}
+
+
+def test_a_task_at_its_last_chance_holds_up_nobody_once_it_is_cancelled():
+    work = workload()
+    put(work, claimed("b:1", [1000] * 3))
+    work.take(wait=False)
+    one = claimed("b:0", [0], attempt=3)
+    one.last_chances.add(0)
+    put(work, one)
+    assert work.take(wait=False) is None
+    one.cancel_pending()
+    assert work.take(wait=False) is not None
+
+
+def test_a_careful_bundle_takes_up_one_slot_and_may_stay():
+    clock = ManualClock(NOW)
+    work = workload(threads=4, clock=clock)
+    put(work, claimed("b:0", [1000] * 50, attempt=3), claimed("b:1", [1000] * 50, attempt=3))
+    assert work.has_room()
+    clock.sleep(OVERSTAY_S + 1)
+    assert work.give_back_overdue() == []
+    assert work.take(wait=False) is not None
 
 
 def test_a_running_tasks_progress_is_among_the_rows_but_not_released():

@@ -133,7 +133,7 @@ class BundleItems:
             results,
             BundleStatus.QUEUED,
             expires_at=lease.expires_at,
-            attempt=0,
+            attempt=lease.attempt - 1,
         )
 
     def unclaim(self, job_id: str, *, owner: str) -> None:

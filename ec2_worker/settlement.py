@@ -1,0 +1,151 @@
+"""The end of a claim: committing a bundle whose tasks have their results, and answering; or
+releasing it with its progress. The steps before belong to `ec2_worker.protocol`, publishing and
+deleting to `ec2_worker.outbox`."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from msgspec.structs import replace
+
+from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.outbox import Letter, Outbox
+from ec2_worker.output import key as output_key
+from ec2_worker.telemetry import Telemetry
+from taskfleet.bundle import Bundle, Response, bundle_number
+from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
+from taskfleet.log import fields
+from taskfleet.pace import Sample
+from taskfleet.ports import Clock, Message, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.registry import Registry
+from taskfleet.retry import backoff_s
+from taskfleet.task import TaskResult, TaskStatus
+
+_log = logging.getLogger(__name__)
+
+
+class Settlement:
+    """The last steps of the protocol, on the worker's ports. It keeps no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskQueue,
+        monitor: TaskMonitor,
+        store: ObjectStore,
+        outbox: Outbox,
+        registry: Registry,
+        telemetry: Telemetry,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._tasks = tasks
+        self._monitor = monitor
+        self._store = store
+        self._outbox = outbox
+        self._registry = registry
+        self._telemetry = telemetry
+        self._clock = clock
+        self._rng = rng
+
+    def settle(self, claimed: ClaimedBundle) -> None:
+        """Commit and answer when every task has its result; else release the bundle with its
+        progress. Tries again while the lease lives, and raises LeaseLost when it ends. What the
+        tasks printed is stored before, so that a row never points to a missing object."""
+        self._store_output(claimed)
+        wait_s = 0.1
+        while True:
+            try:
+                if claimed.finished:
+                    self._commit(claimed)
+                else:
+                    self._release(claimed)
+                return
+            except TransientError as error:
+                if self._clock.now() + wait_s >= claimed.lease.expires_at:
+                    raise LeaseLost(f"could not settle before the lease ended: {error}") from error
+                _log.warning(
+                    "settling failed, trying again",
+                    extra=fields("settle_failed", job_id=claimed.bundle.job_id, reason=str(error)),
+                )
+                self._clock.sleep(wait_s)
+                wait_s = min(wait_s * 2, 5.0)
+
+    def _store_output(self, claimed: ClaimedBundle) -> None:
+        """Store what the tasks printed, and note in their rows where it is. Output that cannot be
+        stored is lost, and costs no result."""
+        bundle, output = claimed.bundle, claimed.output
+        if not output.places or bundle.legacy is not None:
+            return
+        name = output_key(bundle.batch_id, bundle_number(bundle.job_id), claimed.lease.owner)
+        try:
+            output.store(self._store, name)
+        except TaskfleetError as error:
+            _log.warning(
+                "the output of a bundle's tasks is lost",
+                extra=fields("output_lost", job_id=bundle.job_id, reason=str(error)),
+            )
+            return
+        for index, place in output.places.items():
+            if (row := claimed.results.get(index)) is not None:
+                claimed.results[index] = replace(row, log=(name, *place))
+
+    def _commit(self, claimed: ClaimedBundle) -> None:
+        results = self.record(claimed)
+        timings = self._timings(claimed.bundle, results)
+        self.publish(claimed.bundle, results, claimed.message, claimed.poison, timings)
+
+    def record(self, claimed: ClaimedBundle) -> list[TaskResult]:
+        """Record the final results and return them, in the order of the tasks."""
+        bundle = claimed.bundle
+        results = [claimed.results[task.index] for task in bundle.tasks]
+        self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
+        self._telemetry.settled(claimed, self._clock.now(), "done")
+        return results
+
+    def publish(
+        self,
+        bundle: Bundle,
+        results: list[TaskResult],
+        message: Message,
+        poison: str | None,
+        timings: dict[str, Sample],
+    ) -> None:
+        """Answer for a bundle that is DONE, and delete its message.
+
+        poison: why the message becomes a dead letter instead; None when it does not.
+        """
+        response = Response(
+            bundle.job_id,
+            bundle.client_id,
+            bundle.batch_id,
+            results,
+            bundle.legacy,
+            timings,
+            traceparent=bundle.traceparent,
+        )
+        self._outbox.put(Letter(response, message, poison))
+
+    def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
+        """The durations of the bundle's tasks by kind, for kinds that do not say beforehand."""
+        samples: dict[str, Sample] = {}
+        for task, row in zip(bundle.tasks, results, strict=True):
+            if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
+                continue
+            if self._registry[task.kind].expected_s(task.params) is None:
+                sample = samples.get(task.kind, Sample())
+                samples[task.kind] = sample.add(row.duration_s)
+        return samples
+
+    def _release(self, claimed: ClaimedBundle) -> None:
+        job_id = claimed.bundle.job_id
+        rows = claimed.rows_to_release()
+        self._monitor.release(job_id, claimed.lease, tasks=claimed.bundle.tasks, results=rows)
+        retried = [r.attempts for r in claimed.results.values() if not r.status.final]
+        unfinished = len(claimed.bundle.tasks) - sum(row.status.final for row in rows)
+        all_failed = len(retried) == unfinished
+        delay_s = backoff_s(min(retried), self._rng) if all_failed else 0.0
+        self._tasks.change_visibility([(claimed.message, delay_s)])
+        # Not before: when this fails, `settle` comes here again.
+        self._telemetry.settled(claimed, self._clock.now(), "released")
