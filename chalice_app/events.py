@@ -77,15 +77,21 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
             )
 
     @app.schedule("rate(1 minute)")
-    def tick(_event: CloudWatchEvent) -> None:
-        """Logs how many messages wait and are in flight, for dashboards and alarms; then runs the
-        provisioner, for up to `TICK_S` while there is work or a machine. Raises what made the
-        provisioner's rounds fail, so that Lambda counts an error and the alarm on them fires."""
+    def tick(event: CloudWatchEvent) -> None:
+        """Logs who calls, and how many messages wait and are in flight, for dashboards and alarms.
+        Then runs the provisioner, for up to `TICK_S` while there is work or a machine. Raises what
+        made the provisioner's rounds fail, so that Lambda counts an error and the alarm on them
+        fires."""
         current = services()
         depth = current.task_queue.depth()
         _log.info(
             "queue depth",
-            extra=fields("queue_depth", backlog=depth.backlog, in_flight=depth.in_flight),
+            extra=fields(
+                "queue_depth",
+                backlog=depth.backlog,
+                in_flight=depth.in_flight,
+                called_by=[resource.rpartition("/")[2] for resource in event.resources],
+            ),
         )
         if current.provisioner is not None:
             ends_at = current.clock.now() + TICK_S

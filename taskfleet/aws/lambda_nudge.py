@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 
+NUDGE_SUFFIX = "-nudge"
+"""Suffix of the function's name in the name of the rule that a nudge's event gives, so that the
+function's log tells nudges from its schedule."""
+
+
 class LambdaNudge:
     """Implements `taskfleet.provisioner.ports.Nudge`. Safe for any number of threads.
 
@@ -30,7 +35,10 @@ class LambdaNudge:
 
     def nudge(self) -> None:
         event = schedule_event(
-            self._function, str(uuid.uuid4()), self._client.meta.region_name, self._clock.now()
+            f"{self._function}{NUDGE_SUFFIX}",
+            str(uuid.uuid4()),
+            self._client.meta.region_name,
+            self._clock.now(),
         )
         with translated("call", f"function {self._function}"):
             self._client.invoke(

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ HEALTHY = (
 FAULT = "refuse-imports"
 """File in ministack's folder while which `ministack_shim` refuses to create an API."""
 STAGE = "prod"
+TICK = f"taskfleet-{STAGE}-tick"
+"""The provisioner's function. Its schedule's rule and a nudge have its name with a suffix."""
 """Not dev, whose entry in `.chalice/config.json` is there from the start."""
 
 
@@ -168,13 +171,14 @@ class Account:
         instances = [each for reservation in reservations for each in reservation["Instances"]]
         return {each["InstanceId"]: each["State"]["Name"] for each in instances}
 
-    def logged(self, function: str, pattern: str) -> bool:
+    def logged(self, function: str, pattern: str) -> str | None:
+        """The first line of a function's log with the pattern."""
         logs = self.client("logs")
         try:
             events = logs.filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
         except logs.exceptions.ResourceNotFoundException:
-            return False
-        return any(pattern in event["message"] for event in events)
+            return None
+        return next((e["message"] for e in events if pattern in e["message"]), None)
 
 
 def prompt_waiters(folder: Path) -> Path:
@@ -286,9 +290,9 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
 ) -> None:
     give_way_out(account.client("ec2"))
     before = left(account.client)
-    # ministack knows an image of x86_64, and this type. Without nudges, nothing but its schedule
-    # calls the tick. The first deployment ends with functions, without a record of them.
-    given = ("Architecture=x86_64", "InstanceType=c5.large", "TASKFLEET_NUDGE=0")
+    # ministack knows an image of x86_64, and this type. The first deployment ends with functions,
+    # without a record of them.
+    given = ("Architecture=x86_64", "InstanceType=c5.large")
     choices = [word for choice in given for word in ("--set", choice)]
     with account.refusing_apis():
         account.infra("up", "--stage", STAGE, *choices, exits_with=1)
@@ -325,6 +329,7 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
 
     # A batch through API Gateway, SQS, a worker, the table and the queue's function.
     tasks = [f"sleep {n}" for n in range(50)]
+    posted_at = time.time()
     answer = account.call("POST", "/batches", json={"tasks": tasks})
     assert answer.status_code == 202, answer.text
     batch_id = answer.json()["batch_id"]
@@ -358,7 +363,11 @@ def test_from_nothing_to_a_batch_and_back_to_nothing(
     assert levels == {"debug"}
 
     # The schedule has fired by itself, and logs are kept.
-    eventually(lambda: account.logged("taskfleet-prod-tick", "queue_depth"), 90, "a tick")
+    eventually(lambda: account.logged(TICK, f'"{TICK}-event"'), 90, "the schedule's tick")
+    # So has the API, since there was no machine. ministack shows a call's log when the call ends.
+    nudged = eventually(lambda: account.logged(TICK, f'"{TICK}-nudge"'), 90, "the nudge's tick")
+    looked_at = datetime.fromisoformat(json.loads(nudged)["at"]).timestamp()
+    assert 0 < looked_at - posted_at < 10, "the tick looks within seconds of the POST"
 
     # What a person sees of the stage; a smoke test would delete it.
     machines = account.machines()  # the schedule may have launched some

@@ -83,10 +83,16 @@ def test_the_tick_logs_what_waits_and_runs(api, caplog):
     caplog.set_level(logging.INFO)
     api.submit(["alone"] * 3)
     api.cloud.tasks.receive(1, wait_s=0, visibility_s=30)
-    event = api.client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
+    rule = "arn:aws:events:eu-west-1:000000000000:rule/taskfleet-dev-tick-event"
+    event = api.client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [rule])
     api.client.lambda_.invoke("tick", event)
     (record,) = [r for r in caplog.records if r.name == "chalice_app.events"]
-    assert record.taskfleet == {"action": "queue_depth", "backlog": 2, "in_flight": 1}
+    assert record.taskfleet == {
+        "action": "queue_depth",
+        "backlog": 2,
+        "in_flight": 1,
+        "called_by": ["taskfleet-dev-tick-event"],
+    }
 
 
 @pytest.mark.parametrize(
