@@ -111,7 +111,8 @@ def system(account: None) -> System:
     ("tasks", "calls", "usd_a_million"),
     [
         (1, 10, 5.0),
-        (1_000, 10, 0.010),
+        # 0.0094 to 0.0105: measured durations compress less well while the machine is busy.
+        (1_000, 10, 0.011),
         (20_000, 60, 0.009),
     ],
 )
