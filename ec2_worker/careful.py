@@ -20,7 +20,7 @@ class Turn:
     alone: bool
 
     def may_start(self, claimed: ClaimedBundle, running: Collection[Chunk]) -> bool:
-        """Whether a pending task of the bundle may start beside what runs."""
+        """Returns whether a pending task of the bundle may start beside what runs."""
         if claimed is self.bundle:
             return not (running if self.alone else claimed.taken)
         return not (claimed.careful or self.alone)

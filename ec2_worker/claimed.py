@@ -120,7 +120,7 @@ class ClaimedBundle:
 
     @property
     def finished(self) -> bool:
-        """Whether every task has its final result."""
+        """Returns whether every task has its final result."""
         results = self.results
         return len(results) >= len(self.bundle.tasks) and all(
             row.status.final for row in list(results.values())

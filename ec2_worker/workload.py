@@ -165,7 +165,7 @@ class Workload:
             return wanted
 
     def has_room(self) -> bool:
-        """Whether another message would find a free slot."""
+        """Returns whether another message would find a free slot."""
         with self._lock:
             return self._messages_wanted() > 0
 

@@ -160,7 +160,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
         return self.upload.tasks if self.upload.checked else self.total
 
     def has(self, bundle: int, index: int) -> bool:
-        """Whether the batch has a bundle of this number and a task of this index."""
+        """Returns whether the batch has a bundle of this number and a task of this index."""
         return bundle < self.bundles and index < self.total
 
     @property

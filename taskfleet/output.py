@@ -42,7 +42,7 @@ class LogPage(msgspec.Struct, frozen=True):
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing follows this part."""
+        """Returns whether nothing follows this part."""
         return self.end >= self.length
 
 

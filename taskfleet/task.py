@@ -27,7 +27,7 @@ class TaskStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a task in this state never changes again."""
+        """Returns whether a task in this state never changes again."""
         return self not in _NOT_FINAL
 
 
@@ -138,7 +138,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def is_note(self) -> bool:
-        """Whether the row notes that the task was about to start in a careful bundle
+        """Returns whether the row notes that the task was about to start in a careful bundle
         (`taskfleet.lease`), so that it can be charged when its worker is lost. The RUNNING row of a
         task that reports progress in an ordinary bundle names no worker, and charges nobody."""
         return self.status is TaskStatus.RUNNING and self.worker_id is not None

@@ -128,7 +128,7 @@ class Runner:
 
     @property
     def fit(self) -> bool:
-        """Whether an idle runner still lives."""
+        """Returns whether an idle runner still lives."""
         return not self._poll.poll(0)
 
     def close(self) -> None:

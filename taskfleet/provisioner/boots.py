@@ -94,7 +94,7 @@ def failures_after(
 
 
 def is_broken(failures: BootFailures) -> bool:
-    """Whether so many machines failed in a row that launches pause."""
+    """Returns whether so many machines failed in a row that launches pause."""
     return failures.count >= TRUSTED_FAILURES
 
 

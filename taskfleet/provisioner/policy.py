@@ -245,7 +245,7 @@ def decide(policy: Policy, seen: Observation) -> Decision:
 
 
 def _counts(machine: Machine, boot_s: float) -> bool:
-    """Whether the machine works, or will soon."""
+    """Returns whether the machine works, or will soon."""
     if machine.state is MachineState.BOOTING:
         return machine.age_s < max(BOOT_OVERDUE_S, 2 * boot_s)
     return machine.state is MachineState.LIVE and machine.quiet_s < STRIKE_S
