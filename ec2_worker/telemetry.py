@@ -28,7 +28,7 @@ _COUNTED: tuple[tuple[Any, ...], ...] = (
     (TASKS, TaskStatus.CANCELLED, "cancelled"),
     (RETRIES, TaskStatus.QUEUED),
 )
-"""As what a task of each status counts, with the labels after its kind."""
+"""The metric in which a task of each status counts, and the labels after its kind."""
 
 
 class Telemetry:

@@ -93,7 +93,7 @@ class Rate:
 
 
 class Slots:
-    """So many places at a time; None for `count` gives any number. Safe for any number of
+    """A number of places at a time; None for `count` gives any number. Safe for any number of
     threads."""
 
     def __init__(self, count: int | None) -> None:
