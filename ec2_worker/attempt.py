@@ -5,6 +5,7 @@ matter."""
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ import msgspec
 
 from ec2_worker.stop import Stop
 from taskfleet import spill
-from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
+from taskfleet.errors import (
+    PermanentError,
+    TaskFailed,
+    TaskfleetError,
+    TaskStopped,
+    TransientError,
+)
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore
 from taskfleet.registry import TaskKind
@@ -34,6 +41,10 @@ LARGE_RESULT_BYTES = 32_000
 """Most bytes of JSON of a result in the table; a larger one is stored as an object by itself."""
 PROGRESS_MAX = 1e15
 """Largest number in a report of progress."""
+SHORTEST_WAIT_S = 20e-6
+"""Seconds of sleep below which a task does not wait but passes the time. The system's shortest wait
+takes about 60 microseconds ("PR_SET_TIMERSLACK", prctl(2)), and each gives the interpreter's lock
+away: 100,000 waits of no length cost 8 s of the processor."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -89,7 +100,12 @@ class SlotContext:
         return self._scene.stop.on_stop(action)
 
     def sleep(self, seconds: float) -> None:
-        self._scene.stop.event.wait(seconds)
+        if seconds < SHORTEST_WAIT_S:
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                pass
+        else:
+            self._scene.stop.event.wait(seconds)
         self.check_stopped()
 
     def progress(self, done: int, total: int) -> None:
@@ -138,15 +154,16 @@ def run(
         decision = kind.retry.decide(error, context.attempt)
         if decision is RetryDecision.GIVE_BACK:
             return None, None, clock.now()
-        result, text, trace = None, describe(error), own_traceback(error)
         status = status_after(decision)
+        result, stored = _left_by(error, scene.store) if status.final else (None, None)
+        text, trace = describe(error), own_traceback(error)
         failure = Failure(
             context.index,
             context.attempt,
             decision,
             text,
             _where(error),
-            decision is RetryDecision.RETRY or isinstance(error, PermanentError),
+            decision is RetryDecision.RETRY or isinstance(error, PermanentError | TaskFailed),
         )
     ended_at = clock.now()
     row = TaskResult(
@@ -206,6 +223,18 @@ def _kept(result: Any, store: ObjectStore) -> tuple[Any, str | None]:
     return _decode(encoded), None
 
 
+def _left_by(error: BaseException, store: ObjectStore) -> tuple[Any, str | None]:
+    """What a failure leaves beside its message, as `_kept` returns it. One that is no result is
+    left out: the message is worth more."""
+    if not isinstance(error, TaskFailed) or error.result is None:
+        return None, None
+    try:
+        return _kept(error.result, store)
+    except PermanentError as fault:
+        _log.warning("a failure's result was dropped", extra=fields("dropped", reason=str(fault)))
+        return None, None
+
+
 def encode_result(result: Any) -> bytes:
     """Returns the result as JSON. Raises PermanentError if it is not JSON, is over
     `RESULT_MAX_BYTES`, or is nested more deeply than readers can follow."""
@@ -240,6 +269,8 @@ def own_traceback(error: BaseException) -> str | None:
     """The traceback of an error that a task raised, without the frames of Taskfleet that called it,
     at most `TRACEBACK_MAX_BYTES` long. None for the errors that Taskfleet defines: their text is
     the answer."""
+    if isinstance(error, TaskFailed) and error.traceback is not None:
+        return _bounded(error.traceback)
     if isinstance(error, TaskfleetError) or error.__traceback__ is None:
         return None
     try:
@@ -247,7 +278,12 @@ def own_traceback(error: BaseException) -> str | None:
         lines = traceback.format_exception(type(error), error, frames)
     except Exception:  # noqa: BLE001 - the error is the task's own code, too
         return None
-    text = "".join(lines).encode(errors="replace")
+    return _bounded("".join(lines))
+
+
+def _bounded(trace: str) -> str:
+    """The beginning and the end of a traceback, at most `TRACEBACK_MAX_BYTES` together."""
+    text = trace.encode(errors="replace")
     if len(text) > TRACEBACK_MAX_BYTES:
         half = (TRACEBACK_MAX_BYTES - 40) // 2
         text = text[:half] + b"\n  [...]\n" + text[-half:]

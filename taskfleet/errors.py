@@ -27,6 +27,23 @@ class PermanentError(TaskfleetError):
     """A failure that a retry cannot help. A task that raises it fails with this message."""
 
 
+class TaskFailed(TaskfleetError):
+    """A failure of a task that leaves more than its message. The kinds that run users' own work
+    raise it; it is retried if the kind's retry policy names it.
+
+    result: JSON value that is recorded beside the error, such as the exit status of a command;
+        None for none.
+    traceback: the user's own frames, in words; None for none.
+    """
+
+    def __init__(
+        self, message: str, result: object = None, *, traceback: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.result = result
+        self.traceback = traceback
+
+
 class LeaseLost(TaskfleetError):
     """The lease on a bundle is gone: another worker may own it. Drop the work and write nothing."""
 

@@ -105,7 +105,8 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """State and outcome of one task. In JSON it is an array in the order of the fields.
 
     index: place of the task in the batch, from 0.
-    result: JSON value that the kind returned; None unless SUCCEEDED.
+    result: JSON value that the kind returned, or that its failure left
+        (`taskfleet.errors.TaskFailed`); None while the task has not ended.
     error: why the task failed or was cancelled, or the message of its last failed attempt.
     attempts: executions that ended, without those that were given back; in a row that `is_note`,
         with the one that runs.

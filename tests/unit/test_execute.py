@@ -1,6 +1,7 @@
 """Running tasks: results, errors, stops and progress."""
 
 import logging
+import time
 
 import pytest
 
@@ -8,7 +9,7 @@ from ec2_worker.attempt import RESULT_MAX_BYTES, describe
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor
 from taskfleet.bundle import Bundle
-from taskfleet.errors import PermanentError, TaskStopped, TransientError
+from taskfleet.errors import PermanentError, TaskFailed, TaskStopped, TransientError
 from taskfleet.lease import Lease
 from taskfleet.ports import Message
 from taskfleet.registry import Registry
@@ -146,6 +147,35 @@ def test_progress_is_kept_while_the_task_runs_and_gone_with_it(cloud):
     run(cloud, work, claimed=claimed)
     assert seen == [[3, 60]]
     assert claimed.rows()[0].progress is None
+
+
+def test_a_failure_may_leave_a_result_and_the_users_frames(cloud):
+    left = {"exit_status": 3, "stderr": "no such file"}
+
+    def work(params, context):
+        raise TaskFailed("exit status 3", left, traceback="in the user's script")
+
+    row = run(cloud, work)
+    assert (row.status, row.error, row.result) == (TaskStatus.FAILED, "exit status 3", left)
+    assert row.traceback == "in the user's script"
+
+
+def test_what_a_failure_leaves_is_dropped_when_it_is_no_json(cloud):
+    def work(params, context):
+        raise TaskFailed("exit status 3", {1, 2})
+
+    row = run(cloud, work)
+    assert (row.status, row.error, row.result) == (TaskStatus.FAILED, "exit status 3", None)
+
+
+@pytest.mark.parametrize("milliseconds", [0, 0.001, 0.019, 0.5])
+def test_a_short_sleep_lasts_as_long_as_it_says(cloud, milliseconds):
+    def work(params, context):
+        began = time.perf_counter()
+        context.sleep(milliseconds / 1000)
+        return time.perf_counter() - began
+
+    assert run(cloud, work).result >= milliseconds / 1000
 
 
 @pytest.mark.parametrize(
