@@ -224,6 +224,7 @@ class Results:
             duration_s=result.duration_s,
             worker_id=result.worker_id,
             progress=result.progress,
+            traceback=result.traceback,
         )
 
 
