@@ -163,7 +163,7 @@ def test_a_failure_may_leave_a_result_and_the_users_frames(cloud):
 
 def test_what_a_failure_leaves_is_dropped_when_it_is_no_json(cloud):
     def work(params, context):
-        raise TaskFailed("exit status 3", {1, 2})
+        raise TaskFailed("exit status 3", object())
 
     claimed, _ = run(cloud, work)
     row = claimed.results[0]
