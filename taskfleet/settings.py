@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    open_idle_s: Annotated[float, Meta(ge=60, le=604_800)] = 86_400.0
+    """The seconds without a new part after which an open batch is closed by whoever reads it next,
+    so that it ends when its tasks have."""
     client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
     """The most tasks that one client may have waiting or running. At the limit, further batches are
     refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""

@@ -55,12 +55,21 @@ class Accepted(msgspec.Struct, frozen=True):
 
     `batch_id` names the batch from now on, and `GET` on `url` returns its status. `total` is the
     number of its tasks; it is 0 for a batch made of an upload, since the file is read later.
+    An open batch that is found has the tasks that were added to it by now.
     """
 
     batch_id: str
     status: BatchStatus
     total: int
     url: str
+
+
+class Grown(msgspec.Struct, frozen=True):
+    """The batch that a part was added to. `total` is the number of its tasks now, and the `first`
+    of its next part."""
+
+    batch_id: str
+    total: int
 
 
 class BatchView(msgspec.Struct, frozen=True):
@@ -75,7 +84,8 @@ class BatchView(msgspec.Struct, frozen=True):
     service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
-    the submission that count for tasks without their own; it is null without any.
+    the submission that count for tasks without their own; it is null without any. `open` is true
+    while tasks can be added to the batch, which does not end before it is closed.
     """
 
     batch_id: str
@@ -93,6 +103,7 @@ class BatchView(msgspec.Struct, frozen=True):
     error: str | None = None
     trace_id: str | None = None
     options: Options | None = None
+    open: bool = False
 
 
 class BatchList(msgspec.Struct, frozen=True):
