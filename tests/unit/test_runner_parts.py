@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Pipe, Printed
 from ec2_worker.runner.handle import Exit
 from ec2_worker.runner.note import NOBODY, Note
 from ec2_worker.runner.remotestore import RemoteStore, serve
-from taskfleet.errors import NotFound, PermanentError, TransientError
+from taskfleet.errors import NotFound, PermanentError, TooLarge, TransientError
 from taskfleet.memory import MemoryStore
 from taskfleet.registry import TaskKind
 from taskfleet.retry import RetryDecision, RetryPolicy
@@ -149,6 +150,15 @@ class TestRemoteStore:
         faulty = Faulty(store, lambda _name: "before")
         error = self.call(ends, faulty, lambda remote: remote.get("none"))
         assert isinstance(error, TransientError)
+
+    def test_an_object_is_written_to_a_file_that_the_runner_opened(self, ends, tmp_path):
+        store, path = MemoryStore(), tmp_path / "copy"
+        store.put("a", b"12345", content_type="text/plain")
+        call = functools.partial(self.call, ends, store)
+        assert call(lambda remote: remote.get_file("a", str(path), max_bytes=5)) == 5
+        assert path.read_bytes() == b"12345"
+        error = call(lambda remote: remote.get_file("a", str(path), max_bytes=4))
+        assert isinstance(error, TooLarge)
 
     def test_only_a_stores_methods_can_be_called(self, ends):
         error = self.call(ends, MemoryStore(), lambda remote: remote._call("__init__", "k"))
