@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
-
-import msgspec
-from msgspec import Meta
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from taskfleet.errors import InvalidTask, PermanentError, TaskFailed
 from taskfleet.wire import exact
@@ -35,7 +35,7 @@ FORM_VERSION = 1
 """Version of a stored function's form: the field `v` of its header."""
 NAME_MAX_CHARS = 60
 """Longest name of a function in params, in characters."""
-HEADER_MAX_BYTES = 65_536
+HEADER_MAX_BYTES = 1_000_000
 """Longest header of a stored function, in bytes."""
 REQUIREMENTS_MAX = 200
 """Most requirements of one function."""
@@ -45,17 +45,19 @@ ARGS_MAX_BYTES = 100_000
 """Most bytes of a call's arguments in its params, as JSON or as a pickle; more are stored."""
 RESULT_JSON_MAX_BYTES = 250_000
 """Most bytes of JSON of a result that is kept as JSON; a larger one is pickled and stored."""
-RESULT_PICKLE_MAX_BYTES = 24_000
+RESULT_PICKLE_MAX_BYTES = 22_000
 """Most bytes of a pickle in a result, or of an exception's in a failure; a larger result is
-stored."""
+stored. In base64, beside its `repr`, it stays below 32 kB, above which the worker would make an
+object of the whole result."""
 PICKLED, STORED = "$pickle", "$stored"
 """Keys that mark a result as a pickle, and as a pickle in the object store."""
 
-_encode = msgspec.json.Encoder().encode
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,39}")
 
 
-class FunctionHeader(msgspec.Struct, frozen=True):
-    """The first line of a stored function.
+@dataclass(frozen=True)
+class FunctionHeader:
+    """The first line of a stored function. Raises ValueError for values that cannot be.
 
     v: version of the form.
     name: the function's qualified name, for people.
@@ -66,16 +68,33 @@ class FunctionHeader(msgspec.Struct, frozen=True):
     """
 
     v: int
-    name: Annotated[str, Meta(max_length=REQUIREMENT_MAX_CHARS)]
-    python: Annotated[str, Meta(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
-    cloudpickle: Annotated[str, Meta(pattern=r"^[0-9A-Za-z.+!-]{1,40}$")]
-    requirements: Annotated[
-        list[Annotated[str, Meta(min_length=1, max_length=REQUIREMENT_MAX_CHARS)]],
-        Meta(max_length=REQUIREMENTS_MAX),
-    ] = []
+    name: str
+    python: str
+    cloudpickle: str
+    requirements: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if type(self.v) is not int:
+            raise ValueError(f"v is not {self.v!r:.20}")
+        if type(self.name) is not str or not 0 < len(self.name) <= REQUIREMENT_MAX_CHARS:
+            raise ValueError("the name has 1 to 500 characters")
+        for value in (self.python, self.cloudpickle):
+            if type(value) is not str or not _VERSION.fullmatch(value):
+                raise ValueError(f"{value!r:.60} is no version")
+        check_requirements(self.requirements)
 
 
-_decode_header = msgspec.json.Decoder(FunctionHeader).decode
+def check_requirements(requirements: Any) -> None:
+    """Raise ValueError unless the value is a list of requirements as `FunctionHeader` has them."""
+    if type(requirements) is not list or len(requirements) > REQUIREMENTS_MAX:
+        raise ValueError(f"requirements: a list of at most {REQUIREMENTS_MAX} texts")
+    for each in requirements:
+        if type(each) is not str or not 0 < len(each.strip()) <= REQUIREMENT_MAX_CHARS:
+            raise ValueError(
+                f"requirements: {each!r:.60} is no text of 1 to {REQUIREMENT_MAX_CHARS} characters"
+            )
+        if each.lstrip().startswith("-") or not each.isprintable():
+            raise ValueError(f"requirements: {each!r:.60} is no requirement, such as 'numpy>=2'")
 
 
 class RemoteTraceback(Exception):
@@ -99,18 +118,16 @@ def encode_function(
     """Returns the object to store for a function. Raises InvalidTask if the function cannot be
     pickled, if cloudpickle is not installed, or if a requirement is malformed."""
     name = function_name(function)
-    body = pickled(function, f"the function {name}", dumps)
-    header = FunctionHeader(
-        FORM_VERSION, name, python_version(), cloudpickle_version(), list(requirements)
-    )
-    line = _encode(header)
+    if isinstance(requirements, str):
+        raise InvalidTask(f"requirements: a list of texts, such as [{requirements!r:.60}]")
     try:
-        _decode_header(line)
-    except msgspec.ValidationError as error:
-        raise InvalidTask(f"requirements: {error}") from None
-    if len(line) > HEADER_MAX_BYTES:
-        raise InvalidTask(f"requirements: {len(line)} bytes, over the cap of {HEADER_MAX_BYTES}")
-    return line + b"\n" + body
+        header = FunctionHeader(
+            FORM_VERSION, name, python_version(), cloudpickle_version(), list(requirements)
+        )
+    except ValueError as error:
+        raise InvalidTask(str(error)) from None
+    line = json.dumps(asdict(header)).encode()
+    return line + b"\n" + pickled(function, f"the function {name}", dumps)
 
 
 def decode_header(data: bytes, name: str) -> tuple[FunctionHeader, bytes]:
@@ -120,8 +137,10 @@ def decode_header(data: bytes, name: str) -> tuple[FunctionHeader, bytes]:
     try:
         if end < 0:
             raise ValueError("it has no header")
-        header = _decode_header(data[:end])
-    except ValueError as error:  # msgspec's errors are ValueErrors
+        fields = json.loads(data[:end])
+        known = {name: fields[name] for name in FunctionHeader.__match_args__ if name in fields}
+        header = FunctionHeader(**known)
+    except (ValueError, TypeError, RecursionError) as error:
         raise PermanentError(
             f"the upload is no stored function {name}: {error}; submit it with FleetExecutor"
         ) from None

@@ -3,9 +3,8 @@ rule; not what becomes of other values (`taskfleet.wire.calls`)."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import msgspec
 
 EXACT_MAX_DEPTH = 32
 """Deepest nesting of a value that travels as JSON. Readers take 64 levels, with what is around."""
@@ -15,7 +14,7 @@ _NOT_EXACT = 1 << 60
 """Weight of a value that JSON would not give back exactly."""
 _GROWTH = 10
 """Most bytes of JSON for each byte of a value's weight: an integer weighs 2 and takes up to 18."""
-_encode = msgspec.json.Encoder().encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def is_exact(value: Any) -> bool:
@@ -31,7 +30,7 @@ def fits(value: Any, max_bytes: int) -> bool:
     weight = _weight(value, 1, set(), max_bytes)
     if weight * _GROWTH <= max_bytes:
         return True
-    return weight <= max_bytes and len(_encode(value)) <= max_bytes
+    return weight <= max_bytes and len(_encode(value).encode()) <= max_bytes
 
 
 def _weight(value: Any, depth: int, seen: set[int], most: int) -> int:

@@ -34,9 +34,7 @@ def unpickled(data: bytes, what: str, loads: Loads | None = None) -> Any:
             f"{what} needs the module {error.name!r}, which is not installed here"
         ) from error
     except Exception as error:  # a pickle may raise anything
-        raise PermanentError(
-            f"{what} cannot be unpickled: {type(error).__name__}: {_text(error)}"
-        ) from error
+        raise PermanentError(f"{what} cannot be unpickled: {error_text(error)}") from error
 
 
 def unbase64(text: str) -> bytes:
@@ -57,9 +55,7 @@ def pickled(value: Any, what: str, dumps: Dumps | None = None) -> bytes:
     except RecursionError as error:
         raise InvalidTask(f"{what} cannot be pickled: it is nested too deeply") from error
     except Exception as error:  # the value's own code may raise anything
-        raise InvalidTask(
-            f"{what} cannot be pickled: {type(error).__name__}: {_text(error)}"
-        ) from error
+        raise InvalidTask(f"{what} cannot be pickled: {error_text(error)}") from error
 
 
 def cloudpickle() -> Any:
@@ -100,3 +96,8 @@ _repr = reprlib.Repr()
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = 20
 _repr.maxstring = _repr.maxother = REPR_MAX_CHARS
 _repr.maxlong = 100
+
+
+def error_text(error: BaseException) -> str:
+    """Returns an exception in words, such as `ValueError: bad`. Never raises."""
+    return f"{type(error).__name__}: {_text(error)}".removesuffix(": ")

@@ -1,0 +1,181 @@
+"""The task kind `python`: one call of a function that a client pickled. `FleetExecutor` makes such
+tasks; nobody writes them by hand. Owns what Taskfleet sees of the kind: params, result, retries;
+not the forms (`taskfleet.wire.calls`) nor the call itself (`taskfleet.kinds.call`).
+
+The API loads this module to validate params, so it imports no cloudpickle. The function runs in a
+runner process, or, if it has requirements, in a child of one (`taskfleet.kinds.environment`); no
+pickle is read anywhere else in a worker, and none in the API.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from taskfleet.errors import InvalidTask, PermanentError
+from taskfleet.kinds.call import function_of, perform
+from taskfleet.kinds.function import Functions, StoredFunction, fetch
+from taskfleet.kinds.patience import patiently
+from taskfleet.ports import ObjectStore
+from taskfleet.registry import TaskContext, TaskKind
+from taskfleet.retry import RetryPolicy
+from taskfleet.wire import calls
+
+PREFIX = "results/"
+"""Prefix of the keys of stored results; the batch's id follows."""
+PUT_FILE_BYTES = 1_000_000
+"""Size of a result from which on it goes to the worker as a file, in pieces."""
+_ID = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"results/[^/]+/[0-9]+\.pickle")
+_PICKLE_MAX_CHARS = (calls.ARGS_MAX_BYTES + 2) // 3 * 4
+_FORMS = ("args", "pickle", "stored")
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One call of a stored function; use FleetExecutor. Exactly one of args, pickle "
+    "and stored holds the arguments.",
+    "properties": {
+        "function": {"type": "string", "minLength": 1, "maxLength": calls.NAME_MAX_CHARS},
+        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        "args": {"type": "array"},
+        "kwargs": {"type": "object"},
+        "pickle": {"type": "string", "maxLength": _PICKLE_MAX_CHARS},
+        "stored": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
+    "required": ["function", "sha256"],
+    "additionalProperties": False,
+}
+"""JSON Schema of the params."""
+
+
+def parse(raw: Any) -> dict[str, Any]:
+    """Returns the params of a call. Raises InvalidTask. Reads no pickle."""
+    if type(raw) is not dict:
+        raise InvalidTask("python needs an object of params; FleetExecutor makes them")
+    name, function_id = raw.get("function"), raw.get("sha256")
+    if type(name) is not str or not 0 < len(name) <= calls.NAME_MAX_CHARS:
+        raise InvalidTask(f"function: a name of 1 to {calls.NAME_MAX_CHARS} characters")
+    if type(function_id) is not str or not _ID.fullmatch(function_id):
+        raise InvalidTask("sha256: 64 hexadecimal digits, the id of an upload by content")
+    given = [form for form in _FORMS if form in raw]
+    if len(given) != 1:
+        raise InvalidTask(
+            f"exactly one of args, pickle and stored, not {' and '.join(given) or 'none'}"
+        )
+    known = 3
+    if given[0] == "args":
+        if type(raw["args"]) is not list:
+            raise InvalidTask("args: a list")
+        if "kwargs" in raw:
+            known = 4
+            if type(raw["kwargs"]) is not dict:
+                raise InvalidTask("kwargs: an object")
+    elif given[0] == "stored":
+        if type(raw["stored"]) is not str or not _ID.fullmatch(raw["stored"]):
+            raise InvalidTask("stored: 64 hexadecimal digits, the id of an upload by content")
+    else:
+        _check_base64(raw["pickle"])
+    if len(raw) != known:
+        unknown = sorted(set(raw) - {"function", "sha256", given[0]})
+        raise InvalidTask(f"{unknown[0]!r:.60} is no param of python with {given[0]}")
+    return raw
+
+
+def _check_base64(text: Any) -> None:
+    if type(text) is not str or len(text) > _PICKLE_MAX_CHARS:
+        raise InvalidTask(f"pickle: a text of at most {_PICKLE_MAX_CHARS} characters in base64")
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise InvalidTask(f"pickle: not base64: {error}") from None
+
+
+def result_key(batch_id: str, index: int) -> str:
+    """Returns the key of a task's result in the object store, for one that is too large for its
+    row."""
+    return f"{PREFIX}{batch_id}/{index}.pickle"
+
+
+class Caller:
+    """Makes the calls of one process, and keeps the functions that it fetched."""
+
+    def __init__(self) -> None:
+        self._functions = Functions()
+
+    def run(self, params: Mapping[str, Any], context: TaskContext) -> Any:
+        """Make the call, and return the result to record. Raises TaskFailed for what the function
+        raises, PermanentError for what cannot be called."""
+        name = params["function"]
+        function = self._functions.get(params["sha256"], name, context)
+        check_versions(function, name)
+        key = result_key(context.batch_id, context.index)
+        if function.made is None:
+            function.made = function_of(function.body, name)
+            function.body = b""
+        result, data = perform(
+            function.made, params, lambda content: fetch(content, "the arguments", context), key
+        )
+        if data is not None:
+            _store(key, data, context)
+        return result
+
+
+def check_versions(function: StoredFunction, name: str) -> None:
+    """Raise PermanentError for a function that this Python or this cloudpickle cannot read."""
+    header = function.header
+    fault = calls.version_fault(
+        header.python, header.cloudpickle, calls.python_version(), calls.cloudpickle_version()
+    )
+    if fault is not None:
+        raise PermanentError(f"the function {name} cannot run here: {fault}")
+
+
+def _store(key: str, data: bytes, context: TaskContext) -> None:
+    kind = "application/octet-stream"
+    if len(data) < PUT_FILE_BYTES:
+        patiently(lambda: context.store.put(key, data, content_type=kind), context)
+        return
+    file = os.memfd_create("result")
+    try:
+        with open(os.dup(file), "wb") as writer:
+            writer.write(data)
+
+        def put() -> None:
+            os.lseek(file, 0, os.SEEK_SET)
+            context.store.put_file(key, os.dup(file), content_type=kind)
+
+        patiently(put, context)
+    finally:
+        os.close(file)
+
+
+def present(result: Any, store: ObjectStore) -> Any:
+    """Returns the result as clients see it: a stored one with a URL, which is never recorded."""
+    if type(result) is not dict or calls.STORED not in result:
+        return result
+    key = result[calls.STORED]
+    if type(key) is not str or not _KEY.fullmatch(key):
+        return result
+    from taskfleet.settings import load
+
+    return {**result, "url": store.url(key, expires_s=load().result_url_s)}
+
+
+def check() -> None:
+    """Raises PermanentError on a worker without cloudpickle, saying what to install."""
+    try:
+        calls.cloudpickle_version()
+    except InvalidTask as error:
+        raise PermanentError(f"functions need taskfleet[functions] installed: {error}") from None
+
+
+python = TaskKind(
+    name="python",
+    run=Caller().run,
+    parse=parse,
+    retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
+    check=check,
+    present=present,
+)
