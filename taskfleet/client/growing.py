@@ -19,7 +19,8 @@ from taskfleet.client.transport import Transport
 from taskfleet.options import read as read_options
 from taskfleet.wire.http import MAX_TASKS, Accepted, BatchView, Grown, body_fault
 
-Task = str | Mapping[str, Any]
+Task = str | Mapping[str, Any] | msgspec.Raw
+"""A task as `submit` takes it, or as JSON already."""
 
 
 class GrowingBatches:

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from taskfleet.batch import upload_key
+from taskfleet.bundle import Response
+from taskfleet.client import ApiError
 from taskfleet.clock import SystemClock
 from taskfleet.errors import Conflict, NotFound, SettingsError, TaskfleetError
-from taskfleet.bundle import Response
-from taskfleet.executor.tasks import COMMAND, PYTHON
-from taskfleet.client import ApiError
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.options import Options
-from taskfleet.output import OUTPUT_MAX_BYTES
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from ec2_worker.worker import Worker
 
 CLIENT_ID = "local"
-MODULES = ("taskfleet.kinds.command", "taskfleet.kinds.python")
+MODULES = ("taskfleet.kinds.python",)
 """The modules of the kinds that a local executor runs."""
 POLL_S = 0.1
 """Longest wait of a receive, in seconds. It bounds how long the end takes."""
@@ -149,7 +147,7 @@ class LocalCloud:
         for thread in self._threads:
             thread.join()
 
-    def completed(self, batch_id: str, start: int, wait_s: float) -> Rows:
+    def completed(self, start: int, wait_s: float) -> Rows:
         """Returns the rows that ended after the first `start`."""
         with self._news:
             self._news.wait_for(
@@ -162,9 +160,7 @@ class LocalCloud:
         """Count the responses, and keep their rows in the order in which they come."""
         seen: set[str] = set()
         while not self._stopping.is_set():
-            messages = self._responses.receive(
-                CALL_MAX_MESSAGES, wait_s=POLL_S, visibility_s=60.0
-            )
+            messages = self._responses.receive(CALL_MAX_MESSAGES, wait_s=POLL_S, visibility_s=60.0)
             if not messages:
                 continue
             bodies = {message.message_id: message.body for message in messages}
@@ -251,18 +247,18 @@ class LocalDesk:
     def status(self, batch_id: str) -> BatchView:
         return self._cloud.results.status(batch_id, client_id=CLIENT_ID)
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Rows:
-        return self._cloud.completed(batch_id, int(cursor or 0), wait_s)
+    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Rows:  # noqa: ARG002 - there is one batch
+        return self._cloud.completed(int(cursor or 0), wait_s)
 
     def log_text(self, batch_id: str, index: int) -> str:
         parts: list[str] = []
         offset = 0
         try:
-            while offset < OUTPUT_MAX_BYTES:
+            while True:
                 page = self._cloud.views.log(batch_id, index, client_id=CLIENT_ID, offset=offset)
                 parts.append(page.text)
                 offset = page.end
-                if page.end >= page.length:
+                if page.end >= page.length or not page.text:
                     break
         except NotFound:
             pass  # it printed nothing, or not so much
