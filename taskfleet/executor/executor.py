@@ -90,6 +90,7 @@ class FleetExecutor(Executor):
         )
         opening = Opening(name, key, timeout_s, max_attempts, memory_mb, retry_timeouts)
         on_end: Callable[[], None] = _nothing
+        make_desk: DeskMaker
         if local:
             from taskfleet.executor.local import LocalCloud
 
@@ -105,9 +106,7 @@ class FleetExecutor(Executor):
 
     # --- calls ---------------------------------------------------------------------------------
 
-    def submit(  # type: ignore[override]
-        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
-    ) -> FleetFuture[T]:
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> FleetFuture[T]:
         """Have `fn(*args, **kwargs)` called on the fleet. Returns the call's future. What the call
         takes with it is pickled now.
 
@@ -116,7 +115,7 @@ class FleetExecutor(Executor):
         self._crew.start()
         return self._book.submit(call_order(self._functions, fn, args, kwargs))
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],

@@ -6,6 +6,7 @@ look at the workers, store what the tasks need, open the batch, add tasks, close
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -132,11 +133,11 @@ class Sender:
                 return
             except Exception as error:
                 book.unnumber(new)
-                index = error.index if isinstance(error, ApiError) else None
-                if index is None or not 0 <= index < len(new):
+                if not isinstance(error, ApiError) or not _is_place(error.index, new):
                     book.refuse(new, self._told(error))
                     raise
-                book.refuse([new.pop(index)], TaskError(f"the call was refused: {error.reason}"))
+                faulty = new.pop(error.index or 0)
+                book.refuse([faulty], TaskError(f"the call was refused: {error.reason}"))
                 calls = new
 
     def _store(self, desk: Desk, calls: list[Call]) -> list[Call]:
@@ -223,3 +224,7 @@ class Sender:
         if isinstance(error, ApiError) and error.status == 404 and batch_id is None:
             return SettingsError(f"this API has no open batches; is it an older version? {error}")
         return error
+
+
+def _is_place(index: int | None, calls: Sequence[Call]) -> bool:
+    return index is not None and 0 <= index < len(calls)
