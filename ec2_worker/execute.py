@@ -267,7 +267,8 @@ class Executor:
         self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None
     ) -> None:
         if failure is not None:
-            if failure.decision is RetryDecision.EXHAUSTED:
+            # An expected failure, such as the exception of a user's function, is an answer.
+            if failure.decision is RetryDecision.EXHAUSTED and not failure.expected:
                 claimed.poison = (
                     f"task {row.index}: out of attempts ({failure.attempt}): {failure.text}"
                 )

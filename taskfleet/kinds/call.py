@@ -12,7 +12,10 @@ from typing import Any, NoReturn
 
 from taskfleet.errors import PermanentError, TaskFailed
 from taskfleet.wire import calls
-from taskfleet.wire.pickles import error_text, unpickled
+from taskfleet.wire.pickles import error_text, short_repr, unpickled
+
+MESSAGE_MAX_CHARS = 2_000
+"""Most characters of an exception's text in a task's error."""
 
 
 def function_of(body: bytes, name: str) -> Callable[..., Any]:
@@ -34,9 +37,7 @@ def function_of(body: bytes, name: str) -> Callable[..., Any]:
             ) from cause
         raise
     if not callable(function):
-        raise PermanentError(
-            f"the stored function {name} is no function: {calls.short_repr(function)}"
-        )
+        raise PermanentError(f"the stored function {name} is no function: {short_repr(function)}")
     return function  # type: ignore[no-any-return]
 
 
@@ -77,9 +78,9 @@ def perform(
 
 
 def fail(error: BaseException, skip: int) -> NoReturn:
-    """Raise TaskFailed for an exception that a function raised: with its text, the traceback without
-    the first `skip` frames, and the exception itself if it can be pickled."""
-    message = error_text(error)
+    """Raise TaskFailed for an exception that a function raised: with its text, the traceback
+    without the first `skip` frames, and the exception itself if it can be pickled."""
+    message = error_text(error, MESSAGE_MAX_CHARS)
     if isinstance(error, ModuleNotFoundError):
         message = f"{message}; the workers do not have it: {remedy(error)}"
     frames = error.__traceback__

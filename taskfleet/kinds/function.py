@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from taskfleet.batch import upload_key
 from taskfleet.errors import NotFound, PermanentError, TooLarge
@@ -23,6 +24,7 @@ KEPT_MAX_BYTES = 256_000_000
 """Most bytes of pickles of the functions that a runner keeps. The last one is kept in any case."""
 OBJECT_MAX_BYTES = 2_000_000_000
 """Largest stored function or arguments."""
+_MAPPED_BYTES = 1_000_000
 
 
 @dataclass
@@ -92,12 +94,20 @@ def fetch(content: str, what: str, context: TaskContext) -> bytes:
 def _read(key: str, context: TaskContext) -> bytes:
     """The object's bytes, through a file in memory: the worker then passes them in pieces, however
     many there are."""
-    file = os.memfd_create("upload")
-    try:
-        size = context.store.get_file(key, os.dup(file), max_bytes=OBJECT_MAX_BYTES)
-        if not size:
-            return b""
-        with mmap.mmap(file, size, prot=mmap.PROT_READ) as mapped:
-            return mapped[:]
-    finally:
-        os.close(file)
+    with memory_file() as file:
+        fd = os.dup(file.fileno())
+        size = context.store.get_file(key, fd, max_bytes=OBJECT_MAX_BYTES)
+        return os.pread(file.fileno(), size, 0) if size < _MAPPED_BYTES else _mapped(file, size)
+
+
+def _mapped(file: BinaryIO, size: int) -> bytes:
+    # One read returns at most 2 GB.
+    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+        return mapped[:]
+
+
+def memory_file() -> BinaryIO:
+    """Returns a new file without a name, in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("taskfleet"), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())

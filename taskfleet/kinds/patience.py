@@ -1,5 +1,5 @@
-"""Trouble with the object store inside a task: tried again after short pauses, before it counts as a
-failure. Owns the pauses; not what is asked of the store."""
+"""Trouble with the object store inside a task: tried again after short pauses, before it counts as
+a failure. Owns the pauses; not what is asked of the store."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ pickle is read anywhere else in a worker, and none in the API.
 from __future__ import annotations
 
 import binascii
+import functools
 import os
 import re
 from collections.abc import Mapping
@@ -17,11 +18,12 @@ from typing import Any
 
 from taskfleet.errors import InvalidTask, PermanentError
 from taskfleet.kinds.call import function_of, perform
-from taskfleet.kinds.function import Functions, StoredFunction, fetch
+from taskfleet.kinds.function import Functions, StoredFunction, fetch, memory_file
 from taskfleet.kinds.patience import patiently
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
+from taskfleet.settings import Settings, load
 from taskfleet.wire import calls
 
 PREFIX = "results/"
@@ -115,7 +117,7 @@ class Caller:
             function.made = function_of(function.body, name)
             function.body = b""
         result, data = perform(
-            function.made, params, lambda content: fetch(content, "the arguments", context), key
+            function.made, params, lambda content: fetch(content, "the pickle of the arguments", context), key
         )
         if data is not None:
             _store(key, data, context)
@@ -137,18 +139,15 @@ def _store(key: str, data: bytes, context: TaskContext) -> None:
     if len(data) < PUT_FILE_BYTES:
         patiently(lambda: context.store.put(key, data, content_type=kind), context)
         return
-    file = os.memfd_create("result")
-    try:
-        with open(os.dup(file), "wb") as writer:
-            writer.write(data)
+    with memory_file() as file:
+        file.write(data)
+        file.flush()
 
         def put() -> None:
-            os.lseek(file, 0, os.SEEK_SET)
-            context.store.put_file(key, os.dup(file), content_type=kind)
+            file.seek(0)
+            context.store.put_file(key, os.dup(file.fileno()), content_type=kind)
 
         patiently(put, context)
-    finally:
-        os.close(file)
 
 
 def present(result: Any, store: ObjectStore) -> Any:
@@ -158,9 +157,14 @@ def present(result: Any, store: ObjectStore) -> Any:
     key = result[calls.STORED]
     if type(key) is not str or not _KEY.fullmatch(key):
         return result
-    from taskfleet.settings import load
+    return {**result, "url": store.url(key, expires_s=process_settings().result_url_s)}
 
-    return {**result, "url": store.url(key, expires_s=load().result_url_s)}
+
+@functools.cache
+def process_settings() -> Settings:
+    """Returns the settings of this process, read from the environment at the first call. Raises
+    SettingsError."""
+    return load()
 
 
 def check() -> None:

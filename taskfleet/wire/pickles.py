@@ -69,9 +69,9 @@ def cloudpickle() -> Any:
     return module
 
 
-def _text(error: BaseException) -> str:
+def _text(error: BaseException, most: int) -> str:
     try:
-        return utf8(str(error))[:500]
+        return utf8(str(error))[:most]
     except Exception:  # noqa: BLE001 - the error's own code
         return "(the error has no text)"
 
@@ -98,6 +98,7 @@ _repr.maxstring = _repr.maxother = REPR_MAX_CHARS
 _repr.maxlong = 100
 
 
-def error_text(error: BaseException) -> str:
-    """Returns an exception in words, such as `ValueError: bad`. Never raises."""
-    return f"{type(error).__name__}: {_text(error)}".removesuffix(": ")
+def error_text(error: BaseException, most: int = 500) -> str:
+    """Returns an exception in words, such as `ValueError: bad`, with at most `most` characters of
+    its own text. Never raises."""
+    return f"{type(error).__name__}: {_text(error, most)}".removesuffix(": ")
