@@ -112,16 +112,16 @@ def spec() -> Json:
         "paths": {
             "/batches": {
                 "post": _operation(
-                    f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an upload, or open "
-                    "one",
+                    f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an "
+                    "upload, or open one",
                     Accepted,
                     status=202,
                     errors=(400, 404, 409, 413, 415, 422, 429),
                     query=TextQuery,
                     body=_bodies(),
                     description="The file of an upload is read after the answer. Sending the same "
-                    "payload again under the same idempotency key gives the same batch. An open batch "
-                    "takes more tasks until it is closed. The query "
+                    "payload again under the same idempotency key gives the same batch. An open "
+                    "batch takes more tasks until it is closed. The query "
                     f"parameters are for a body of the type {TEXT_TYPE} only.",
                 ),
                 "get": _operation(

@@ -24,6 +24,8 @@ from taskfleet.task import Task
 
 PREFIX = "parts/"
 """Prefix of the keys of parts. The bucket deletes them after some days."""
+ADDED_PREFIX = f"{PREFIX}added/"
+"""Prefix of the keys of parts that clients add. The API may write these and no others."""
 IN_RECORD_MAX_BYTES = 4_096
 """Most bytes, compressed, of a part that is kept in the batch's record. Both writes of a part then
 cost up to five units, about as much as storing an object, which takes longer."""
@@ -52,7 +54,7 @@ class Parts:
         packed = zlib.compress(data, 1)
         if len(packed) <= IN_RECORD_MAX_BYTES:
             return Kept(content=packed)
-        key = f"{PREFIX}{batch_id}/{hashlib.sha256(data).hexdigest()[:32]}"
+        key = f"{ADDED_PREFIX}{batch_id}/{hashlib.sha256(data).hexdigest()[:32]}"
         self._store.put(key, data, content_type="application/json")
         return Kept(key=key)
 

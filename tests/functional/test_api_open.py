@@ -4,7 +4,7 @@ sent again, out of order, or by another driver."""
 import pytest
 
 from taskfleet.batch import PARTS_REMEMBERED
-from taskfleet.scheduler.parts import PREFIX
+from taskfleet.scheduler.parts import ADDED_PREFIX
 from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
 
@@ -99,7 +99,7 @@ class TestTheWay:
         tasks = [f"sleep {i * 7919 % 10_007 / 1e6}" for i in range(3000)]
         batch_id = opened(api)["batch_id"]
         assert add(api, batch_id, 0, tasks, close=True).status_code == 202
-        assert any(key.startswith(f"{PREFIX}{batch_id}/") for key in api.cloud.store._objects)
+        assert any(key.startswith(f"{ADDED_PREFIX}{batch_id}/") for key in api.cloud.store._objects)
         api.run()
         assert status(api, batch_id)["succeeded"] == 3000
 

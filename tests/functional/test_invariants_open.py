@@ -1,6 +1,6 @@
 """The guarantees of open batches under faults at every call of a port: two drivers of one batch add
-parts, are cut off before or after any call, start again, and cancel or close, while workers run what
-is on the queue.
+parts, are cut off before or after any call, start again, and cancel or close, while workers run
+what is on the queue.
 
 Each seed is one random history, run on one thread, so a failing seed fails every time.
 """

@@ -65,6 +65,8 @@ ALLOWED = {
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
+        Request("s3:PutObject", stored("parts/added/b/x")),  # of open batches
+        Request("s3:GetObject", stored("parts/added/b/x")),
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
         Request("sqs:SendMessage", UPLOADS),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
