@@ -72,6 +72,7 @@ class Book:
         self._closed: str | None = None
         self._error: BaseException | None = None
         self._over = False
+        self._unsure: int | None = None  # index from which on the service may not have the calls
         self._read_log = read_log
         self.sender: threading.Thread | None = None
         self.batch_id: str | None = None
@@ -202,11 +203,17 @@ class Book:
                 if row is not None:
                     ended.append(self._end(row))
             self._in_hand = 0
-            over = self._over and bool(self._handed)
+            self._unsure = max(self._next - len(calls), self.recorded_total)
             self._to_collect.notify_all()
+        return ended
+
+    def recorded(self) -> None:
+        """Note that the service has every call that has an index."""
+        with self._lock:
+            self._unsure = None
+            over = self._over
         if over:
             self.collected()
-        return ended
 
     def unnumber(self, calls: Sequence[Call]) -> None:
         """Take the indices back from the last calls, none of which was recorded."""
@@ -215,6 +222,7 @@ class Book:
                 self._next -= 1
                 self._handed.pop(self._next, None)
             self._in_hand = len(calls)
+            self._unsure = None
 
     def refuse(self, calls: Sequence[Call], error: BaseException) -> None:
         """End calls in hand, which have no index, with an error."""
@@ -223,7 +231,10 @@ class Book:
             self._ended += len(calls)
             self._to_collect.notify_all()
         for call in calls:
-            call.future.set_exception(error)
+            if self.cancelling:
+                call.future.end_cancelled()
+            elif not call.future.done():
+                call.future.set_exception(error)
 
     # --- for the collector ---------------------------------------------------------------------
 
@@ -259,7 +270,8 @@ class Book:
         """Note that the batch has ended and every row was given: whatever has none, never will."""
         with self._lock:
             self._over = True
-            lost, self._handed = list(self._handed.values()), {}
+            sure = [n for n in self._handed if self._unsure is None or n < self._unsure]
+            lost = [self._handed.pop(index) for index in sure]
             self._ended += len(lost)
         for future in lost:
             future.end_without_row(self.batch_id)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from taskfleet.clock import SystemClock
+from taskfleet.errors import TaskfleetError
 from taskfleet.executor.book import Book
 from taskfleet.executor.collector import Collector
 from taskfleet.executor.desk import DeskMaker
@@ -37,6 +38,7 @@ class Crew:
         self._make_desk = make_desk
         self._on_end = on_end
         self._pid = os.getpid()
+        self._let_go = False
         self._lock = threading.Lock()
         self._collecting: threading.Thread | None = None
         self.book = Book(self._read_log)
@@ -74,6 +76,24 @@ class Crew:
             self.book.sender.join()
         self._on_end()
 
+    def cancel(self, reason: str) -> None:
+        """Cancel what has not started: what waits here at once, and what was handed over by a call
+        of this thread's own, since the sender may be busy. It cancels again in the end."""
+        self.book.close(reason, cancel=True)
+        if self.book.batch_id is None or self._pid != os.getpid():
+            return
+        desk = self._make_desk()
+        try:
+            desk.cancel(self.book.batch_id)
+        except TaskfleetError:
+            pass
+        finally:
+            desk.close()
+
+    def let_go(self) -> None:
+        """Do not wait for the calls at the interpreter's exit."""
+        self._let_go = True
+
     def join(self) -> None:
         """Wait until every call has ended and the threads have, too."""
         if self._pid != os.getpid() or self._collecting is None:
@@ -82,7 +102,7 @@ class Crew:
             self._collecting.join()
 
     def _leave(self) -> None:
-        if self._pid == os.getpid():
+        if self._pid == os.getpid() and not self._let_go:
             self.book.close(EXIT)
             self.join()
 

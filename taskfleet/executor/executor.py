@@ -205,17 +205,21 @@ class FleetExecutor(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and close the batch once all are handed over.
 
-        wait: return only when every call has ended. An interrupt meanwhile cancels those that have
-            not started, and goes on to the caller.
+        wait: return only when every call has ended. Ctrl-C meanwhile cancels those that have not
+            started, and is raised; the interpreter's exit does not wait for the others then.
         cancel_futures: cancel the calls that have not started, on the fleet too.
         """
-        self._book.close(SHUT_DOWN, cancel=cancel_futures)
+        if cancel_futures:
+            self._crew.cancel(SHUT_DOWN)
+        else:
+            self._book.close(SHUT_DOWN)
         if not wait:
             return
         try:
             self._crew.join()
         except KeyboardInterrupt:
-            self._book.close(SHUT_DOWN, cancel=True)
+            self._crew.let_go()
+            self._crew.cancel(SHUT_DOWN)
             raise
 
     def __exit__(

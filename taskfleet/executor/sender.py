@@ -125,11 +125,13 @@ class Sender:
                 end(call, desk.fetch)
             new = calls[max(0, book.recorded_total - first) :]
             if not new:
+                book.recorded()
                 return
             start = max(first, book.recorded_total)
             tasks = [msgspec.Raw(call.order.task) for call in new]
             try:
                 self._patiently(partial(desk.add, book.batch_id or "", start, tasks))
+                book.recorded()
                 return
             except Exception as error:
                 book.unnumber(new)
@@ -199,7 +201,7 @@ class Sender:
         if batch_id is None:
             return
         try:
-            if self._book.cancelling:
+            if self._book.cancelling:  # again, if the batch was not open then
                 self._patiently(partial(desk.cancel, batch_id))
             if not self._book.leave_open:
                 self._patiently(partial(desk.close_batch, batch_id))
