@@ -321,7 +321,7 @@ def test_inputs_over_the_disks_bound_are_refused(slot):
 def test_outputs_are_stored_under_names_that_follow_from_the_task(slot):
     row = slot.run(
         {
-            "shell": "mkdir -p d/e; echo 1 > a.csv; echo 22 > d/b.csv; echo 3 > d/e/.c; echo 4 > no",
+            "shell": "mkdir -p d/e; echo 1 >a.csv; echo 22 >d/b.csv; echo 3 >d/e/.c; echo 4 >n",
             "outputs": ["*.csv", "d/**", "d/e/.c"],
         }
     )
