@@ -24,6 +24,7 @@ from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings, load
 from taskfleet.task import task_id
+from taskfleet.wire.filenames import name_fault
 
 RETRY = RetryPolicy(max_attempts=1, transient=(Exception,))
 ERROR_MAX_CHARS = 300
@@ -181,7 +182,7 @@ def with_urls(result: Any, store: ObjectStore, *, expires_s: int) -> Any:
         for each in outputs
         if isinstance(each, dict)
         and isinstance(each.get("name"), str)
-        and spec.name_fault(each["name"]) is None
+        and name_fault(each["name"]) is None
     ]
     return {**{k: v for k, v in result.items() if k != "prefix"}, "outputs": shown}
 

@@ -17,8 +17,8 @@ from taskfleet.errors import NotFound, PermanentError, TaskFailed, TooLarge, Tra
 from taskfleet.fetch.source import UPLOAD
 from taskfleet.kinds import folder
 from taskfleet.kinds.pattern import matches
-from taskfleet.kinds.spec import name_fault
 from taskfleet.registry import TaskContext
+from taskfleet.wire.filenames import name_fault
 
 PREFIX = "outputs/"
 """Prefix of the keys of outputs; the batch's id and the task's index follow."""

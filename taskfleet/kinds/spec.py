@@ -12,6 +12,7 @@ import msgspec
 
 from taskfleet.errors import InvalidTask
 from taskfleet.fetch.source import UPLOAD, source_fault
+from taskfleet.wire.filenames import name_fault
 
 ARGUMENT_MAX_BYTES = 131_071
 """Most bytes of one argument, of the text for the shell, or of a variable with its value: what
@@ -20,11 +21,6 @@ ARGUMENTS_MAX = 10_000
 VARIABLES_MAX = 200
 INPUTS_MAX = 1_000
 PATTERNS_MAX = 100
-NAME_MAX_BYTES = 700
-"""Most bytes of the name of an input or an output. It is a part of an object's key, which has 1,024
-bytes at most."""
-COMPONENT_MAX_BYTES = 255
-"""Most bytes between two slashes of a name: what Linux takes."""
 OWN_VARIABLES = "TASKFLEET_"
 """First letters of the variables that the worker sets."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -124,30 +120,6 @@ def parse(raw: Any) -> Any:
     wanted = command(raw)
     canonical: dict[str, Any] = msgspec.to_builtins(wanted)
     return wanted.shell if list(canonical) == ["shell"] else canonical
-
-
-def name_fault(name: str) -> str | None:
-    """Returns why `name` cannot name a file in a task's folder, or None."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return "is not text that UTF-8 can write"
-    if not name:
-        return "is empty"
-    if size > NAME_MAX_BYTES:
-        return f"has {size} bytes, over the cap of {NAME_MAX_BYTES}"
-    if "\0" in name:
-        return "has a NUL"
-    if name.startswith("/"):
-        return "is absolute; name files within the task's folder"
-    components = name.split("/")
-    if ".." in components:
-        return "leads outside the task's folder"
-    if "" in components or "." in components:
-        return "has an empty component; write it without `//`, `./` and a slash at the end"
-    if any(len(component.encode()) > COMPONENT_MAX_BYTES for component in components):
-        return f"has a component of over {COMPONENT_MAX_BYTES} bytes"
-    return None
 
 
 def _check_words(wanted: Command) -> None:

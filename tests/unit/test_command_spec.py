@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask
 from taskfleet.kinds.pattern import matches
-from taskfleet.kinds.spec import name_fault, parse
+from taskfleet.kinds.spec import parse
 from taskfleet.registry import Registry
+from taskfleet.wire.filenames import name_fault
 
 UPLOAD = "upload:0123456789abcdefghjkmnpqrs"
 SHA = "upload:" + "0f" * 32
