@@ -1,7 +1,7 @@
 """The command line: `taskfleet submit|status|results|cancel|token|fleet`, and what is added from
 other modules: `doctor|explain|log|keys|map|redrive`. Owns the commands and their options; not the
-form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their
-exit codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
+form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`),
+their exit codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations

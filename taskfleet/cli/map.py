@@ -154,7 +154,7 @@ def map_command(
 def _items(files: Sequence[str], arg_file: TextIO | None, no_files: bool) -> Iterator[Item]:
     words: Iterable[str] = files
     if arg_file is not None or not files:
-        source: TextIO = arg_file or click.get_text_stream("stdin", encoding="utf-8")
+        source: TextIO = arg_file or sys.stdin
         try:
             lines = [line.removesuffix("\n").removesuffix("\r") for line in source]
         except UnicodeDecodeError as error:

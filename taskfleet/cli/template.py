@@ -109,7 +109,9 @@ def quoted_at(text: str, place: int) -> str | None:
             open_.append(")")
         elif char == "#" and (at == 0 or text[at - 1] in " \t\n;&|()"):
             open_.append("#")
-        elif text.startswith("<<", at) and not text.startswith("<<<", at):
+        elif text.startswith("<<<", at):
+            at += 2
+        elif text.startswith("<<", at):
             return "a here-document"
         at += 1
     if at > place:
