@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runner_max_mb: Annotated[int, Meta(ge=0)] = 0
     """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
     never does."""
+    task_disk_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """The most MB of disk that the folder of one task of the kind `command` may take, with its
+    inputs. A task that takes more is ended."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
     """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ec2_worker.worker import Worker
 
 CLIENT_ID = "local"
-MODULES = ("taskfleet.kinds.python",)
+MODULES = ("taskfleet.kinds.command", "taskfleet.kinds.python")
 """The modules of the kinds that a local executor runs."""
 POLL_S = 0.1
 """Longest wait of a receive, in seconds. It bounds how long the end takes."""
