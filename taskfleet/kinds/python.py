@@ -13,12 +13,16 @@ import binascii
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from taskfleet.errors import InvalidTask, PermanentError
 from taskfleet.kinds.call import function_of, perform
+from taskfleet.kinds.environment import Environment, Environments, default_folder, key_of
 from taskfleet.kinds.function import Functions, StoredFunction, fetch, memory_file
+from taskfleet.kinds.interpreter import Interpreter
 from taskfleet.kinds.patience import patiently
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
@@ -30,6 +34,8 @@ PREFIX = "results/"
 """Prefix of the keys of stored results; the batch's id follows."""
 PUT_FILE_BYTES = 1_000_000
 """Size of a result from which on it goes to the worker as a file, in pieces."""
+INTERPRETERS_MAX = 2
+"""Most interpreters of environments that a runner keeps; each is a process with its imports."""
 _ID = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"results/[^/]+/[0-9]+\.pickle")
 _PICKLE_MAX_CHARS = (calls.ARGS_MAX_BYTES + 2) // 3 * 4
@@ -101,10 +107,13 @@ def result_key(batch_id: str, index: int) -> str:
 
 
 class Caller:
-    """Makes the calls of one process, and keeps the functions that it fetched."""
+    """Makes the calls of one process. Keeps the functions that it fetched, and the interpreters of
+    the environments that were used last."""
 
     def __init__(self) -> None:
         self._functions = Functions()
+        self._environments: Environments | None = None
+        self._interpreters: OrderedDict[str, tuple[Environment, Interpreter]] = OrderedDict()
 
     def run(self, params: Mapping[str, Any], context: TaskContext) -> Any:
         """Make the call, and return the result to record. Raises TaskFailed for what the function
@@ -113,15 +122,71 @@ class Caller:
         function = self._functions.get(params["sha256"], name, context)
         check_versions(function, name)
         key = result_key(context.batch_id, context.index)
-        if function.made is None:
-            function.made = function_of(function.body, name)
-            function.body = b""
-        result, data = perform(
-            function.made, params, lambda content: fetch(content, "the pickle of the arguments", context), key
-        )
+        if function.header.requirements:
+            result, data = self._run_in_environment(function, params, key, context)
+        else:
+            if function.made is None:
+                function.made = function_of(function.body, name)
+                function.body = b""
+            result, data = perform(
+                function.made, params, lambda content: _arguments(content, context), key
+            )
         if data is not None:
             _store(key, data, context)
         return result
+
+    def _run_in_environment(
+        self, function: StoredFunction, params: Mapping[str, Any], key: str, context: TaskContext
+    ) -> tuple[Any, bytes | None]:
+        stored = _arguments(params["stored"], context) if "stored" in params else b""
+        interpreter = self._interpreter(function.header.requirements, context)
+        return interpreter.call(function.body, params, stored, key, context)
+
+    def _interpreter(self, requirements: Sequence[str], context: TaskContext) -> Interpreter:
+        """The interpreter of an environment, started unless there is one that can be used."""
+        name = key_of(requirements)
+        environment, interpreter = self._interpreters.pop(name, (None, None))
+        if environment is not None and interpreter is not None and not interpreter.usable:
+            _end(environment, interpreter)
+            interpreter = None
+        if environment is None or interpreter is None:
+            environment = self._place().use(requirements, context)
+            try:
+                interpreter = Interpreter(environment.python, environment.environ())
+            except PermanentError:
+                environment.spoil()
+                environment.close()
+                raise
+        self._interpreters[name] = environment, interpreter
+        while len(self._interpreters) > INTERPRETERS_MAX:
+            _, oldest = self._interpreters.popitem(last=False)
+            _end(*oldest)
+        return interpreter
+
+    def _place(self) -> Environments:
+        if self._environments is None:
+            self._environments = environments()
+        return self._environments
+
+    def prepare(self) -> None:
+        """Delete environments that a killed process left half-built."""
+        self._place().sweep()
+
+
+def environments() -> Environments:
+    """Returns the environments by this process's settings."""
+    conf = process_settings()
+    folder = Path(conf.cache_dir) / "environments" if conf.cache_dir else default_folder()
+    return Environments(folder, conf.environments_max_mb * 1_000_000)
+
+
+def _end(environment: Environment, interpreter: Interpreter) -> None:
+    interpreter.close()
+    environment.close()
+
+
+def _arguments(content: str, context: TaskContext) -> bytes:
+    return fetch(content, "the pickle of the arguments", context)
 
 
 def check_versions(function: StoredFunction, name: str) -> None:
@@ -175,9 +240,11 @@ def check() -> None:
         raise PermanentError(f"functions need taskfleet[functions] installed: {error}") from None
 
 
+_caller = Caller()
 python = TaskKind(
     name="python",
-    run=Caller().run,
+    run=_caller.run,
+    prepare=_caller.prepare,
     parse=parse,
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
     check=check,
