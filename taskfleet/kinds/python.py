@@ -15,6 +15,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,19 @@ class Caller:
     def run(self, params: Mapping[str, Any], context: TaskContext) -> Any:
         """Make the call, and return the result to record. Raises TaskFailed for what the function
         raises, PermanentError for what cannot be called."""
-        name = params["function"]
-        function = self._functions.get(params["sha256"], name, context)
-        check_versions(function, name)
+        function = self._functions.get(params["sha256"], params["function"], context)
         key = result_key(context.batch_id, context.index)
-        if function.header.requirements:
+        if function.made is not None:
+            fetched = partial(_arguments, context=context)
+            result, data = perform(function.made, params, fetched, key)
+        elif function.header.requirements:
+            check_versions(function, params["function"])
             result, data = self._run_in_environment(function, params, key, context)
         else:
-            if function.made is None:
-                function.made = function_of(function.body, name)
-                function.body = b""
-            result, data = perform(
-                function.made, params, lambda content: _arguments(content, context), key
-            )
+            check_versions(function, params["function"])
+            function.made = function_of(function.body, params["function"])
+            function.body = b""
+            return self.run(params, context)
         if data is not None:
             _store(key, data, context)
         return result
