@@ -33,6 +33,9 @@ TASK_MAX_BYTES = 250_000
 SLEEP_MAX_MS = 24 * 3600 * 1000
 """Longest sleep of a `sleep` task, in milliseconds: one day."""
 
+OPTIONAL_KINDS = {"command": "taskfleet.kinds.command", "python": "taskfleet.kinds.python"}
+"""The modules of Taskfleet's own kinds that a stage must name in TASKFLEET_KINDS."""
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _encode = msgspec.json.Encoder().encode
 
@@ -221,7 +224,9 @@ class Registry:
             return self._kinds[name]
         except KeyError:
             known = ", ".join(sorted(self._kinds))
-            raise UnknownKind(f"unknown kind {name!r:.60}; known: {known}") from None
+            module = OPTIONAL_KINDS.get(name)
+            hint = f"; enable it with TASKFLEET_KINDS={module}" if module else ""
+            raise UnknownKind(f"unknown kind {name!r:.60}; known: {known}{hint}") from None
 
     @property
     def names(self) -> list[str]:

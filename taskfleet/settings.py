@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runner_max_mb: Annotated[int, Meta(ge=0)] = 0
     """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
     never does."""
+    task_disk_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """The most MB of disk that the folder of one task of the kind `command` may take, with its
+    inputs. A task that takes more is ended."""
     cache_dir: str = ""
     """The folder where workers keep what tasks use again, such as the environments of functions
     with requirements. It must belong to the user that runs tasks. Empty means a folder of that user
@@ -83,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    open_idle_s: Annotated[float, Meta(ge=60, le=604_800)] = 86_400.0
+    """The seconds without a new part after which an open batch is closed by whoever reads it next,
+    so that it ends when its tasks have."""
     client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
     """The most tasks that one client may have waiting or running. At the limit, further batches are
     refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""

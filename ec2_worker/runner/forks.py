@@ -34,6 +34,7 @@ KEPT_SETTINGS = (
     "TASKFLEET_CORES",
     "TASKFLEET_ENVIRONMENTS_MAX_MB",
     "TASKFLEET_LOG_LEVEL",
+    "TASKFLEET_TASK_DISK_MB",
 )
 """The settings that tasks may see."""
 _DROPPED = ("AWS_", "BOTO", "TASKFLEET_", "OTEL_", "NOTIFY_", "LISTEN_", "CREDENTIALS_")

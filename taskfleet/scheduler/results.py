@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -86,20 +86,31 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         error=batch.error,
         trace_id=batch.trace_id,
         options=batch.options,
+        open=batch.is_open,
     )
 
 
 class Results:
     """Reads batches on behalf of clients. Each method that takes a batch's id raises NotFound when
-    the batch does not exist or belongs to another client."""
+    the batch does not exist or belongs to another client.
+
+    settle: called with each batch that is read by its id; returns it as it is then
+        (`taskfleet.scheduler.open.OpenBatches.settle`).
+    """
 
     def __init__(
-        self, registry: Registry, monitor: TaskMonitor, store: ObjectStore, clock: Clock
+        self,
+        registry: Registry,
+        monitor: TaskMonitor,
+        store: ObjectStore,
+        clock: Clock,
+        settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
+        self._settle = settle
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -141,7 +152,7 @@ class Results:
         self.own(batch_id, client_id)
         now = self._clock.now()
         batch = self._monitor.cancel_batch(batch_id, now)
-        return view(batch or self.own(batch_id, client_id), now)
+        return view(self._settle(batch) if batch else self.own(batch_id, client_id), now)
 
     def results(
         self,
@@ -174,7 +185,7 @@ class Results:
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.client_id != client_id:
             raise NotFound(f"no batch {batch_id!r}")
-        return batch
+        return self._settle(batch)
 
     def _bundles(
         self, batch_id: str, wanted: range, at_once: int
@@ -224,6 +235,7 @@ class Results:
             duration_s=result.duration_s,
             worker_id=result.worker_id,
             progress=result.progress,
+            traceback=result.traceback,
         )
 
 

@@ -136,7 +136,10 @@ class TestRemoteStore:
 
         thread = threading.Thread(target=run)
         thread.start()
-        ((call, data),) = worker.received()
+        received = []
+        while not received:  # what has a descriptor comes in two parts
+            received = worker.received()
+        ((call, data),) = received
         serve(store, call, data, worker)
         (answer,) = runner.received()
         remote.answered(answer)
