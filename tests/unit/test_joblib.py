@@ -85,7 +85,9 @@ def test_results_can_be_taken_as_they_come(pool, how):
 
 def test_calls_in_batches(pool):
     with parallel_config(backend="taskfleet", executor=pool):
-        calls = Parallel(n_jobs=2, batch_size=10)(delayed(double)(i) for i in range(95))
+        calls = Parallel(n_jobs=2, batch_size=10, pre_dispatch="all")(
+            delayed(double)(i) for i in range(95)
+        )
     assert calls == [2 * i for i in range(95)]
     assert len(pool.sent) == 10
 
