@@ -249,7 +249,10 @@ class Client:
         """
         began = polled = news_at = self._clock.now()
         until = None if timeout_s is None else began + timeout_s
-        batch = self._status(batch_id, 0.0, until)
+        hold_s = next_poll(0.0, 0.0, None).hold_s
+        batch = self._status(
+            batch_id, hold_s if timeout_s is None else min(hold_s, timeout_s), until
+        )
         while True:
             if on_progress is not None:
                 on_progress(batch)
