@@ -75,7 +75,7 @@ class Interpreter:
         body: bytes,
         params: Mapping[str, Any],
         stored: bytes,
-        key: str,
+        prefix: str,
         context: TaskContext,
     ) -> tuple[Any, bytes | None]:
         """Make a call, as `taskfleet.kinds.call.perform` does. `body` is the function's pickle,
@@ -84,7 +84,7 @@ class Interpreter:
         function_id = params["sha256"]
         first = b"" if function_id in self._given else body
         try:
-            self._pipe.send({"params": params, "key": key}, first, stored)
+            self._pipe.send({"params": params, "prefix": prefix}, first, stored)
             self._wait()
             answer, data, _ = self._pipe.receive()
         except (EOFError, OSError):

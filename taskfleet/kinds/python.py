@@ -38,7 +38,7 @@ PUT_FILE_BYTES = 1_000_000
 INTERPRETERS_MAX = 2
 """Most interpreters of environments that a runner keeps; each is a process with its imports."""
 _ID = re.compile(r"[0-9a-f]{64}")
-_KEY = re.compile(r"results/[^/]+/[0-9]+\.pickle")
+_KEY = re.compile(r"results/[0-9a-z-]{1,64}/[0-9]{1,9}/[0-9a-f]{32}\.pickle")
 _PICKLE_MAX_CHARS = (calls.ARGS_MAX_BYTES + 2) // 3 * 4
 _FORMS = ("args", "pickle", "stored")
 SCHEMA: dict[str, Any] = {
@@ -101,10 +101,10 @@ def _check_base64(text: Any) -> None:
         raise InvalidTask(f"pickle: not base64: {error}") from None
 
 
-def result_key(batch_id: str, index: int) -> str:
-    """Returns the key of a task's result in the object store, for one that is too large for its
-    row."""
-    return f"{PREFIX}{batch_id}/{index}.pickle"
+def result_prefix(batch_id: str, index: int) -> str:
+    """Returns the beginning of the key of a task's result in the object store, for one that is too
+    large for its row."""
+    return f"{PREFIX}{batch_id}/{index}/"
 
 
 class Caller:
@@ -120,28 +120,28 @@ class Caller:
         """Make the call, and return the result to record. Raises TaskFailed for what the function
         raises, PermanentError for what cannot be called."""
         function = self._functions.get(params["sha256"], params["function"], context)
-        key = result_key(context.batch_id, context.index)
+        prefix = result_prefix(context.batch_id, context.index)
         if function.made is not None:
             fetched = partial(_arguments, context=context)
-            result, data = perform(function.made, params, fetched, key)
+            result, data = perform(function.made, params, fetched, prefix)
         elif function.header.requirements:
             check_versions(function, params["function"])
-            result, data = self._run_in_environment(function, params, key, context)
+            result, data = self._run_in_environment(function, params, prefix, context)
         else:
             check_versions(function, params["function"])
             function.made = function_of(function.body, params["function"])
             function.body = b""
             return self.run(params, context)
         if data is not None:
-            _store(key, data, context)
+            _store(result[calls.STORED], data, context)
         return result
 
     def _run_in_environment(
-        self, function: StoredFunction, params: Mapping[str, Any], key: str, context: TaskContext
+        self, function: StoredFunction, params: Mapping[str, Any], prefix: str, context: TaskContext
     ) -> tuple[Any, bytes | None]:
         stored = _arguments(params["stored"], context) if "stored" in params else b""
         interpreter = self._interpreter(function.header.requirements, context)
-        return interpreter.call(function.body, params, stored, key, context)
+        return interpreter.call(function.body, params, stored, prefix, context)
 
     def _interpreter(self, requirements: Sequence[str], context: TaskContext) -> Interpreter:
         """The interpreter of an environment, started unless there is one that can be used."""
