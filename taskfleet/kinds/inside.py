@@ -55,6 +55,7 @@ def serve(pipe: Any) -> None:
         except EOFError:
             return
         params, data = asked["params"], b""
+        os.chdir(asked["cwd"])
         try:
             function = functions.get(params["sha256"])
             if function is None:

@@ -25,6 +25,7 @@ from taskfleet.kinds.environment import Environment, Environments, default_folde
 from taskfleet.kinds.function import Functions, StoredFunction, fetch, memory_file
 from taskfleet.kinds.interpreter import Interpreter
 from taskfleet.kinds.patience import patiently
+from taskfleet.kinds.scratch import Scratch
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
@@ -113,6 +114,7 @@ class Caller:
 
     def __init__(self) -> None:
         self._functions = Functions()
+        self._scratch = Scratch()
         self._environments: Environments | None = None
         self._interpreters: OrderedDict[str, tuple[Environment, Interpreter]] = OrderedDict()
 
@@ -120,28 +122,30 @@ class Caller:
         """Make the call, and return the result to record. Raises TaskFailed for what the function
         raises, PermanentError for what cannot be called."""
         function = self._functions.get(params["sha256"], params["function"], context)
-        prefix = result_prefix(context.batch_id, context.index)
-        if function.made is not None:
-            fetched = partial(_arguments, context=context)
-            result, data = perform(function.made, params, fetched, prefix)
-        elif function.header.requirements:
+        if function.made is None and not function.checked:
             check_versions(function, params["function"])
-            result, data = self._run_in_environment(function, params, prefix, context)
-        else:
-            check_versions(function, params["function"])
-            function.made = function_of(function.body, params["function"])
-            function.body = b""
-            return self.run(params, context)
+            function.checked = True
+        cwd = self._scratch.enter()
+        try:
+            result, data = self._perform(function, params, cwd, context)
+        finally:
+            self._scratch.clean()
         if data is not None:
             _store(result[calls.STORED], data, context)
         return result
 
-    def _run_in_environment(
-        self, function: StoredFunction, params: Mapping[str, Any], prefix: str, context: TaskContext
+    def _perform(
+        self, function: StoredFunction, params: Mapping[str, Any], cwd: str, context: TaskContext
     ) -> tuple[Any, bytes | None]:
-        stored = _arguments(params["stored"], context) if "stored" in params else b""
-        interpreter = self._interpreter(function.header.requirements, context)
-        return interpreter.call(function.body, params, stored, prefix, context)
+        prefix = result_prefix(context.batch_id, context.index)
+        if function.header.requirements:
+            stored = _arguments(params["stored"], context) if "stored" in params else b""
+            interpreter = self._interpreter(function.header.requirements, context)
+            return interpreter.call(function.body, params, stored, prefix, cwd, context)
+        if function.made is None:
+            function.made = function_of(function.body, params["function"])
+            function.body = b""
+        return perform(function.made, params, partial(_arguments, context=context), prefix)
 
     def _interpreter(self, requirements: Sequence[str], context: TaskContext) -> Interpreter:
         """The interpreter of an environment, started unless there is one that can be used."""

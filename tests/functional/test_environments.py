@@ -130,6 +130,17 @@ def test_values_failures_and_output_are_as_in_a_runner(slot):
     assert point == 300_000
 
 
+def test_each_call_starts_in_an_empty_folder(slot):
+    def leaves(x):
+        found = os.listdir()
+        with open(f"left-{x}", "w"):
+            pass
+        return found
+
+    rows = slot.run([slot.params(leaves, i, requirements=["tinypack"]) for i in range(3)])
+    assert [row.result for row in rows] == [[], [], []]
+
+
 def test_a_module_that_is_not_required_is_named(slot):
     def needs():
         import elsewhere  # noqa: F401

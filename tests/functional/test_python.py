@@ -318,3 +318,50 @@ def test_what_a_call_prints_is_its_output(fresh):
     assert [output.read(i, 100) for i in range(3)] == [
         b"said %d\nand %d\n" % (i, i) for i in range(3)
     ]
+
+
+def leaves(deed):
+    """Returns what there is in the current folder, and leaves something there."""
+    found = os.listdir(), os.path.basename(os.getcwd())
+    match deed:
+        case "file":
+            with open("file", "w") as file:
+                file.write("x")
+        case "folders":
+            os.makedirs("a/b/c")
+            os.chmod("a", 0)
+        case "gone":
+            os.rmdir(os.getcwd())
+        case "file instead":
+            here = os.getcwd()
+            os.rmdir(here)
+            with open(here, "w"):
+                pass
+        case "elsewhere":
+            os.chdir("/")
+    return found
+
+
+def test_each_call_starts_in_an_empty_folder_of_its_own(fresh):
+    deeds = ["file", "folders", "gone", "file instead", "elsewhere", "nothing", "file", "nothing"]
+    rows = fresh.run([fresh.params(leaves, deed) for deed in deeds])
+    assert [fresh.outcome(row) for row in rows] == [([], "work")] * len(deeds)
+
+
+def test_the_folder_of_a_killed_runner_is_deleted_by_the_next(fresh):
+    def where(then):
+        here = os.getcwd()
+        with open("left", "w") as file:
+            file.write(here)
+        print(here)
+        if then == "die":
+            os._exit(1)
+        return here
+
+    fresh.run([fresh.params(where, "die")])
+    first = fresh.claimed.output.read(0, 500).decode().strip()
+    assert os.path.exists(first)
+    second = fresh.call(where, "live")
+    assert second != first
+    assert not os.path.exists(first)
+    assert os.listdir(second) == []
