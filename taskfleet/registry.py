@@ -112,6 +112,9 @@ class TaskKind:
     runs_in: `process`, in a process of its own that may crash, hang or be ended at any time, or
         `thread`, in a thread of the worker, for kinds that only wait and do as the context says. A
         kind that runs in a process must be an object of a module that `Registry.load` imports.
+    runs_client_code: whether a run executes code that the client wrote. The process that runs it
+        then serves no other client and no other kinds, and its store is confined to the client's
+        uploads and the objects of the batch. Only for kinds that run in a process.
     timeout_s: seconds after which a run is ended and its task FAILED, above 0 and at most
         `TIMEOUT_MAX_S`; None means no limit.
     retry_timeouts: whether a run that was ended at its time-out is tried again.
@@ -134,6 +137,7 @@ class TaskKind:
     hint_s: float | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     runs_in: Literal["process", "thread"] = "process"
+    runs_client_code: bool = False
     timeout_s: float | None = None
     retry_timeouts: bool = False
     memory_mb: int | None = None
@@ -164,6 +168,8 @@ class TaskKind:
     def _faults(self) -> Iterator[str]:
         if self.runs_in not in ("process", "thread"):
             yield f"runs_in is 'process' or 'thread', not {self.runs_in!r:.40}"
+        if self.runs_client_code and self.runs_in == "thread":
+            yield "runs_client_code is for kinds that run in a process"
         if self.timeout_s is not None and not 0 < self.timeout_s <= TIMEOUT_MAX_S:
             yield f"timeout_s is above 0 and at most {TIMEOUT_MAX_S}, not {self.timeout_s!r:.40}"
         if self.memory_mb is not None:

@@ -249,6 +249,7 @@ _caller = Caller()
 python = TaskKind(
     name="python",
     run=_caller.run,
+    runs_client_code=True,
     prepare=_caller.prepare,
     parse=parse,
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
