@@ -86,7 +86,6 @@ class Book:
         """Take in a call. Waits while too much waits to be sent. Raises RuntimeError if the book is
         closed, or the error that broke it."""
         future: FleetFuture[Any] = FleetFuture(self)
-        size = len(order.task)
         with self._lock:
             if self._bytes > UNSENT_MAX_BYTES and threading.current_thread() is not self.sender:
                 self._room.wait_for(lambda: self._bytes <= UNSENT_MAX_BYTES or self._shut)
@@ -95,7 +94,7 @@ class Book:
             if self._closed is not None:
                 raise RuntimeError(self._closed)
             self._waiting.append(Call(future, order))
-            self._bytes += size + _bytes_needed(order)
+            self._bytes += order.weight
             if len(self._waiting) == 1:
                 self._to_send.notify()
         return future
@@ -167,7 +166,7 @@ class Book:
                 size = 0
                 while self._waiting and len(part) < PART_MAX_TASKS and size < PART_MAX_BYTES:
                     call = self._waiting.popleft()
-                    self._bytes -= len(call.order.task) + _bytes_needed(call.order)
+                    self._bytes -= call.order.weight
                     if call.future.taken:
                         self._withdrawn -= 1
                         continue
@@ -298,7 +297,3 @@ class Book:
         for future in lost:
             if not future.done():
                 future.set_exception(error)
-
-
-def _bytes_needed(order: Order) -> int:
-    return sum(len(blob.data) for blob in order.needs[1:] if isinstance(blob.data, bytes))

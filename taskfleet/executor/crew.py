@@ -35,7 +35,7 @@ class Crew:
         outage_s: float,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make_desk = make_desk
+        self.make_desk = make_desk
         self._on_end = on_end
         self._pid = os.getpid()
         self._let_go = False
@@ -82,7 +82,7 @@ class Crew:
         self.book.close(reason, cancel=True)
         if self.book.batch_id is None or self._pid != os.getpid():
             return
-        desk = self._make_desk()
+        desk = self.make_desk()
         try:
             desk.cancel(self.book.batch_id)
         except TaskfleetError:
@@ -107,7 +107,7 @@ class Crew:
             self.join()
 
     def _read_log(self, index: int) -> str:
-        desk = self._make_desk()
+        desk = self.make_desk()
         try:
             return desk.log_text(self.book.batch_id or "", index)
         finally:

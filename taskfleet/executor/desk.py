@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import requests
 
 from taskfleet.client import ApiError, Client, Unreachable
+from taskfleet.client.transport import no_auth
 from taskfleet.wire.http import Accepted, BatchView, ResultView
 
 FETCH_TIMEOUT_S = 60.0
-"""Longest time without a byte of a large result, in seconds."""
+"""Longest time without a byte of a stored file, in seconds."""
+_PART_BYTES = 1 << 20
+"""Bytes of a stored file that are read at a time."""
 
 
 class Completed(Protocol):
@@ -93,6 +97,10 @@ class Desk(Protocol):
         """Returns a large result from the URL that its row names."""
         ...
 
+    def save(self, url: str, path: Path) -> None:
+        """Write what is at a URL that a row names to a file."""
+        ...
+
     def close(self) -> None:
         """Close the connections."""
         ...
@@ -135,10 +143,25 @@ class HttpDesk:
             offset = page.end
 
     def fetch(self, url: str) -> bytes:
-        try:
-            answer = requests.get(url, timeout=FETCH_TIMEOUT_S, allow_redirects=False)
-        except requests.RequestException as error:
-            raise Unreachable(f"a large result could not be fetched: {error}") from error
-        if answer.status_code != 200:
-            raise ApiError(answer.status_code, f"a large result was refused: {answer.reason}")
-        return answer.content
+        with _answer(url) as answer:
+            return answer.content
+
+    def save(self, url: str, path: Path) -> None:
+        with _answer(url) as answer, path.open("wb") as file:
+            for part in answer.iter_content(_PART_BYTES):
+                file.write(part)
+
+
+@contextmanager
+def _answer(url: str) -> Iterator[requests.Response]:
+    """The answer to a GET of a presigned URL, which needs no token. Raises ApiError, and Unreachable
+    also for a connection that breaks while it is read."""
+    try:
+        with requests.get(
+            url, timeout=FETCH_TIMEOUT_S, allow_redirects=False, stream=True, auth=no_auth
+        ) as answer:
+            if answer.status_code != 200:
+                raise ApiError(answer.status_code, f"a stored file was refused: {answer.reason}")
+            yield answer
+    except requests.RequestException as error:
+        raise Unreachable(f"a stored file could not be fetched: {error}") from error

@@ -28,6 +28,7 @@ from taskfleet.executor.mapping import results_of
 from taskfleet.executor.sender import Opening
 from taskfleet.executor.tasks import call_order, command_order
 from taskfleet.options import read as read_options
+from taskfleet.wire.filenames import name_fault
 
 T = TypeVar("T")
 
@@ -174,6 +175,30 @@ class FleetExecutor(Executor):
         )
         self._crew.start()
         return self._book.submit(order)
+
+    def download(self, result: Mapping[str, Any], folder: str | Path) -> list[Path]:
+        """Write the outputs of a command into a folder, which is made if it is missing. Returns
+        their paths.
+
+        result: what the future of `command` gave.
+
+        Raises ValueError, with nothing written, for a name that leads out of the folder.
+        """
+        outputs = result["outputs"]
+        for name in (str(each["name"]) for each in outputs):
+            if fault := name_fault(name):
+                raise ValueError(f"output {name!r:.100} {fault}")
+        desk = self._crew.make_desk()
+        written: list[Path] = []
+        try:
+            for each in outputs:
+                path = Path(folder, each["name"])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                desk.save(each["url"], path)
+                written.append(path)
+        finally:
+            desk.close()
+        return written
 
     @classmethod
     def attach(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from taskfleet.errors import InvalidTask
 from taskfleet.wire import calls, pickles
 
@@ -30,10 +32,21 @@ class Blob:
 
 @dataclass(frozen=True)
 class Pickled:
-    """A function's name, and its stored form."""
+    """A function as tasks name it.
+
+    name: its name.
+    blob: its stored form.
+    head: the JSON of a task that calls it, up to its arguments.
+    """
 
     name: str
     blob: Blob
+    head: bytes
+
+    @property
+    def needs(self) -> tuple[Blob, ...]:
+        """What must be stored for every call."""
+        return (self.blob,)
 
 
 class Functions:
@@ -61,7 +74,9 @@ class Functions:
             data = calls.encode_function(function, self._requirements)
         except InvalidTask as error:
             raise TypeError(_why(function, name, error)) from error
-        made = Pickled(name, Blob.of(data))
+        blob = Blob.of(data)
+        params = msgspec.json.encode(calls.params(name, blob.sha256, {}))
+        made = Pickled(name, blob, b'{"kind":"python","params":' + params[:-1] + b",")
         key = id(function)
         try:
             kept: Any = weakref.ref(function, lambda _: self._known.pop(key, None))

@@ -267,6 +267,9 @@ class LocalDesk:
     def fetch(self, url: str) -> bytes:
         return self._cloud.store.get(url.removeprefix(URL))
 
+    def save(self, url: str, path: Path) -> None:
+        path.write_bytes(self.fetch(url))
+
     def close(self) -> None:
         """There are no connections."""
 

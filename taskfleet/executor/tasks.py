@@ -5,15 +5,15 @@ what is stored beside it; the form of a call is `taskfleet.wire.calls`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from taskfleet.errors import InvalidTask, NotFound
 from taskfleet.executor.functions import Blob, Functions
+from taskfleet.registry import TASK_MAX_BYTES
 from taskfleet.wire import calls
 
 PYTHON = "python"
@@ -21,18 +21,19 @@ COMMAND = "command"
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A task to be sent.
 
     kind: its kind.
     task: the task as JSON.
     needs: what must be stored before.
+    weight: bytes of the task and of what is stored for it alone.
     """
 
     kind: str
     task: bytes
     needs: tuple[Blob, ...]
+    weight: int
 
 
 def call_order(
@@ -45,13 +46,13 @@ def call_order(
     pickled = functions.pickled(function)
     try:
         part, data = calls.encode_call(args, kwargs)
-        task = _encode(
-            {"kind": PYTHON, "params": calls.params(pickled.name, pickled.blob.sha256, part)}
-        )
     except InvalidTask as error:
         raise TypeError(f"cannot send a call of {pickled.name}: {error}") from error
-    needs = (pickled.blob,) if data is None else (pickled.blob, Blob(part["stored"], data))
-    return Order(PYTHON, task, needs)
+    task = b"".join((pickled.head, _encode(part)[1:], b"}"))
+    if data is None:
+        return Order(PYTHON, task, pickled.needs, len(task))
+    needs = (pickled.blob, Blob(part["stored"], data))
+    return Order(PYTHON, task, needs, len(task) + len(data))
 
 
 def command_order(
@@ -63,7 +64,7 @@ def command_order(
     stdin: str | None,
 ) -> Order:
     """Returns the order for a command; see `FleetExecutor.command`. Raises OSError for an input
-    that cannot be read."""
+    that cannot be read, ValueError for a command that is too large for a task."""
     params: dict[str, Any] = (
         {"shell": command} if isinstance(command, str) else {"argv": [str(w) for w in command]}
     )
@@ -80,7 +81,14 @@ def command_order(
     params |= {key: value for key, value in more.items() if value}
     if stdin is not None:
         params["stdin"] = stdin
-    return Order(COMMAND, _encode({"kind": COMMAND, "params": params}), tuple(needs))
+    task = _encode({"kind": COMMAND, "params": params})
+    if len(task) > TASK_MAX_BYTES:
+        raise ValueError(
+            f"the command has {len(task)} bytes, over the cap of {TASK_MAX_BYTES}; give what is "
+            "large, such as stdin, as an input file"
+        )
+    stored = sum(len(blob.data) for blob in needs if isinstance(blob.data, bytes))
+    return Order(COMMAND, task, tuple(needs), len(task) + stored)
 
 
 def _file(path: Path) -> Blob:

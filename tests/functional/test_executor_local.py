@@ -102,6 +102,28 @@ def test_a_module_that_is_not_there_fails_with_its_name(pool):
         pool.submit(uses).result(30)
 
 
+def test_a_command_with_files(pool, tmp_path):
+    future = pool.command(
+        ["sort", "in.txt", "-o", "sorted/out.txt"],
+        inputs={"in.txt": b"b\na\n", "sorted/x": b""},
+        outputs=["sorted/*.txt"],
+    )
+    assert pool.download(future.result(30), tmp_path / "made") == [tmp_path / "made/sorted/out.txt"]
+    assert (tmp_path / "made/sorted/out.txt").read_text() == "a\nb\n"
+    with pytest.raises(TaskError, match="exit status 3") as raised:
+        pool.command("echo oh >&2; exit 3").result(30)
+    assert (raised.value.result["exit_status"], raised.value.result["stderr"]) == (3, "oh\n")
+    with pytest.raises(TaskError, match="no program 'no-such-program'"):
+        pool.command(["no-such-program"]).result(30)
+
+
+def test_outputs_that_lead_out_of_the_folder_are_not_written(pool, tmp_path):
+    result = {"outputs": [{"name": "../evil", "url": "memory://x"}]}
+    with pytest.raises(ValueError, match="evil"):
+        pool.download(result, tmp_path / "made")
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_call_of_200_ends_its_process_and_hurts_no_other(tmp_path):
     path = tmp_path / "runs"
 

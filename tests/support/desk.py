@@ -221,5 +221,8 @@ class _Desk:
     def fetch(self, url: str) -> bytes:
         return self._service.store[url]
 
+    def save(self, url: str, path: Path) -> None:
+        path.write_bytes(self._service.store[url])
+
     def close(self) -> None:
         self._service.seen.append(("close", None))
