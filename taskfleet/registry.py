@@ -30,6 +30,8 @@ from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
+PACE_MAX_CHARS = 16
+"""Most characters of a `TaskKind.pace`."""
 SLEEP_MAX_MS = 24 * 3600 * 1000
 """Longest sleep of a `sleep` task, in milliseconds: one day."""
 
@@ -108,6 +110,10 @@ class TaskKind:
         Canonical params must parse to themselves: workers parse them again.
     expected_s: called with the params; returns the expected seconds of one run, None if unknown.
     hint_s: expected seconds of one run, used while nothing is learned and `expected_s` is unknown.
+    pace: called with the params; returns a short text that tells apart tasks whose durations have
+        nothing to do with each other, such as the function that they call; at most
+        `PACE_MAX_CHARS` letters and digits, and empty for none. Durations are learned for each by
+        itself, if `expected_s` is unknown.
     retry: which errors are retried, and how often.
     runs_in: `process`, in a process of its own that may crash, hang or be ended at any time, or
         `thread`, in a thread of the worker, for kinds that only wait and do as the context says. A
@@ -135,6 +141,7 @@ class TaskKind:
     parse: Callable[[Any], Any] = lambda raw: raw
     expected_s: Callable[[Any], float | None] = lambda _params: None
     hint_s: float | None = None
+    pace: Callable[[Any], str] = lambda _params: ""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     runs_in: Literal["process", "thread"] = "process"
     runs_client_code: bool = False
@@ -286,13 +293,19 @@ class Registry:
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """Returns a function that maps a task to its expected seconds: the prediction of its kind,
-        else the estimate for its kind, else None. `estimates` holds seconds by kind."""
+        else the estimate under its `pace_name`, else None. `estimates` holds seconds."""
 
         def expected(task: Task) -> float | None:
             seconds = self[task.kind].expected_s(task.params)
-            return estimates.get(task.kind) if seconds is None else seconds
+            return estimates.get(self.pace_name(task)) if seconds is None else seconds
 
         return expected
+
+    def pace_name(self, task: Task) -> str:
+        """Returns the name under which the durations of such tasks are learned: the kind's, or
+        `<kind>:<pace>`."""
+        pace = self[task.kind].pace(task.params)
+        return f"{task.kind}:{pace}" if pace else task.kind
 
 
 # --- the built-in kind ----------------------------------------------------------------------

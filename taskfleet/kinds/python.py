@@ -27,7 +27,7 @@ from taskfleet.kinds.interpreter import Interpreter
 from taskfleet.kinds.patience import patiently
 from taskfleet.kinds.scratch import Scratch
 from taskfleet.ports import ObjectStore
-from taskfleet.registry import TaskContext, TaskKind
+from taskfleet.registry import PACE_MAX_CHARS, TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings, load
 from taskfleet.wire import calls
@@ -252,6 +252,7 @@ python = TaskKind(
     runs_client_code=True,
     prepare=_caller.prepare,
     parse=parse,
+    pace=lambda params: str(params["sha256"])[:PACE_MAX_CHARS],
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
     check=check,
     present=present,
