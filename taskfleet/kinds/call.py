@@ -54,12 +54,14 @@ def perform(
     function: Callable[..., Any],
     params: Mapping[str, Any],
     fetch: Callable[[str], bytes],
-    key: str,
+    prefix: str,
 ) -> tuple[Any, bytes | None]:
     """Call the function with the arguments of valid params. Returns the result to record, and what
-    to store under `key` first, None for nothing.
+    to store first, None for
+    nothing.
 
     fetch: returns a stored pickle of arguments by its content id.
+    prefix: beginning of the key of a result that is stored.
 
     Raises TaskFailed for what the function raises, whatever it is; PermanentError for arguments and
     results that cannot be pickled.
@@ -74,7 +76,7 @@ def perform(
         value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - whatever a function raises is its failure
         fail(error, skip=1)
-    return calls.encode_result(value, key)
+    return calls.encode_result(value, prefix)
 
 
 def fail(error: BaseException, skip: int) -> NoReturn:

@@ -78,10 +78,10 @@ def run_command(
     for faults of inputs and outputs; TaskStopped if the task must end.
     """
     # Imported here: the API imports this module for the params alone.
-    from taskfleet.kinds import files, folder, process
+    from taskfleet.kinds import confine, files, folder, process
 
     folder.remove_leftovers()
-    with folder.new() as own:
+    with folder.new() as own, confine.outside(folder.parent(), own.path) as confined:
         limits = files.Limits(disk_max_bytes, allow_private)
         inputs = files.fetch_inputs(wanted.inputs, own.work, context, limits)
         ended = process.run(
@@ -91,6 +91,7 @@ def run_command(
             stdin=wanted.stdin,
             context=context,
             watch=lambda: _overfull(own, disk_max_bytes),
+            before=confined,
         )
         result: dict[str, Any] = {
             "exit_status": ended.code if ended.code >= 0 else None,
@@ -190,6 +191,7 @@ def with_urls(result: Any, store: ObjectStore, *, expires_s: int) -> Any:
 command = TaskKind(
     name="command",
     run=run,
+    runs_client_code=True,
     parse=spec.parse,
     retry=RETRY,
     prepare=prepare,

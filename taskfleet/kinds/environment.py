@@ -61,7 +61,7 @@ class Environment:
         environment's programs found first."""
         path = os.environ.get("PATH", os.defpath)
         return {
-            **os.environ,
+            **uv.clean_environ(),
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{path}",
             "VIRTUAL_ENV": str(self.folder),
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import stat
 import tempfile
 import time
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 
 from taskfleet.errors import TransientError
 
-PREFIX = "taskfleet-command-"
+PARENT = "taskfleet-commands"
+"""Beginning of the name of the folder that all tasks of a user have their folders in."""
+PREFIX = "task-"
 """Beginning of the folders' names."""
-_NEW_PREFIX = "taskfleet-new-command-"
+_NEW_PREFIX = "new-"
 """Beginning of the name of a folder that its process has not locked yet."""
 _YOUNG_S = 60.0
 """Age in seconds below which a folder under such a name is spared: its process may be about to lock
@@ -56,16 +59,32 @@ class Folder:
         return os.path.join(self.path, "tmp")
 
 
-@contextlib.contextmanager
-def new(parent: str | None = None) -> Iterator[Folder]:
-    """Context with a new folder in `parent` (default: the system's temporary directory), which is
-    deleted afterwards. While this process lives, the folder is locked. Raises TransientError when
-    there is no room for one."""
-    parent = parent or tempfile.gettempdir()
+def parent() -> str:
+    """Returns the folder that this user's tasks have their folders in, within the system's folder
+    for temporary files. Raises TransientError if there is none, or if another user made it."""
+    path = os.path.join(tempfile.gettempdir(), f"{PARENT}-{os.getuid()}")
     try:
-        fresh = tempfile.mkdtemp(prefix=_NEW_PREFIX, dir=parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, stat.S_IRWXU)
+        status = os.lstat(path)
+    except OSError as error:
+        raise TransientError(f"no folder for commands: {error.strerror}") from error
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+        raise TransientError(f"{path} is not this user's own folder; delete it")
+    return path
+
+
+@contextlib.contextmanager
+def new() -> Iterator[Folder]:
+    """Context with a new folder, which is deleted afterwards. While this process lives, the folder
+    is locked. Its name cannot be guessed. Raises TransientError when there is no room for one."""
+    above = parent()
+    name = secrets.token_hex(16)
+    try:
+        fresh = os.path.join(above, _NEW_PREFIX + name)
+        os.mkdir(fresh, stat.S_IRWXU)
         lock = _locked(fresh)
-        folder = Folder(os.path.join(parent, PREFIX + fresh.rpartition(_NEW_PREFIX)[2]))
+        folder = Folder(os.path.join(above, PREFIX + name))
         os.rename(fresh, folder.path)  # from now on others may look whether its process lives
         os.mkdir(folder.work)
         os.mkdir(folder.tmp)
@@ -90,10 +109,10 @@ def _locked(path: str) -> int:
     return lock
 
 
-def remove_leftovers(parent: str | None = None) -> list[str]:
-    """Delete this user's folders in `parent` whose process is dead. Returns their paths."""
-    removed = []
-    with contextlib.suppress(OSError), os.scandir(parent or tempfile.gettempdir()) as entries:
+def remove_leftovers() -> list[str]:
+    """Delete this user's folders whose process is dead. Returns their paths."""
+    removed: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(parent()) as entries:
         for entry in entries:
             if entry.name.startswith((PREFIX, _NEW_PREFIX)):
                 with contextlib.suppress(OSError):

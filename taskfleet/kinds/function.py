@@ -33,12 +33,14 @@ class StoredFunction:
 
     body: its pickle.
     made: the function itself, once the kind has made it in this process; None before.
+    checked: whether its versions were compared with the worker's.
     """
 
     header: FunctionHeader
     body: bytes
     size: int
     made: Callable[..., Any] | None = None
+    checked: bool = False
 
 
 class Functions:

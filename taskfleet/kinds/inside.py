@@ -55,12 +55,13 @@ def serve(pipe: Any) -> None:
         except EOFError:
             return
         params, data = asked["params"], b""
+        os.chdir(asked["cwd"])
         try:
             function = functions.get(params["sha256"])
             if function is None:
                 function = function_of(body, params["function"])
                 functions[params["sha256"]] = function
-            result, kept = perform(function, params, partial(_given, stored), asked["key"])
+            result, kept = perform(function, params, partial(_given, stored), asked["prefix"])
             answer, data = {"result": result, "stored": kept is not None}, kept or b""
         except TaskFailed as error:
             answer = {"failed": str(error), "result": error.result, "traceback": error.traceback}

@@ -75,16 +75,17 @@ class Interpreter:
         body: bytes,
         params: Mapping[str, Any],
         stored: bytes,
-        key: str,
+        prefix: str,
+        cwd: str,
         context: TaskContext,
     ) -> tuple[Any, bytes | None]:
         """Make a call, as `taskfleet.kinds.call.perform` does. `body` is the function's pickle,
-        `stored` that of stored arguments. Raises TaskFailed also when the process dies; it cannot
-        be used then."""
+        `stored` that of stored arguments, `cwd` the folder to start in. Raises TaskFailed also when
+        the process dies; it cannot be used then."""
         function_id = params["sha256"]
         first = b"" if function_id in self._given else body
         try:
-            self._pipe.send({"params": params, "key": key}, first, stored)
+            self._pipe.send({"params": params, "prefix": prefix, "cwd": cwd}, first, stored)
             self._wait()
             answer, data, _ = self._pipe.receive()
         except (EOFError, OSError):

@@ -15,6 +15,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from taskfleet.kinds.environment import Environment, Environments, default_folde
 from taskfleet.kinds.function import Functions, StoredFunction, fetch, memory_file
 from taskfleet.kinds.interpreter import Interpreter
 from taskfleet.kinds.patience import patiently
+from taskfleet.kinds.scratch import Scratch
 from taskfleet.ports import ObjectStore
-from taskfleet.registry import TaskContext, TaskKind
+from taskfleet.registry import PACE_MAX_CHARS, TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings, load
 from taskfleet.wire import calls
@@ -37,7 +39,7 @@ PUT_FILE_BYTES = 1_000_000
 INTERPRETERS_MAX = 2
 """Most interpreters of environments that a runner keeps; each is a process with its imports."""
 _ID = re.compile(r"[0-9a-f]{64}")
-_KEY = re.compile(r"results/[^/]+/[0-9]+\.pickle")
+_KEY = re.compile(r"results/[0-9a-z-]{1,64}/[0-9]{1,9}/[0-9a-f]{32}\.pickle")
 _PICKLE_MAX_CHARS = (calls.ARGS_MAX_BYTES + 2) // 3 * 4
 _FORMS = ("args", "pickle", "stored")
 SCHEMA: dict[str, Any] = {
@@ -100,10 +102,10 @@ def _check_base64(text: Any) -> None:
         raise InvalidTask(f"pickle: not base64: {error}") from None
 
 
-def result_key(batch_id: str, index: int) -> str:
-    """Returns the key of a task's result in the object store, for one that is too large for its
-    row."""
-    return f"{PREFIX}{batch_id}/{index}.pickle"
+def result_prefix(batch_id: str, index: int) -> str:
+    """Returns the beginning of the key of a task's result in the object store, for one that is too
+    large for its row."""
+    return f"{PREFIX}{batch_id}/{index}/"
 
 
 class Caller:
@@ -112,35 +114,38 @@ class Caller:
 
     def __init__(self) -> None:
         self._functions = Functions()
+        self._scratch = Scratch()
         self._environments: Environments | None = None
         self._interpreters: OrderedDict[str, tuple[Environment, Interpreter]] = OrderedDict()
 
     def run(self, params: Mapping[str, Any], context: TaskContext) -> Any:
         """Make the call, and return the result to record. Raises TaskFailed for what the function
         raises, PermanentError for what cannot be called."""
-        name = params["function"]
-        function = self._functions.get(params["sha256"], name, context)
-        check_versions(function, name)
-        key = result_key(context.batch_id, context.index)
-        if function.header.requirements:
-            result, data = self._run_in_environment(function, params, key, context)
-        else:
-            if function.made is None:
-                function.made = function_of(function.body, name)
-                function.body = b""
-            result, data = perform(
-                function.made, params, lambda content: _arguments(content, context), key
-            )
+        function = self._functions.get(params["sha256"], params["function"], context)
+        if function.made is None and not function.checked:
+            check_versions(function, params["function"])
+            function.checked = True
+        cwd = self._scratch.enter()
+        try:
+            result, data = self._perform(function, params, cwd, context)
+        finally:
+            self._scratch.clean()
         if data is not None:
-            _store(key, data, context)
+            _store(result[calls.STORED], data, context)
         return result
 
-    def _run_in_environment(
-        self, function: StoredFunction, params: Mapping[str, Any], key: str, context: TaskContext
+    def _perform(
+        self, function: StoredFunction, params: Mapping[str, Any], cwd: str, context: TaskContext
     ) -> tuple[Any, bytes | None]:
-        stored = _arguments(params["stored"], context) if "stored" in params else b""
-        interpreter = self._interpreter(function.header.requirements, context)
-        return interpreter.call(function.body, params, stored, key, context)
+        prefix = result_prefix(context.batch_id, context.index)
+        if function.header.requirements:
+            stored = _arguments(params["stored"], context) if "stored" in params else b""
+            interpreter = self._interpreter(function.header.requirements, context)
+            return interpreter.call(function.body, params, stored, prefix, cwd, context)
+        if function.made is None:
+            function.made = function_of(function.body, params["function"])
+            function.body = b""
+        return perform(function.made, params, partial(_arguments, context=context), prefix)
 
     def _interpreter(self, requirements: Sequence[str], context: TaskContext) -> Interpreter:
         """The interpreter of an environment, started unless there is one that can be used."""
@@ -244,8 +249,10 @@ _caller = Caller()
 python = TaskKind(
     name="python",
     run=_caller.run,
+    runs_client_code=True,
     prepare=_caller.prepare,
     parse=parse,
+    pace=lambda params: str(params["sha256"])[:PACE_MAX_CHARS],
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
     check=check,
     present=present,

@@ -29,6 +29,7 @@ LINES_MAX_CHARS = 1_500
 """Most characters of them."""
 _OUTPUT_MAX_BYTES = 200_000
 _LOOK_S = 0.05
+_PYTHONS_OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
 def build(folder: Path, requirements: Sequence[str], cache: Path, context: TaskContext) -> None:
@@ -62,7 +63,7 @@ def find() -> str:
 
 
 def _run(words: Sequence[str], cache: Path, context: TaskContext) -> None:
-    environ = {**os.environ, "UV_CACHE_DIR": str(cache), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    options = {"UV_CACHE_DIR": str(cache), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     give_up_at = time.monotonic() + BUILD_MAX_S
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -70,7 +71,7 @@ def _run(words: Sequence[str], cache: Path, context: TaskContext) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=environ,
+            env={**clean_environ(), **options},
             start_new_session=True,
         )
         try:
@@ -86,6 +87,12 @@ def _run(words: Sequence[str], cache: Path, context: TaskContext) -> None:
         print(text, file=sys.stderr)  # whole, into the task's output
         why = f"it took over {BUILD_MAX_S:g} s" if code is None else last_lines(text)
         raise PermanentError(f"the environment cannot be built: {why or f'uv ended with {code}'}")
+
+
+def clean_environ() -> dict[str, str]:
+    """Returns the variables of this process without those that lead Python to the worker's own
+    packages."""
+    return {name: value for name, value in os.environ.items() if name not in _PYTHONS_OWN}
 
 
 def _end_of(fd: int) -> str:

@@ -254,10 +254,13 @@ def decode_call(
 # --- results ---------------------------------------------------------------------------------
 
 
-def encode_result(value: Any, key: str, *, dumps: Dumps | None = None) -> tuple[Any, bytes | None]:
-    """Returns the result to record for a value that a call returned, and the bytes to store under
-    `key` in the object store, or None if there is nothing to store. Raises PermanentError if the
-    value cannot be pickled."""
+def encode_result(
+    value: Any, prefix: str, *, dumps: Dumps | None = None
+) -> tuple[Any, bytes | None]:
+    """Returns the result to record for a value that a call returned, and the bytes to store first
+    under the key that it names, or None if there is nothing to store. The key is `prefix` and a
+    hash of the bytes: an attempt that has lost its claim cannot replace what another one returned.
+    Raises PermanentError if the value cannot be pickled."""
     if not _looks_encoded(value) and exact.fits(value, RESULT_JSON_MAX_BYTES):
         return value, None
     try:
@@ -266,6 +269,7 @@ def encode_result(value: Any, key: str, *, dumps: Dumps | None = None) -> tuple[
         raise PermanentError(f"{error}; return something else, such as its data") from error
     if len(data) <= RESULT_PICKLE_MAX_BYTES:
         return {PICKLED: base64.b64encode(data).decode(), "repr": short_repr(value)}, None
+    key = f"{prefix}{content_id(data)[:32]}.pickle"
     return {STORED: key, "bytes": len(data), "repr": short_repr(value)}, data
 
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from taskfleet.kinds import folder
+from taskfleet.kinds import confine, folder
 from taskfleet.memory import MemoryStore
 from taskfleet.task import TaskStatus
 from tests.support.slot import CommandSlot
@@ -59,7 +59,7 @@ def _soon(monkeypatch):
 
 
 def folders(tmp):
-    return [path for path in tmp.iterdir() if path.name.startswith("taskfleet-")]
+    return list((tmp / f"taskfleet-commands-{os.getuid()}").iterdir())
 
 
 def out(row):
@@ -168,6 +168,58 @@ def test_its_folder_is_empty_and_its_own(slot):
     home = shown.strip()
     assert not os.path.exists(home)
     assert out(slot.run("ls -A; ls -A $TMPDIR; pwd")) not in ("", shown)
+
+
+needs_landlock = pytest.mark.skipif(
+    not confine.version() and not os.environ.get("CI"), reason="the kernel has no Landlock"
+)
+
+
+@needs_landlock
+def test_it_sees_no_folder_of_another_task(slot):
+    shown = out(
+        slot.run(
+            "cd ..; for d in .. ../.. /; do ls $d >/dev/null 2>&1 && echo lists $d; done; "
+            "ls /etc | grep -cx passwd; ls ~ && echo mine; echo x > $TMPDIR/t && ls $TMPDIR"
+        )
+    )
+    assert shown == "1\nmine\nt\n"
+
+
+@needs_landlock
+@pytest.mark.parametrize("of", ["$PPID", "$(awk '/^PPid/ {print $2}' /proc/$PPID/status)"])
+def test_it_can_neither_read_nor_end_the_processes_above(slot, of):
+    shown = out(
+        slot.run(
+            f"p={of}; cat /proc/$p/environ >/dev/null 2>&1 && echo environ; "
+            "readlink /proc/$p/cwd && echo cwd; "
+            "kill -0 $p 2>/dev/null && echo signal; sleep 30 & kill $! && wait; echo end"
+        )
+    )
+    as_root = "environ\n" if os.getuid() == 0 else ""  # CAP_PERFMON
+    assert shown == as_root + ("end\n" if confine.version() >= 6 else "signal\nend\n")
+
+
+@needs_landlock
+def test_it_cannot_find_where_another_task_works(slot):
+    other = CommandSlot()
+    claimed = other.bundle("pwd; sleep 36.5")
+    thread = threading.Thread(target=other.run_bundle, args=(claimed,))
+    thread.start()
+    try:
+        (pid, *_) = eventually(lambda: running("36.5"), 20, "the other command")
+        assert os.readlink(f"/proc/{pid}/cwd").endswith("/work")
+        assert out(slot.run(f"readlink /proc/{pid}/cwd || kill {pid} || echo no")) == "no\n"
+    finally:
+        claimed.stop()
+        thread.join(10)
+        other.executor.close()
+
+
+def test_without_landlock_it_runs_as_well(monkeypatch):
+    monkeypatch.setattr("taskfleet.kinds.confine.version", lambda: 0)
+    with confine.outside("/tmp", "/tmp") as confined:
+        assert confined is None
 
 
 def test_no_descriptor_of_the_runner_is_open(slot):

@@ -130,6 +130,17 @@ def test_values_failures_and_output_are_as_in_a_runner(slot):
     assert point == 300_000
 
 
+def test_each_call_starts_in_an_empty_folder(slot):
+    def leaves(x):
+        found = os.listdir()
+        with open(f"left-{x}", "w"):
+            pass
+        return found
+
+    rows = slot.run([slot.params(leaves, i, requirements=["tinypack"]) for i in range(3)])
+    assert [row.result for row in rows] == [[], [], []]
+
+
 def test_a_module_that_is_not_required_is_named(slot):
     def needs():
         import elsewhere  # noqa: F401
@@ -279,3 +290,54 @@ def build_wheel(*_, **__):
     assert len(rows) == 4
     assert all("no compiler: gfortran" in row.error for row in rows)
     assert log.read_text() == "once "
+
+
+def test_an_interpreter_ends_with_its_runner_however_that_ends(slot):
+    def both():
+        return os.getpid(), os.getppid()
+
+    interpreter, runner = slot.call(both, requirements=["tinypack"])
+    os.kill(runner, signal.SIGKILL)
+    eventually(lambda: not alive(interpreter), 5)
+    assert slot.call(both, requirements=["tinypack"])[0] != interpreter
+
+
+def test_a_build_that_takes_longer_than_the_call_may_is_ended_with_all_it_started(slot, tmp_path):
+    started = tmp_path / "started"
+    backend = f"""
+import os, subprocess, time
+
+def build_wheel(*_, **__):
+    other = subprocess.Popen(["sleep", "600"])
+    with open({str(started)!r}, "w") as file:
+        file.write(f"{{os.getpid()}} {{other.pid}}")
+    time.sleep(600)
+"""
+    path = unbuildable(tmp_path, "slowly", backend)
+    params = slot.params(value, requirements=[f"slowly @ {path.as_uri()}"])
+    row = slot.run([params], options=Options(timeout_s=3))[0]
+    assert row.error == "timed out after 3 s"
+    pids = [int(pid) for pid in started.read_text().split()]
+    eventually(lambda: not any(map(alive, pids)), 5)
+    left = [path for path in (tmp_path / "cache" / "environments").iterdir() if path.is_dir()]
+    assert [path.name for path in left] == ["uv"]
+    assert slot.call(value, requirements=["tinypack<2"])[0] == 7
+
+
+def test_variables_that_lead_to_the_workers_packages_are_not_passed(slot, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    made = Calls()
+
+    def environ():
+        import subprocess
+
+        words = ["python", "-c", "import msgspec"]
+        return subprocess.run(words, capture_output=True).returncode, dict(os.environ)
+
+    try:
+        code, found = made.call(environ, requirements=["tinypack"])
+    finally:
+        made.executor.close()
+    assert code == 1
+    assert "PYTHONPATH" not in found
+    assert found["PATH"].split(os.pathsep)[0] == found["VIRTUAL_ENV"] + "/bin"

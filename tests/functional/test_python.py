@@ -82,11 +82,11 @@ def test_objects_of_the_clients_own_classes(shared):
 def test_large_arguments_and_results_go_through_the_store(shared):
     data = os.urandom(3_000_000)
     row = shared.run([shared.params(lambda data: data[::-1], data)])[0]
-    assert row.result["$stored"] == "results/b/0.pickle"
+    assert row.result["$stored"].startswith("results/b/0/")
     assert row.result["bytes"] > 3_000_000
     assert shared.outcome(row) == data[::-1]
     shown = REGISTRY["python"].present(row.result, shared.store)
-    assert shown["url"] == "memory://results/b/0.pickle"
+    assert shown["url"] == "memory://" + row.result["$stored"]
 
 
 def test_a_thousand_calls_fetch_their_function_once(fresh):
@@ -318,3 +318,113 @@ def test_what_a_call_prints_is_its_output(fresh):
     assert [output.read(i, 100) for i in range(3)] == [
         b"said %d\nand %d\n" % (i, i) for i in range(3)
     ]
+
+
+def leaves(deed):
+    """Returns what there is in the current folder, and leaves something there."""
+    found = os.listdir(), os.path.basename(os.getcwd())
+    match deed:
+        case "file":
+            with open("file", "w") as file:
+                file.write("x")
+        case "folders":
+            os.makedirs("a/b/c")
+            os.chmod("a", 0)
+        case "gone":
+            os.rmdir(os.getcwd())
+        case "file instead":
+            here = os.getcwd()
+            os.rmdir(here)
+            with open(here, "w"):
+                pass
+        case "elsewhere":
+            os.chdir("/")
+    return found
+
+
+def test_each_call_starts_in_an_empty_folder_of_its_own(fresh):
+    deeds = ["file", "folders", "gone", "file instead", "elsewhere", "nothing", "file", "nothing"]
+    rows = fresh.run([fresh.params(leaves, deed) for deed in deeds])
+    assert [fresh.outcome(row) for row in rows] == [([], "work")] * len(deeds)
+
+
+def test_the_folder_of_a_killed_runner_is_deleted_by_the_next(fresh):
+    def where(then):
+        here = os.getcwd()
+        with open("left", "w") as file:
+            file.write(here)
+        print(here)
+        if then == "die":
+            os._exit(1)
+        return here
+
+    fresh.run([fresh.params(where, "die")])
+    first = fresh.claimed.output.read(0, 500).decode().strip()
+    assert os.path.exists(first)
+    second = fresh.call(where, "live")
+    assert second != first
+    assert not os.path.exists(first)
+    assert os.listdir(second) == []
+
+
+# --- clients among each other ------------------------------------------------------------------
+
+
+def tampers(mark):
+    """Leave a mark where another task of this process would see it, and return the marks there."""
+    import builtins
+
+    found = getattr(builtins, "marks", [])
+    builtins.marks = [*found, mark]
+    return found, os.getpid()
+
+
+def test_a_process_that_ran_a_clients_code_serves_no_other(fresh):
+    params = fresh.params(tampers, "of alice")
+    fresh.put(calls.encode_function(tampers), client="bob")
+    clients = ["alice", "bob", "alice", "bob"]
+    seen = [fresh.outcome(fresh.run([params], client=client)[0]) for client in clients]
+    assert [len(marks) for marks, _ in seen] == [0, 0, 1, 1]
+    assert len({pid for _, pid in seen}) == 2
+
+
+def reads_all(keys):
+    """Read objects through whatever the process has, as code that means harm would."""
+    import gc
+
+    from ec2_worker.runner.remotestore import RemoteStore
+
+    store = next(each for each in gc.get_objects() if type(each) is RemoteStore)
+    answers = []
+    for key in keys:
+        for call in (
+            lambda: store.get(key),  # noqa: B023
+            lambda: store.get_range(key, 0, 3),  # noqa: B023
+            lambda: store.url(key, expires_s=60),  # noqa: B023
+            lambda: store.put(key, b"evil", content_type="x"),  # noqa: B023
+            lambda: store.delete(key),  # noqa: B023
+        ):
+            try:
+                answers.append(call() is not None)
+            except Exception as error:  # noqa: BLE001
+                answers.append(str(error)[:30])
+    return answers
+
+
+def test_code_of_a_client_reaches_no_object_of_another(fresh):
+    secret = fresh.put(b"secret", client="bob")
+    keys = [
+        upload_key("bob", secret),
+        "uploads/alice/../bob/" + secret,
+        "results/b2/0/x.pickle",
+        "spill/" + secret,
+        "logs/b/0/me",
+        "movies/b2/0.mp4",
+    ]
+    for key in keys:
+        fresh.store.put(key, b"secret", content_type="x")
+    answers = fresh.call(reads_all, keys)
+    assert set(answers) == {"the task may not use the object"[:30]}
+    assert {fresh.store.get(key) for key in keys} == {b"secret"}
+    own = fresh.call(reads_all, ["results/b/0/x"])
+    assert own[-2:] == [False, False]  # written and deleted

@@ -177,11 +177,12 @@ def test_large_arguments_are_stored(value, form):
     ids=range(7),
 )
 def test_results_by_size_and_form(value, form):
-    result, stored = calls.encode_result(value, "results/b/1.pickle")
+    result, stored = calls.encode_result(value, "results/b/1/")
     assert form in (type(result), *(result if type(result) is dict else ()))
     assert (stored is not None) == (form == "$stored")
     if stored is not None:
-        assert (result["$stored"], result["bytes"]) == ("results/b/1.pickle", len(stored))
+        key = f"results/b/1/{calls.content_id(stored)[:32]}.pickle"
+        assert (result["$stored"], result["bytes"]) == (key, len(stored))
         assert len(result["repr"]) <= pickles.REPR_MAX_CHARS
     assert calls.decode_result(result, lambda _: stored) == value
 

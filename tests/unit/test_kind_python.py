@@ -76,8 +76,13 @@ def test_every_encoded_call_is_valid():
         3,
         {"a": 1},
         {"$pickle": "YQ==", "repr": "b'a'"},
+        {"$stored": "results/b/0.pickle", "bytes": 1, "repr": "x"},
         {"$stored": "uploads/alice/secret", "bytes": 1, "repr": "x"},
-        {"$stored": "results/../uploads/1.pickle", "bytes": 1, "repr": "x"},
+        {
+            "$stored": "results/../uploads/alice/0123456789abcdef0123456789abcdef.pickle",
+            "bytes": 1,
+            "repr": "x",
+        },
         {"$stored": 3},
     ],
     ids=repr,
@@ -87,7 +92,7 @@ def test_only_stored_results_get_a_url(result):
 
 
 def test_a_stored_result_gets_a_url():
-    key = python.result_key("b-1", 3)
+    key = python.result_prefix("b-1", 3) + SHA[:32] + ".pickle"
     shown = python.present({"$stored": key, "bytes": 9, "repr": "x"}, MemoryStore())
     assert shown == {"$stored": key, "bytes": 9, "repr": "x", "url": f"memory://{key}"}
 
