@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -157,14 +157,23 @@ class Book:
                 self._to_send.wait()
             return self._waiting[0].order.kind if self._waiting else None
 
-    def take(self) -> list[Call] | None:
+    def take(
+        self, most_new: int = PART_MAX_TASKS, known: Collection[str] = ()
+    ) -> list[Call] | None:
         """Wait for calls. Returns those that go into the next request, which are handed over from
-        now on; None when no more will come."""
+        now on; None when no more will come.
+
+        most_new: most calls of the request if one is of a function that is not in `known`.
+        """
         with self._lock:
             while True:
                 part: list[Call] = []
-                size = 0
-                while self._waiting and len(part) < PART_MAX_TASKS and size < PART_MAX_BYTES:
+                size, most = 0, PART_MAX_TASKS
+                while self._waiting and len(part) < most and size < PART_MAX_BYTES:
+                    if most > most_new and self._waiting[0].order.pace not in known:
+                        if part:
+                            break
+                        most = most_new
                     call = self._waiting.popleft()
                     self._bytes -= call.order.weight
                     if call.future.taken:
