@@ -192,6 +192,10 @@ def spec() -> Json:
                     ResultPage,
                     errors=(404, 422),
                     query=ResultsQuery,
+                    description="With `order=completion`, each page has results that no page "
+                    "before had, and the cursor is null only once the batch has ended and all of its "
+                    "results were given. The results of a bundle of tasks are given together, once "
+                    "the last of them has ended.",
                 ),
             },
             "/batches/{batch_id}/tasks/{index}": {

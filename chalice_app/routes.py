@@ -155,6 +155,19 @@ def add_routes(
     @answer()
     def read_results(batch_id: str) -> ResultPage:
         wanted = read_query(query(), ResultsQuery)
+        if wanted.order == "completion":
+            return _with_cursor(
+                wanted.cursor,
+                lambda: services().completed.results(
+                    _checked_id(batch_id),
+                    client_id=client_id(),
+                    limit=wanted.limit,
+                    cursor=wanted.cursor,
+                    wait_s=wanted.wait,
+                ),
+            )
+        if wanted.wait:
+            raise Unprocessable("the query: wait is for order=completion only")
         return _with_cursor(
             wanted.cursor,
             lambda: services().results.results(

@@ -15,6 +15,7 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.limit import ClientLimit
@@ -45,6 +46,7 @@ class Services:
     uploads: Uploads
     expansion: Expansion
     results: Results
+    completed: Completed
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
@@ -130,6 +132,7 @@ def assemble(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
+        completed=Completed(results, monitor, clock, open_batches.settle),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,

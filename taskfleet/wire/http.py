@@ -145,7 +145,7 @@ class ResultView(msgspec.Struct, frozen=True):
 
 
 class ResultPage(msgspec.Struct, frozen=True):
-    """One page of a batch's results, in order of index.
+    """One page of a batch's results, in the order that was asked for.
 
     `cursor` is the value of the query parameter `cursor` for the next page, null on the last page.
     A page before the last may be short or even empty. Tasks that no worker has reported on yet are
