@@ -220,6 +220,7 @@ class Book:
         with self._lock:
             self._unsure = None
             over = self._over
+            self._to_collect.notify_all()
         if over:
             self.collected()
 
@@ -247,16 +248,23 @@ class Book:
     # --- for the collector ---------------------------------------------------------------------
 
     def await_handed(self) -> bool:
-        """Wait until a call is handed over whose row is to be read. Returns False when there will
-        be none."""
+        """Wait until a call is recorded whose row is to be read. Returns False when there will be
+        none."""
         with self._lock:
-            while not self._handed:
-                if self._error is not None:
-                    return False
-                if self._closed is not None and not self._waiting and not self._in_hand:
+            while True:
+                if self._handed:
+                    if self._is_sure(next(iter(self._handed))):
+                        return True
+                elif self._error is not None or self._nothing_comes:
                     return False
                 self._to_collect.wait()
-            return True
+
+    @property
+    def _nothing_comes(self) -> bool:
+        return self._closed is not None and not self._waiting and not self._in_hand
+
+    def _is_sure(self, index: int) -> bool:
+        return self._unsure is None or index < self._unsure
 
     def take_rows(self, rows: Iterable[ResultView]) -> list[Ended]:
         """Take in rows. Returns the calls that they end. A row of a call that this run has not made
@@ -278,7 +286,7 @@ class Book:
         """Note that the batch has ended and every row was given: whatever has none, never will."""
         with self._lock:
             self._over = True
-            sure = [n for n in self._handed if self._unsure is None or n < self._unsure]
+            sure = [index for index in self._handed if self._is_sure(index)]
             lost = [self._handed.pop(index) for index in sure]
             self._ended += len(lost)
         for future in lost:
