@@ -193,8 +193,8 @@ def spec() -> Json:
                     errors=(404, 422),
                     query=ResultsQuery,
                     description="With `order=completion`, each page has results that no page "
-                    "before had, and the cursor is null only once the batch has ended and all of its "
-                    "results were given. The results of a bundle of tasks are given together, once "
+                    "before had, and the cursor is null only once the batch has ended and all of "
+                    "its results were given. Results of a bundle of tasks are given together, once "
                     "the last of them has ended.",
                 ),
             },
