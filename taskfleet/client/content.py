@@ -1,5 +1,5 @@
-"""The client's upload by content: a file or bytes that are stored once under their SHA-256. Owns the
-hashing and the choice to send; not HTTP (`taskfleet.client.transport`)."""
+"""The client's upload by content: a file or bytes that are stored once under their SHA-256. Owns
+the hashing and the choice to send; not HTTP (`taskfleet.client.transport`)."""
 
 from __future__ import annotations
 
