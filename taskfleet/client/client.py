@@ -22,6 +22,7 @@ import msgspec
 
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
+from taskfleet.client.content import ContentUploads
 from taskfleet.client.endpoint import find
 from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
 from taskfleet.client.pace import HOLD_S, next_poll
@@ -40,6 +41,7 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     FleetView,
+    KindList,
     ResultPage,
     ResultView,
     TaskView,
@@ -70,7 +72,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches):
+class Client(GrowingBatches, ContentUploads):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the
@@ -364,6 +366,10 @@ class Client(GrowingBatches):
         """Returns the machines, the workers, the provisioner's last decisions, and, if tasks wait
         and none runs, the reason."""
         return self._http.call("GET", "/fleet", FleetView)
+
+    def kinds(self) -> KindList:
+        """Returns the kinds of tasks that the stage runs, and the versions of its workers."""
+        return self._http.call("GET", "/kinds", KindList)
 
     def health(self) -> dict[str, Any]:
         """Returns `{"status": "ok", "version": ...}` if the API answers."""
