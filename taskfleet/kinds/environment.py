@@ -161,7 +161,7 @@ class Environments:
             unready = folder / f"{READY}.new"
             unready.write_text(str(size))
             unready.rename(folder / READY)
-        except PermanentError as error:
+        except uv.CannotBuild as error:
             failed.write_text(json.dumps({"at": self._now(), "error": str(error)}))
             raise
         except OSError as error:

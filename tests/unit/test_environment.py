@@ -143,7 +143,7 @@ def test_a_sweep_spares_what_is_being_built(place):
 
 def test_a_failure_counts_for_a_minute(place):
     builder = Builder()
-    builder.fails = PermanentError("no such package")
+    builder.fails = uv.CannotBuild("no such package")
     environments = made(place, builder)
     for _ in range(3):
         with pytest.raises(PermanentError, match="no such package"):
@@ -153,6 +153,16 @@ def test_a_failure_counts_for_a_minute(place):
     Clock.now += 60
     builder.fails = None
     environments.use(["a"], Context())
+    assert len(builder.built) == 2
+
+
+def test_a_machine_without_uv_is_looked_at_again_at_once(place):
+    builder = Builder()
+    builder.fails = PermanentError("needs uv")
+    with pytest.raises(PermanentError, match="needs uv"):
+        made(place, builder).use(["a"], Context())
+    builder.fails = None
+    made(place, builder).use(["a"], Context())
     assert len(builder.built) == 2
 
 
