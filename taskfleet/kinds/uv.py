@@ -38,7 +38,7 @@ class CannotBuild(PermanentError):
 
 def build(folder: Path, requirements: Sequence[str], cache: Path, context: TaskContext) -> None:
     """Make the environment `folder` with the requirements installed. `cache` is the folder where uv
-    keeps what it downloads. Raises CannotBuild, PermanentError if there is no uv, and TaskStopped."""
+    keeps what it downloads. Raises CannotBuild; PermanentError if there is no uv; TaskStopped."""
     uv = find()
     _run(
         [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
