@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import pickle
+import pickle  # nosec B403 - see above
 import reprlib
 from collections.abc import Callable
 from typing import Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -230,7 +231,7 @@ def test_no_call_is_lost_and_no_process_left_at_exit(tmp_path, end, status):
     process = subprocess.Popen(
         [sys.executable, str(script), str(path)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MARK_OF_TEST": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -241,7 +242,49 @@ def test_no_call_is_lost_and_no_process_left_at_exit(tmp_path, end, status):
     assert "last 9" in out
     assert sorted(map(int, words(path))) == list(range(10))
     assert ("RuntimeError: own" in err) == ("RuntimeError" in end)
-    eventually(lambda: not _left_of(process.pid), 10, "no process is left")
+    eventually(lambda: not _left_of(tmp_path), 10, "no process is left")
+
+
+def test_ctrl_c_cancels_what_has_not_started_and_leaves_no_process(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            from taskfleet import FleetExecutor
+
+            def call(number):
+                with open(sys_argv[0], "a") as file:
+                    file.write(f"{number}\\n")
+                time.sleep(0.3)
+
+            sys_argv = sys.argv[1:]
+            with FleetExecutor(local=True, slots=2) as pool:
+                futures = [pool.submit(call, n) for n in range(200)]
+                print("ready", flush=True)
+                futures[-1].result()
+            """
+        )
+    )
+    ran = tmp_path / "ran"
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(ran)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MARK_OF_TEST": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    eventually(lambda: words(ran), 60)
+    assert len(_left_of(tmp_path)) >= 3, "the script, its fork server, its runners"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert out == "ready\n"
+    assert "KeyboardInterrupt" in err
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert len(words(ran)) < 100
+    eventually(lambda: not _left_of(tmp_path), 10, "no process is left")
 
 
 def test_a_script_that_is_killed_leaves_no_process(tmp_path):
@@ -262,7 +305,7 @@ def test_a_script_that_is_killed_leaves_no_process(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(script)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MARK_OF_TEST": str(tmp_path)},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -296,13 +339,14 @@ def test_a_forked_child_is_told_and_does_no_harm(pool):
     assert pool.submit(abs, -2).result(30) == 2
 
 
-def _left_of(session: int) -> list[int]:
-    """The processes of a session that still run."""
+def _left_of(folder: Path) -> list[int]:
+    """The processes that still run of those that a test started with its folder as mark. Runner
+    processes have sessions of their own, but inherit the variable."""
     found = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get("MARK_OF_TEST") == str(folder):
                 found.append(process.pid)
-        except (ProcessLookupError, psutil.NoSuchProcess, PermissionError):
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     return found
