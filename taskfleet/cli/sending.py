@@ -1,5 +1,5 @@
-"""Sending the files of `taskfleet map`, several at a time. Owns the threads and the progress bar; not
-the form of an upload (`taskfleet.client`)."""
+"""Sending the files of `taskfleet map`, several at a time. Owns the threads and the progress bar;
+not the form of an upload (`taskfleet.client`)."""
 
 from __future__ import annotations
 
