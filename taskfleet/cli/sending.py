@@ -1,10 +1,10 @@
-"""Sending the files of `taskfleet map`, several at a time. Owns the threads and the progress bar; not
-the form of an upload (`taskfleet.client`)."""
+"""Sending the files of `taskfleet map`, several at a time. Owns the threads and the progress bar;
+not the form of an upload (`taskfleet.client`)."""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,5 +59,10 @@ def send(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _put(client: Client, path: Path) -> str:
+    """Send one file. Returns the upload's id: that of its content if the client can, so that
+    sending it again is the same upload."""
+    put: Callable[[Path], str] | None = getattr(client, "put", None)
+    if put is not None:
+        return put(path)
     with path.open("rb") as file:
         return client.upload(file)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from ec2_worker import wiring
 from ec2_worker.worker import Worker
@@ -58,6 +59,7 @@ def of_a_file(params, context):
     except NotFound:
         return "gone"
 '''
+UPLOAD = "0123456789abcdefghjkmnpqrs"
 BY_OTHER_PROGRAMS = {
     ("Software", "s3:GetObject"),  # the user data, at boot
     ("Logs", "logs:CreateLogStream"),  # the CloudWatch agent
@@ -96,7 +98,7 @@ def cloud(
 
 def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
     conf = load({**cloud.environ, "TASKFLEET_LEASE_S": "3"})
-    registry = Registry.load(["everywhere"])
+    registry = Registry.load(["everywhere", "taskfleet.kinds.command"])
     worker = Worker(
         wiring.aws_ports(conf, 4),
         registry,
@@ -119,8 +121,12 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     tasks += [{"kind": kind, "params": 1} for kind in ("big", "flaky", "movie")]
     tasks += [{"kind": "half_big"}] * 40
     tasks += [{"kind": "of_a_file", "params": name} for name in ("there", "expired")]
+    command = {"shell": "cp a b", "inputs": {"a": f"upload:{UPLOAD}"}, "outputs": ["b"]}
+    tasks.append({"kind": "command", "params": command})
     bucket = cloud.environ["TASKFLEET_BUCKET"]
-    cloud.client("s3").put_object(Bucket=bucket, Key="uploads/local/there", Body=b"a picture")
+    for name in ("there", UPLOAD):
+        key = f"uploads/local/{name}"
+        cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=b"a picture")
     batch = cloud.api("POST", "/batches", json={"tasks": tasks}).json()
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
@@ -136,7 +142,8 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     run_worker(cloud, lambda: empty(sqs, url))
     rows = cloud.api("GET", f"{path}/results").json()["results"]
     assert {row["status"] for row in rows} == {"SUCCEEDED"}
-    assert [row["result"] for row in rows[-2:]] == ["a picture", "gone"]
+    assert [row["result"] for row in rows[-3:-1]] == ["a picture", "gone"]
+    assert requests.get(rows[-1]["result"]["outputs"][0]["url"], timeout=30).text == "a picture"
 
     role = cloud.client("iam").get_role_policy(
         RoleName="taskfleet-dev-us-east-1-worker", PolicyName="worker"

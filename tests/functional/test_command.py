@@ -334,6 +334,17 @@ def test_a_worker_that_was_killed_leaves_a_folder_that_the_next_one_deletes(tmp)
     assert not folders(tmp)
 
 
+def test_memory_counts_for_all_that_the_command_started(own_slot, tmp):
+    hungry = "x = bytearray(300 << 20); import time; time.sleep(37.5)"
+    row = own_slot.run(f"sleep 37.6 & python3 -c '{hungry}'", memory_mb=200)
+    assert row.status is F
+    assert row.error.startswith("used ")
+    assert row.error.endswith(" MB, over its 200 MB")
+    eventually(lambda: not running("37.6"), 5, "no process of the command")
+    out(own_slot.run("true"))  # the next one deletes the folder
+    assert not folders(tmp)
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
