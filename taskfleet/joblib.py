@@ -15,6 +15,7 @@ is asked to register, since workers read functions of this module without it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import sys
@@ -121,7 +122,7 @@ class Sharing:
         shared: dict[int, tuple[Shared, Any]] = {}
         parts: list[Item] = [
             (
-                function,
+                _portable(function),
                 [self._stand_in(value, shared) for value in args],
                 {name: self._stand_in(value, shared) for name, value in kwargs.items()},
             )
@@ -152,6 +153,31 @@ class Sharing:
         self._seen.move_to_end(key)
         shared[key] = (Shared(len(shared)), value)
         return shared[key][0]
+
+
+def _portable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function without filters of warnings that only the client has. scikit-learn sends
+    all filters of its process along, and those of `requests`, say, name classes that a worker may
+    not have."""
+    filters = getattr(function, "warning_filters", None)
+    if not isinstance(filters, list):
+        return function
+    portable = copy.copy(function)
+    portable.warning_filters = [each for each in filters if _is_portable(each)]  # type: ignore[attr-defined]
+    return portable
+
+
+def _is_portable(warning_filter: Any) -> bool:
+    try:
+        package = warning_filter[2].__module__.partition(".")[0]
+    except (AttributeError, IndexError, TypeError):
+        return False
+    return package in sys.stdlib_module_names or package in (
+        "builtins",
+        "numpy",
+        "scipy",
+        "sklearn",
+    )
 
 
 def _bytes_of(value: Any) -> int:

@@ -44,8 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The Python modules that define task kinds, in addition to the built-in kind `sleep`. API and
     workers must name the same modules."""
     allow_private_urls: bool = False
-    """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
-    it would let clients reach hosts inside the network."""
+    """Whether `animoto` and `command` may fetch files from private addresses. The local cloud sets
+    it; on AWS it would let clients reach hosts inside the network."""
     token_secret: str = ""
     """The secret that signs bearer tokens, at least 32 characters long, or a JSON document of keys
     (`taskfleet.wire.keys`). Set it only where no SSM parameter holds it, as in the local cloud."""
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: str = ""
     """The folder where workers keep what tasks use again, such as the environments of functions
     with requirements. It must belong to the user that runs tasks. Empty means a folder of that user
-    in the temporary directory."""
+    in `/var/tmp`, or else in the temporary directory."""
     environments_max_mb: Annotated[int, Meta(ge=100, le=1_000_000)] = 4_000
     """The MB that environments of functions with requirements may take together on a machine. Above
     it, those are deleted that no task uses, the least recently used first."""

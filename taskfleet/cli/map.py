@@ -1,15 +1,14 @@
-"""`taskfleet map`: one command for each of many files, GNU parallel's way. Owns the steps: items,
-uploads, the batch, what is printed; not the placeholders (`taskfleet.cli.template`) nor the
-downloads (`taskfleet.cli.download`).
+"""`taskfleet map`: one command for each of many files, GNU parallel's way. Owns the options,
+the batch and what is printed; not the items (`taskfleet.cli.items`), the placeholders
+(`taskfleet.cli.template`), nor the ways of files (`taskfleet.cli.sending`,
+`taskfleet.cli.download`).
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,29 +20,18 @@ from taskfleet.cli.command import INTERRUPTED, SOME_FAILED
 from taskfleet.cli.download import Downloads
 from taskfleet.cli.follow import exit_code
 from taskfleet.cli.input import duration_s
+from taskfleet.cli.items import Item, read_items
 from taskfleet.cli.output import say, summary, write_json
-from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, counting_bars, sending_bar
+from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
+from taskfleet.cli.sending import send
 from taskfleet.client import ApiError, Client, ClientError
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.options import ATTEMPTS_MAX
 from taskfleet.task import TaskStatus
-from taskfleet.wire.filenames import name_fault
 from taskfleet.wire.http import Accepted, BatchView, ResultView
 
 STREAM_BYTES = 16_000
 """Bytes of standard output from which a result may hold its end only."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """What one task is for.
-
-    text: what the placeholders stand for: an item, or the name of a file in the task's folder.
-    path: the file that is sent; None for an item that is no file.
-    """
-
-    text: str
-    path: Path | None = None
 
 
 @click.command("map")
@@ -119,13 +107,13 @@ def map_command(
     """
     if to is not None and not outputs:
         raise click.UsageError("--to needs --outputs, the files to download.")
-    items = list(_items(files, arg_file, no_files))
+    items = list(read_items(files, arg_file, no_files))
     if not items:
         raise click.UsageError("no FILES, and no items on standard input.")
     texts = [_text_of(item, command) for item in items]
     downloads = None if to is None else Downloads(to, force=force)
     with client_here() as client:
-        uploaded = _send(client, [*(item.path for item in items if item.path), *shared])
+        uploaded = send([*(item.path for item in items if item.path), *shared])
         tasks = [
             _task(item, text, outputs, shared, uploaded)
             for item, text in zip(items, texts, strict=True)
@@ -149,35 +137,6 @@ def map_command(
 
 
 # --- items ------------------------------------------------------------------------------------
-
-
-def _items(files: Sequence[str], arg_file: TextIO | None, no_files: bool) -> Iterator[Item]:
-    words: Iterable[str] = files
-    if arg_file is not None or not files:
-        source: TextIO = arg_file or sys.stdin
-        try:
-            lines = [line.removesuffix("\n").removesuffix("\r") for line in source]
-        except UnicodeDecodeError as error:
-            raise TaskfleetError(f"the items are not UTF-8: {error}") from error
-        words = [*files, *(line for line in lines if line)]
-    for word in words:
-        yield Item(word) if no_files else _file(word)
-
-
-def _file(word: str) -> Item:
-    """Returns the item of a file. Its name in the task's folder is as it was given, if that leads
-    nowhere else, otherwise without folders."""
-    path = Path(word)
-    if not path.is_file():
-        reason = "is a folder" if path.is_dir() else "is no file here"
-        raise TaskfleetError(f"{word!r} {reason}; for items that are no files, add --no-files")
-    name = os.path.normpath(word)
-    if name.startswith(("/", "../")):
-        name = path.name
-    fault = name_fault(name)
-    if fault is not None:
-        raise TaskfleetError(f"the name {word!r} {fault}")
-    return Item("./" + name if name.startswith("-") else name, path)
 
 
 def _text_of(item: Item, command: str) -> str:
@@ -207,29 +166,6 @@ def _task(
 
 
 # --- the batch --------------------------------------------------------------------------------
-
-
-def _send(client: Client, paths: Iterable[Path]) -> dict[Path, str]:
-    """Send each file once. Returns the ids of the uploads."""
-    unsent = list(dict.fromkeys(paths))
-    uploaded: dict[Path, str] = {}
-    try:
-        with counting_bars() as progress:
-            bar = progress.add_task("sending", total=len(unsent), visible=bool(unsent))
-            for path in unsent:
-                uploaded[path] = _put(client, path)
-                progress.advance(bar)
-    except OSError as error:
-        raise TaskfleetError(f"{path} cannot be read: {error.strerror or error}") from error
-    except KeyboardInterrupt:
-        say("interrupted while sending files; nothing was submitted")
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    return uploaded
-
-
-def _put(client: Client, path: Path) -> str:
-    with path.open("rb") as file:
-        return client.upload(file)
 
 
 def _submit(

@@ -32,9 +32,13 @@ _LOOK_S = 0.05
 _PYTHONS_OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
+class CannotBuild(PermanentError):
+    """What uv says of these requirements: another try at once would end the same way."""
+
+
 def build(folder: Path, requirements: Sequence[str], cache: Path, context: TaskContext) -> None:
     """Make the environment `folder` with the requirements installed. `cache` is the folder where uv
-    keeps what it downloads. Raises PermanentError if it cannot be built, and TaskStopped."""
+    keeps what it downloads. Raises CannotBuild; PermanentError if there is no uv; TaskStopped."""
     uv = find()
     _run(
         [uv, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)],
@@ -86,7 +90,7 @@ def _run(words: Sequence[str], cache: Path, context: TaskContext) -> None:
     if code != 0:
         print(text, file=sys.stderr)  # whole, into the task's output
         why = f"it took over {BUILD_MAX_S:g} s" if code is None else last_lines(text)
-        raise PermanentError(f"the environment cannot be built: {why or f'uv ended with {code}'}")
+        raise CannotBuild(f"the environment cannot be built: {why or f'uv ended with {code}'}")
 
 
 def clean_environ() -> dict[str, str]:

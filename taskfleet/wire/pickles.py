@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import pickle
+import pickle  # nosec B403 - see above
 import reprlib
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,8 @@ def unpickled(data: bytes, what: str, loads: Loads | None = None) -> Any:
         return (loads or pickle.loads)(data)
     except ModuleNotFoundError as error:
         raise PermanentError(
-            f"{what} needs the module {error.name!r}, which is not installed here"
+            f"{what} cannot be unpickled without the module {error.name!r}, which is not installed "
+            "here"
         ) from error
     except Exception as error:  # a pickle may raise anything
         raise PermanentError(f"{what} cannot be unpickled: {error_text(error)}") from error

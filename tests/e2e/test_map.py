@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from taskfleet.client import Client
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -101,6 +102,7 @@ def test_outputs_of_one_name_go_into_folders_of_their_tasks(run, files, tmp_path
     }
 
 
+@pytest.mark.skipif(not hasattr(Client, "put"), reason="needs uploads by content")
 def test_what_is_there_is_not_replaced_and_nothing_runs_twice_under_a_key(run, files, tmp_path):
     (name,) = files("a")
     words = ("date +%N > {}.out", name, "--outputs", "*.out", "--to", "r", "--key", f"k-{tmp_path}")
@@ -114,6 +116,18 @@ def test_what_is_there_is_not_replaced_and_nothing_runs_twice_under_a_key(run, f
     assert (tmp_path / "r" / "a.out").read_text() == "mine"
     run(*words, "--force")
     assert (tmp_path / "r" / "a.out").read_text() == first
+
+
+def test_a_file_that_is_there_is_not_replaced(run, files, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "out").write_text("mine")
+    words = ("cp {} out", *files("a"), "--outputs", "out", "--to", "r")
+    ended = run(*words, code=1)
+    assert "output 'out' is not written: r/out exists; add --force to replace it" in ended.stderr
+    assert (tmp_path / "r" / "out").read_text() == "mine"
+    run(*words, "--force")
+    assert (tmp_path / "r" / "out").read_text() == "this is a"
+    assert len(list((tmp_path / "r").iterdir())) == 1
 
 
 def test_nothing_is_written_outside_the_folder(run, files, tmp_path):
@@ -135,7 +149,7 @@ def test_json_has_the_rows(run, files):
 def test_a_time_out_and_another_attempt(run, files):
     ended = run("sleep 20; : {}", "x", "--no-files", "--timeout-s", "1", code=1)
     assert "failed: timed out after 1 s" in ended.stderr
-    ended = run('echo $TASKFLEET_ATTEMPT; [ "$TASKFLEET_ATTEMPT" = 2 ]', "--no-files", "x",
+    ended = run(': {}; echo $TASKFLEET_ATTEMPT; [ "$TASKFLEET_ATTEMPT" = 2 ]', "--no-files", "x",
                 "--max-attempts", "2")  # fmt: skip
     assert ended.stdout.startswith("2\n")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import os
 import pathlib
 import signal
@@ -332,6 +334,17 @@ def test_a_worker_that_was_killed_leaves_a_folder_that_the_next_one_deletes(tmp)
     assert not folders(tmp)
 
 
+def test_memory_counts_for_all_that_the_command_started(own_slot, tmp):
+    hungry = "x = bytearray(300 << 20); import time; time.sleep(37.5)"
+    row = own_slot.run(f"sleep 37.6 & python3 -c '{hungry}'", memory_mb=200)
+    assert row.status is F
+    assert row.error.startswith("used ")
+    assert row.error.endswith(" MB, over its 200 MB")
+    eventually(lambda: not running("37.6"), 5, "no process of the command")
+    out(own_slot.run("true"))  # the next one deletes the folder
+    assert not folders(tmp)
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
@@ -361,6 +374,51 @@ def test_an_upload_of_another_client_is_as_if_it_were_not_there(slot, upload):
     row = slot.run({"shell": "cat a", "inputs": {"a": f"upload:{upload}"}}, max_attempts=3)
     assert row.status is F
     assert row.error == f"inputs['a']: you have no upload {upload}, or it has expired"
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server on loopback with the files of a folder; yields the folder and its URL."""
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def test_an_input_may_come_from_a_url(slot, web):
+    folder, url = web
+    (folder / "a").write_bytes(b"from afar")
+    assert out(slot.run({"shell": "cat in/a", "inputs": {"in/a": f"{url}/a?key=hush"}})) == (
+        "from afar"
+    )
+    row = slot.run({"shell": "cat b", "inputs": {"b": f"{url}/none?key=hush"}}, max_attempts=3)
+    assert (row.status, row.error) == (F, f"inputs['b']: {url}/none answered 404 File not found")
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0"])
+def test_no_input_comes_from_link_local_addresses(slot, host):
+    row = slot.run({"shell": "cat a", "inputs": {"a": f"http://{host}/latest"}})
+    assert row.status is F
+    assert "which is never allowed" in row.error
+
+
+def test_private_addresses_are_refused_where_the_stage_does_not_allow_them(web, monkeypatch):
+    monkeypatch.setenv("TASKFLEET_ALLOW_PRIVATE_URLS", "false")
+    slot = CommandSlot()
+    try:
+        row = slot.run({"shell": "cat a", "inputs": {"a": f"{web[1]}/a"}})
+        assert row.status is F
+        assert row.error.endswith("is not a public address")
+    finally:
+        slot.executor.close()
 
 
 def test_inputs_over_the_disks_bound_are_refused(slot):

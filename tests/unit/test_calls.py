@@ -306,7 +306,7 @@ def test_a_pickle_of_something_else_is_no_call():
 
 
 def test_a_module_that_is_missing_here_is_named():
-    with pytest.raises(PermanentError, match="needs the module 'nowhere_at_all'"):
+    with pytest.raises(PermanentError, match="unpickled without the module 'nowhere_at_all'"):
         pickles.unpickled(b"cnowhere_at_all\nf\n.", "the function f")
 
 

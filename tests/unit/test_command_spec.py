@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet.errors import InvalidTask
+from taskfleet.kinds.command import with_urls
 from taskfleet.kinds.pattern import matches
-from taskfleet.kinds.spec import parse
+from taskfleet.kinds.spec import SCHEMA, parse
+from taskfleet.memory import MemoryStore
 from taskfleet.registry import Registry
 from taskfleet.wire.filenames import name_fault
 
@@ -85,6 +88,50 @@ def test_what_is_wrong_is_said(raw, fault):
         parse(raw)
     assert fault in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "valid"),
+    [
+        ("ls", True),
+        ({"argv": ["a"], "env": {"A": "x"}, "stdin": "", "inputs": {}, "outputs": ["*"]}, True),
+        ({"shell": "a", "inputs": {"a": UPLOAD}}, True),
+        ({"argv": ["a"], "shell": "a"}, False),
+        ({}, False),
+        ("", False),
+        ({"argv": []}, False),
+        ({"shell": "a", "cwd": "/"}, False),
+        ({"shell": "a", "env": {"A": 1}}, False),
+        ({"shell": "a", "outputs": "*"}, False),
+    ],
+)
+def test_the_schema_says_what_the_parser_takes(params, valid):
+    assert jsonschema.Draft202012Validator(SCHEMA).is_valid(params) == valid
+    if valid:
+        parse(params)
+    else:
+        with pytest.raises(InvalidTask):
+            parse(params)
+
+
+@pytest.mark.parametrize(
+    ("result", "urls"),
+    [
+        ({"prefix": "outputs/b/0/", "outputs": [{"name": "d/a", "bytes": 1}]}, ["outputs/b/0/d/a"]),
+        ({"prefix": "uploads/bob/", "outputs": [{"name": "a"}]}, []),
+        ({"prefix": "outputs/b/0/../", "outputs": [{"name": "a"}]}, []),
+        ({"prefix": "outputs/b/0/", "outputs": [{"name": "../1/a"}, {"name": 1}, "x"]}, []),
+        ({"prefix": "outputs/b/0/", "outputs": "x"}, []),
+        ({"prefix": 1, "outputs": [{"name": "a"}]}, []),
+        ("x", []),
+        (None, []),
+    ],
+)
+def test_only_outputs_get_urls_whoever_wrote_the_result(result, urls):
+    shown = with_urls(result, MemoryStore(), expires_s=60)
+    outputs = shown["outputs"] if isinstance(shown, dict) else []
+    found = [each["url"] for each in outputs if isinstance(each, dict) and "url" in each]
+    assert found == [f"memory://{key}" for key in urls]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ import pytest
 
 from taskfleet.errors import PermanentError, TaskStopped
 from taskfleet.kinds import uv
-from taskfleet.kinds.environment import READY, Environments, key_of, own_folder
+from taskfleet.kinds.environment import (
+    READY,
+    Environments,
+    default_folder,
+    key_of,
+    own_folder,
+)
 from tests.support.waiting import eventually
 
 
@@ -143,7 +149,7 @@ def test_a_sweep_spares_what_is_being_built(place):
 
 def test_a_failure_counts_for_a_minute(place):
     builder = Builder()
-    builder.fails = PermanentError("no such package")
+    builder.fails = uv.CannotBuild("no such package")
     environments = made(place, builder)
     for _ in range(3):
         with pytest.raises(PermanentError, match="no such package"):
@@ -153,6 +159,16 @@ def test_a_failure_counts_for_a_minute(place):
     Clock.now += 60
     builder.fails = None
     environments.use(["a"], Context())
+    assert len(builder.built) == 2
+
+
+def test_a_machine_without_uv_is_looked_at_again_at_once(place):
+    builder = Builder()
+    builder.fails = PermanentError("needs uv")
+    with pytest.raises(PermanentError, match="needs uv"):
+        made(place, builder).use(["a"], Context())
+    builder.fails = None
+    made(place, builder).use(["a"], Context())
     assert len(builder.built) == 2
 
 
@@ -210,6 +226,17 @@ def test_a_folder_that_others_can_write_is_refused(place, tmp_path):
     file.write_text("")
     with pytest.raises(PermanentError, match="TASKFLEET_CACHE_DIR"):
         own_folder(file / "below")
+
+
+def test_the_default_folder_does_not_depend_on_the_folder_for_temporary_files(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "one"))
+    first = default_folder()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "two"))
+    assert default_folder() == first
+    monkeypatch.setattr("taskfleet.kinds.environment.KEPT_TEMPORARY", str(tmp_path / "none"))
+    assert default_folder().parent == tmp_path / "two"
 
 
 def test_uvs_last_lines_are_bounded():

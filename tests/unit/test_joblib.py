@@ -140,6 +140,31 @@ def test_arguments_that_differ_are_not_shared():
     assert len(sharing._seen) == taskfleet.joblib.SEEN_MAX
 
 
+class Wrapped:
+    """A function with the filters of warnings of its process, as scikit-learn sends it."""
+
+    def __init__(self, filters):
+        self.warning_filters = filters
+
+    def __call__(self):
+        return self.warning_filters
+
+
+def test_filters_of_warnings_that_workers_do_not_know_stay_here():
+    class Foreign(Warning):
+        pass
+
+    Foreign.__module__ = "urllib3.exceptions"
+    kept = [
+        ("ignore", None, DeprecationWarning, None, 0),
+        ("always", None, ResourceWarning, "x", 3),
+    ]
+    wrapped = Wrapped([kept[0], ("default", None, Foreign, None, 0), kept[1], "odd"])
+    call, items = Sharing().split([(wrapped, [], {})])
+    assert call(items) == [kept]
+    assert len(wrapped.warning_filters) == 4
+
+
 def test_functions_with_shared_arguments_are_bounded():
     sharing = Sharing(1_000)
     kept = [bytes([i]) * 2_000 for i in range(40)]
