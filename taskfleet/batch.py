@@ -22,6 +22,7 @@ _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 misread."""
 _CLIENT_ID = re.compile(r"[!-~]{1,128}")
 _ID = re.compile(rf"[{_ID_ALPHABET}]{{{_ID_LENGTH}}}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
@@ -273,6 +274,18 @@ def is_client_id(text: str) -> bool:
 def is_id(text: str) -> bool:
     """Returns whether the text has the form of the id of a batch or an upload."""
     return _ID.fullmatch(text) is not None
+
+
+def is_upload_id(text: str) -> bool:
+    """Returns whether the text has the form of the id of an upload: a random one, or the SHA-256 of
+    its content."""
+    return is_id(text) or _SHA256.fullmatch(text) is not None
+
+
+def upload_key(client_id: str, upload_id: str) -> str:
+    """Returns the file's key in the object store. It contains the client's id, so that no client
+    can name another's file."""
+    return f"uploads/{client_id}/{upload_id}"
 
 
 def page_cursor(created_at: float, batch_id: str) -> str:

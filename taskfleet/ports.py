@@ -386,6 +386,14 @@ class ObjectStore(Protocol):
         with nothing read, if it has more than `max_bytes` bytes."""
         ...
 
+    def get_file(self, key: str, path: str | int, *, max_bytes: int) -> int:
+        """Write the object's content to the file at `path`, in constant memory, and return its
+        size in bytes. `path` may be the descriptor of an open file, which is then closed. Raises
+        NotFound if there is no such object; TooLarge, with nothing read, if it has more than
+        `max_bytes` bytes; OSError if the file cannot be written. After an error the file may have
+        a part of the content."""
+        ...
+
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Returns `length` bytes (at least 1) of the object's content from the byte `offset` on,
         fewer if it ends before. Raises NotFound if there is no such object or it ends at or before

@@ -44,8 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The Python modules that define task kinds, in addition to the built-in kind `sleep`. API and
     workers must name the same modules."""
     allow_private_urls: bool = False
-    """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
-    it would let clients reach hosts inside the network."""
+    """Whether `animoto` and `command` may fetch files from private addresses. The local cloud sets
+    it; on AWS it would let clients reach hosts inside the network."""
     token_secret: str = ""
     """The secret that signs bearer tokens, at least 32 characters long, or a JSON document of keys
     (`taskfleet.wire.keys`). Set it only where no SSM parameter holds it, as in the local cloud."""
@@ -64,6 +64,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runner_max_mb: Annotated[int, Meta(ge=0)] = 0
     """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
     never does."""
+    task_disk_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """The most MB of disk that the folder of one task of the kind `command` may take, with its
+    inputs. A task that takes more is ended."""
+    cache_dir: str = ""
+    """The folder where workers keep what tasks use again, such as the environments of functions
+    with requirements. It must belong to the user that runs tasks. Empty means a folder of that user
+    in the temporary directory."""
+    environments_max_mb: Annotated[int, Meta(ge=100, le=1_000_000)] = 4_000
+    """The MB that environments of functions with requirements may take together on a machine. Above
+    it, those are deleted that no task uses, the least recently used first."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
     """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30

@@ -15,13 +15,12 @@ kills all that is left and ends.
 Whatever a runner's tasks started and left behind becomes a child of the runner, and when that ends,
 of this server (PR_SET_CHILD_SUBREAPER), which kills it.
 
-Source: prctl(2), unix(7) and proc(5), Linux manual pages.
+Source: unix(7) and proc(5), Linux manual pages.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -32,11 +31,11 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ec2_worker.runner import child
+from taskfleet.procfs import adopt_orphans, children, kill_tree, tree
 from taskfleet.registry import Registry
 
 STATUS = struct.Struct("<qqq")
@@ -47,7 +46,6 @@ _WATCH_S = 0.2
 """Seconds between two looks at the memory of limited runners."""
 _CLOSE_S = 5.0
 """Seconds within which all that was killed has to end, when the server ends."""
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass
@@ -217,30 +215,6 @@ def signal_group(pid: int, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def children(pid: int) -> list[int]:
-    """Returns the children of a process, whichever of its threads started them."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as listed:
-                found += map(int, listed.read().split())
-    return found
-
-
-def tree(pid: int) -> Iterator[int]:
-    """Yields the process and its descendants."""
-    yield pid
-    for below in children(pid):
-        yield from tree(below)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and its descendants."""
-    for each in list(tree(pid)):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(each, signal.SIGKILL)
-
-
 def memory_mb(pid: int) -> float:
     """Returns the memory of a process in MB: its proportional share of what it shares."""
     try:
@@ -251,11 +225,6 @@ def memory_mb(pid: int) -> float:
     except OSError:
         pass
     return 0.0
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose parent ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def main(control_fd: int, modules: list[str]) -> None:

@@ -114,7 +114,9 @@ def _utf8(task: str, index: int) -> bytes:
 
 def encode_task(task: Any, index: int) -> bytes:
     """Returns the task as JSON. Raises InvalidTask when that is impossible; everything else is
-    validated by the server."""
+    validated by the server. A `msgspec.Raw` is taken for a task as JSON."""
+    if isinstance(task, msgspec.Raw):
+        return bytes(task)
     try:
         if isinstance(task, str):
             return msgspec.json.encode(task)

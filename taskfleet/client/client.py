@@ -96,6 +96,8 @@ class Client(GrowingBatches, ContentUploads):
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._url, self._token = url, token
+        self._backoff_s, self._read_timeout_s = backoff_s, read_timeout_s
         self._http = Transport(
             url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s, clock=self._clock
         )
@@ -106,6 +108,16 @@ class Client(GrowingBatches, ContentUploads):
         local cloud that was started in this directory. Raises SettingsError if there is neither."""
         endpoint = find(os.environ, Path.cwd())
         return cls(endpoint.url, endpoint.token)
+
+    def another(self) -> Client:
+        """Returns another client of the same API and token, for another thread."""
+        return Client(
+            self._url,
+            self._token,
+            backoff_s=self._backoff_s,
+            read_timeout_s=self._read_timeout_s,
+            clock=self._clock,
+        )
 
     def __enter__(self) -> Client:
         return self

@@ -28,7 +28,8 @@ from taskfleet.wire.http import (
     body_fault,
 )
 
-Task = str | Mapping[str, Any]
+Task = str | Mapping[str, Any] | msgspec.Raw
+"""A task as `submit` takes it, or as JSON already."""
 
 
 class Completed(NamedTuple):

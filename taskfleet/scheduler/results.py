@@ -15,9 +15,10 @@ import msgspec
 from taskfleet import spill
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
+from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
-from taskfleet.registry import Registry
+from taskfleet.registry import Registry, TaskKind
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -197,13 +198,23 @@ class Results:
         except PermanentError as error:
             return None, str(error)
 
+    def _presented(self, kind: TaskKind, value: Any, batch_id: str) -> Any:
+        """The result as its kind shows it. One in which a client's code names objects of others is
+        shown as it was recorded."""
+        if not kind.runs_client_code:
+            return kind.present(value, self._store)
+        try:
+            return kind.present(value, ConfinedStore(self._store, None, batch_id))
+        except PermanentError:
+            return value
+
     def row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
         """Returns a recorded result as clients see it. The task is None if it is not recorded."""
         value, error = self._value(batch_id, result)
         if task is not None and value is not None:
             # When the kind is no longer loaded, its results are shown as recorded.
             with contextlib.suppress(UnknownKind):
-                value = self._registry[task.kind].present(value, self._store)
+                value = self._presented(self._registry[task.kind], value, batch_id)
         return ResultView(
             task_id=task_id(batch_id, result.index),
             index=result.index,
@@ -216,6 +227,7 @@ class Results:
             duration_s=result.duration_s,
             worker_id=result.worker_id,
             progress=result.progress,
+            traceback=result.traceback,
         )
 
 

@@ -6,13 +6,19 @@ request and is too much to enqueue there. Owns these steps; the file is read lat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
+from taskfleet.batch import (
+    BatchRecord,
+    Upload,
+    is_upload_id,
+    keyed_batch_id,
+    random_batch_id,
+    upload_key,
+)
 from taskfleet.errors import NotFound, TooLarge, TransientError
 from taskfleet.options import Options
 from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue, UploadStore
@@ -27,8 +33,6 @@ KEPT_DAYS = 7
 """Days after which the bucket deletes an upload (`infra/stack.yaml`)."""
 LEAST_DAYS = 2
 """Days that a content must live on for its client to be spared sending it again."""
-CONTENT_ID = re.compile(r"[0-9a-f]{64}")
-"""Form of the id of an upload by content: its SHA-256."""
 
 
 class Uploads:
@@ -171,7 +175,7 @@ class Uploads:
 
     def _find(self, upload_id: str, client_id: str) -> Upload | None:
         """Returns the client's upload, or None when no file was sent under this id."""
-        if not is_id(upload_id) and not CONTENT_ID.fullmatch(upload_id):
+        if not is_upload_id(upload_id):
             return None
         key = upload_key(client_id, upload_id)
         etag = self._store.etag(key)
@@ -189,12 +193,6 @@ def _begun(batch: BatchRecord) -> bool:
 def _line(task: Task) -> bytes:
     """Returns a valid task as a line of a task file. Equal tasks make equal lines."""
     return msgspec.json.encode(task.as_object, order="sorted") + b"\n"
-
-
-def upload_key(client_id: str, upload_id: str) -> str:
-    """Returns the file's key in the object store. It contains the client's id, so that no client
-    can name another's file."""
-    return f"uploads/{client_id}/{upload_id}"
 
 
 def request_expansion(upload_queue: TaskQueue, batch: BatchRecord) -> None:

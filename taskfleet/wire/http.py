@@ -127,7 +127,7 @@ class ResultView(msgspec.Struct, frozen=True):
     it failed, null if it did not. `attempts` counts its executions, except those that a worker
     broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
     the last execution. `progress` is `[done, total]` while a running task reports it, null
-    otherwise.
+    otherwise. `traceback` has the task's own frames at its last error, null if there are none.
     """
 
     task_id: str
@@ -141,6 +141,7 @@ class ResultView(msgspec.Struct, frozen=True):
     duration_s: float | None
     worker_id: str | None
     progress: Any = None
+    traceback: str | None = None
 
 
 class ResultPage(msgspec.Struct, frozen=True):
@@ -179,14 +180,13 @@ class TaskView(ResultView, frozen=True, kw_only=True):
 
     `history` has its executions, oldest first; of very many, the first are left out. `limits` are
     those that count for it: of the task itself, else its batch, else its kind; null until a worker
-    has taken it in. `traceback` has the task's own frames at its last error. `log_tail` is the end
-    of what the last execution printed, `log_bytes` the size of all that is kept of it, and
-    `log_dropped` counts the bytes that were not kept. `why` says what the task waits for now.
+    has taken it in. `log_tail` is the end of what the last execution printed, `log_bytes` the size
+    of all that is kept of it, and `log_dropped` counts the bytes that were not kept. `why` says
+    what the task waits for now.
     """
 
     history: list[AttemptView]
     limits: Limits | None
-    traceback: str | None
     log_tail: str | None
     log_bytes: int
     log_dropped: int
