@@ -34,7 +34,7 @@ class ContentUploads:
 
     def _put(self, file: IO[bytes]) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        wanted = msgspec.json.encode({"sha256": digest, "bytes": file.tell()})
+        wanted = msgspec.json.encode({"sha256": digest, "bytes": file.seek(0, io.SEEK_END)})
         answer = self._http.call("POST", "/uploads", UploadAnswer, body=wanted)
         if not answer.stored:
             file.seek(0)

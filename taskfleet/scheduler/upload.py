@@ -6,7 +6,6 @@ request and is too much to enqueue there. Owns these steps; the file is read lat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec.structs import replace
 from taskfleet.batch import (
     BatchRecord,
     Upload,
-    is_id,
+    is_upload_id,
     keyed_batch_id,
     random_batch_id,
     upload_key,
@@ -34,8 +33,6 @@ KEPT_DAYS = 7
 """Days after which the bucket deletes an upload (`infra/stack.yaml`)."""
 LEAST_DAYS = 2
 """Days that a content must live on for its client to be spared sending it again."""
-CONTENT_ID = re.compile(r"[0-9a-f]{64}")
-"""Form of the id of an upload by content: its SHA-256."""
 
 
 class Uploads:
@@ -178,7 +175,7 @@ class Uploads:
 
     def _find(self, upload_id: str, client_id: str) -> Upload | None:
         """Returns the client's upload, or None when no file was sent under this id."""
-        if not is_id(upload_id) and not CONTENT_ID.fullmatch(upload_id):
+        if not is_upload_id(upload_id):
             return None
         key = upload_key(client_id, upload_id)
         etag = self._store.etag(key)

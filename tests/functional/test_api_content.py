@@ -91,7 +91,14 @@ class TestContent:
 
 class TestPut:
     def test_a_content_is_sent_once(self, api, monkeypatch, tmp_path):
-        sent = []
+        sent, sizes = [], []
+        content = api.services.uploads.content
+
+        def told(client_id, sha256, size):
+            sizes.append(size)
+            return content(client_id, sha256, size)
+
+        monkeypatch.setattr(api.services.uploads, "content", told)
 
         def send(_self, _url, fields, file, _on_sent):
             sent.append(fields["key"])
@@ -103,10 +110,12 @@ class TestPut:
         with api.served() as server:
             url = f"http://127.0.0.1:{server.server_address[1]}"
             with Client(url, api.token(), backoff_s=0) as client:
-                assert {client.put(DATA), client.put(path), client.put(str(path))} == {DIGEST}
+                for data in (DATA, DATA, path, str(path)):
+                    assert client.put(data) == DIGEST
                 assert client.put(b"") == hashlib.sha256(b"").hexdigest()
         assert sent == [f"uploads/alice/{DIGEST}", f"uploads/alice/{hashlib.sha256().hexdigest()}"]
         assert api.cloud.store.get(sent[0]) == DATA
+        assert sizes == [len(DATA)] * 4 + [0]
 
 
 class TestKinds:
