@@ -20,8 +20,8 @@ from taskfleet.wire.http import ResultView
 
 UNSENT_MAX_BYTES = 64_000_000
 """Most bytes of tasks and their arguments that wait to be sent; above that, `submit` waits."""
-PART_MAX_TASKS = 20_000
-"""Most tasks of one request."""
+PART_MAX_TASKS = 4_000
+"""Most tasks of one request: workers begin with the first while the next is taken in."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
 many, under the caps of `taskfleet.wire.http`."""
