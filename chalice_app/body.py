@@ -118,6 +118,24 @@ def read_part(
     return _converted(value, PartRequest)
 
 
+class ContentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Asks to store a content under its SHA-256, in 64 lower-case hexadecimal digits. `bytes` is
+    its size."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+    bytes: Annotated[int, Meta(ge=0, le=2**40)]
+
+
+def read_upload(body: bytes, query: Mapping[str, list[str]] | None) -> ContentRequest | None:
+    """Reads what `POST /uploads` asks for: a content, or, with an empty body, a form for any file.
+    Raises as `read_submission` does."""
+    read_query(query, NoQuery)
+    if body.strip() in (b"", b"{}"):
+        return None
+    _check_size(body, "send the file to the url in the answer")
+    return _converted(_json_object(body, '{"sha256": "...", "bytes": 12}'), ContentRequest)
+
+
 def check_empty(body: bytes) -> None:
     """Raises Unprocessable unless the body is empty or `{}`."""
     if body.strip() not in (b"", b"{}"):

@@ -70,6 +70,13 @@ class Text(msgspec.Struct, frozen=True):
     headers: dict[str, str]
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """What a view returns for an answer whose status is not its usual one."""
+
+    status: int
+    body: msgspec.Struct
+
+
 def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Decorator of a view: its result becomes the JSON body of an answer with this status, or a
     `Text` its text, and every exception becomes the answer for that error."""
@@ -82,6 +89,9 @@ def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Re
                 if isinstance(result, Text):
                     headers: dict[str, str | list[str]] = {**TEXT_HEADERS, **result.headers}
                     return Response(result.body, headers=headers, status_code=status)
+                given = status
+                if isinstance(result, Answered):
+                    given, result = result.status, result.body
                 body = msgspec.json.encode(result).decode()
             except Exception as error:  # noqa: BLE001 - nothing may reach the client unchecked
                 response = _error_response(error)
@@ -89,7 +99,7 @@ def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Re
                     _log.exception("a request failed", extra=fields("request_failed", view=name))
                     return _error(500, "InternalServerError", "An internal server error occurred.")
                 return response
-            return Response(body, headers=dict(JSON_HEADERS), status_code=status)
+            return Response(body, headers=dict(JSON_HEADERS), status_code=given)
 
         name = view.__name__
         return answered

@@ -6,6 +6,7 @@ of each route; the schemas are generated from the structs that the API reads and
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from chalice_app.body import (
     JSON_TYPE,
     TEXT_TYPE,
+    ContentRequest,
     FromUpload,
     OpenRequest,
     PartRequest,
@@ -36,7 +38,9 @@ from taskfleet.wire.http import (
     FleetView,
     Grown,
     Health,
+    KindList,
     ResultPage,
+    Stored,
     TaskView,
     UploadForm,
 )
@@ -51,6 +55,9 @@ _STRUCTS = [
     PartRequest,
     Accepted,
     Grown,
+    ContentRequest,
+    Stored,
+    KindList,
     UploadForm,
     BatchList,
     BatchView,
@@ -136,11 +143,16 @@ def spec() -> Json:
                     "Get a form with which to send a file",
                     UploadForm,
                     status=201,
-                    errors=(422,),
+                    errors=(400, 413, 422),
                     description="The file may be a task file of any size, for POST /batches with "
                     "its `upload_id`. It has one task on each line, like a text body. If a line is "
                     "faulty, its batch is cancelled, none of its tasks runs, and the `error` of "
-                    "the batch names the line.",
+                    "the batch names the line. With the `sha256` and `bytes` of a content in the "
+                    "body, the form takes that content only, and its id is the SHA-256; if the "
+                    "content is stored and lives for two more days, the answer is 200 and has no "
+                    "form.",
+                    body=_json_body(ContentRequest, required=False),
+                    also={200: Stored},
                 )
             },
             "/batches/{batch_id}": {
@@ -192,6 +204,10 @@ def spec() -> Json:
                     ResultPage,
                     errors=(404, 422),
                     query=ResultsQuery,
+                    description="With `order=completion`, each page has results that no page "
+                    "before had, and the cursor is null only once the batch has ended and all of "
+                    "its results were given. Results of a bundle of tasks are given together, once "
+                    "the last of them has ended.",
                 ),
             },
             "/batches/{batch_id}/tasks/{index}": {
@@ -214,6 +230,13 @@ def spec() -> Json:
                     f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
                     "the bytes after that which were not. 404 if nothing was printed.",
                 ),
+            },
+            "/kinds": {
+                "get": _operation(
+                    "List the kinds of tasks, and the versions of the workers",
+                    KindList,
+                    errors=(422,),
+                )
             },
             "/fleet": {
                 "get": _operation(
@@ -247,12 +270,19 @@ def _operation(
     query: type | None = None,
     body: Json | None = None,
     description: str | None = None,
+    also: Mapping[int, type] | None = None,
 ) -> Json:
-    """Returns one operation. Without `answers`, its answer is an object of any form."""
+    """Returns one operation. `also` has the answers of other statuses. Without `answers`, its
+    answer is an object of any form."""
     schema = {"type": "object"} if answers is None else _reference(answers)
     responses = {
         str(status): {"description": "Success", "content": {JSON_TYPE: {"schema": schema}}}
     }
+    for code, struct in (also or {}).items():
+        responses[str(code)] = {
+            "description": "Success",
+            "content": {JSON_TYPE: {"schema": _reference(struct)}},
+        }
     for code in sorted({*errors, *common}):
         responses[str(code)] = {"description": _ERRORS[code]}
         if code not in (401, 403):  # API Gateway makes these, with bodies of its own
@@ -292,8 +322,8 @@ def _parameters(query: type) -> list[Json]:
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
-def _json_body(struct: type) -> Json:
-    return {"required": True, "content": {JSON_TYPE: {"schema": _reference(struct)}}}
+def _json_body(struct: type, *, required: bool = True) -> Json:
+    return {"required": required, "content": {JSON_TYPE: {"schema": _reference(struct)}}}
 
 
 def _bodies() -> Json:

@@ -6,7 +6,7 @@ parameters of the GET routes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,7 +16,7 @@ from taskfleet.wire.http import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_M
 
 Cursor = Annotated[
     str,
-    Meta(max_length=2_000, description="The cursor in the previous page; none for the first page."),
+    Meta(max_length=4_000, description="The cursor in the previous page; none for the first page."),
 ]
 
 Attempt = Annotated[
@@ -59,6 +59,22 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         PAGE_DEFAULT
     )
     cursor: Cursor | None = None
+    order: Annotated[
+        Literal["index", "completion"],
+        Meta(
+            description="Order of the results: that of the tasks, or that in which they ended. In "
+            "the latter the cursor goes on where it stood, also while the batch runs."
+        ),
+    ] = "index"
+    wait: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=WAIT_MAX_S,
+            description="In the order of completion, most seconds for which the answer is held "
+            "until there is a new result.",
+        ),
+    ] = 0.0
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,8 +18,9 @@ from chalice_app.body import (
     check_empty,
     read_part,
     read_submission,
+    read_upload,
 )
-from chalice_app.errors import Text, Unprocessable, answer
+from chalice_app.errors import Answered, Text, Unprocessable, answer
 from chalice_app.query import BatchesQuery, LogQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
 from chalice_app.telemetry import traceparent_of
@@ -37,6 +38,7 @@ from taskfleet.wire.http import (
     FleetView,
     Grown,
     Health,
+    KindList,
     ResultPage,
     TaskView,
     UploadForm,
@@ -127,10 +129,12 @@ def add_routes(
 
     @route("/uploads", "POST")
     @answer(201)
-    def make_upload() -> UploadForm:
-        check_empty(_raw(request()))
-        read_query(query(), NoQuery)
-        return services().uploads.form(client_id())
+    def make_upload() -> UploadForm | Answered:
+        content = read_upload(_raw(request()), query())
+        if content is None:
+            return services().uploads.form(client_id())
+        answered = services().uploads.content(client_id(), content.sha256, content.bytes)
+        return answered if isinstance(answered, UploadForm) else Answered(200, answered)
 
     @route("/batches")
     @answer()
@@ -155,6 +159,19 @@ def add_routes(
     @answer()
     def read_results(batch_id: str) -> ResultPage:
         wanted = read_query(query(), ResultsQuery)
+        if wanted.order == "completion":
+            return _with_cursor(
+                wanted.cursor,
+                lambda: services().completed.results(
+                    _checked_id(batch_id),
+                    client_id=client_id(),
+                    limit=wanted.limit,
+                    cursor=wanted.cursor,
+                    wait_s=wanted.wait,
+                ),
+            )
+        if wanted.wait:
+            raise Unprocessable("the query: wait is for order=completion only")
         return _with_cursor(
             wanted.cursor,
             lambda: services().results.results(
@@ -195,6 +212,12 @@ def add_routes(
     @answer(202)
     def cancel_batch(batch_id: str) -> BatchView:
         return services().results.cancel(_checked_id(batch_id), client_id=client_id())
+
+    @route("/kinds")
+    @answer()
+    def read_kinds() -> KindList:
+        read_query(query(), NoQuery)
+        return services().kinds.view()
 
     @route("/fleet")
     @answer()

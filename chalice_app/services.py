@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
 from taskfleet.measure import Recorder
-from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
+from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
@@ -45,6 +47,7 @@ class Services:
     uploads: Uploads
     expansion: Expansion
     results: Results
+    completed: Completed
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
@@ -52,6 +55,7 @@ class Services:
     token_secret: Callable[[], str]
     odometer: Odometer
     fleet_views: FleetViews
+    kinds: Kinds
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
@@ -63,7 +67,7 @@ def assemble(
     task_queue: TaskQueue,
     upload_queue: TaskQueue,
     monitor: TaskMonitor,
-    store: ObjectStore,
+    store: UploadStore,
     clock: Clock,
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
@@ -130,6 +134,7 @@ def assemble(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
+        completed=Completed(results, monitor, clock, open_batches.settle),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,
@@ -137,6 +142,7 @@ def assemble(
         token_secret=token_secret,
         odometer=Odometer(spent),
         fleet_views=fleet_views,
+        kinds=Kinds(registry, records, clock, settings.beat_s),
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),

@@ -8,9 +8,12 @@ The answer to a report says whether the worker was asked to leave. Leases are an
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from importlib import metadata
 
 from ec2_worker.intake import Intake
 from ec2_worker.workload import Workload
@@ -28,6 +31,8 @@ CHANGE_S = 2.0
 """Least seconds between two reports."""
 UNFED_S = 3.0
 """Seconds without a message, while there is room for one, after which the queue counts as empty."""
+REPORTED_PACKAGES = ("cloudpickle",)
+"""Packages whose versions a worker reports: those that a client's must fit."""
 
 
 class Presence:
@@ -63,6 +68,7 @@ class Presence:
             started_at=clock.now(),
             reported_at=clock.now(),
             limits=dict(limits),
+            versions=_versions(),
         )
         self._last: WorkerRecord | None = None
         self._leaving = False
@@ -128,4 +134,14 @@ class Presence:
             bundles=census.claimed,
             finds_queue_empty=finds_queue_empty and not self._leaving,
             leaving=self._leaving,
+            versions=known.versions,
         )
+
+
+def _versions() -> dict[str, str]:
+    """Returns this process's versions of Python and of the reported packages that it has."""
+    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for name in REPORTED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -426,3 +426,26 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Delete the object. A missing object is ignored."""
         ...
+
+
+class StoredObject(msgspec.Struct, frozen=True):
+    """An object's size in bytes, and when it was stored, in epoch seconds."""
+
+    size: int
+    at: float
+
+
+class UploadStore(ObjectStore, Protocol):
+    """The bucket, with what the API needs to take in uploads."""
+
+    def stored(self, key: str) -> StoredObject | None:
+        """Returns what is known of the object, or None if there is none."""
+        ...
+
+    def content_form(
+        self, key: str, *, sha256: str, size: int, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
+        """Returns a form as `upload_form` does, for a file of exactly `size` bytes with this
+        SHA-256, in hexadecimal digits. S3 refuses any other; an emulator may check the size
+        only."""
+        ...

@@ -134,6 +134,7 @@ class TaskKind:
         cannot run the kind. That worker then takes no tasks of the kind.
     present: called with the result and the store each time a client reads the result; returns the
         result to show. Use it for what must not be stored, such as a presigned URL.
+    schema: the JSON Schema of the params, which clients can read; None if there is none.
     """
 
     name: str
@@ -152,6 +153,7 @@ class TaskKind:
     prepare: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
+    schema: dict[str, Any] | None = None
 
     def under(self, batch: Options | None, task: Options | None) -> TaskKind:
         """Returns this kind with the limits that count for a task with these options of its batch
@@ -341,5 +343,9 @@ sleep = TaskKind(
     parse=_parse_sleep,
     expected_s=lambda params: float(params) / 1000,
     runs_in="thread",
+    schema={
+        "description": "milliseconds, as a number or its text",
+        "anyOf": [{"type": "number", "minimum": 0, "maximum": SLEEP_MAX_MS}, {"type": "string"}],
+    },
 )
 """The kind `sleep`, as in 2014: it waits the given milliseconds and returns null."""

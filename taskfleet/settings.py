@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: str = ""
     """The folder where workers keep what tasks use again, such as the environments of functions
     with requirements. It must belong to the user that runs tasks. Empty means a folder of that user
-    in the temporary directory."""
+    in `/var/tmp`, or else in the temporary directory."""
     environments_max_mb: Annotated[int, Meta(ge=100, le=1_000_000)] = 4_000
     """The MB that environments of functions with requirements may take together on a machine. Above
     it, those are deleted that no task uses, the least recently used first."""

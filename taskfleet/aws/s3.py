@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskfleet.aws.errors import translated
 from taskfleet.errors import NotFound, TooLarge
-from taskfleet.ports import LINE_MAX_BYTES
+from taskfleet.ports import LINE_MAX_BYTES, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -114,6 +115,34 @@ class S3Store:
                 self._bucket,
                 key,
                 Conditions=[["content-length-range", 0, max_bytes]],
+                ExpiresIn=expires_s,
+            )
+        return form["url"], form["fields"]
+
+    def stored(self, key: str) -> StoredObject | None:
+        try:
+            with translated("look for", self._name(key)):
+                head = self._client.head_object(Bucket=self._bucket, Key=key)
+        except NotFound:
+            return None
+        return StoredObject(head["ContentLength"], head["LastModified"].timestamp())
+
+    def content_form(
+        self, key: str, *, sha256: str, size: int, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
+        checksum = {
+            "x-amz-checksum-algorithm": "SHA256",
+            "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(sha256)).decode(),
+        }
+        with translated("sign an upload of", self._name(key)):
+            form = self._client.generate_presigned_post(
+                self._bucket,
+                key,
+                Fields=dict(checksum),
+                Conditions=[
+                    ["content-length-range", size, size],
+                    *({name: value} for name, value in checksum.items()),
+                ],
                 ExpiresIn=expires_s,
             )
         return form["url"], form["fields"]

@@ -24,6 +24,7 @@ from taskfleet.cli.fleet import write_fleet
 from taskfleet.cli.follow import exit_code, follow
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
+from taskfleet.cli.kinds import kinds
 from taskfleet.cli.map import map_command
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
 from taskfleet.cli.progress import sending_bar
@@ -234,6 +235,7 @@ def make_token(client_id: str, ttl: float, stage: str | None) -> int:
 main.add_command(doctor)
 main.add_command(explain)
 main.add_command(keys)
+main.add_command(kinds)
 main.add_command(log)
 main.add_command(map_command)
 main.add_command(redrive)

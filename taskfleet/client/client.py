@@ -16,15 +16,16 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypedDict
+from typing import IO, Any, Literal, TypedDict
 
 import msgspec
 
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
+from taskfleet.client.content import ContentUploads
 from taskfleet.client.endpoint import find
 from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
-from taskfleet.client.pace import next_poll
+from taskfleet.client.pace import HOLD_S, next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
@@ -40,6 +41,7 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     FleetView,
+    KindList,
     ResultPage,
     ResultView,
     TaskView,
@@ -70,7 +72,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches):
+class Client(GrowingBatches, ContentUploads):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the
@@ -297,17 +299,27 @@ class Client(GrowingBatches):
                     return batch
                 self._clock.sleep(_OUTAGE_PAUSE_S)
 
-    def results(self, batch_id: str) -> Iterator[ResultView]:
-        """Yields the results that exist so far, in order of index. Pages are read as needed."""
+    def results(
+        self, batch_id: str, order: Literal["index", "completion"] = "index"
+    ) -> Iterator[ResultView]:
+        """Yields the results that exist so far, in order of index. Pages are read as needed. With
+        the order `completion`, yields each result as it comes, until the batch has ended."""
+        if order == "completion":
+            cursor, finished = None, False
+            while not finished:
+                page = self.completed(batch_id, cursor, wait_s=HOLD_S)
+                yield from page.rows
+                cursor, finished = page.cursor, page.finished
+            return
         params = {"limit": str(PAGE_MAX)}
         while True:
-            page = self._http.call(
+            page_ = self._http.call(
                 "GET", f"{batch_path(batch_id)}/results", ResultPage, params=params
             )
-            yield from page.results
-            if page.cursor is None:
+            yield from page_.results
+            if page_.cursor is None:
                 return
-            params["cursor"] = page.cursor
+            params["cursor"] = page_.cursor
 
     def task(self, batch_id: str, index: int) -> TaskView:
         """Returns the task of the batch at `index`, from 0: its result, its attempts, the end of
@@ -354,6 +366,10 @@ class Client(GrowingBatches):
         """Returns the machines, the workers, the provisioner's last decisions, and, if tasks wait
         and none runs, the reason."""
         return self._http.call("GET", "/fleet", FleetView)
+
+    def kinds(self) -> KindList:
+        """Returns the kinds of tasks that the stage runs, and the versions of its workers."""
+        return self._http.call("GET", "/kinds", KindList)
 
     def health(self) -> dict[str, Any]:
         """Returns `{"status": "ok", "version": ...}` if the API answers."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,10 +17,31 @@ from taskfleet.client.answers import ApiError
 from taskfleet.client.body import encode_task
 from taskfleet.client.transport import Transport
 from taskfleet.options import read as read_options
-from taskfleet.wire.http import MAX_TASKS, Accepted, BatchView, Grown, body_fault
+from taskfleet.wire.http import (
+    MAX_TASKS,
+    PAGE_MAX,
+    Accepted,
+    BatchView,
+    Grown,
+    ResultPage,
+    ResultView,
+    body_fault,
+)
 
 Task = str | Mapping[str, Any] | msgspec.Raw
 """A task as `submit` takes it, or as JSON already."""
+
+
+class Completed(NamedTuple):
+    """Results in the order of completion.
+
+    cursor: where the next ones begin; None if there are no more.
+    finished: whether the batch has ended and all of its results were given.
+    """
+
+    rows: list[ResultView]
+    cursor: str | None
+    finished: bool
 
 
 class GrowingBatches:
@@ -98,6 +119,20 @@ class GrowingBatches:
         """Close an open batch, so that it ends when its tasks have. Returns it. A closed or
         cancelled batch stays as it is."""
         return self._http.call("POST", f"{batch_path(batch_id)}/close", BatchView)
+
+    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Completed:
+        """Returns results that ended since `cursor`, in the order of their ends, as many as one
+        answer holds. With `wait_s` (seconds, at most 25) the answer is held until there is one. The
+        API may answer earlier, so that it can serve others.
+
+        cursor: that of the answer before; None to begin with the first result.
+        """
+        params = {"order": "completion", "limit": str(PAGE_MAX)}
+        params |= {} if cursor is None else {"cursor": cursor}
+        params |= {"wait": f"{wait_s:g}"} if wait_s else {}
+        path = f"{batch_path(batch_id)}/results"
+        page = self._http.call("GET", path, ResultPage, params=params)
+        return Completed(page.results, page.cursor, page.cursor is None)
 
     def _add(self, batch_id: str, first: int, encoded: Sequence[bytes], *, close: bool) -> int:
         path = f"{batch_path(batch_id)}/tasks"

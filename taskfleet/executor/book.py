@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ from taskfleet.wire.http import ResultView
 
 UNSENT_MAX_BYTES = 64_000_000
 """Most bytes of tasks and their arguments that wait to be sent; above that, `submit` waits."""
-PART_MAX_TASKS = 20_000
-"""Most tasks of one request."""
+PART_MAX_TASKS = 4_000
+"""Most tasks of one request: workers begin with the first while the next is taken in."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
 many, under the caps of `taskfleet.wire.http`."""
@@ -157,14 +157,23 @@ class Book:
                 self._to_send.wait()
             return self._waiting[0].order.kind if self._waiting else None
 
-    def take(self) -> list[Call] | None:
+    def take(
+        self, most_new: int = PART_MAX_TASKS, known: Collection[str] = ()
+    ) -> list[Call] | None:
         """Wait for calls. Returns those that go into the next request, which are handed over from
-        now on; None when no more will come."""
+        now on; None when no more will come.
+
+        most_new: most calls of the request if one is of a function that is not in `known`.
+        """
         with self._lock:
             while True:
                 part: list[Call] = []
-                size = 0
-                while self._waiting and len(part) < PART_MAX_TASKS and size < PART_MAX_BYTES:
+                size, most = 0, PART_MAX_TASKS
+                while self._waiting and len(part) < most and size < PART_MAX_BYTES:
+                    if most > most_new and self._waiting[0].order.pace not in known:
+                        if part:
+                            break
+                        most = most_new
                     call = self._waiting.popleft()
                     self._bytes -= call.order.weight
                     if call.future.taken:
@@ -211,6 +220,7 @@ class Book:
         with self._lock:
             self._unsure = None
             over = self._over
+            self._to_collect.notify_all()
         if over:
             self.collected()
 
@@ -238,16 +248,23 @@ class Book:
     # --- for the collector ---------------------------------------------------------------------
 
     def await_handed(self) -> bool:
-        """Wait until a call is handed over whose row is to be read. Returns False when there will
-        be none."""
+        """Wait until a call is recorded whose row is to be read. Returns False when there will be
+        none."""
         with self._lock:
-            while not self._handed:
-                if self._error is not None:
-                    return False
-                if self._closed is not None and not self._waiting and not self._in_hand:
+            while True:
+                if self._handed:
+                    if self._is_sure(next(iter(self._handed))):
+                        return True
+                elif self._error is not None or self._nothing_comes:
                     return False
                 self._to_collect.wait()
-            return True
+
+    @property
+    def _nothing_comes(self) -> bool:
+        return self._closed is not None and not self._waiting and not self._in_hand
+
+    def _is_sure(self, index: int) -> bool:
+        return self._unsure is None or index < self._unsure
 
     def take_rows(self, rows: Iterable[ResultView]) -> list[Ended]:
         """Take in rows. Returns the calls that they end. A row of a call that this run has not made
@@ -269,7 +286,7 @@ class Book:
         """Note that the batch has ended and every row was given: whatever has none, never will."""
         with self._lock:
             self._over = True
-            sure = [n for n in self._handed if self._unsure is None or n < self._unsure]
+            sure = [index for index in self._handed if self._is_sure(index)]
             lost = [self._handed.pop(index) for index in sure]
             self._ended += len(lost)
         for future in lost:

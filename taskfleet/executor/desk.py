@@ -154,8 +154,8 @@ class HttpDesk:
 
 @contextmanager
 def _answer(url: str) -> Iterator[requests.Response]:
-    """The answer to a GET of a presigned URL, which needs no token. Raises ApiError, and Unreachable
-    also for a connection that breaks while it is read."""
+    """The answer to a GET of a presigned URL, which needs no token. Raises ApiError; and
+    Unreachable, also for a connection that breaks while it is read."""
     try:
         with requests.get(
             url, timeout=FETCH_TIMEOUT_S, allow_redirects=False, stream=True, auth=no_auth

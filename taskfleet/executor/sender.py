@@ -22,6 +22,7 @@ from taskfleet.executor.desk import Desk, DeskMaker, Workers
 from taskfleet.executor.functions import Blob
 from taskfleet.executor.patience import patiently
 from taskfleet.executor.problems import TaskError, lost_contact
+from taskfleet.executor.slowstart import SlowStart
 from taskfleet.executor.workers import check
 from taskfleet.ports import Clock
 
@@ -67,8 +68,10 @@ class Sender:
             if (kind := self._book.await_first()) is not None:
                 self._check(desk, {kind})
                 self._open(desk)
-            while (calls := self._book.take()) is not None:
+            start = SlowStart()
+            while (calls := self._book.take(start.most, start.known)) is not None:
                 self._send(desk, calls)
+                start.sent(calls, lambda: self._book.counts.waiting)
             self._finish(desk)
         except Exception as error:  # noqa: BLE001 - goes to the futures of all calls
             self._fail(error)

@@ -27,12 +27,14 @@ class Order(NamedTuple):
     kind: its kind.
     task: the task as JSON.
     needs: what must be stored before.
+    pace: what its duration depends on: the function, or the kind.
     weight: bytes of the task and of what is stored for it alone.
     """
 
     kind: str
     task: bytes
     needs: tuple[Blob, ...]
+    pace: str
     weight: int
 
 
@@ -50,9 +52,9 @@ def call_order(
         raise TypeError(f"cannot send a call of {pickled.name}: {error}") from error
     task = b"".join((pickled.head, _encode(part)[1:], b"}"))
     if data is None:
-        return Order(PYTHON, task, pickled.needs, len(task))
+        return Order(PYTHON, task, pickled.needs, pickled.blob.sha256, len(task))
     needs = (pickled.blob, Blob(part["stored"], data))
-    return Order(PYTHON, task, needs, len(task) + len(data))
+    return Order(PYTHON, task, needs, pickled.blob.sha256, len(task) + len(data))
 
 
 def command_order(
@@ -88,7 +90,7 @@ def command_order(
             "large, such as stdin, as an input file"
         )
     stored = sum(len(blob.data) for blob in needs if isinstance(blob.data, bytes))
-    return Order(COMMAND, task, tuple(needs), len(task) + stored)
+    return Order(COMMAND, task, tuple(needs), COMMAND, len(task) + stored)
 
 
 def _file(path: Path) -> Blob:

@@ -38,6 +38,8 @@ FAILED_S = 60.0
 """Seconds for which a build that failed is not tried again."""
 WAIT_S = 0.1
 """Seconds between two looks whether another process has built an environment."""
+KEPT_TEMPORARY = "/var/tmp"  # noqa: S108  # nosec B108 - see `own_folder`
+"""The folder for temporary files that outlive a reboot (Filesystem Hierarchy Standard 3.0)."""
 READY = "taskfleet-ready"
 """The file that a complete environment has. It holds the environment's size in bytes, and its time
 is that of the last use."""
@@ -239,8 +241,12 @@ def key_of(requirements: Sequence[str]) -> str:
 
 
 def default_folder() -> Path:
-    """Returns the folder of environments where none is set: one for each user."""
-    return Path(tempfile.gettempdir()) / f"taskfleet-environments-{os.getuid()}"
+    """Returns the folder of environments where none is set: one for each user, in the folder for
+    temporary files that are to be kept. That of TMPDIR may be another for each process."""
+    above = (
+        KEPT_TEMPORARY if os.access(KEPT_TEMPORARY, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    )
+    return Path(above) / f"taskfleet-environments-{os.getuid()}"
 
 
 def own_folder(folder: Path) -> None:

@@ -6,19 +6,23 @@ import hashlib
 import io
 from collections.abc import Iterator
 
+from taskfleet.clock import SystemClock
 from taskfleet.errors import NotFound, TooLarge
-from taskfleet.ports import LINE_MAX_BYTES
+from taskfleet.ports import LINE_MAX_BYTES, Clock, StoredObject
 
 
 class MemoryStore:
     """Implements `taskfleet.ports.ObjectStore`. Safe for any number of threads. No server answers
     its URLs, `memory://<key>`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._objects: dict[str, bytes] = {}
+        self._times: dict[str, float] = {}
 
     def put(self, key: str, data: bytes, *, content_type: str) -> None:  # noqa: ARG002
         self._objects[key] = bytes(data)
+        self._times[key] = self._clock.now()
 
     def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
         with open(path, "rb") as file:
@@ -67,6 +71,20 @@ class MemoryStore:
         key: str,
         *,
         max_bytes: int,  # noqa: ARG002
+        expires_s: int,  # noqa: ARG002
+    ) -> tuple[str, dict[str, str]]:
+        return "memory://", {"key": key}
+
+    def stored(self, key: str) -> StoredObject | None:
+        data = self._objects.get(key)
+        return None if data is None else StoredObject(len(data), self._times[key])
+
+    def content_form(
+        self,
+        key: str,
+        *,
+        sha256: str,  # noqa: ARG002
+        size: int,  # noqa: ARG002
         expires_s: int,  # noqa: ARG002
     ) -> tuple[str, dict[str, str]]:
         return "memory://", {"key": key}

@@ -88,6 +88,7 @@ class WorkerRecord(
     bundles: bundles that it has claimed since its start.
     finds_queue_empty: it has room for more work, and its polls bring none.
     leaving: it drains and will end.
+    versions: its versions of Python (`python`, as `3.11`) and of some packages, by name.
     """
 
     worker_id: str
@@ -102,6 +103,7 @@ class WorkerRecord(
     bundles: int = 0
     finds_queue_empty: bool = False
     leaving: bool = False
+    versions: dict[str, str] = {}
 
     @property
     def busy(self) -> int:

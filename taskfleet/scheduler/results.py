@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,12 @@ from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry, TaskKind
+from taskfleet.scheduler.waiting import (
+    FIRST_POLL_S,
+    hold_s,
+    next_poll_s,
+    settle_s,
+)
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
@@ -39,32 +45,7 @@ rest of the answer, such as its headers, has room in 16 KiB."""
 PAGE_MAX_BUNDLES = 1_000
 """Most bundles that one page reads."""
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
-_WAIT_FIRST_POLL_S = 0.01
-"""Seconds until the first read of a waiting request."""
-_WAIT_SLOWEST_POLL_S = 1.0
-"""Most seconds between two reads of a waiting request."""
-_WAIT_POLL_GROWTH = 1.08
-"""Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
-to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
-batch of more than 250 bundles runs."""
-WAIT_HOLD_S = 2.0
-"""Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
-of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
-clients that wait for long batches, each asking for 20 s, 1,000 functions were held all the time.
-Taskfleet's client (`taskfleet.client.pace`) asks for a hold only while its wait is young and near
-the end of the batch. One that asks again at once is bounded by the API's limit of calls only."""
-NEAR_HOLD_S = 8.0
-"""Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
-calls a second through (`infra.functions`), so whoever asks for such batches without a pause holds
-at most 800 of the account's 1,000 functions."""
-_SETTLE_S = (0.1, 2.0)
-"""Least and most seconds for which an answer is held after the first change, since others often
-follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
-batch and asks again at once would otherwise be answered, and bill a call, at each of its tasks. The
-end of the batch is answered at once."""
-_SETTLE_SHARE = 10
-"""Divides the age of a batch (`_SETTLE_S`)."""
-_CALL_MAX_BUNDLES = 100
+CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 
 
@@ -123,19 +104,19 @@ class Results:
         """
         batch = self.own(batch_id, client_id)
         now = self._clock.now()
-        deadline = now + _hold_s(batch, now, min(wait_s, WAIT_MAX_S))
+        deadline = now + hold_s(batch, now, min(wait_s, WAIT_MAX_S))
         before = _visible_state(batch)
-        poll_s = _WAIT_FIRST_POLL_S
+        poll_s = FIRST_POLL_S
         changed = False
         while now < deadline and not batch.finished:
             self._clock.sleep(min(poll_s, deadline - now))
-            poll_s = min(poll_s * _WAIT_POLL_GROWTH, _WAIT_SLOWEST_POLL_S)
+            poll_s = next_poll_s(poll_s)
             batch = self.own(batch_id, client_id)
             now = self._clock.now()
             if not changed and _visible_state(batch) != before:
-                settle_s = _settle_s(now - batch.created_at)
-                changed, poll_s = True, max(2 * _WAIT_FIRST_POLL_S, settle_s / 20)
-                deadline = min(deadline, now + settle_s)
+                pause_s = settle_s(now - batch.created_at)
+                changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
+                deadline = min(deadline, now + pause_s)
         return view(batch, now)
 
     def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
@@ -172,9 +153,9 @@ class Results:
         rows: list[ResultView] = []
         room = PAGE_MAX_BYTES
         # A page's rows fill this many bundles on average.
-        at_once = min(_CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
-        for number, bundle in self._bundles(batch_id, range(first_bundle, end), at_once):
-            for row, size in map(_fitted, self._rows(batch_id, bundle, first_index)):
+        at_once = min(CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
+        for number, bundle in self.bundles(batch_id, range(first_bundle, end), at_once):
+            for row, size in map(fitted, self._rows(batch_id, bundle, first_index)):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
                 rows.append(row)
@@ -188,8 +169,8 @@ class Results:
             raise NotFound(f"no batch {batch_id!r}")
         return self._settle(batch)
 
-    def _bundles(
-        self, batch_id: str, wanted: range, at_once: int
+    def bundles(
+        self, batch_id: str, wanted: Sequence[int], at_once: int
     ) -> Iterator[tuple[int, BundleRecord]]:
         """Yields the number and the record of each wanted bundle that a worker has claimed,
         reading `at_once` records a call."""
@@ -250,7 +231,7 @@ class Results:
         )
 
 
-def _fitted(row: ResultView) -> tuple[ResultView, int]:
+def fitted(row: ResultView) -> tuple[ResultView, int]:
     """Returns the row and its size as Lambda sends it. A row that is too large for any answer is
     returned without its result, so that the rows behind it can be read."""
     size = answer_bytes(msgspec.json.encode(row))
@@ -262,25 +243,6 @@ def _fitted(row: ResultView) -> tuple[ResultView, int]:
     )
     row = msgspec.structs.replace(row, result=None, error=error)
     return row, answer_bytes(msgspec.json.encode(row))
-
-
-def _hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:
-    """Returns the seconds for which the answer to a client that waits up to `wait_s` is held. An
-    expectation is worth nothing when no result has come for longer than the time that it gives: the
-    last task may hang."""
-    near_s = min(wait_s, NEAR_HOLD_S)
-    eta_s = batch.eta_s(now)
-    if eta_s is not None and eta_s <= near_s and batch.progressed_at is not None:
-        silent_s = now - batch.progressed_at
-        if silent_s <= eta_s + WAIT_HOLD_S:
-            return near_s
-    return min(wait_s, WAIT_HOLD_S)
-
-
-def _settle_s(age_s: float) -> float:
-    """Returns the seconds for which an answer about a batch of this age is held after a change."""
-    least_s, most_s = _SETTLE_S
-    return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:

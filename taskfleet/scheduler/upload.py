@@ -14,20 +14,25 @@ from msgspec.structs import replace
 from taskfleet.batch import (
     BatchRecord,
     Upload,
-    is_id,
+    is_upload_id,
     keyed_batch_id,
     random_batch_id,
     upload_key,
 )
-from taskfleet.errors import NotFound, TransientError
+from taskfleet.errors import NotFound, TooLarge, TransientError
 from taskfleet.options import Options
-from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.task import Task
-from taskfleet.wire.http import UploadForm
+from taskfleet.wire.http import Stored, UploadForm
 from taskfleet.wire.queues import encode_upload
+
+KEPT_DAYS = 7
+"""Days after which the bucket deletes an upload (`infra/stack.yaml`)."""
+LEAST_DAYS = 2
+"""Days that a content must live on for its client to be spared sending it again."""
 
 
 class Uploads:
@@ -43,7 +48,7 @@ class Uploads:
     def __init__(
         self,
         planner: Planner,
-        store: ObjectStore,
+        store: UploadStore,
         upload_queue: TaskQueue,
         monitor: TaskMonitor,
         clock: Clock,
@@ -70,6 +75,22 @@ class Uploads:
             upload_key(client_id, upload_id), max_bytes=self._max_bytes, expires_s=self._expires_s
         )
         return UploadForm(upload_id, url, fields)
+
+    def content(self, client_id: str, sha256: str, size: int) -> UploadForm | Stored:
+        """Makes a form with which the client can send the content of this SHA-256 and size in
+        bytes, unless it is stored and not about to expire. Its id is the SHA-256, and another
+        client's content is never found. Raises TooLarge."""
+        if size > self._max_bytes:
+            raise TooLarge(f"{size} bytes are over the cap of {self._max_bytes} of one upload")
+        key = upload_key(client_id, sha256)
+        found = self._store.stored(key)
+        lasts_s = (KEPT_DAYS - LEAST_DAYS) * 86_400.0
+        if found and found.size == size and self._clock.now() - found.at < lasts_s:
+            return Stored(sha256)
+        url, fields = self._store.content_form(
+            key, sha256=sha256, size=size, expires_s=self._expires_s
+        )
+        return UploadForm(sha256, url, fields)
 
     def submit(
         self,
@@ -154,7 +175,7 @@ class Uploads:
 
     def _find(self, upload_id: str, client_id: str) -> Upload | None:
         """Returns the client's upload, or None when no file was sent under this id."""
-        if not is_id(upload_id):
+        if not is_upload_id(upload_id):
             return None
         key = upload_key(client_id, upload_id)
         etag = self._store.etag(key)

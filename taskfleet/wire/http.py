@@ -145,7 +145,7 @@ class ResultView(msgspec.Struct, frozen=True):
 
 
 class ResultPage(msgspec.Struct, frozen=True):
-    """One page of a batch's results, in order of index.
+    """One page of a batch's results, in the order that was asked for.
 
     `cursor` is the value of the query parameter `cursor` for the next page, null on the last page.
     A page before the last may be short or even empty. Tasks that no worker has reported on yet are
@@ -201,6 +201,49 @@ class UploadForm(msgspec.Struct, frozen=True):
     upload_id: str
     url: str
     fields: dict[str, str]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The content is stored: `upload_id` stands for it, and `stored` is true."""
+
+    upload_id: str
+    stored: bool = True
+
+
+class UploadAnswer(msgspec.Struct, frozen=True):
+    """An answer to `POST /uploads` as the client reads it: a form, or that nothing is to be
+    sent."""
+
+    upload_id: str
+    stored: bool = False
+    url: str = ""
+    fields: dict[str, str] = {}
+
+
+class KindView(msgspec.Struct, frozen=True):
+    """A kind of tasks.
+
+    `runs_in` is `process` or `thread`. `timeout_s` and `max_attempts` count for tasks whose batch
+    and which themselves say nothing; `timeout_s` is null without a limit. `schema` is the JSON
+    Schema of the params, null if it is not known.
+    """
+
+    name: str
+    runs_in: str
+    timeout_s: float | None
+    max_attempts: int
+    schema: dict[str, Any] | None
+
+
+class KindList(msgspec.Struct, frozen=True):
+    """The kinds of tasks that the stage runs, by name.
+
+    `workers` has the versions of Python and of some packages that living workers have reported,
+    such as `{"python": ["3.11"], "cloudpickle": ["3.1.1"]}`; it is empty while there are none.
+    """
+
+    kinds: list[KindView]
+    workers: dict[str, list[str]]
 
 
 class InstancesView(msgspec.Struct, frozen=True):

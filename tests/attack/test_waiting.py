@@ -14,7 +14,7 @@ import pytest
 from infra.functions import RATE_PER_S
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
-from taskfleet.scheduler.results import NEAR_HOLD_S, WAIT_HOLD_S
+from taskfleet.scheduler.waiting import NEAR_HOLD_S, WAIT_HOLD_S
 from taskfleet.wire.http import WAIT_MAX_S
 from tests.support.frontend import Frontend
 from tests.support.waiting import eventually

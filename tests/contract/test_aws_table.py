@@ -4,8 +4,10 @@ stack."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import random
+import time
 
 import pytest
 import requests
@@ -213,6 +215,22 @@ class TestPresigned:
         policy = json.loads(base64.b64decode(fields["policy"]))
         assert ["content-length-range", 0, 1_000] in policy["conditions"]
         assert {"key": "uploads/c/1"} in policy["conditions"]
+
+    def test_form_of_a_content_takes_that_size_and_names_its_checksum(self, world):
+        data = b"content"
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"uploads/c/{digest}"
+        assert world.store.stored(key) is None
+        url, fields = world.store.content_form(key, sha256=digest, size=len(data), expires_s=60)
+        assert requests.post(url, data=fields, files={"file": data}, timeout=5).ok
+        assert world.store.get(key) == data
+        found = world.store.stored(key)
+        assert found.size == len(data)
+        assert abs(found.at - time.time()) < 60
+        conditions = json.loads(base64.b64decode(fields["policy"]))["conditions"]
+        assert ["content-length-range", 7, 7] in conditions
+        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+        assert {"x-amz-checksum-sha256": checksum} in conditions
 
 
 class TestStack:

@@ -317,6 +317,7 @@ class TestWhoMayCall:
         ("GET", f"/batches/{'0' * 26}/results"),
         ("GET", f"/batches/{'0' * 26}/tasks/0"),
         ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
+        ("GET", "/kinds"),
         ("GET", "/fleet"),
         ("GET", "/openapi.json"),
     )
@@ -453,6 +454,7 @@ class TestSpec:
             (api.call("GET", "/batches"), "BatchList"),
             (api.call("GET", f"/batches/{batch_id}"), "BatchView"),
             (api.call("GET", f"/batches/{batch_id}/results"), "ResultPage"),
+            (api.call("GET", "/kinds"), "KindList"),
             (api.call("GET", "/health"), "Health"),
             (api.call("GET", "/batches?limit=x"), "Error"),
         ):

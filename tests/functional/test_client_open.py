@@ -87,3 +87,17 @@ def test_a_conflict_is_told(api, client):
 def test_one_task_is_not_a_list(client):
     with pytest.raises(TypeError):
         client.open("sleep 0")
+
+
+def test_results_come_in_the_order_of_completion_until_the_batch_ends(api, client):
+    batch = client.open(["sleep 0"])
+    api.run()
+    first = client.completed(batch.batch_id)
+    assert [row.index for row in first.rows] == [0]
+    assert not first.finished
+    client.add(batch.batch_id, 1, ["sleep 0"] * 3, close=True)
+    api.run()
+    second = client.completed(batch.batch_id, first.cursor, wait_s=1)
+    assert (len(second.rows), second.finished, second.cursor) == (3, True, None)
+    rows = list(client.results(batch.batch_id, order="completion"))
+    assert sorted(row.index for row in rows) == [0, 1, 2, 3]

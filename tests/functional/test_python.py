@@ -115,6 +115,15 @@ def test_trouble_with_the_store_is_waited_out(fresh):
     assert len(fresh.store.reads) == 4
 
 
+@pytest.mark.parametrize("size", [30_000, 3_000_000])
+def test_a_result_that_cannot_be_stored_at_once_is_stored_later(fresh, size):
+    params = fresh.params(lambda size: b"x" * size, size)
+    fresh.store.put_trouble = 2
+    row = fresh.run([params])[0]
+    assert (row.status, row.attempts, fresh.store.put_trouble) == (S, 1, 0)
+    assert fresh.outcome(row) == b"x" * size
+
+
 # --- failures --------------------------------------------------------------------------------
 
 

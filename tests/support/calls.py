@@ -22,12 +22,19 @@ REGISTRY = Registry.load(["taskfleet.kinds.python"])
 
 
 class CountingStore(MemoryStore):
-    """Counts the reads of each object. `trouble` reads fail first."""
+    """Counts the reads of each object. `trouble` reads fail first, and `put_trouble` writes."""
 
     def __init__(self):
         super().__init__()
         self.reads = []
         self.trouble = 0
+        self.put_trouble = 0
+
+    def put(self, key, data, *, content_type):
+        if self.put_trouble:
+            self.put_trouble -= 1
+            raise TransientError("SlowDown", retry_after_s=0.01)
+        super().put(key, data, content_type=content_type)
 
     def get_file(self, key, path, *, max_bytes):
         self.reads.append(key)

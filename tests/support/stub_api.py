@@ -44,6 +44,7 @@ ROW = {
     "duration_s": 1.0,
     "worker_id": "w1",
     "progress": None,
+    "traceback": None,
 }
 
 TASK = {

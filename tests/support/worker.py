@@ -94,7 +94,7 @@ class Cloud:
         self.responses = MemoryQueue(self.clock, name="responses")
         self.uploads = MemoryQueue(self.clock, name="uploads")
         self.monitor = MemoryMonitor(self.clock)
-        self.store = MemoryStore()
+        self.store = MemoryStore(self.clock)
         self.records = MemoryFleetRecords()
         self.fleet = MemoryFleet(self.clock)
         self.nudges = Nudges()

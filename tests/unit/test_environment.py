@@ -8,7 +8,13 @@ import pytest
 
 from taskfleet.errors import PermanentError, TaskStopped
 from taskfleet.kinds import uv
-from taskfleet.kinds.environment import READY, Environments, key_of, own_folder
+from taskfleet.kinds.environment import (
+    READY,
+    Environments,
+    default_folder,
+    key_of,
+    own_folder,
+)
 from tests.support.waiting import eventually
 
 
@@ -220,6 +226,17 @@ def test_a_folder_that_others_can_write_is_refused(place, tmp_path):
     file.write_text("")
     with pytest.raises(PermanentError, match="TASKFLEET_CACHE_DIR"):
         own_folder(file / "below")
+
+
+def test_the_default_folder_does_not_depend_on_the_folder_for_temporary_files(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "one"))
+    first = default_folder()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "two"))
+    assert default_folder() == first
+    monkeypatch.setattr("taskfleet.kinds.environment.KEPT_TEMPORARY", str(tmp_path / "none"))
+    assert default_folder().parent == tmp_path / "two"
 
 
 def test_uvs_last_lines_are_bounded():

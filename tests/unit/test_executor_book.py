@@ -43,7 +43,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: not self.closed)
     @rule()
     def submit(self) -> None:
-        future = self.book.submit(Order("python", b"{}", (), 2))
+        future = self.book.submit(Order("python", b"{}", (), "f", 2))
         number = len(self.futures)
         self.futures.append(future)
         self.ends[number] = 0
@@ -132,7 +132,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(self.ends.values()) <= {1}
         assert not self.book.await_handed()
         with pytest.raises(RuntimeError, match="closed"):
-            self.book.submit(Order("python", b"{}", (), 2))
+            self.book.submit(Order("python", b"{}", (), "f", 2))
 
 
 AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -181,3 +182,10 @@ def test_where_no_metadata_service_is_there_is_no_machine() -> None:
     assert imds.instance_id() is None
     assert imds.notice() is None
     imds._session.close()
+
+
+def test_a_report_has_the_versions_of_the_worker() -> None:
+    teller = Teller()
+    teller.presence.report_if_due()
+    (record,) = teller.records.workers()
+    assert record.versions["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,72 @@
+"""How many calls of a function go at first. The service cuts calls into messages by the durations
+that it has learned, and takes a function that it does not know for a slow one: ten thousand quick
+calls would travel a few to a message. So of a flood of calls of a new function, few go first, and
+more as these end. Owns this rule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from taskfleet.executor.book import PART_MAX_TASKS, Call
+
+FIRST = 16
+"""Calls of a function that go before anything is known of it. Fewer never wait."""
+GROWTH = 8
+"""So many calls may go for each that has ended."""
+ENOUGH = 250
+"""Calls that have ended when enough is known. The first of each process takes longer."""
+HOLD_S = 1.0
+"""Longest wait for calls to end, in seconds; a cold worker takes about half of it for its first.
+After that the rest goes: such calls are slow ones indeed, for which the service's guess is
+right."""
+HOLDS = 2
+"""Waits in vain after which a function is slow for good."""
+
+
+class SlowStart:
+    """For one thread. `known` are the functions of which enough is known; `most` is how many calls
+    the next request may have if one is of another function."""
+
+    def __init__(self, hold_s: float = HOLD_S) -> None:
+        self.known: set[str] = set()
+        self.most = FIRST
+        self._hold_s = hold_s
+        self._function = ""
+        self._sent: list[Future[Any]] = []
+        self._in_vain = 0
+
+    def sent(self, calls: Sequence[Call], waiting: Callable[[], int]) -> None:
+        """Take in what was sent, and wait if more should not follow yet.
+
+        waiting: returns the number of calls that would go next.
+        """
+        new = [call for call in calls if call.order.pace not in self.known]
+        if not new:
+            return
+        function = new[-1].order.pace
+        if function != self._function:
+            self._function, self._sent, self._in_vain = function, [], 0
+        self._sent += [call.future for call in new]
+        self.most = FIRST
+        if waiting() > FIRST and not self._half_end():
+            self._in_vain += 1
+            self.most = PART_MAX_TASKS
+        ended = sum(future.done() for future in self._sent)
+        if ended >= ENOUGH or self._in_vain >= HOLDS:
+            self.known |= {call.order.pace for call in new}
+        self.most = max(self.most, GROWTH * ended)
+
+    def _half_end(self) -> bool:
+        """Wait for the end of half of the calls. Returns whether it came in time. The other half
+        keeps the workers busy meanwhile."""
+        until = time.monotonic() + self._hold_s
+        late = {future for future in self._sent if not future.done()}
+        while 2 * len(late) > len(self._sent):
+            done, late = wait(late, until - time.monotonic(), FIRST_COMPLETED)
+            if not done:
+                return False
+        return True

@@ -1,0 +1,159 @@
+"""Reads the results of a batch in the order in which its tasks ended, also while it runs. Owns what
+comes next, and the waiting for new ones; not the cursor (`taskfleet.scheduler.given`), the
+form of a row (`taskfleet.scheduler.results`) nor how long an answer is held
+(`taskfleet.scheduler.waiting`).
+
+The results of a bundle are given once it is counted, since the pages that count bundles tell by few
+reads which have ended. Nothing is written for it: the cursor says which bundles were given. Within
+one answer the rows are in the order of their ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from taskfleet.batch import BatchRecord
+from taskfleet.errors import NotFound
+from taskfleet.lease import BundleStatus
+from taskfleet.ports import BundleRecord, Clock, TaskMonitor
+from taskfleet.scheduler.given import Given
+from taskfleet.scheduler.results import (
+    CALL_MAX_BUNDLES,
+    PAGE_MAX_BUNDLES,
+    PAGE_MAX_BYTES,
+    Results,
+    fitted,
+)
+from taskfleet.scheduler.waiting import FIRST_POLL_S, completion_settle_s, hold_s, next_poll_s
+from taskfleet.task import TaskResult
+from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
+
+
+class _News:
+    """What is counted of a batch and was not given.
+
+    numbers: the bundles, in the order in which they are given.
+    """
+
+    def __init__(self, batch: BatchRecord, given: Given, counted: frozenset[int]) -> None:
+        self.batch = batch
+        self.numbers = given.fresh(n for n in counted if n < batch.bundles)
+        self.nothing_runs = given.count + len(self.numbers) >= batch.bundles
+
+
+class Completed:
+    """Reads results in the order of completion on behalf of clients.
+
+    settle: as for `taskfleet.scheduler.results.Results`.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        monitor: TaskMonitor,
+        clock: Clock,
+        settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
+    ) -> None:
+        self._results = results
+        self._monitor = monitor
+        self._clock = clock
+        self._settle = settle
+
+    def results(
+        self,
+        batch_id: str,
+        *,
+        client_id: str,
+        limit: int = PAGE_DEFAULT,
+        cursor: str | None = None,
+        wait_s: float = 0.0,
+    ) -> ResultPage:
+        """Returns results that were not given to whoever has this cursor: up to `limit` rows (at
+        most 5,000), and no more than an answer holds. With `wait_s` (seconds, at most 25) the
+        answer is held until there is one, by the rules of `taskfleet.scheduler.waiting`. The cursor
+        of the page is None once the batch has ended and all of its results were given.
+
+        Raises NotFound when the client has no such batch, ValueError for a cursor that no page had.
+        """
+        given = Given.read(cursor)
+        news = self._wait(batch_id, client_id, given, wait_s)
+        rows = self._rows(news, given, min(limit, PAGE_MAX))
+        return ResultPage(rows, None if _is_over(news.batch, given) else given.text())
+
+    def _wait(self, batch_id: str, client_id: str, given: Given, wait_s: float) -> _News:
+        """Returns what is new: now if something is, else as soon as something is, the batch is over
+        or the time is up. After the first news it waits for others a moment, unless nothing else
+        runs."""
+        began = now = self._clock.now()
+        news = self._look(batch_id, client_id, given, given.touched())
+        if news.batch.bundles > given.touched():
+            news = self._look(batch_id, client_id, given, news.batch.bundles)
+        if news.numbers:
+            return news
+        deadline = now + hold_s(news.batch, now, min(wait_s, WAIT_MAX_S))
+        poll_s, settling = FIRST_POLL_S, False
+        while now < deadline and not _is_over(news.batch, given):
+            self._clock.sleep(min(poll_s, deadline - now))
+            poll_s = next_poll_s(poll_s)
+            news = self._look(batch_id, client_id, given, news.batch.bundles)
+            now = self._clock.now()
+            if news.numbers and news.nothing_runs:
+                break
+            if news.numbers and not settling:
+                settling = True
+                deadline = min(deadline, now + completion_settle_s(now - began))
+        return news
+
+    def _look(self, batch_id: str, client_id: str, given: Given, bundles: int) -> _News:
+        """Returns what is new among the first so many bundles."""
+        found = self._monitor.counted(batch_id, given.pages(bundles))
+        if found is None or found.batch.client_id != client_id:
+            raise NotFound(f"no batch {batch_id!r}")
+        return _News(self._settle(found.batch), given, found.bundles)
+
+    def _rows(self, news: _News, given: Given, limit: int) -> list[ResultView]:
+        """Returns the next rows, in the order of their ends, and notes in `given` what they are."""
+        rows: list[tuple[float, ResultView]] = []
+        room = PAGE_MAX_BYTES
+        batch_id, batch = news.batch.batch_id, news.batch
+        at_once = min(CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
+        wanted = news.numbers[:PAGE_MAX_BUNDLES]
+        for number, bundle in self._results.bundles(batch_id, wanted, at_once):
+            if bundle.status is not BundleStatus.DONE:
+                continue  # a forged answer was counted; its worker has yet to commit
+            tasks = {task.index: task for task in bundle.tasks}
+            taken = given.rest[1] if given.rest is not None and given.rest[0] == number else 0
+            for result in _by_end(bundle)[taken:]:
+                row, size = fitted(self._results.row(batch_id, tasks.get(result.index), result))
+                if rows and (len(rows) >= limit or size > room):
+                    given.rest = number, taken
+                    break
+                rows.append((_end(result), row))
+                room -= size
+                taken += 1
+            else:
+                given.add(number)
+            if len(rows) >= limit or given.rest is not None:
+                break
+        rows.sort(key=lambda pair: (pair[0], pair[1].index))
+        return [row for _, row in rows]
+
+
+def _is_over(batch: BatchRecord, given: Given) -> bool:
+    """Returns whether everything was given: no task can join the batch, and all bundles were."""
+    final = batch.closed or batch.cancelled_at is not None
+    return final and given.count >= batch.bundles and batch.enqueued >= batch.total
+
+
+def _end(result: TaskResult) -> float:
+    """Returns when the task ended; last if it never started."""
+    if result.started_at is None:
+        return math.inf
+    return result.started_at + (result.duration_s or 0.0)
+
+
+def _by_end(bundle: BundleRecord) -> list[TaskResult]:
+    """Returns the final rows of a bundle that is DONE. The order is the same at each reading."""
+    final = [result for result in bundle.results if result.status.final]
+    return sorted(final, key=lambda result: (_end(result), result.index))

@@ -1,0 +1,64 @@
+"""How long an answer is held for a client that waits, and how often the table is read meanwhile.
+Owns these rules alone; `taskfleet.scheduler.results` and `taskfleet.scheduler.completed` read.
+"""
+
+from __future__ import annotations
+
+from taskfleet.batch import BatchRecord
+
+FIRST_POLL_S = 0.01
+"""Seconds until the first read of a waiting request."""
+SLOWEST_POLL_S = 1.0
+"""Most seconds between two reads of a waiting request."""
+POLL_GROWTH = 1.08
+"""Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
+to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
+batch of more than 250 bundles runs."""
+WAIT_HOLD_S = 2.0
+"""Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
+of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
+clients that wait for long batches, each asking for 20 s, 1,000 functions were held all the time.
+Taskfleet's client (`taskfleet.client.pace`) asks for a hold only while its wait is young and near
+the end of the batch. One that asks again at once is bounded by the API's limit of calls only."""
+NEAR_HOLD_S = 8.0
+"""Most seconds for which an answer is held for a batch that is about to end. API Gateway lets 100
+calls a second through (`infra.functions`), so whoever asks for such batches without a pause holds
+at most 800 of the account's 1,000 functions."""
+_SETTLE_S = (0.1, 2.0)
+"""Least and most seconds for which an answer is held after the first change, since others often
+follow. In between, it is the age of the batch divided by `_SETTLE_SHARE`: who waits for a long
+batch and asks again at once would otherwise be answered, and bill a call, at each of its tasks. The
+end of the batch is answered at once."""
+_SETTLE_SHARE = 10
+"""Divides the age of a batch (`_SETTLE_S`)."""
+
+
+def hold_s(batch: BatchRecord, now: float, wait_s: float) -> float:
+    """Returns the seconds for which the answer to a client that waits up to `wait_s` is held. An
+    expectation is worth nothing when no result has come for longer than the time that it gives: the
+    last task may hang."""
+    near_s = min(wait_s, NEAR_HOLD_S)
+    eta_s = batch.eta_s(now)
+    if eta_s is not None and eta_s <= near_s and batch.progressed_at is not None:
+        silent_s = now - batch.progressed_at
+        if silent_s <= eta_s + WAIT_HOLD_S:
+            return near_s
+    return min(wait_s, WAIT_HOLD_S)
+
+
+def settle_s(age_s: float) -> float:
+    """Returns the seconds for which an answer about a batch of this age is held after a change."""
+    least_s, most_s = _SETTLE_S
+    return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
+
+
+def next_poll_s(poll_s: float) -> float:
+    """Returns the pause after one of `poll_s`, in seconds."""
+    return min(poll_s * POLL_GROWTH, SLOWEST_POLL_S)
+
+
+def completion_settle_s(waited_s: float) -> float:
+    """Returns the seconds for which an answer with results is held after the first one came, since
+    others often follow: a tenth of the time that it took to come, from 0.03 to 0.5. It is short,
+    since a client may hand in its next tasks when it has them."""
+    return min(max(0.03, waited_s / 10), 0.5)

@@ -1,0 +1,183 @@
+"""Results in the order of completion: each is given once, also while the batch runs and grows."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally
+from taskfleet.registry import Registry, sleep
+from taskfleet.scheduler import completed as module
+from taskfleet.scheduler.given import WINDOW_PAGES
+from taskfleet.task import Task, TaskResult, TaskStatus
+from tests.support.frontend import Frontend
+from tests.support.worker import thread_kind
+
+ID = "0123456789abcdefghjkmnpqrs"
+
+
+@pytest.fixture
+def api() -> Frontend:
+    napping = thread_kind("nap", lambda params, context: context.sleep(params), hint_s=60.0)
+    return Frontend(registry=Registry([sleep, napping]))
+
+
+def page(api: Frontend, batch_id: str, cursor: str | None = None, query: str = "") -> Any:
+    query += "" if cursor is None else f"&cursor={cursor}"
+    answer = api.call("GET", f"/batches/{batch_id}/results?order=completion{query}")
+    assert answer.status_code == 200, answer.body
+    return answer.json_body
+
+
+def indexes(body: Any) -> list[int]:
+    return [row["index"] for row in body["results"]]
+
+
+def test_results_come_as_their_bundles_end_and_the_cursor_goes_on(api):
+    opened = api.call("POST", "/batches", {"open": True, "tasks": ["sleep 0"]}).json_body
+    batch_id = opened["batch_id"]
+    first = page(api, batch_id)
+    assert indexes(first) == []
+    api.run()
+    second = page(api, batch_id, first["cursor"])
+    assert indexes(second) == [0]
+    assert indexes(page(api, batch_id, second["cursor"])) == []
+    body = {"first": 1, "tasks": ["sleep 1", "sleep 2"], "close": True}
+    api.call("POST", f"/batches/{batch_id}/tasks", body)
+    api.run()
+    third = page(api, batch_id, second["cursor"])
+    assert sorted(indexes(third)) == [1, 2]
+    assert third["cursor"] is None
+    assert sorted(indexes(page(api, batch_id))) == [0, 1, 2]  # from the beginning again
+
+
+def test_the_rows_of_a_page_are_in_the_order_of_their_ends(api):
+    seconds = [5, 1, 4, 2, 3]
+    batch_id = api.submit([{"kind": "nap", "params": s} for s in seconds])
+    api.run()
+    body = page(api, batch_id)
+    ends = [row["started_at"] for row in body["results"]]
+    assert ends == sorted(ends)
+    assert sorted(indexes(body)) == [0, 1, 2, 3, 4]
+    assert body["cursor"] is None
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_a_bundle_of_more_rows_than_a_page_is_given_in_parts(api, limit):
+    batch_id = api.submit(["sleep 0"] * 20)
+    assert api.cloud.tasks.depth().backlog < 20
+    api.run()
+    seen, cursor = [], None
+    while True:
+        body = page(api, batch_id, cursor, f"&limit={limit}")
+        assert 0 < len(body["results"]) <= limit
+        seen += indexes(body)
+        cursor = body["cursor"]
+        if cursor is None:
+            break
+    assert sorted(seen) == list(range(20))
+
+
+def test_a_cancelled_batch_gives_every_row_and_ends(api):
+    batch_id = api.call("POST", "/batches", {"open": True, "tasks": ["nap 1"] * 3}).json_body[
+        "batch_id"
+    ]
+    api.call("DELETE", f"/batches/{batch_id}")
+    assert page(api, batch_id)["cursor"] is not None
+    api.run()
+    body = page(api, batch_id)
+    assert {row["status"] for row in body["results"]} == {"CANCELLED"}
+    assert (len(body["results"]), body["cursor"]) == (3, None)
+
+
+def test_an_empty_closed_batch_is_over_at_once(api):
+    batch_id = api.call("POST", "/batches", {"open": True}).json_body["batch_id"]
+    assert page(api, batch_id)["cursor"] is not None
+    api.call("POST", f"/batches/{batch_id}/close")
+    assert page(api, batch_id, query="&wait=20") == {"results": [], "cursor": None}
+
+
+def test_a_waiting_client_is_answered_soon_after_the_first_result(api):
+    opened = api.call("POST", "/batches", {"open": True, "tasks": ["sleep 0"]}).json_body
+    clock = api.cloud.clock
+    began = clock.now()
+    at = began + 0.2
+    sleep_for, running = clock.sleep, []
+
+    def sleep_and_run(seconds: float) -> None:
+        sleep_for(seconds)
+        if clock.now() >= at and not running:
+            running.append(clock.now())
+            api.run()
+
+    clock.sleep = sleep_and_run  # type: ignore[method-assign]
+    body = page(api, opened["batch_id"], query="&wait=20")
+    assert indexes(body) == [0]
+    assert running
+    assert clock.now() - running[0] < 0.03
+
+
+def test_without_news_the_answer_comes_when_the_time_is_up(api):
+    batch_id = api.submit(["sleep 0"])
+    began = api.cloud.clock.now()
+    assert indexes(page(api, batch_id, query="&wait=1.5")) == []
+    assert api.cloud.clock.now() - began == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("cursor", ["0-0", "c1.f0", "c2", "x" * 4000])
+def test_a_foreign_cursor_is_refused(api, cursor):
+    batch_id = api.submit(["sleep 0"])
+    path = f"/batches/{batch_id}/results?order=completion&cursor={cursor}"
+    assert api.call("GET", path).status_code == 422
+
+
+def test_another_client_sees_nothing_and_wait_is_for_this_order(api):
+    batch_id = api.submit(["sleep 0"])
+    path = f"/batches/{batch_id}/results?order=completion"
+    assert api.call("GET", path, as_client="mallory").status_code == 404
+    assert api.call("GET", f"/batches/{batch_id}/results?wait=1").status_code == 422
+
+
+def commit(api: Frontend, number: int) -> None:
+    """Let a worker commit a bundle of one task, whose answer is counted."""
+    monitor, job = api.cloud.monitor, f"{ID}:{number}"
+    lease = monitor.claim(job, owner="w", lease_s=30).lease
+    assert lease is not None
+    row = TaskResult(number, TaskStatus.SUCCEEDED, started_at=float(number), duration_s=0.0)
+    monitor.commit(job, lease, tasks=[Task(number, "sleep", 0)], results=[row])
+    monitor.record_progress(ID, {number: Tally(1)}, 1.0, last_index=number)
+
+
+def test_many_pages_with_one_that_stays_incomplete(api, monkeypatch):
+    """Pages behind the window wait, and all are given once when the stragglers have ended."""
+    monkeypatch.setattr(module, "PAGE_MAX_BUNDLES", 2_000)
+    bundles = (WINDOW_PAGES + 6) * PAGE_BUNDLES
+    api.cloud.monitor.create_batch(
+        BatchRecord(ID, "alice", None, 0.0, bundles, bundles, "h", True, enqueued=bundles)
+    )
+    stragglers = {page * PAGE_BUNDLES + 17 for page in range(WINDOW_PAGES)}
+    rest = [number for number in range(bundles) if number not in stragglers]
+    random.Random(3).shuffle(rest)
+    seen: list[int] = []
+    cursor = None
+    for number in rest:
+        commit(api, number)
+    for _ in range(30):
+        body = page(api, ID, cursor, "&limit=5000")
+        cursor = body["cursor"]
+        assert cursor is not None
+        assert len(cursor) < 4_000
+        if not body["results"]:
+            break
+        seen += indexes(body)
+    assert max(seen) < WINDOW_PAGES * PAGE_BUNDLES
+    assert len(seen) == len(set(seen)) == WINDOW_PAGES * (PAGE_BUNDLES - 1)
+    for number in stragglers:
+        commit(api, number)
+    while cursor is not None:
+        body = page(api, ID, cursor, "&limit=5000")
+        seen += indexes(body)
+        cursor = body["cursor"]
+    assert sorted(seen) == list(range(bundles))
