@@ -30,7 +30,9 @@ SEND_S = 60.0
 """Longest time in seconds until a runner takes what its worker sends."""
 KEPT_SETTINGS = (
     "TASKFLEET_ALLOW_PRIVATE_URLS",
+    "TASKFLEET_CACHE_DIR",
     "TASKFLEET_CORES",
+    "TASKFLEET_ENVIRONMENTS_MAX_MB",
     "TASKFLEET_LOG_LEVEL",
     "TASKFLEET_TASK_DISK_MB",
 )

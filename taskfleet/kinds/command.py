@@ -191,6 +191,7 @@ def with_urls(result: Any, store: ObjectStore, *, expires_s: int) -> Any:
 command = TaskKind(
     name="command",
     run=run,
+    runs_client_code=True,
     parse=spec.parse,
     retry=RETRY,
     prepare=prepare,

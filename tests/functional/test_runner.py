@@ -118,6 +118,23 @@ def test_one_poison_among_a_thousand_fails_alone(shared, kind, deed, error):
     assert time.monotonic() - begun < 5
 
 
+def test_no_task_runs_again_for_one_that_ended_their_process(shared, tmp_path):
+    words = ["exit" if i % 40 == 39 else i for i in range(400)]
+    claimed = shared.run("counted", [[str(tmp_path / "runs"), word] for word in words])
+    assert [claimed.results[i].result for i in range(400) if words[i] != "exit"] == [
+        word for word in words if word != "exit"
+    ]
+    runs = (tmp_path / "runs").read_text().split()
+    assert sorted(runs) == sorted(map(str, words))
+
+
+def test_what_a_dead_runner_had_no_room_to_keep_was_told(shared, tmp_path):
+    words = [str(i) * 9_000 for i in range(10)] + ["exit"]
+    claimed = shared.run("counted", [[str(tmp_path / "runs"), word] for word in words])
+    assert [claimed.results[i].result for i in range(10)] == words[:10]
+    assert len((tmp_path / "runs").read_text().split()) == 11
+
+
 def test_nothing_that_a_dead_runner_left_lives_on(slot):
     slot.run("poison", ["orphan"])
     slot.run("slow_poison", ["bomb"])

@@ -200,3 +200,14 @@ def says(params: Any, _context: TaskContext) -> None:
         os.system("echo from a child")
     if params == "crash":
         os._exit(1)
+
+
+@task_kind("counted", retry=ONCE)
+def counted(params: Any, _context: TaskContext) -> Any:
+    """Append a line to a file at each execution; the word `exit` then ends the process."""
+    path, word = params
+    with open(path, "a") as file:
+        file.write(f"{word}\n")
+    if word == "exit":
+        os._exit(3)
+    return word
