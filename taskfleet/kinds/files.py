@@ -67,6 +67,8 @@ def fetch_inputs(
     Raises PermanentError, which names the input, if there is none or it is too large;
     TransientError if it cannot be had now; TaskStopped if the task must end.
     """
+    if not inputs:
+        return {}
     left = limits.bytes
     with _fetcher(context, limits) as fetch:
         for name, source in inputs.items():
