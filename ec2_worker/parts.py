@@ -15,6 +15,7 @@ from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
 from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.intake import Intake
+from ec2_worker.logs import Logs
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
@@ -152,10 +153,11 @@ def assemble(
         busy=lambda: workload.idle_since() is None,
     )
     watch = BatchWatch(ports.monitor, clock)
+    logs = Logs(ports.store, clock, interval_s=settings.heartbeat_s)
     settlement = Settlement(
         tasks=ports.tasks,
         monitor=ports.monitor,
-        store=ports.store,
+        logs=logs,
         outbox=outbox,
         registry=registry,
         telemetry=ports.telemetry,
@@ -202,6 +204,8 @@ def assemble(
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
         worker_id=who.worker_id,
+        logs=logs,
+        pool=pool,
         settle=hooks.settle,
     )
     presence = None

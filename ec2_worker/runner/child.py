@@ -101,7 +101,8 @@ class Runner:
                 if row is not None:
                     self._outcomes.append(Outcome(row, failure))
                 if end != printed:
-                    self._printed.append(Printed(task.index, printed, end))
+                    start = printed if end > printed else 0  # the task has cut its output
+                    self._printed.append(Printed(task.index, start, end))
                     printed = end
                 self._progress.pop(task.index, None)
             if started_at - self._sent_at > FLUSH_S:

@@ -61,7 +61,7 @@ class ForkServer:
         pipe, their_pipe = socket.socketpair()
         status, their_status = os.pipe()
         note_fd = Note.new()
-        output_fd = unnamed_file()
+        output_fd = unnamed_file(appended=True)
         key = new_key()
         asked = {"do": "fork", "key": key}
         try:

@@ -148,6 +148,21 @@ def holds(params: Any, context: TaskContext) -> Any:
     context.sleep(60)
 
 
+@task_kind("tells")
+def tells(params: Any, _context: TaskContext) -> None:
+    """Print each line of a file, told by name, once it is there, up to the line `end`."""
+    told = 0
+    while True:
+        with open(params) as file:
+            lines = file.read().splitlines()
+        for line in lines[told:]:
+            if line == "end":
+                return
+            print(line)
+        told = len(lines)
+        time.sleep(0.02)
+
+
 @task_kind("stores")
 def stores(params: Any, context: TaskContext) -> Any:
     """Use every call of the store."""

@@ -26,6 +26,20 @@ LEASE_S = 1.0
 KINDS = "tests.support.poison"
 
 
+class _Store:
+    """The store of another process, which cannot read this one's descriptors."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
+        with open(path, "rb") as file:
+            self._store.put(key, file.read(), content_type=content_type)
+
+
 class _Ports(BaseManager):
     pass
 
@@ -58,6 +72,7 @@ def main(port: str, worker_id: str) -> None:
     manager: Any = _Ports(("127.0.0.1", int(port)), KEY)
     manager.connect()
     found = {name: getattr(manager, name)() for name in PORTS}
+    found["store"] = _Store(found["store"])
     worker = Worker(
         WorkerPorts(**found, clock=SystemClock()),
         Registry.load([KINDS]),
