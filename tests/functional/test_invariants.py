@@ -51,7 +51,7 @@ class History:
         self.cancelled = set()
         self.workers = []
         self.slots = {}
-        self.source = tempfile.TemporaryFile("a+b")
+        self.source = tempfile.TemporaryFile()  # noqa: SIM115
         self.printed = {}
         self.logs_seen = 0
         for _ in range(3):
@@ -89,7 +89,7 @@ class History:
         text = self.printed.get(name, b"") + repr(name).encode() * self.rng.randint(1, 90)
         self.printed[name] = text
         os.ftruncate(self.source.fileno(), 0)
-        os.write(self.source.fileno(), text)
+        os.pwrite(self.source.fileno(), text, 0)
         now = self.cloud.clock.now()
         claimed.output.keep_running(task.index, self.source.fileno(), 0, len(text), 0, now)
 
