@@ -9,11 +9,11 @@ therefore fails every time.
 import contextlib
 import os
 import random
-import tempfile
 from collections import Counter
 
 import pytest
 
+from ec2_worker.output import unnamed_file
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import OutgoingMessage
@@ -51,11 +51,14 @@ class History:
         self.cancelled = set()
         self.workers = []
         self.slots = {}
-        self.source = tempfile.TemporaryFile()  # noqa: SIM115
+        self.source = unnamed_file(appended=False)
         self.printed = {}
         self.logs_seen = 0
         for _ in range(3):
             self.hire()
+
+    def __del__(self):
+        os.close(self.source)
 
     def fault(self, _name):
         if self.rng.random() >= self.fault_rate:
@@ -88,10 +91,10 @@ class History:
         name = (claimed.lease.owner, claimed.bundle.batch_id, task.index)
         text = self.printed.get(name, b"") + repr(name).encode() * self.rng.randint(1, 90)
         self.printed[name] = text
-        os.ftruncate(self.source.fileno(), 0)
-        os.pwrite(self.source.fileno(), text, 0)
+        os.ftruncate(self.source, 0)
+        os.pwrite(self.source, text, 0)
         now = self.cloud.clock.now()
-        claimed.output.keep_running(task.index, self.source.fileno(), 0, len(text), 0, now)
+        claimed.output.keep_running(task.index, self.source, 0, len(text), 0, now)
 
     def outputs_are_their_own(self, job_id):
         """Whatever a row says a task printed is what it printed in one claim, up to some moment."""
