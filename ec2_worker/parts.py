@@ -19,6 +19,7 @@ from ec2_worker.logs import Logs
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.runner import taskuser
 from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
@@ -224,7 +225,11 @@ def assemble(
             leave=hooks.leave,
         )
     ways = Ways(
-        hooks.slot_given_up, heartbeat.note, settings.runner_max_tasks, settings.runner_max_mb
+        hooks.slot_given_up,
+        heartbeat.note,
+        settings.runner_max_tasks,
+        settings.runner_max_mb,
+        taskuser.find(settings.task_user),
     )
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
     return Parts(

@@ -10,7 +10,7 @@ import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
-from ec2_worker.runner.forkserver import tree
+from ec2_worker.runner.processes import tree
 from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
 from taskfleet.clock import SystemClock

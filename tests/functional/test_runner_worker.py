@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ec2_worker.runner.forkserver import children, tree
+from ec2_worker.runner.processes import children, tree
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
