@@ -10,6 +10,7 @@ import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
+from ec2_worker.runner import taskuser
 from ec2_worker.runner.processes import tree
 from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
@@ -21,6 +22,8 @@ from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskStatus
 from tests.support.waiting import eventually
 
+USER = os.environ.get("TEST_TASK_USER", "")
+"""User of the runner processes. `test_task_user` runs this module's tests as root with one."""
 REGISTRY = Registry.load(["tests.support.poison"])
 F, S, Q = TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.QUEUED
 
@@ -31,7 +34,10 @@ class Slot:
     def __init__(self, **options):
         self.store = MemoryStore()
         self.given_up = []
-        ways = Ways(lambda *told: self.given_up.append(told), **options)
+        user = taskuser.find(USER)
+        if user is not None:
+            taskuser.clear_ambient()
+        ways = Ways(lambda *told: self.given_up.append(told), task_user=user, **options)
         self.executor = Executor(REGISTRY, self.store, SystemClock(), "w-1", ways)
 
     def bundle(self, kind, params):

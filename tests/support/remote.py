@@ -54,12 +54,14 @@ def serve(cloud: Cloud) -> int:
     return server.address[1]  # type: ignore[index, no-any-return]
 
 
-def start(port: int, number: int) -> subprocess.Popen[bytes]:
+def start(
+    port: int, number: int, python: str = sys.executable, **environ: str
+) -> subprocess.Popen[bytes]:
     """Start a worker process. It leads a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.remote", str(port), f"w-{number}"],
+        [python, "-m", "tests.support.remote", str(port), f"w-{number}"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -76,7 +78,12 @@ def main(port: str, worker_id: str) -> None:
     worker = Worker(
         WorkerPorts(**found, clock=SystemClock()),
         Registry.load([KINDS]),
-        Settings(lease_s=LEASE_S, receive_wait_s=0.2),
+        Settings(
+            lease_s=LEASE_S,
+            receive_wait_s=0.2,
+            drain_timeout_s=0.5,
+            task_user=os.environ.get("TASKFLEET_TASK_USER", ""),
+        ),
         threads=4,
         worker_id=worker_id,
         rng=random.Random(worker_id),
