@@ -93,6 +93,7 @@ class Executor:
             max_tasks=self._ways.runner_max_tasks,
             max_mb=self._ways.runner_max_mb,
         )
+        self.tidy = self._pool.tidy
 
     def run(self, chunk: Chunk) -> list[Task]:
         """Run the chunk's tasks one after the other and record each result in the claimed bundle.

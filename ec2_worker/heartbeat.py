@@ -65,10 +65,11 @@ class Heartbeat:
         self._settle = settle
         self._watched_at = clock.now()
 
-    def run(self, ended: threading.Event) -> None:
-        """Beat until `ended`."""
+    def run(self, ended: threading.Event, tidy: Callable[[], None] = lambda: None) -> None:
+        """Beat until `ended`, and call `tidy` as often."""
         while not ended.wait(min(1.0, self._heartbeat_s / 3)):
             self.beat()
+            tidy()
 
     def beat(self) -> None:
         """Renew the leases that are due, and drop those that are lost."""

@@ -101,8 +101,10 @@ class Runner:
                 if row is not None:
                     self._outcomes.append(Outcome(row, failure))
                 if end != printed:
-                    start = printed if end > printed else 0  # the task has cut its output
-                    self._printed.append(Printed(task.index, start, end))
+                    if end < printed:
+                        # The task has emptied the file. What others left there is lost.
+                        self._printed, printed = [], 0
+                    self._printed.append(Printed(task.index, printed, end))
                     printed = end
                 self._progress.pop(task.index, None)
             if started_at - self._sent_at > FLUSH_S:

@@ -248,6 +248,19 @@ def test_an_idle_runner_that_died_charges_nobody(slot):
     assert row.result != pid
 
 
+def test_runners_that_nobody_needs_end_but_one(slot, monkeypatch):
+    pool = slot.executor._pool
+    runners = [pool.take() for _ in range(3)]
+    for runner in runners:
+        pool.give(runner)
+    slot.executor.tidy()
+    assert len(slot.processes()) == 4  # with the fork server: none has been idle for long
+    monkeypatch.setattr("ec2_worker.runner.pool.IDLE_S", 0.0)
+    slot.executor.tidy()
+    eventually(lambda: len(slot.processes()) == 2, 5)
+    assert slot.run("who", [1]).results[0].result == runners[-1].pid
+
+
 class TestThreads:
     def test_a_time_out_stops_that_task_only(self, shared):
         claimed = shared.run("waits_in_thread", [1, "wait", 2])
@@ -288,6 +301,11 @@ class TestOutput:
         claimed = shared.run("says", ["before", 10_000_000, "after"])
         assert claimed.output.places[1] == (7, 1_000_000, 9_000_001)
         assert claimed.output.read(2, 100) == b"after\n"
+
+    def test_a_task_that_empties_its_output_keeps_what_it_printed_afterwards(self, shared):
+        claimed = shared.run("says", ["x" * 100, "cut", "after"])
+        assert self.outputs(claimed) == {1: b"rest\n", 2: b"after\n"}
+        assert {place.dropped for place in claimed.output.places.values()} == {0}
 
     def test_a_flood_does_not_fill_the_disk(self, shared, monkeypatch):
         monkeypatch.setattr("ec2_worker.runner.chunk.LOOK_S", 0.05)

@@ -4,8 +4,10 @@ capabilities do."""
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +120,44 @@ def test_time_outs_limits_crashes_and_output_are_as_with_one_user():
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
     assert "skipped" not in done.stdout
+
+
+UNIT = ROOT / "infra" / "machine" / "taskfleet-worker.service"
+RIGHTS = "+setuid,+setgid,+kill"
+TOOLS = ("unshare", "setpriv", "systemd-analyze")
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, TOOLS)) or not ctypes.util.find_library("seccomp"),
+    reason=f"needs {', '.join(TOOLS)} and libseccomp",
+)
+def test_it_works_with_what_the_unit_allows():
+    """A worker that is not root and has the capabilities, the calls and the view of `/proc` that
+    systemd gives it."""
+    python = otheruser.python()
+    worker = [
+        *("setpriv", "--reuid=daemon", "--regid=daemon", "--clear-groups", "--no-new-privs"),
+        *(f"--inh-caps={RIGHTS}", f"--ambient-caps={RIGHTS}", f"--bounding-set=-all,{RIGHTS}"),
+        *(python, "-m", "tests.support.seccomp", str(UNIT)),
+        *(python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n0"),
+        "tests/functional/test_runner.py",
+        "-k=over_its_memory or a_thousand or stopped_bundle or grew or store_works or Output",
+    ]
+    mount = "mount -t proc -o hidepid=invisible proc /proc"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", *worker],
+        cwd=ROOT,
+        env={
+            **{"PATH": os.environ["PATH"], "PYTHONPATH": PATH, "TEST_TASK_USER": USER},
+            **{"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp"},
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout
 
 
 # --- what a worker says at its start ------------------------------------------------------------

@@ -282,5 +282,8 @@ def says(params: Any, _context: TaskContext) -> None:
         print(params)
     if params == "child":
         os.system("echo from a child")
+    if params == "cut":
+        os.ftruncate(1, 0)
+        print("rest")
     if params == "crash":
         os._exit(1)
