@@ -9,11 +9,11 @@ import os
 from typing import Any
 
 from animoto import spec
+from taskfleet.batch import upload_key
 from taskfleet.errors import NotFound, TooLarge
 from taskfleet.ports import ObjectStore
 from taskfleet.registry import TaskContext, TaskKind
 from taskfleet.retry import RetryPolicy
-from taskfleet.scheduler.upload import upload_key
 from taskfleet.settings import Settings, load
 
 RETRY = RetryPolicy(max_attempts=4)
@@ -84,9 +84,9 @@ def make_movie(params: Any, context: TaskContext, *, allow_private: bool) -> dic
     allow_private: admits pictures and music from private addresses.
     """
     from animoto import ffmpeg, workspace
-    from animoto.download import Downloader
     from animoto.movie import Maker
     from animoto.stills import CONNECTIONS
+    from taskfleet.fetch.download import Downloader
 
     wanted = spec.movie(params)
     downloader = Downloader(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from animoto import command, ffmpeg, motion, music, timing
-from animoto.download import Downloader
 from animoto.frame import Frame
 from animoto.spec import SLOT_MAX_S, Movie
 from animoto.stills import Still, Stills
 from taskfleet.errors import PermanentError
+from taskfleet.fetch.download import Downloader
 from taskfleet.registry import TaskContext
 
 _SLOT_MIN_FRAMES = 2

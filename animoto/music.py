@@ -7,10 +7,11 @@ import os
 from dataclasses import dataclass
 
 from animoto import command, ffmpeg
-from animoto.connect import Unfetchable
-from animoto.download import Downloader
-from animoto.spec import Music, brief, without_query
+from animoto.spec import Music, brief
 from taskfleet.errors import PermanentError, TransientError
+from taskfleet.fetch.connect import Unfetchable
+from taskfleet.fetch.download import Downloader
+from taskfleet.fetch.source import without_query
 
 _SHORTEST_S = 0.1
 """Shortest piece of music, in seconds."""

@@ -1,5 +1,5 @@
 """Turns a picture file into a frame: decodes it, turns it upright, and fits it. Owns what counts as
-a picture and how it fills the frame; not fetching (`animoto.download`) nor captions.
+a picture and how it fills the frame; not fetching (`taskfleet.fetch.download`) nor captions.
 
 The file is untrusted. Only four formats are tried, the number of its parts is bounded before Pillow
 reads it (`animoto.structure`), the size is checked before a pixel is decoded, and every exception

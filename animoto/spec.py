@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from taskfleet.batch import is_id
 from taskfleet.errors import InvalidTask
+from taskfleet.fetch.source import source_fault
 
-UPLOAD = "upload:"
-"""Prefix of the id of a file that the client uploaded (`POST /uploads`); stands where a URL may."""
 PICTURES_MAX = 500
 """Most pictures of one movie."""
-URL_MAX_CHARS = 4096
 CAPTION_MAX_CHARS = 200
 BRIEF_CHARS = 200
 """Most characters that a result quotes of a URL or a reason. Twice as many, for each of
@@ -53,7 +49,7 @@ Quality = Literal["fast", "good"]
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One picture of a movie.
 
-    url: a URL, or an upload's id behind `UPLOAD`.
+    url: a URL, or an upload's id behind `upload:`.
     duration: its seconds in the movie, including the fade to the next picture; unset for the
         movie's `duration`.
     caption: one or more lines of text; empty for none.
@@ -72,7 +68,7 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 class Music(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The music of a movie, played in a loop until the movie ends.
 
-    url: a URL, or an upload's id behind `UPLOAD`.
+    url: a URL, or an upload's id behind `upload:`.
     fade_out: seconds over which the music fades out at the end of the movie.
     fit_to_music: scales the times of the pictures so that the movie is as long as the music.
     """
@@ -160,12 +156,6 @@ def parse(raw: Any) -> dict[str, Any]:
     return canonical
 
 
-def without_query(url: str) -> str:
-    """Returns `url` without its query and fragment, for messages and results: a query may hold a
-    secret, such as the signature of a presigned URL."""
-    return url.partition("#")[0].partition("?")[0]
-
-
 def brief(text: str) -> str:
     """Returns the beginning of `text`, at most `BRIEF_CHARS` printable characters: the form in
     which results and messages quote URLs and what servers and files say."""
@@ -185,36 +175,6 @@ def _check_finite(seconds: float, name: str) -> None:
 
 
 def _check_url(url: str, name: str) -> None:
-    if url.startswith(UPLOAD):
-        valid = is_id(url.removeprefix(UPLOAD))
-        fault = None if valid else f"{url!r:.60} is not the id of an upload"
-    else:
-        fault = url_fault(url)
+    fault = source_fault(url)
     if fault:
         raise InvalidTask(f"animoto: {name}: {fault}")
-
-
-def url_fault(url: str) -> str | None:
-    """Returns what is wrong with the form of `url`, or None. Which address it leads to is checked
-    when it is fetched (`animoto.address`)."""
-    if len(url) > URL_MAX_CHARS:
-        return f"URL of {len(url)} characters is over the cap of {URL_MAX_CHARS}"
-    if any(ord(char) <= 32 or ord(char) == 127 or char == "\\" for char in url):
-        return "URL has blanks, control characters or backslashes"
-    shown = repr(without_query(url))[:100]
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        return f"URL {shown}: {error}"
-    if parts.scheme not in ("http", "https"):
-        return f"URL {shown} must begin with http:// or https://"
-    if "@" in parts.netloc:
-        return "URL must not hold a user name or password"
-    if not host:
-        return f"URL {shown} names no host"
-    if not host.isascii():
-        return f"URL {shown}: write the host in ASCII (punycode)"
-    if port == 0:
-        return f"URL {shown}: port 0"
-    return None

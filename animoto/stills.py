@@ -1,6 +1,6 @@
 """Fetches and decodes the pictures of a movie in background threads and yields them in order. Owns
-what runs concurrently and how unusable pictures are handled; not fetching (`animoto.download`) nor
-decoding (`animoto.picture`).
+what runs concurrently and how unusable pictures are handled; not fetching
+(`taskfleet.fetch.download`) nor decoding (`animoto.picture`).
 
 At most `_FETCHED_AHEAD` files and `_DECODED_AHEAD` frames wait at a time, so memory and disk usage
 do not grow with the number of pictures.
@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from animoto import caption, motion, picture
-from animoto.connect import Unfetchable
-from animoto.download import Downloader
 from animoto.frame import GREY, Frame
-from animoto.spec import Movie, Picture, brief, without_query
+from animoto.spec import Movie, Picture, brief
 from taskfleet.errors import PermanentError, TransientError
+from taskfleet.fetch.connect import Unfetchable
+from taskfleet.fetch.download import Downloader
+from taskfleet.fetch.source import without_query
 
 CONNECTIONS = 8
 """Files fetched at a time."""

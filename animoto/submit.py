@@ -32,6 +32,7 @@ from taskfleet.client import (
     Client,
 )
 from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.fetch.source import UPLOAD
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     ResultView,
@@ -43,7 +44,7 @@ POLL_S = 1.0
 """Longest wait between two looks at the movies' progress, in seconds."""
 DOWNLOAD_TIMEOUT_S = 60
 """Longest wait of a download for the next byte, in seconds."""
-_UNSENT_UPLOAD = spec.UPLOAD + random_batch_id(bytes(16))
+_UNSENT_UPLOAD = UPLOAD + random_batch_id(bytes(16))
 """Stands for a file in params that are checked before it is uploaded; names no real upload."""
 _IMAGE = re.compile(r"images\[(\d+)\]")
 """The name of a picture in the messages of `animoto.spec`."""
@@ -205,7 +206,7 @@ def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dic
         bar = progress.add_task("uploading", total=len(paths), visible=bool(paths))
         for path in paths:
             with path.open("rb") as file:
-                uploaded[path] = spec.UPLOAD + client.upload(file)
+                uploaded[path] = UPLOAD + client.upload(file)
             progress.advance(bar)
     return uploaded
 

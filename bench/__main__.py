@@ -20,6 +20,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("throughput",),
     ("throughput", *LATENCY),
     ("local",),
+    ("runners",),
     ("mixed",),
     ("mixed", *LATENCY),
     ("efficiency",),

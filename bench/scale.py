@@ -25,9 +25,8 @@ from bench.report import Row
 from bench.scale_cloud import CALL_S, Capacity, Limits, Timeline
 from bench.scale_worker import Shared, SimulatedWorker
 from ec2_worker.parts import WorkerPorts
-from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES
 from taskfleet.aws.dynamodb.progress import COUNT_THREADS
-from taskfleet.batch import BatchRecord, random_batch_id
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord, random_batch_id
 from taskfleet.bundle import DEFAULT_SLOTS, Bundle, Response, bundle_number, job_id
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.ports import CALL_MAX_MESSAGES, OutgoingMessage

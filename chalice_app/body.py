@@ -10,7 +10,7 @@ become descriptions in the OpenAPI document.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,8 @@ from taskfleet.options import Options
 from taskfleet.wire import strictjson
 from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
 from taskfleet.wire.taskfile import read_tasks
+
+T = TypeVar("T")
 
 JSON_TYPE = "application/json"
 """Media type of a body that is one JSON object."""
@@ -60,6 +62,25 @@ class FromUpload(Options, frozen=True, forbid_unknown_fields=True, kw_only=True)
     idempotency_key: Key | None = None
 
 
+class OpenRequest(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Opens a batch to which parts are added with `POST /batches/{batch_id}/tasks`. `open` is true.
+    `tasks`, if there are any, are its first part."""
+
+    open: bool
+    tasks: list[Any] = msgspec.field(default_factory=list)
+    name: Name | None = None
+    idempotency_key: Key | None = None
+
+
+class PartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Adds tasks to an open batch. `first` is the number of tasks that were added before, which is
+    the `total` of the answer to the part before. With `close`, no part can follow."""
+
+    first: Annotated[int, Meta(ge=0, le=10**12)]
+    tasks: list[Any]
+    close: bool = False
+
+
 class TextQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
@@ -69,15 +90,13 @@ class TextQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def read_submission(
     body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
-) -> SubmitRequest | FromUpload:
+) -> SubmitRequest | FromUpload | OpenRequest:
     """Reads a submission. `headers` must have its keys in lower case.
 
     Raises Unreadable, UnsupportedMedia, TooLarge, Unprocessable or InvalidTask.
     """
     media = _media_type(headers)
-    fault = body_fault(body)
-    if fault is not None:
-        raise TooLarge(f"the body {fault} of one POST; send it as a file through POST /uploads")
+    _check_size(body, "send it as a file through POST /uploads")
     if media == TEXT_TYPE:
         parameters = read_query(query, TextQuery)
         given = msgspec.structs.asdict(parameters)
@@ -86,11 +105,24 @@ def read_submission(
     return _json_request(body)
 
 
+def read_part(
+    body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
+) -> PartRequest:
+    """Reads a part of an open batch. Raises as `read_submission` does."""
+    media = _media_type(headers)
+    if media != JSON_TYPE:
+        raise UnsupportedMedia(f"content type {media!r:.60}; send {JSON_TYPE}")
+    _check_size(body, "send it in several parts")
+    read_query(query, NoQuery)
+    value = _json_object(body, '{"first": 0, "tasks": ["sleep 1000"]}')
+    return _converted(value, PartRequest)
+
+
 def check_empty(body: bytes) -> None:
     """Raises Unprocessable unless the body is empty or `{}`."""
     if body.strip() not in (b"", b"{}"):
         raise Unprocessable(
-            "the body must be empty; send the file to the url in the answer instead"
+            "the body must be empty or {}; the file of an upload goes to the url in the answer"
         )
 
 
@@ -111,16 +143,35 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return media
 
 
-def _json_request(body: bytes) -> SubmitRequest | FromUpload:
+def _check_size(body: bytes, advice: str) -> None:
+    fault = body_fault(body)
+    if fault is not None:
+        raise TooLarge(f"the body {fault} of one POST; {advice}")
+
+
+def _json_request(body: bytes) -> SubmitRequest | FromUpload | OpenRequest:
+    value = _json_object(body, '{"tasks": ["sleep 1000"]}')
+    if "tasks" in value and "upload_id" in value:
+        raise Unprocessable("the body: a batch has either tasks or an upload_id, not both")
+    if "open" in value:
+        if value["open"] is not True:
+            raise Unprocessable("the body: `open` is true, or left out")
+        return _converted(value, OpenRequest)
+    shape: type[SubmitRequest | FromUpload] = FromUpload if "upload_id" in value else SubmitRequest
+    return _converted(value, shape)
+
+
+def _json_object(body: bytes, example: str) -> dict[str, Any]:
     try:
         value = strictjson.loads(body)
     except ValueError as error:
         raise Unreadable(f"the body: {error}") from None
     if not isinstance(value, dict):
-        raise Unreadable('the body must be a JSON object like {"tasks": ["sleep 1000"]}')
-    if "tasks" in value and "upload_id" in value:
-        raise Unprocessable("the body: a batch has either tasks or an upload_id, not both")
-    shape: type[SubmitRequest | FromUpload] = FromUpload if "upload_id" in value else SubmitRequest
+        raise Unreadable(f"the body must be a JSON object like {example}")
+    return value
+
+
+def _converted(value: Any, shape: type[T]) -> T:
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:

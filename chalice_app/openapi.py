@@ -14,6 +14,8 @@ from chalice_app.body import (
     JSON_TYPE,
     TEXT_TYPE,
     FromUpload,
+    OpenRequest,
+    PartRequest,
     SubmitRequest,
     TextQuery,
 )
@@ -32,6 +34,7 @@ from taskfleet.wire.http import (
     BatchView,
     Error,
     FleetView,
+    Grown,
     Health,
     ResultPage,
     TaskView,
@@ -44,7 +47,10 @@ Json = dict[str, Any]
 _STRUCTS = [
     SubmitRequest,
     FromUpload,
+    OpenRequest,
+    PartRequest,
     Accepted,
+    Grown,
     UploadForm,
     BatchList,
     BatchView,
@@ -60,9 +66,11 @@ _ERRORS = {
     401: "The request has no token.",
     403: "The token is not valid or has expired.",
     404: "There is no such batch, task or upload, or it belongs to another client.",
-    409: "The idempotency key was used before for another payload.",
+    409: "The idempotency key was used before for another payload, or no such part can join the "
+    "batch.",
     413: f"The body has more than {BODY_MAX_BYTES} bytes, or more than {ESCAPED_BODY_MAX_BYTES} "
-    "with its quotes and line ends escaped. Send it as a file through POST /uploads.",
+    "with its quotes and line ends escaped, or its part makes too many bundles. Send a batch as a "
+    "file through POST /uploads, and a part in several parts.",
     415: f"The content type is neither {JSON_TYPE} nor {TEXT_TYPE}.",
     422: "The request can be read but is not valid. The message names a faulty task by its index.",
     429: "The client has too many tasks waiting or running, if the stage has such a limit, or the "
@@ -104,14 +112,16 @@ def spec() -> Json:
         "paths": {
             "/batches": {
                 "post": _operation(
-                    f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an upload",
+                    f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an "
+                    "upload, or open one",
                     Accepted,
                     status=202,
                     errors=(400, 404, 409, 413, 415, 422, 429),
                     query=TextQuery,
                     body=_bodies(),
                     description="The file of an upload is read after the answer. Sending the same "
-                    "payload again under the same idempotency key gives the same batch. The query "
+                    "payload again under the same idempotency key gives the same batch. An open "
+                    "batch takes more tasks until it is closed. The query "
                     f"parameters are for a body of the type {TEXT_TYPE} only.",
                 ),
                 "get": _operation(
@@ -148,6 +158,31 @@ def spec() -> Json:
                     BatchView,
                     status=202,
                     errors=(404,),
+                ),
+            },
+            "/batches/{batch_id}/tasks": {
+                "parameters": [batch_id],
+                "post": _operation(
+                    f"Add a part of up to {MAX_TASKS} tasks to an open batch",
+                    Grown,
+                    status=202,
+                    errors=(400, 404, 409, 413, 415, 422, 429),
+                    body=_json_body(PartRequest),
+                    description="Parts are added in order. Sending the same part again under the "
+                    "same `first` changes nothing. 409 when `first` leaves a gap, when another "
+                    "part was added there, or when the batch is closed or cancelled. A batch to "
+                    "which nothing is added for a day is closed.",
+                ),
+            },
+            "/batches/{batch_id}/close": {
+                "parameters": [batch_id],
+                "post": _operation(
+                    "Close an open batch, so that it ends when its tasks have",
+                    BatchView,
+                    status=202,
+                    errors=(404, 409, 422),
+                    description="A batch that is closed or cancelled stays as it is. 409 for a "
+                    "batch whose file is being read.",
                 ),
             },
             "/batches/{batch_id}/results": {
@@ -257,6 +292,10 @@ def _parameters(query: type) -> list[Json]:
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 
+def _json_body(struct: type) -> Json:
+    return {"required": True, "content": {JSON_TYPE: {"schema": _reference(struct)}}}
+
+
 def _bodies() -> Json:
     lines = {
         "type": "string",
@@ -267,7 +306,15 @@ def _bodies() -> Json:
     return {
         "required": True,
         "content": {
-            JSON_TYPE: {"schema": {"oneOf": [_reference(SubmitRequest), _reference(FromUpload)]}},
+            JSON_TYPE: {
+                "schema": {
+                    "oneOf": [
+                        _reference(SubmitRequest),
+                        _reference(FromUpload),
+                        _reference(OpenRequest),
+                    ]
+                }
+            },
             TEXT_TYPE: {"schema": lines},
         },
     }

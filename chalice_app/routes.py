@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 from chalice.app import Chalice, ChaliceAuthorizer, Request
 
-from chalice_app.body import JSON_TYPE, TEXT_TYPE, FromUpload, check_empty, read_submission
+from chalice_app.body import (
+    JSON_TYPE,
+    TEXT_TYPE,
+    FromUpload,
+    OpenRequest,
+    check_empty,
+    read_part,
+    read_submission,
+)
 from chalice_app.errors import Text, Unprocessable, answer
 from chalice_app.query import BatchesQuery, LogQuery, NoQuery, ResultsQuery, StatusQuery, read_query
 from chalice_app.services import Services
@@ -18,6 +26,7 @@ from chalice_app.telemetry import traceparent_of
 from taskfleet import __version__
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
+from taskfleet.scheduler.results import view
 from taskfleet.wire.http import (
     LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
@@ -26,6 +35,7 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     FleetView,
+    Grown,
     Health,
     ResultPage,
     TaskView,
@@ -81,10 +91,39 @@ def add_routes(
         }
         if isinstance(wanted, FromUpload):
             batch = services().uploads.submit(wanted.upload_id, **options)
+        elif isinstance(wanted, OpenRequest):
+            batch = services().open_batches.open(wanted.tasks, **options)
         else:
             batch = services().submission.submit(wanted.tasks, **options)
         url = f"{_own_url(current.headers, current.context)}/{batch.batch_id}"
         return Accepted(batch.batch_id, batch.status, batch.expected_total, url)
+
+    @app.route(
+        "/batches/{batch_id}/tasks",
+        methods=["POST"],
+        authorizer=authorizer,
+        content_types=[JSON_TYPE],
+    )
+    @answer(202)
+    def add_tasks(batch_id: str) -> Grown:
+        current = request()
+        wanted = read_part(_raw(current), current.headers, query())
+        batch = services().open_batches.add(
+            _checked_id(batch_id),
+            wanted.first,
+            wanted.tasks,
+            client_id=client_id(),
+            close=wanted.close,
+        )
+        return Grown(batch.batch_id, batch.total)
+
+    @route("/batches/{batch_id}/close", "POST")
+    @answer(202)
+    def close_batch(batch_id: str) -> BatchView:
+        check_empty(_raw(request()))
+        read_query(query(), NoQuery)
+        batch = services().open_batches.close(_checked_id(batch_id), client_id=client_id())
+        return view(batch, services().clock.now())
 
     @route("/uploads", "POST")
     @answer(201)

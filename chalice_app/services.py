@@ -18,6 +18,8 @@ from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.limit import ClientLimit
+from taskfleet.scheduler.open import OpenBatches
+from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
@@ -39,6 +41,7 @@ class Services:
     """
 
     submission: Submission
+    open_batches: OpenBatches
     uploads: Uploads
     expansion: Expansion
     results: Results
@@ -104,12 +107,24 @@ def assemble(
         expires_s=settings.upload_url_s,
         limit=limit,
     )
-    results = Results(registry, monitor, store, clock)
+    open_batches = OpenBatches(
+        registry,
+        planner,
+        enqueuer,
+        Parts(store, enqueuer),
+        monitor,
+        clock,
+        random_bytes,
+        limit=limit,
+        idle_s=settings.open_idle_s,
+    )
+    results = Results(registry, monitor, store, clock, open_batches.settle)
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
         submission=Submission(
             registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
         ),
+        open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit

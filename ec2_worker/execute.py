@@ -23,6 +23,7 @@ from ec2_worker.runner.taskuser import TaskUser
 from ec2_worker.stop import Stop
 from ec2_worker.timed import SlotGivenUp, TimedRun
 from ec2_worker.workload import CHUNK_S
+from taskfleet.confined import ConfinedStore
 from taskfleet.errors import SettingsError, TransientError
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore
@@ -133,7 +134,11 @@ class Executor:
     ) -> tuple[list[Task], bool]:
         """Have the tasks run in one runner. Returns those that are left, and whether one of them
         spoilt it."""
-        runner = self._runner(claimed)
+        bundle, store = claimed.bundle, self._store
+        owner = bundle.client_id if kind.runs_client_code else ""
+        if kind.runs_client_code:
+            store = ConfinedStore(store, bundle.client_id, bundle.batch_id)
+        runner = self._runner(claimed, owner)
         if runner is None:
             return tasks, False
         running = RunInRunner(
@@ -141,15 +146,15 @@ class Executor:
             kind,
             Work(
                 kind.name,
-                claimed.bundle.batch_id,
-                claimed.bundle.client_id,
+                bundle.batch_id,
+                bundle.client_id,
                 self._worker_id,
                 tasks,
                 [claimed.attempt(task.index) for task in tasks],
                 2 * CHUNK_S,
-                claimed.bundle.options,
+                bundle.options,
             ),
-            self._store,
+            store,
             self._clock,
             record=lambda outcome: self._record(claimed, kind, outcome.row, outcome.failure),
             output=claimed.output,
@@ -169,12 +174,12 @@ class Executor:
             claimed.stopped.wait(NO_START_S)
         return left, running.ambiguous
 
-    def _runner(self, claimed: ClaimedBundle) -> Runner | None:
-        """A runner, as soon as one can be had; None if the bundle is stopped before."""
+    def _runner(self, claimed: ClaimedBundle, owner: str) -> Runner | None:
+        """The owner's runner, as soon as one can be had; None if the bundle is stopped before."""
         tries = 0
         while not claimed.stopped.is_set():
             try:
-                return self._pool.take()
+                return self._pool.take(owner)
             except TransientError as error:
                 tries += 1
                 if tries == RUNNER_TRIES:
@@ -271,7 +276,8 @@ class Executor:
         self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None
     ) -> None:
         if failure is not None:
-            if failure.decision is RetryDecision.EXHAUSTED:
+            # An expected failure, such as the exception of a user's function, is an answer.
+            if failure.decision is RetryDecision.EXHAUSTED and not failure.expected:
                 claimed.poison = (
                     f"task {row.index}: out of attempts ({failure.attempt}): {failure.text}"
                 )

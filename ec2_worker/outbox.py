@@ -95,13 +95,18 @@ class Outbox:
                 if not self._letters:
                     return
                 for _ in range(LINGERS):
-                    if self._changed.wait_for(self._must_go, LINGER_S) or not self._busy():
+                    if self._changed.wait_for(self._must_go, LINGER_S):
                         break
             if not self.flush():
                 self._clock.sleep(RETRY_S)
 
     def _must_go(self) -> bool:
-        return len(self._letters) >= CALL_MAX_MESSAGES or self._closed
+        return len(self._letters) >= CALL_MAX_MESSAGES or self._closed or not self._busy()
+
+    def hurry(self) -> None:
+        """Look again whether more letters may come: the worker has nothing in hand any more."""
+        with self._changed:
+            self._changed.notify_all()
 
     def flush(self) -> bool:
         """Send the letters of one call. On an error they stay, and False is returned. A message

@@ -145,6 +145,7 @@ def assemble(
         abilities.limits,
         lambda task: registry[task.kind].expected_s(task.params),
         clock.now,
+        registry.pace_name,
     )
     outbox = Outbox(
         ports.tasks,

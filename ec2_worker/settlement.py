@@ -107,14 +107,15 @@ class Settlement:
         self._outbox.put(Letter(response, message, poison))
 
     def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
-        """The durations of the bundle's tasks by kind, for kinds that do not say beforehand."""
+        """The durations of the bundle's tasks by the name of their pace, for kinds that do not say
+        beforehand."""
         samples: dict[str, Sample] = {}
         for task, row in zip(bundle.tasks, results, strict=True):
             if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
                 continue
             if self._registry[task.kind].expected_s(task.params) is None:
-                sample = samples.get(task.kind, Sample())
-                samples[task.kind] = sample.add(row.duration_s)
+                name = self._registry.pace_name(task)
+                samples[name] = samples.get(name, Sample()).add(row.duration_s)
         return samples
 
     def _release(self, claimed: ClaimedBundle) -> None:

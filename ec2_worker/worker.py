@@ -220,6 +220,8 @@ class Worker:
             self._asides.put(claimed.message, error, claimed.lease.owner)
         finally:
             self._workload.remove(claimed)
+            if self._workload.idle_since() is not None:
+                self._outbox.hurry()
 
     # --- the end -----------------------------------------------------------------------------
 

@@ -41,6 +41,10 @@ class Census:
     claimed: int
 
 
+PACES_MAX = 1_000
+"""Most paces that a worker remembers."""
+
+
 @dataclass
 class Workload:
     """The work in hand of a worker with `threads` slots. Its methods may be called from any thread.
@@ -48,12 +52,14 @@ class Workload:
     limits: most tasks of a kind that run at a time, for kinds that may not use all slots.
     expected_s: returns the seconds that a kind itself expects of a task, or None.
     now: returns the time.
+    pace_name: returns the name under which the durations of such tasks are learned.
     """
 
     threads: int
     limits: Mapping[str, int]
     expected_s: Callable[[Task], float | None]
     now: Callable[[], float] = time.time
+    pace_name: Callable[[Task], str] = lambda task: task.kind
     _in_hand: dict[str, ClaimedBundle] = field(default_factory=dict)
     _running: Counter[str] = field(default_factory=Counter)
     _chunks: set[Chunk] = field(default_factory=set)
@@ -96,7 +102,7 @@ class Workload:
             claimed = chunk.claimed
             self._running[chunk.kind] -= 1
             self._chunks.remove(chunk)
-            self._learn(chunk.kind, len(chunk.tasks) - len(rest), elapsed_s)
+            self._learn(chunk.tasks, len(chunk.tasks) - len(rest), elapsed_s)
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
             if rest or chunk.kind in self.limits or self._turn().bundle:
@@ -133,14 +139,20 @@ class Workload:
     def _seconds(self, task: Task) -> float | None:
         """Expected seconds of the task: as its kind says, else as this worker has learned."""
         seconds = self.expected_s(task)
-        if seconds is None and (pace := self._paces.get(task.kind)):
+        if seconds is None and (pace := self._paces.get(self.pace_name(task))):
             return pace.mean_s
         return seconds
 
-    def _learn(self, kind: str, tasks: int, elapsed_s: float) -> None:
-        if tasks:
-            sample = Sample(tasks, elapsed_s, elapsed_s * elapsed_s / tasks)
-            self._paces[kind] = self._paces.get(kind, Pace()).learn(sample)
+    def _learn(self, tasks: list[Task], ran: int, elapsed_s: float) -> None:
+        """Learn from a chunk of which so many tasks ran, if all have one pace."""
+        names = {self.pace_name(task) for task in tasks}
+        if ran and len(names) == 1:
+            (name,) = names
+            sample = Sample(ran, elapsed_s, elapsed_s * elapsed_s / ran)
+            pace = self._paces.pop(name, Pace())
+            if len(self._paces) >= PACES_MAX:
+                self._paces.pop(next(iter(self._paces)))  # the one that was learned longest ago
+            self._paces[name] = pace.learn(sample)
 
     def _becomes_ready(self, claimed: ClaimedBundle) -> bool:
         """Return True, once for each bundle, when none of its tasks runs and none is to start."""

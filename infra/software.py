@@ -23,6 +23,9 @@ CONSTRAINTS = ROOT / "infra" / "constraints.txt"
 """The exact versions of the libraries of workers and functions, written by `infra.pins`."""
 PACKAGES = ("taskfleet", "ec2_worker", "animoto", "infra/machine")
 """Folders of the checkout that are in the archive."""
+EXTRAS = ("animoto", "functions", "environments")
+"""Extras of the project that workers have: the kinds `animoto` and `python`, and the environments
+that the latter builds."""
 PYTHON = "3.11"
 """Version of Python on the machine. Debian 12 has it, `setup.sh` installs it on Amazon Linux
 2023."""
@@ -39,9 +42,11 @@ class BuildFailed(Exception):
 
 
 def requirements() -> list[str]:
-    """Returns the requirements of the worker and of `animoto`, from `pyproject.toml`."""
+    """Returns the requirements of the worker and of the kinds that come with it, from
+    `pyproject.toml`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["animoto"]]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
 
 
 def build(architecture: str, include: Sequence[Path] = ()) -> bytes:

@@ -1,7 +1,8 @@
 """Runs ministack behind the guard and the strict hop, with a long poll that is nearly as prompt as
 that of SQS: `python -m localcloud.ministack`.
 
-While a receive waits, ministack looks for messages every 100 ms; SQS learns of a message at once.
+While a receive waits, ministack looks for messages every 100 ms; SQS learns of a message at once,
+and so does a receive here.
 ministack answers every origin. It answers its own paths, such as the one that wipes all, without
 credentials. Even with AUTH=true it takes any signature by its own key, by `test` and by the number
 of any account. Owns these differences from stock ministack.
@@ -10,11 +11,13 @@ of any account. Owns these differences from stock ministack.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
 import types
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl
 
 from ministack import app
@@ -24,9 +27,11 @@ from ministack.services import dynamodb, sqs
 from localcloud import guard, quotas
 from localcloud.strict import Strict
 
-POLL_S = 0.01
-"""Longest time between two looks of a waiting receive, in seconds."""
-
+POLL_S = 0.05
+"""Longest time between two looks of a waiting receive, in seconds: a message whose delay or
+visibility time-out ends is seen so much later."""
+_NEWS = re.compile(r"AmazonSQS\.(Send|ChangeMessageVisibility|StartMessageMove)")
+"""Operations after which a waiting receive may find a message."""
 
 READY_PATH = "/_ministack/ready"
 """The only path of ministack's own that is served."""
@@ -77,19 +82,38 @@ def _never(_key_id: str) -> bool:
     return False
 
 
-async def _short_sleep(seconds: float) -> None:
-    await asyncio.sleep(min(seconds, POLL_S))
+class Prompt:
+    """An ASGI app that stands before ministack and ends the pauses of waiting receives as soon as a
+    message may be there."""
+
+    def __init__(self, app: guard.Asgi) -> None:
+        self._app = app
+        self._news = asyncio.Event()
+
+    async def __call__(self, scope: guard.Scope, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            operation = dict(guard.headers_of(scope)).get("x-amz-target", "")
+            if _NEWS.match(operation):
+                self._news.set()
+                self._news = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Takes the place of `asyncio.sleep` in ministack's SQS."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), min(seconds, POLL_S))
 
 
 def main() -> None:
     """Runs ministack at the port GATEWAY_PORT for the access key AWS_ACCESS_KEY_ID; the `asyncio`
-    that its SQS sees has the short sleep."""
+    that its SQS sees has the pause that ends with news."""
+    prompt = Prompt(app.app)
     patched = types.ModuleType("asyncio")
-    patched.__dict__.update(vars(asyncio) | {"sleep": _short_sleep})
+    patched.__dict__.update(vars(asyncio) | {"sleep": prompt.sleep})
     sqs.asyncio = patched
     iam_evaluator._is_root_key = _never  # it checks no signature by such a key
     closed = partial(refuses, key_id=os.environ["AWS_ACCESS_KEY_ID"])
-    strict = Strict(app.app, key_names, messages_in_flight, quotas.of_environment(os.environ))
+    strict = Strict(prompt, key_names, messages_in_flight, quotas.of_environment(os.environ))
     app.app = guard.asgi(strict, int(os.environ["GATEWAY_PORT"]), closed)
     app.main()
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The checkout. It holds `app.py` and `infra/stack.yaml`, which no package installs."""
 DEFAULT_MAX_INSTANCES = 3
 """Most instances when there are no static workers and no `--max-capacity`."""
-DEFAULT_KINDS = ("animoto",)
+DEFAULT_KINDS = ("animoto", "taskfleet.kinds.command", "taskfleet.kinds.python")
 """Modules of task kinds that are loaded wherever they can be imported."""
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taskfleet.client import Client as Client
     from taskfleet.errors import PermanentError as PermanentError
     from taskfleet.errors import TransientError as TransientError
+    from taskfleet.executor import FleetExecutor as FleetExecutor
     from taskfleet.registry import TaskKind as TaskKind
     from taskfleet.registry import task_kind as task_kind
     from taskfleet.retry import RetryPolicy as RetryPolicy
@@ -21,13 +22,22 @@ __version__ = "0.1.0"
 
 _DEFINED_IN = {
     "Client": "taskfleet.client",
+    "FleetExecutor": "taskfleet.executor",
     "PermanentError": "taskfleet.errors",
     "RetryPolicy": "taskfleet.retry",
     "TaskKind": "taskfleet.registry",
     "TransientError": "taskfleet.errors",
     "task_kind": "taskfleet.registry",
 }
-__all__ = ["Client", "PermanentError", "RetryPolicy", "TaskKind", "TransientError", "task_kind"]
+__all__ = [
+    "Client",
+    "FleetExecutor",
+    "PermanentError",
+    "RetryPolicy",
+    "TaskKind",
+    "TransientError",
+    "task_kind",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,10 +22,14 @@ _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 misread."""
 _CLIENT_ID = re.compile(r"[!-~]{1,128}")
 _ID = re.compile(rf"[{_ID_ALPHABET}]{{{_ID_LENGTH}}}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CURSOR_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _CURSOR_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 
 
+PAGE_BUNDLES = 250
+"""Bundles whose results are counted together, on one page. In the table a full page has under 1 KB,
+so a count costs one write unit."""
 BATCH_MAX_BUNDLES = 20_000_000
 """Most bundles of one batch. The table notes in the batch's item which pages of 250 bundles are
 added up. In the worst order these are 80,000 numbers of at most 4 bytes, which fit the 400 KB of an
@@ -103,12 +107,41 @@ class Upload(msgspec.Struct, frozen=True):
     handed: Mark = Mark()
 
 
+class Part(msgspec.Struct, frozen=True):
+    """A part that a client added to its open batch.
+
+    first: tasks of the batch before it.
+    digest: hash of its tasks, by which the same part is told from another one.
+    """
+
+    first: int
+    digest: str
+
+
+PARTS_REMEMBERED = 16
+"""Parts of an open batch whose digests are kept: the first, and the last ones. Each takes about 30
+bytes of the batch's item, and an item over 1 KB costs another write unit at each write."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Where the bundles of a recorded part are kept until they are enqueued: in the record itself
+    if they are small, else in the object store.
+
+    content: the encoded bundles; None if they are in the object store.
+    key: key of the object; None if they are in the record.
+    """
+
+    content: bytes | None = None
+    key: str | None = None
+
+
 class BatchRecord(msgspec.Struct, frozen=True):
     """A batch as recorded in the table `Task_Monitor`.
 
-    A batch joins the queue in one part, or, if it comes from an upload, in several parts; the last
-    part closes it. Each part is first recorded (in `total` and `bundles`) and then enqueued
-    (counted in `enqueued`), so that a run that stops between the two steps can be repeated.
+    A batch joins the queue in one part, or, if it comes from an upload or is open to its client, in
+    several parts; the last part of an upload closes it, and the client closes an open batch. Each
+    part is first recorded (in `total` and `bundles`) and then enqueued (counted in `enqueued`), so
+    that a run that stops between the two steps can be repeated.
 
     created_at, started_at, progressed_at, cancelled_at: times of the submission, of the first start
         of a task, of the last counted result, and of the cancellation, in epoch seconds, UTC.
@@ -124,6 +157,10 @@ class BatchRecord(msgspec.Struct, frozen=True):
     error: why the system cancelled the batch; None if a client did.
     traceparent: the trace context of the submission; None in a record of an earlier version.
     options: the options of all tasks that do not have their own; None if there are none.
+    parts: the first part that the client added and the last ones, in order; empty unless the batch
+        is, or was, open to its client.
+    kept: where the bundles of the last part are kept; None once they are enqueued.
+    added_at, closed_at: times of the last part and of the closing of such a batch.
     """
 
     batch_id: str
@@ -145,6 +182,15 @@ class BatchRecord(msgspec.Struct, frozen=True):
     error: str | None = None
     traceparent: Traceparent | None = None
     options: Options | None = None
+    parts: tuple[Part, ...] = ()
+    kept: Kept | None = None
+    added_at: float | None = None
+    closed_at: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Returns whether its client may add tasks to the batch."""
+        return self.upload is None and not self.closed and self.cancelled_at is None
 
     @property
     def trace_id(self) -> str | None:
@@ -183,11 +229,12 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def finished_at(self) -> float | None:
-        """The end of a finished batch: the last counted result or the cancellation, whichever is
-        later. None if it is not finished."""
+        """The end of a finished batch: the last counted result, the closing or the cancellation,
+        whichever is latest. None if it is not finished."""
         if not self.finished:
             return None
-        return max((at for at in (self.progressed_at, self.cancelled_at) if at), default=None)
+        times = (self.progressed_at, self.closed_at, self.cancelled_at)
+        return max((at for at in times if at), default=None)
 
     def eta_s(self, now: float) -> float | None:
         """Returns the expected seconds until the batch ends, at its average speed so far: 0 once it
@@ -227,6 +274,18 @@ def is_client_id(text: str) -> bool:
 def is_id(text: str) -> bool:
     """Returns whether the text has the form of the id of a batch or an upload."""
     return _ID.fullmatch(text) is not None
+
+
+def is_upload_id(text: str) -> bool:
+    """Returns whether the text has the form of the id of an upload: a random one, or the SHA-256 of
+    its content."""
+    return is_id(text) or _SHA256.fullmatch(text) is not None
+
+
+def upload_key(client_id: str, upload_id: str) -> str:
+    """Returns the file's key in the object store. It contains the client's id, so that no client
+    can name another's file."""
+    return f"uploads/{client_id}/{upload_id}"
 
 
 def page_cursor(created_at: float, batch_id: str) -> str:

@@ -68,7 +68,7 @@ class Bundle(msgspec.Struct, frozen=True):
 class Response(msgspec.Struct, frozen=True):
     """A finished bundle, as published on the queue `Processed_Task`. All its results are final.
 
-    timings: durations of the tasks by kind, for kinds that do not predict them.
+    timings: durations of the tasks by the name of their pace, for kinds that do not predict them.
     spend: AWS calls that the worker made for the bundle, with its share of calls that served
         several bundles.
     traceparent: the batch's trace context; None for a batch that has none.

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import msgspec
 
-from taskfleet.batch import BatchRecord, Mark, Tally, Upload
+from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Kept, Mark, Part, Tally, Upload
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
@@ -172,6 +172,31 @@ class BatchPage(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
+class Added(msgspec.Struct, frozen=True):
+    """What is recorded of a part that a client adds to its open batch, beside its numbers.
+
+    client_id: the client, which must own the batch.
+    part: the part's place and digest.
+    kept: where its bundles are kept.
+    at: time in epoch seconds.
+    max_bundles: most bundles that the batch may have with it.
+    """
+
+    client_id: str
+    part: Part
+    kept: Kept
+    at: float
+    max_bundles: int = BATCH_MAX_BUNDLES
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """A batch with the numbers of those of its bundles whose results are counted, as far as they
+    were asked for."""
+
+    batch: BatchRecord
+    bundles: frozenset[int]
+
+
 class TaskMonitor(Protocol):
     """The table `Task_Monitor`: bundles, batches and paces. Each method is atomic; those that take
     several ids or bundle numbers may be atomic for groups of them only."""
@@ -242,20 +267,40 @@ class TaskMonitor(Protocol):
         ...
 
     def add_part(
-        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
+        self,
+        batch_id: str,
+        *,
+        first: int,
+        tasks: int,
+        bundles: int,
+        closed: bool,
+        added: Added | None = None,
     ) -> BatchRecord | None:
         """Record the next part of an open batch: its numbers of tasks and bundles, and whether it
-        closes the batch. Returns the new record, in which results may be missing.
+        closes the batch. `added` has more of a part that the batch's client added; None for a part
+        of an upload. Returns the new record, in which results may be missing.
 
         `first` is the number of tasks of the parts before, all of which must be enqueued. Returns
-        None, with nothing changed, if that is not so or the batch is closed or cancelled.
+        None, with nothing changed, if that is not so or the batch is closed or cancelled; and, of a
+        part that a client adds, if the batch is of another client or of an upload, or would have
+        more than `added.max_bundles` bundles.
         Repeating the call before the part is enqueued changes nothing and returns the record: it
-        is a retry after a lost reply."""
+        is a retry after a lost reply. The record says where the bundles are kept that count, which
+        are those of the first call."""
         ...
 
-    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
+    def close_batch(self, batch_id: str, at: float, *, client_id: str) -> BatchRecord | None:
+        """Close the client's open batch at `at`, so that no part can join it. Changes nothing if it
+        is closed or cancelled, comes from an upload or belongs to another client. Returns the
+        batch, or None if there is none."""
+        ...
+
+    def record_enqueued(
+        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+    ) -> None:
         """Record that the bundles of the batch's first `tasks` tasks are on the queue, and add what
-        was spent on sending them. Does nothing if at least as many are recorded."""
+        was spent on sending them. Forgets where the last part is kept, and, with `forget`, the
+        second of the recorded `parts`. Does nothing if at least as many are recorded."""
         ...
 
     def record_upload(self, batch_id: str, upload: Upload) -> None:
@@ -297,6 +342,12 @@ class TaskMonitor(Protocol):
         index. Returns False, with the others counted, if it lacks one of these bundles."""
         ...
 
+    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
+        """Returns the batch, in which results may be missing, with the bundles that are counted on
+        these pages of `taskfleet.batch.PAGE_BUNDLES` bundles. None if there is no such batch. One
+        call reads a hundred pages."""
+        ...
+
     def is_counted(self, batch_id: str, bundle: int) -> bool:
         """Returns whether the results of the bundle of this number are in the batch's counts."""
         ...
@@ -333,6 +384,14 @@ class ObjectStore(Protocol):
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """Returns the object's content. Raises NotFound if there is no such object, and TooLarge,
         with nothing read, if it has more than `max_bytes` bytes."""
+        ...
+
+    def get_file(self, key: str, path: str | int, *, max_bytes: int) -> int:
+        """Write the object's content to the file at `path`, in constant memory, and return its
+        size in bytes. `path` may be the descriptor of an open file, which is then closed. Raises
+        NotFound if there is no such object; TooLarge, with nothing read, if it has more than
+        `max_bytes` bytes; OSError if the file cannot be written. After an error the file may have
+        a part of the content."""
         ...
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:

@@ -30,8 +30,13 @@ from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
+PACE_MAX_CHARS = 16
+"""Most characters of a `TaskKind.pace`."""
 SLEEP_MAX_MS = 24 * 3600 * 1000
 """Longest sleep of a `sleep` task, in milliseconds: one day."""
+
+OPTIONAL_KINDS = {"command": "taskfleet.kinds.command", "python": "taskfleet.kinds.python"}
+"""The modules of Taskfleet's own kinds that a stage must name in TASKFLEET_KINDS."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _encode = msgspec.json.Encoder().encode
@@ -105,10 +110,17 @@ class TaskKind:
         Canonical params must parse to themselves: workers parse them again.
     expected_s: called with the params; returns the expected seconds of one run, None if unknown.
     hint_s: expected seconds of one run, used while nothing is learned and `expected_s` is unknown.
+    pace: called with the params; returns a short text that tells apart tasks whose durations have
+        nothing to do with each other, such as the function that they call; at most
+        `PACE_MAX_CHARS` letters and digits, and empty for none. Durations are learned for each by
+        itself, if `expected_s` is unknown.
     retry: which errors are retried, and how often.
     runs_in: `process`, in a process of its own that may crash, hang or be ended at any time, or
         `thread`, in a thread of the worker, for kinds that only wait and do as the context says. A
         kind that runs in a process must be an object of a module that `Registry.load` imports.
+    runs_client_code: whether a run executes code that the client wrote. The process that runs it
+        then serves no other client and no other kinds, and its store is confined to the client's
+        uploads and the objects of the batch. Only for kinds that run in a process.
     timeout_s: seconds after which a run is ended and its task FAILED, above 0 and at most
         `TIMEOUT_MAX_S`; None means no limit.
     retry_timeouts: whether a run that was ended at its time-out is tried again.
@@ -129,8 +141,10 @@ class TaskKind:
     parse: Callable[[Any], Any] = lambda raw: raw
     expected_s: Callable[[Any], float | None] = lambda _params: None
     hint_s: float | None = None
+    pace: Callable[[Any], str] = lambda _params: ""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     runs_in: Literal["process", "thread"] = "process"
+    runs_client_code: bool = False
     timeout_s: float | None = None
     retry_timeouts: bool = False
     memory_mb: int | None = None
@@ -161,6 +175,8 @@ class TaskKind:
     def _faults(self) -> Iterator[str]:
         if self.runs_in not in ("process", "thread"):
             yield f"runs_in is 'process' or 'thread', not {self.runs_in!r:.40}"
+        if self.runs_client_code and self.runs_in == "thread":
+            yield "runs_client_code is for kinds that run in a process"
         if self.timeout_s is not None and not 0 < self.timeout_s <= TIMEOUT_MAX_S:
             yield f"timeout_s is above 0 and at most {TIMEOUT_MAX_S}, not {self.timeout_s!r:.40}"
         if self.memory_mb is not None:
@@ -221,7 +237,9 @@ class Registry:
             return self._kinds[name]
         except KeyError:
             known = ", ".join(sorted(self._kinds))
-            raise UnknownKind(f"unknown kind {name!r:.60}; known: {known}") from None
+            module = OPTIONAL_KINDS.get(name)
+            hint = f"; enable it with TASKFLEET_KINDS={module}" if module else ""
+            raise UnknownKind(f"unknown kind {name!r:.60}; known: {known}{hint}") from None
 
     @property
     def names(self) -> list[str]:
@@ -275,13 +293,19 @@ class Registry:
 
     def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
         """Returns a function that maps a task to its expected seconds: the prediction of its kind,
-        else the estimate for its kind, else None. `estimates` holds seconds by kind."""
+        else the estimate under its `pace_name`, else None. `estimates` holds seconds."""
 
         def expected(task: Task) -> float | None:
             seconds = self[task.kind].expected_s(task.params)
-            return estimates.get(task.kind) if seconds is None else seconds
+            return estimates.get(self.pace_name(task)) if seconds is None else seconds
 
         return expected
+
+    def pace_name(self, task: Task) -> str:
+        """Returns the name under which the durations of such tasks are learned: the kind's, or
+        `<kind>:<pace>`."""
+        pace = self[task.kind].pace(task.params)
+        return f"{task.kind}:{pace}" if pace else task.kind
 
 
 # --- the built-in kind ----------------------------------------------------------------------

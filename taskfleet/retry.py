@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from taskfleet.errors import InvalidTask, PermanentError, TaskStopped, TransientError
+from taskfleet.errors import InvalidTask, PermanentError, TaskFailed, TaskStopped, TransientError
 
 BACKOFF_BASE_S = 5.0
 """Half of the longest delay after the first attempt, in seconds."""
@@ -47,7 +47,10 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             return RetryDecision.GIVE_BACK
         if isinstance(error, PermanentError | InvalidTask) or not isinstance(error, self.transient):
             return RetryDecision.FAIL
-        return RetryDecision.EXHAUSTED if self.is_last(attempt) else RetryDecision.RETRY
+        if not self.is_last(attempt):
+            return RetryDecision.RETRY
+        # A user's own program that fails concerns its user only, and is no dead letter.
+        return RetryDecision.FAIL if isinstance(error, TaskFailed) else RetryDecision.EXHAUSTED
 
     def is_last(self, attempt: int) -> bool:
         """Returns whether no attempt may follow attempt number `attempt`, counted from 1."""

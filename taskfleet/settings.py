@@ -44,8 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The Python modules that define task kinds, in addition to the built-in kind `sleep`. API and
     workers must name the same modules."""
     allow_private_urls: bool = False
-    """Whether `animoto` may fetch pictures from private addresses. The local cloud sets it; on AWS
-    it would let clients reach hosts inside the network."""
+    """Whether `animoto` and `command` may fetch files from private addresses. The local cloud sets
+    it; on AWS it would let clients reach hosts inside the network."""
     token_secret: str = ""
     """The secret that signs bearer tokens, at least 32 characters long, or a JSON document of keys
     (`taskfleet.wire.keys`). Set it only where no SSM parameter holds it, as in the local cloud."""
@@ -68,6 +68,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The user of the machine as whom a worker runs the processes of tasks, so that tasks cannot
     read the worker's files or end it. The worker must be root or have the capabilities for it
     (`docs/security.md`). Empty means the worker's own user."""
+    task_disk_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """The most MB of disk that the folder of one task of the kind `command` may take, with its
+    inputs. A task that takes more is ended."""
+    cache_dir: str = ""
+    """The folder where workers keep what tasks use again, such as the environments of functions
+    with requirements. It must belong to the user that runs tasks. Empty means a folder of that user
+    in the temporary directory."""
+    environments_max_mb: Annotated[int, Meta(ge=100, le=1_000_000)] = 4_000
+    """The MB that environments of functions with requirements may take together on a machine. Above
+    it, those are deleted that no task uses, the least recently used first."""
     receive_wait_s: Annotated[float, Meta(ge=0, le=20)] = 20.0
     """The longest time in seconds that one call to SQS waits for a message (long polling)."""
     record_ttl_days: Annotated[int, Meta(ge=1, le=3650)] = 30
@@ -80,6 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in one POST."""
     upload_url_s: Annotated[int, Meta(ge=60, le=43_200)] = 3600
     """The seconds for which the form of `POST /uploads` accepts a file."""
+    open_idle_s: Annotated[float, Meta(ge=60, le=604_800)] = 86_400.0
+    """The seconds without a new part after which an open batch is closed by whoever reads it next,
+    so that it ends when its tasks have."""
     client_max_waiting: Annotated[int, Meta(ge=1)] | None = None
     """The most tasks that one client may have waiting or running. At the limit, further batches are
     refused for now, and a larger batch is refused for good. Unset means no limit, and no read."""

@@ -21,7 +21,15 @@ from typing import Any, NoReturn
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Outcome, Scene, SlotContext
-from ec2_worker.runner.frames import BrokenFrames, Ended, Pipe, Printed, Progress, Work
+from ec2_worker.runner.frames import (
+    BrokenFrames,
+    Ended,
+    Pipe,
+    Printed,
+    Progress,
+    Work,
+    encoded_end,
+)
 from ec2_worker.runner.note import Note
 from ec2_worker.runner.remotestore import RemoteStore
 from ec2_worker.stop import Stop
@@ -86,6 +94,7 @@ class Runner:
         give_back_at = started_at + work.give_back_after_s
         printed = self._output_bytes()
         run = 0
+        last = work.tasks[-1]
         for task, number in zip(work.tasks, work.attempts, strict=True):
             if stopped.is_set() or (run and started_at > give_back_at):
                 break
@@ -97,17 +106,20 @@ class Runner:
                 os._exit(0)  # a child that the task forked, and that came back here
             end = self._output_bytes()
             self._check_pipe()
+            outcomes = [] if row is None else [Outcome(row, failure)]
+            emptied = end < printed  # by the task; what others left there is lost
+            printed = 0 if emptied else printed
+            news = [Printed(task.index, printed, end)] if end != printed else []
+            printed = end
             with self._lock:
-                if row is not None:
-                    self._outcomes.append(Outcome(row, failure))
-                if end != printed:
-                    if end < printed:
-                        # The task has emptied the file. What others left there is lost.
-                        self._printed, printed = [], 0
-                    self._printed.append(Printed(task.index, printed, end))
-                    printed = end
+                if emptied:
+                    self._printed = []
+                self._outcomes += outcomes
+                self._printed += news
                 self._progress.pop(task.index, None)
-            if started_at - self._sent_at > FLUSH_S:
+                # Should the next task end the process, this one need not run again.
+                kept = task is last or note.keep(encoded_end(outcomes, news))
+            if not kept or started_at - self._sent_at > FLUSH_S:
                 self._flush()
         self._busy.clear()
         note.clear()  # before the worker can hand over other tasks
@@ -154,6 +166,7 @@ class Runner:
                     )
             except OSError:
                 self._lose()
+            self._note.told()
 
     def _report(self, index: int, started_at: float, progress: list[Any]) -> None:
         with self._lock:

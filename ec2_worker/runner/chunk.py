@@ -17,7 +17,7 @@ from ec2_worker import attempt
 from ec2_worker.attempt import Outcome
 from ec2_worker.output import OUTPUT_MAX_BYTES, BundleOutput
 from ec2_worker.runner.child import LOST_PIPE
-from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, Work
+from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, Work, decoded_end
 from ec2_worker.runner.handle import Exit, Runner
 from ec2_worker.runner.note import Started
 from ec2_worker.runner.remotestore import serve
@@ -128,6 +128,7 @@ class RunInRunner:
         if self._done and self._late is None:
             runner.tasks_run += self.ran
             return not self.stopped()
+        self._take_untold()
         self._judge()
         return False
 
@@ -170,6 +171,16 @@ class RunInRunner:
         elif isinstance(message, Call):
             call = partial(serve, self.store, message, data, self.runner.pipe)
             threading.Thread(target=call, name="store", daemon=True).start()
+
+    def _take_untold(self) -> None:
+        """Take in what the runner had no time to tell before it ended. A runner whose messages were
+        spoilt is not believed."""
+        if self.runner.exit is None or self._spoilt:
+            return
+        for data in self.runner.note.untold():
+            ended = decoded_end(data)
+            if ended is not None and not {o.row.index for o in ended.outcomes} <= self._known:
+                self._take((ended, b""))
 
     def _take_outcome(self, outcome: Outcome) -> None:
         index, limit_s = outcome.row.index, self.kind.timeout_s

@@ -29,7 +29,14 @@ START_S = 30.0
 """Longest time in seconds until a runner has started, with the imports of its server."""
 SEND_S = 60.0
 """Longest time in seconds until a runner takes what its worker sends."""
-KEPT_SETTINGS = ("TASKFLEET_ALLOW_PRIVATE_URLS", "TASKFLEET_CORES", "TASKFLEET_LOG_LEVEL")
+KEPT_SETTINGS = (
+    "TASKFLEET_ALLOW_PRIVATE_URLS",
+    "TASKFLEET_CACHE_DIR",
+    "TASKFLEET_CORES",
+    "TASKFLEET_ENVIRONMENTS_MAX_MB",
+    "TASKFLEET_LOG_LEVEL",
+    "TASKFLEET_TASK_DISK_MB",
+)
 """The settings that tasks may see."""
 _DROPPED = ("AWS_", "BOTO", "TASKFLEET_", "OTEL_", "NOTIFY_", "LISTEN_", "CREDENTIALS_")
 """First letters of the variables that are the worker's own: its credentials, its settings and those

@@ -19,7 +19,7 @@ then has a folder for temporary files, which is removed at its end.
 Whatever a runner's tasks started and left behind becomes a child of the runner, and when that ends,
 of this server (PR_SET_CHILD_SUBREAPER), which kills it.
 
-Source: unix(7), Linux manual page.
+Source: unix(7) and proc(5), Linux manual pages.
 """
 
 from __future__ import annotations
@@ -41,14 +41,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ec2_worker.runner import child, taskuser
-from ec2_worker.runner.processes import (
-    adopt_orphans,
-    children,
-    kill_tree,
-    memory_mb,
-    signal_group,
-    tree,
-)
+from taskfleet.procfs import adopt_orphans, children, kill_tree, tree
 from taskfleet.registry import Registry
 
 STATUS = struct.Struct("<qqq")
@@ -244,6 +237,27 @@ class ForkServer:
             if not children(os.getpid()):
                 return
             select.select([self._woken], [], [], 0.05)
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal the process group of a runner, or the runner itself when it is too young for one."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def memory_mb(pid: int) -> float:
+    """Returns the memory of a process in MB: its proportional share of what it shares."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as lines:
+            for line in lines:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
 
 
 def main(control_fd: int, modules: list[str], folder: str | None = None) -> None:

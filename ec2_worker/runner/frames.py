@@ -104,6 +104,21 @@ Sent = tuple[Any, bytes]
 """A message, and the bytes that came with it."""
 
 
+def encoded_end(outcomes: list[Outcome], printed: list[Printed]) -> bytes:
+    """Returns how tasks ended as bytes, to be kept until it is sent."""
+    return _encode(Ended(outcomes, printed))
+
+
+def decoded_end(data: bytes) -> Ended | None:
+    """Returns what `encoded_end` made into bytes; None if these are others, as when a task wrote
+    over them."""
+    try:
+        message = _for_worker(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return message if isinstance(message, Ended) and not message.done else None
+
+
 def new_key() -> int:
     """Returns a key for a new pipe."""
     return int.from_bytes(os.urandom(4), "little")

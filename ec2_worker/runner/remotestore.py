@@ -13,7 +13,17 @@ from taskfleet import errors
 from taskfleet.errors import NotFound, PermanentError, TooLarge
 from taskfleet.ports import ObjectStore
 
-METHODS = ("put", "put_file", "get", "get_range", "etag", "url", "upload_form", "delete")
+METHODS = (
+    "put",
+    "put_file",
+    "get",
+    "get_file",
+    "get_range",
+    "etag",
+    "url",
+    "upload_form",
+    "delete",
+)
 """The methods that a runner may call. `lines` is made of them."""
 LINE_MAX_BYTES = 1_000_000
 """Longest line of an object read by lines."""
@@ -54,6 +64,10 @@ class RemoteStore:
 
     def get(self, key: str, *, max_bytes: int | None = None) -> bytes:
         return self._call("get", key, max_bytes=max_bytes)[1]
+
+    def get_file(self, key: str, path: str | int, *, max_bytes: int) -> int:
+        with open(path, "wb") as file:
+            return int(self._call("get_file", key, file=file.fileno(), max_bytes=max_bytes)[0])
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         return self._call("get_range", key, offset=offset, length=length)[1]
@@ -99,12 +113,11 @@ def serve(store: ObjectStore, call: Call, data: bytes, pipe: Pipe) -> None:
         if call.method == "put":
             store.put(call.key, data, **call.options)
             answer = Answer()
-        elif call.method == "put_file":
+        elif call.method in ("put_file", "get_file"):
             descriptor = pipe.descriptor()
             if descriptor is None:
-                raise PermanentError("put_file came without its file")
-            store.put_file(call.key, descriptor, **call.options)
-            answer = Answer()
+                raise PermanentError(f"{call.method} came without its file")
+            answer = Answer(getattr(store, call.method)(call.key, descriptor, **call.options))
         elif call.method in ("get", "get_range"):
             content = getattr(store, call.method)(call.key, **call.options)
             answer = Answer()

@@ -25,6 +25,8 @@ from taskfleet.errors import SettingsError
 
 CAPABILITIES = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 """What the worker needs, with the bits in which the kernel shows it."""
+CACHE = "TASKFLEET_CACHE_DIR"
+"""The setting that names the folder of what tasks use again."""
 START_S = 60.0
 """Longest time in seconds that the trial of `check` takes."""
 _PR_SET_DUMPABLE = 4
@@ -53,9 +55,11 @@ class TaskUser:
         return path
 
     def environment(self, environ: Mapping[str, str], folder: str) -> dict[str, str]:
-        """Returns an environment of the worker's user as one of this user."""
+        """Returns an environment of the worker's user as one of this user. What tasks keep for
+        later ones is not in the folder of one runner."""
+        cache = os.path.join(tempfile.gettempdir(), f"taskfleet-cache-{self.uid}")
         named = {"HOME": folder, "TMPDIR": folder, "USER": self.name, "LOGNAME": self.name}
-        return {**environ, **named}
+        return {CACHE: cache, **environ, **named}
 
 
 def find(name: str) -> TaskUser | None:

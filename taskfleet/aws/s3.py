@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,18 @@ class S3Store:
                         f"{self._name(key)} has {size} bytes, over the cap of {max_bytes}"
                     )
                 return body.read()
+
+    def get_file(self, key: str, path: str | int, *, max_bytes: int) -> int:
+        with open(path, "wb") as file, translated("read", self._name(key)):
+            response = self._client.get_object(Bucket=self._bucket, Key=key)
+            with response["Body"] as body:
+                size = response["ContentLength"]
+                if size > max_bytes:
+                    raise TooLarge(
+                        f"{self._name(key)} has {size} bytes, over the cap of {max_bytes}"
+                    )
+                shutil.copyfileobj(body, file, _STREAM_CHUNK_BYTES)
+                return size
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         wanted = f"bytes={offset}-{offset + length - 1}"

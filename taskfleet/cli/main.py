@@ -1,7 +1,7 @@
 """The command line: `taskfleet submit|status|results|cancel|token|fleet`, and what is added from
-other modules: `doctor|explain|log|keys|redrive`. Owns the commands and their options; not the form
-of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`), their
-exit codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
+other modules: `doctor|explain|log|keys|map|redrive`. Owns the commands and their options; not the
+form of their output (`taskfleet.cli.output`, `taskfleet.cli.fleet`, `taskfleet.cli.progress`),
+their exit codes (`taskfleet.cli.command`) nor the calls to the API (`taskfleet.client`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ import click
 
 from taskfleet import __version__, settings
 from taskfleet.cli.api import client_here
-from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors
+from taskfleet.cli.command import INTERRUPTED, OneLineErrors
 from taskfleet.cli.doctor import doctor
 from taskfleet.cli.fleet import write_fleet
+from taskfleet.cli.follow import exit_code, follow
 from taskfleet.cli.input import TaskFile, duration_s
 from taskfleet.cli.keys import keys
+from taskfleet.cli.map import map_command
 from taskfleet.cli.output import say, summary, write_batches, write_json, write_results
-from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
+from taskfleet.cli.progress import sending_bar
 from taskfleet.cli.redrive import redrive
 from taskfleet.cli.stage import open_stage
 from taskfleet.cli.task import explain, log
@@ -33,7 +35,7 @@ from taskfleet.errors import InvalidTask, SettingsError, TaskfleetError
 from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
 from taskfleet.task import TaskStatus
 from taskfleet.wire import token
-from taskfleet.wire.http import Accepted, BatchView
+from taskfleet.wire.http import Accepted
 
 RECENT = 20
 """Batches that `taskfleet status` lists."""
@@ -123,12 +125,12 @@ def submit(
             return 0
         if not as_json:
             click.echo(accepted.batch_id)
-        batch = _follow(client, accepted.batch_id)
+        batch = follow(client, accepted.batch_id)
         if batch.error is not None:
             raise tasks.refusal(batch.error)
         if as_json:
             write_json(client.results(batch.batch_id))
-        return _exit_code(batch)
+        return exit_code(batch)
 
 
 @main.command()
@@ -149,8 +151,8 @@ def status(batch: str | None, wait: bool, cost: bool, as_json: bool) -> int:
             shown = list(islice(client.batches(), RECENT))
             code = 0
         else:
-            shown = [_follow(client, batch) if wait else client.status(batch)]
-            code = _exit_code(shown[0])
+            shown = [follow(client, batch) if wait else client.status(batch)]
+            code = exit_code(shown[0])
     if as_json:
         write_json(shown)
     else:
@@ -177,7 +179,7 @@ def results(batch: str, failed: bool, as_json: bool) -> int:
             write_results(rows, view.total)
     if view.finished_at is None:
         say(f"not finished yet: {summary(view)}")
-    return _exit_code(view)
+    return exit_code(view)
 
 
 @main.command()
@@ -233,6 +235,7 @@ main.add_command(doctor)
 main.add_command(explain)
 main.add_command(keys)
 main.add_command(log)
+main.add_command(map_command)
 main.add_command(redrive)
 
 
@@ -286,30 +289,3 @@ def _submit(
         raise tasks.fault(error) from error
     except ValueError as error:
         raise TaskfleetError(str(error)) from error
-
-
-def _follow(client: Client, batch_id: str) -> BatchView:
-    """Wait for the end of the batch with a progress bar. Returns the finished batch."""
-    try:
-        with batch_bar(Failed(), Rate(), TimeLeft()) as show:
-            batch = client.wait(batch_id, on_progress=show)
-    except KeyboardInterrupt:
-        say(
-            "stopped waiting, but the batch goes on; to wait again: "
-            f"taskfleet status {batch_id} --wait; to cancel it: taskfleet cancel {batch_id}"
-        )
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    except ClientError as error:
-        if not error.passing:
-            raise
-        raise TaskfleetError(
-            f"{error}; the batch goes on; to wait again: taskfleet status {batch_id} --wait"
-        ) from error
-    if batch.error is None:
-        hint = f"; to see why: taskfleet results {batch_id} --failed" if batch.failed else ""
-        say(summary(batch) + hint)
-    return batch
-
-
-def _exit_code(batch: BatchView) -> int:
-    return SOME_FAILED if batch.failed or batch.cancelled or batch.error else 0

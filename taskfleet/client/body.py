@@ -53,7 +53,7 @@ def pack(
     encoded: list[bytes] = []
     remaining = iter(tasks)
     for task in remaining:
-        data = _encode(task, len(taken))
+        data = encode_task(task, len(taken))
         taken.append(task)
         encoded.append(data)
         room -= len(data) + 1  # with a comma
@@ -93,7 +93,7 @@ def line(task: Any, index: int) -> bytes:
             parsed = Task(index, *kind_and_params(task), own_options(task))
         except InvalidTask as error:
             raise error.at(index) from None
-        data = _encode(parsed.as_object, index)
+        data = encode_task(parsed.as_object, index)
     if len(data) > LINE_MAX_BYTES:
         raise InvalidTask(f"its {len(data)} bytes are over the cap of {LINE_MAX_BYTES}", index)
     return data
@@ -112,9 +112,11 @@ def _utf8(task: str, index: int) -> bytes:
         raise InvalidTask(f"cannot be written as UTF-8: {error}", index) from None
 
 
-def _encode(task: Any, index: int) -> bytes:
+def encode_task(task: Any, index: int) -> bytes:
     """Returns the task as JSON. Raises InvalidTask when that is impossible; everything else is
-    validated by the server."""
+    validated by the server. A `msgspec.Raw` is taken for a task as JSON."""
+    if isinstance(task, msgspec.Raw):
+        return bytes(task)
     try:
         if isinstance(task, str):
             return msgspec.json.encode(task)

@@ -20,11 +20,10 @@ from typing import IO, Any, TypedDict
 
 import msgspec
 
-from taskfleet import trace
-from taskfleet.batch import is_id
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.endpoint import find
+from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
 from taskfleet.client.pace import next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.clock import SystemClock
@@ -71,7 +70,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client:
+class Client(GrowingBatches):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the
@@ -95,6 +94,8 @@ class Client:
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._url, self._token = url, token
+        self._backoff_s, self._read_timeout_s = backoff_s, read_timeout_s
         self._http = Transport(
             url, token, backoff_s=backoff_s, read_timeout_s=read_timeout_s, clock=self._clock
         )
@@ -105,6 +106,16 @@ class Client:
         local cloud that was started in this directory. Raises SettingsError if there is neither."""
         endpoint = find(os.environ, Path.cwd())
         return cls(endpoint.url, endpoint.token)
+
+    def another(self) -> Client:
+        """Returns another client of the same API and token, for another thread."""
+        return Client(
+            self._url,
+            self._token,
+            backoff_s=self._backoff_s,
+            read_timeout_s=self._read_timeout_s,
+            clock=self._clock,
+        )
 
     def __enter__(self) -> Client:
         return self
@@ -151,7 +162,7 @@ class Client:
                 f"tasks must be a list of several tasks, not one {type(tasks).__name__}"
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
-        headers = _trace_headers(traceparent)
+        headers = trace_headers(traceparent)
         options: _OptionFields = {
             "timeout_s": timeout_s,
             "max_attempts": max_attempts,
@@ -197,7 +208,7 @@ class Client:
         name, on_sent, traceparent and the options: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
-        headers = _trace_headers(traceparent)
+        headers = trace_headers(traceparent)
         options: _OptionFields = {
             "timeout_s": timeout_s,
             "max_attempts": max_attempts,
@@ -232,7 +243,7 @@ class Client:
 
     def _status(self, batch_id: str, wait_s: float, until: float | None) -> BatchView:
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
-        return self._http.call("GET", _path(batch_id), BatchView, params=params, until=until)
+        return self._http.call("GET", batch_path(batch_id), BatchView, params=params, until=until)
 
     def wait(
         self,
@@ -249,7 +260,10 @@ class Client:
         """
         began = polled = news_at = self._clock.now()
         until = None if timeout_s is None else began + timeout_s
-        batch = self._status(batch_id, 0.0, until)
+        hold_s = next_poll(0.0, 0.0, None).hold_s
+        batch = self._status(
+            batch_id, hold_s if timeout_s is None else min(hold_s, timeout_s), until
+        )
         while True:
             if on_progress is not None:
                 on_progress(batch)
@@ -287,7 +301,9 @@ class Client:
         """Yields the results that exist so far, in order of index. Pages are read as needed."""
         params = {"limit": str(PAGE_MAX)}
         while True:
-            page = self._http.call("GET", f"{_path(batch_id)}/results", ResultPage, params=params)
+            page = self._http.call(
+                "GET", f"{batch_path(batch_id)}/results", ResultPage, params=params
+            )
             yield from page.results
             if page.cursor is None:
                 return
@@ -332,7 +348,7 @@ class Client:
 
     def cancel(self, batch_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch."""
-        return self._http.call("DELETE", _path(batch_id), BatchView)
+        return self._http.call("DELETE", batch_path(batch_id), BatchView)
 
     def fleet(self) -> FleetView:
         """Returns the machines, the workers, the provisioner's last decisions, and, if tasks wait
@@ -344,17 +360,6 @@ class Client:
         return self._http.call("GET", "/health", dict[str, Any])
 
 
-def _trace_headers(traceparent: str | None) -> dict[str, str]:
-    if traceparent is None:
-        return {}
-    if trace.read(traceparent) is None:
-        raise ValueError(
-            f"traceparent {traceparent!r:.80} is malformed; it is like "
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
-        )
-    return {trace.HEADER: traceparent}
-
-
 def _state(batch: BatchView) -> tuple[str, int, int, int, int]:
     """Returns what counts as news of a batch."""
     return batch.status, batch.total, batch.succeeded, batch.failed, batch.cancelled
@@ -364,14 +369,4 @@ def _task_path(batch_id: str, index: int) -> str:
     """Returns the path of a task. Raises ApiError for what can be neither id nor index."""
     if not isinstance(index, int) or index < 0:
         raise ApiError(404, f"no task {index!r:.60}: an index is a number, from 0")
-    return f"{_path(batch_id)}/tasks/{index}"
-
-
-def _path(batch_id: str) -> str:
-    """Returns the path of a batch. Raises ApiError for text that cannot be an id, since a `/` or
-    `?` in it would call another route."""
-    if not is_id(batch_id):
-        raise ApiError(
-            404, f"no batch {batch_id!r:.60}: an id has 26 digits and lower-case letters"
-        )
-    return f"/batches/{batch_id}"
+    return f"{batch_path(batch_id)}/tasks/{index}"

@@ -8,12 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import (
+    PAGE_BUNDLES,
+    BatchRecord,
+    Mark,
+    Tally,
+    Upload,
+    page_cursor,
+    read_page_cursor,
+)
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
-from taskfleet.ports import BatchPage, BundleRecord, Claim, Clock
+from taskfleet.ports import Added, BatchPage, BundleRecord, Claim, Clock, Counted
 from taskfleet.task import Task, TaskResult
 
 
@@ -154,26 +162,64 @@ class MemoryMonitor:
         return BatchPage(batches, page_cursor(*entries[start]) if 0 < start < end else None)
 
     def add_part(
-        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
+        self,
+        batch_id: str,
+        *,
+        first: int,
+        tasks: int,
+        bundles: int,
+        closed: bool,
+        added: Added | None = None,
     ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is None or batch.cancelled_at is not None or batch.enqueued != first:
                 return None
+            if added is not None and (
+                batch.client_id != added.client_id or batch.upload is not None
+            ):
+                return None
             if batch.total == first + tasks and batch.closed == closed:
-                return batch
+                known = added is None or batch.parts[-1:] == (added.part,)
+                return batch if known else None
             if batch.closed or batch.total != first:
                 return None
-            batch = self._batches[batch_id] = replace(
+            grown = replace(
                 batch, total=first + tasks, bundles=batch.bundles + bundles, closed=closed
             )
+            if added is not None:
+                if grown.bundles > added.max_bundles:
+                    return None
+                grown = replace(
+                    grown,
+                    parts=(*batch.parts, added.part),
+                    kept=added.kept,
+                    added_at=added.at,
+                    closed_at=added.at if closed else None,
+                )
+            self._batches[batch_id] = grown
+            return grown
+
+    def close_batch(self, batch_id: str, at: float, *, client_id: str) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None and batch.is_open and batch.client_id == client_id:
+                batch = self._batches[batch_id] = replace(batch, closed=True, closed_at=at)
             return batch
 
-    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
+    def record_enqueued(
+        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+    ) -> None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is not None and batch.enqueued < tasks:
-                self._batches[batch_id] = replace(batch, enqueued=tasks, spend=batch.spend + spend)
+                self._batches[batch_id] = replace(
+                    batch,
+                    enqueued=tasks,
+                    spend=batch.spend + spend,
+                    parts=(*batch.parts[:1], *batch.parts[2:]) if forget else batch.parts,
+                    kept=None,
+                )
 
     def record_upload(self, batch_id: str, upload: Upload) -> None:
         with self._lock:
@@ -234,6 +280,15 @@ class MemoryMonitor:
                     spend=batch.spend + spend,
                 )
             return len(known) == len(tallies)
+
+    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is None:
+                return None
+            wanted = set(pages)
+            counted = self._counted.get(batch_id, set())
+            return Counted(batch, frozenset(n for n in counted if n // PAGE_BUNDLES in wanted))
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:
         with self._lock:

@@ -33,6 +33,10 @@ class MemoryStore:
             raise TooLarge(f"object {key!r} has {len(data)} bytes, over the cap of {max_bytes}")
         return data
 
+    def get_file(self, key: str, path: str | int, *, max_bytes: int) -> int:
+        with open(path, "wb") as file:
+            return file.write(self.get(key, max_bytes=max_bytes))
+
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         data = self.get(key)
         if offset >= len(data):

@@ -52,8 +52,10 @@ def collect(
             batch_id = response.batch_id
             by_batch.setdefault(batch_id, {})[bundle_number(response.job_id)] = response
             spends[batch_id] = spends.get(batch_id, NOTHING) + response.spend
-            for kind, sample in response.timings.items():
-                samples[kind] = samples.get(kind, Sample()) + sample
+            for name, sample in response.timings.items():
+                # The kind's own pace is that of all its tasks; the provisioner counts by kind.
+                for each in {name, name.partition(":")[0]}:
+                    samples[each] = samples.get(each, Sample()) + sample
     for batch_id, responses in by_batch.items():
         with bound(next(iter(responses.values())).trace_id):
             _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))

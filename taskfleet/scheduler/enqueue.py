@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import PARTS_REMEMBERED, BatchRecord
 from taskfleet.bill import Spend
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import TaskfleetError
@@ -96,7 +96,12 @@ class Enqueuer:
             ]
         )
         self._announce([task for tasks in bundles for task in tasks], len(bundles))
-        self._monitor.record_enqueued(batch.batch_id, batch.total, self.spent() - spent_before)
+        self._monitor.record_enqueued(
+            batch.batch_id,
+            batch.total,
+            self.spent() - spent_before,
+            forget=len(batch.parts) > PARTS_REMEMBERED,
+        )
 
 
 def _body(batch: BatchRecord, number: int, tasks: Sequence[Task]) -> str:

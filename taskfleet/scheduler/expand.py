@@ -28,7 +28,7 @@ from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
-from taskfleet.scheduler.parts import keep, kept
+from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.upload import request_expansion
 from taskfleet.task import Task
@@ -88,6 +88,7 @@ class Expansion:
         self._planner = planner
         self._enqueuer = enqueuer
         self._store = store
+        self._parts = Parts(store, enqueuer)
         self._upload_queue = upload_queue
         self._monitor = monitor
         self._clock = clock
@@ -182,7 +183,7 @@ class Expansion:
     def _hand_in(self, batch: BatchRecord, upload: Upload, is_late: Callable[[], bool]) -> bool:
         """Enqueue part after part. Returns False, with the place recorded, when the time was up
         before the last one."""
-        batch = self._enqueue_kept(batch)
+        batch = self._parts.enqueue_kept(batch)  # that of an earlier run, without the file
         if _ended(batch):
             return True
         mark = upload.handed
@@ -199,15 +200,6 @@ class Expansion:
             if first is None or is_late():
                 self._monitor.record_handed(batch.batch_id, mark)
                 return False
-
-    def _enqueue_kept(self, batch: BatchRecord) -> BatchRecord:
-        """Enqueue the part that an earlier run recorded and did not enqueue, without the file.
-        Returns the batch with it, or as it was if there is no such part."""
-        spent_before = self._enqueuer.spent()
-        if batch.enqueued == batch.total or (bundles := kept(self._store, batch)) is None:
-            return batch
-        self._enqueuer.enqueue(batch, bundles, spent_before)
-        return replace(batch, enqueued=batch.total)
 
     def _skip(
         self, mark: Mark, rest: Iterator[PlacedLine], tasks: int, is_late: Callable[[], bool]
@@ -250,7 +242,7 @@ class Expansion:
                     f"the file makes more than {self._max_bundles} bundles, the most of one batch; "
                     f"its first {first} tasks were handed in; split the file"
                 )
-            keep(self._store, batch, bundles)
+            self._parts.keep_next(batch, bundles)
             extended = self._monitor.add_part(
                 batch.batch_id,
                 first=first,

@@ -32,11 +32,20 @@ class ClientLimit:
 
     max_waiting: int | None = None
 
-    def check(self, monitor: TaskMonitor, client_id: str, batch_id: str, tasks: int | None) -> None:
-        """Raises LimitReached if the client has no room for a new batch, and InvalidTask if the
-        batch is over the limit by itself. A batch that is recorded may always be sent again.
+    def check(
+        self,
+        monitor: TaskMonitor,
+        client_id: str,
+        batch_id: str,
+        tasks: int | None,
+        *,
+        first: int | None = None,
+    ) -> None:
+        """Raises LimitReached if the client has no room for a new batch or part, and InvalidTask if
+        it is over the limit by itself. What is recorded may always be sent again.
 
-        tasks: the batch's number of tasks; None for a file that is not read yet.
+        tasks: the number of its tasks; None for a file that is not read yet.
+        first: of a part, the tasks of its batch before it.
         """
         if self.max_waiting is None:
             return
@@ -45,7 +54,8 @@ class ClientLimit:
             batches = monitor.batches(client_id, limit=SEEN_BATCHES, cursor=None).items
             self._check_room(self.max_waiting, batches, tasks or 1)
         except (InvalidTask, LimitReached):
-            if monitor.batch(batch_id) is None:
+            earlier = monitor.batch(batch_id)
+            if earlier is None or (first is not None and earlier.total <= first):
                 raise
 
     def check_size(self, tasks: int) -> None:

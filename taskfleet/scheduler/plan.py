@@ -12,6 +12,9 @@ from taskfleet.ports import TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 
+ASKED_MAX = 100
+"""Most names of paces that are looked up for a batch: those of most of its tasks."""
+
 
 class Planner:
     """Makes plans and cuts batches by them.
@@ -43,10 +46,10 @@ class Planner:
         for task in tasks:
             seconds = expected_s(task)
             if seconds is None:
-                unknown[task.kind] += 1
+                unknown[self._registry.pace_name(task)] += 1
             else:
                 total_s += seconds
-        estimates = self._estimates(unknown)
+        estimates = self._estimates([name for name, _ in unknown.most_common(ASKED_MAX)])
         total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
         return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
 
@@ -63,14 +66,15 @@ class Planner:
         # bundles of two seconds share that out well: only slots that are there already count.
         return max(DEFAULT_SLOTS, self._least_slots, self._seen_slots() or 0)
 
-    def _estimates(self, kinds: Collection[str]) -> dict[str, float]:
-        """Expected seconds of one task by kind: as learned, else as the kind's hint says."""
-        learned = self._monitor.paces(sorted(kinds)) if kinds else {}
+    def _estimates(self, names: Collection[str]) -> dict[str, float]:
+        """Expected seconds of one task by the name of its pace: as learned, else as the kind's hint
+        says."""
+        learned = self._monitor.paces(sorted(names)) if names else {}
         estimates = {}
-        for kind in sorted(kinds):
-            pace, hint_s = learned.get(kind), self._registry[kind].hint_s
+        for name in sorted(names):
+            pace, hint_s = learned.get(name), self._registry[name.partition(":")[0]].hint_s
             if pace is not None:
-                estimates[kind] = pace.cautious_s
+                estimates[name] = pace.cautious_s
             elif hint_s is not None:
-                estimates[kind] = hint_s
+                estimates[name] = hint_s
         return estimates

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,9 +15,10 @@ import msgspec
 from taskfleet import spill
 from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
+from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
-from taskfleet.registry import Registry
+from taskfleet.registry import Registry, TaskKind
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
@@ -38,12 +39,12 @@ rest of the answer, such as its headers, has room in 16 KiB."""
 PAGE_MAX_BUNDLES = 1_000
 """Most bundles that one page reads."""
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
-_WAIT_FIRST_POLL_S = 0.03
+_WAIT_FIRST_POLL_S = 0.01
 """Seconds until the first read of a waiting request."""
 _WAIT_SLOWEST_POLL_S = 1.0
 """Most seconds between two reads of a waiting request."""
-_WAIT_POLL_GROWTH = 1.05
-"""Factor between two pauses. A change is seen later by at most about 1/20 of the time that it took
+_WAIT_POLL_GROWTH = 1.08
+"""Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
 to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
 batch of more than 250 bundles runs."""
 WAIT_HOLD_S = 2.0
@@ -86,20 +87,31 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         error=batch.error,
         trace_id=batch.trace_id,
         options=batch.options,
+        open=batch.is_open,
     )
 
 
 class Results:
     """Reads batches on behalf of clients. Each method that takes a batch's id raises NotFound when
-    the batch does not exist or belongs to another client."""
+    the batch does not exist or belongs to another client.
+
+    settle: called with each batch that is read by its id; returns it as it is then
+        (`taskfleet.scheduler.open.OpenBatches.settle`).
+    """
 
     def __init__(
-        self, registry: Registry, monitor: TaskMonitor, store: ObjectStore, clock: Clock
+        self,
+        registry: Registry,
+        monitor: TaskMonitor,
+        store: ObjectStore,
+        clock: Clock,
+        settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
+        self._settle = settle
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -122,7 +134,7 @@ class Results:
             now = self._clock.now()
             if not changed and _visible_state(batch) != before:
                 settle_s = _settle_s(now - batch.created_at)
-                changed, poll_s = True, max(_WAIT_FIRST_POLL_S, settle_s / 20)
+                changed, poll_s = True, max(2 * _WAIT_FIRST_POLL_S, settle_s / 20)
                 deadline = min(deadline, now + settle_s)
         return view(batch, now)
 
@@ -141,7 +153,7 @@ class Results:
         self.own(batch_id, client_id)
         now = self._clock.now()
         batch = self._monitor.cancel_batch(batch_id, now)
-        return view(batch or self.own(batch_id, client_id), now)
+        return view(self._settle(batch) if batch else self.own(batch_id, client_id), now)
 
     def results(
         self,
@@ -174,7 +186,7 @@ class Results:
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.client_id != client_id:
             raise NotFound(f"no batch {batch_id!r}")
-        return batch
+        return self._settle(batch)
 
     def _bundles(
         self, batch_id: str, wanted: range, at_once: int
@@ -205,13 +217,23 @@ class Results:
         except PermanentError as error:
             return None, str(error)
 
+    def _presented(self, kind: TaskKind, value: Any, batch_id: str) -> Any:
+        """The result as its kind shows it. One in which a client's code names objects of others is
+        shown as it was recorded."""
+        if not kind.runs_client_code:
+            return kind.present(value, self._store)
+        try:
+            return kind.present(value, ConfinedStore(self._store, None, batch_id))
+        except PermanentError:
+            return value
+
     def row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
         """Returns a recorded result as clients see it. The task is None if it is not recorded."""
         value, error = self._value(batch_id, result)
         if task is not None and value is not None:
             # When the kind is no longer loaded, its results are shown as recorded.
             with contextlib.suppress(UnknownKind):
-                value = self._registry[task.kind].present(value, self._store)
+                value = self._presented(self._registry[task.kind], value, batch_id)
         return ResultView(
             task_id=task_id(batch_id, result.index),
             index=result.index,
@@ -224,6 +246,7 @@ class Results:
             duration_s=result.duration_s,
             worker_id=result.worker_id,
             progress=result.progress,
+            traceback=result.traceback,
         )
 
 

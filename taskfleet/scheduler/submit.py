@@ -86,7 +86,7 @@ class Submission:
         table is busy: the caller may send the same again.
         """
         spent_before = self._enqueuer.spent()
-        tasks = self._validate(raw_tasks, max_tasks)
+        tasks = validate(self._registry, raw_tasks, max_tasks)
         if idempotency_key is None:
             batch_id = random_batch_id(self._random_bytes(32))
         else:
@@ -127,23 +127,28 @@ class Submission:
             raise
         return batch
 
-    def _validate(self, raw_tasks: Sequence[Any], max_tasks: int) -> list[Task]:
-        if not raw_tasks:
-            raise InvalidTask("a batch needs at least one task")
-        if len(raw_tasks) > max_tasks:
-            raise InvalidTask(
-                f"{len(raw_tasks)} tasks are over the cap of {max_tasks} a request; send them as a "
-                "file through POST /uploads"
-            )
-        parse = self._registry.parse
-        parsed: dict[str, Task] = {}  # large batches repeat the same text many times
-        tasks = []
-        for index, raw in enumerate(raw_tasks):
-            if not isinstance(raw, str):
-                tasks.append(parse(raw, index))
-                continue
-            task = parsed.get(raw)
-            if task is None:
-                task = parsed[raw] = parse(raw, index)
-            tasks.append(Task(index, task.kind, task.params))
-        return tasks
+
+def validate(
+    registry: Registry, raw_tasks: Sequence[Any], max_tasks: int = MAX_TASKS, *, what: str = "batch"
+) -> list[Task]:
+    """Returns the tasks of one request, with their places in it as indexes. Raises InvalidTask for
+    the first invalid one, for none, and for more than `max_tasks`. `what` is what they make."""
+    if not raw_tasks:
+        raise InvalidTask(f"a {what} needs at least one task")
+    if len(raw_tasks) > max_tasks:
+        how = "in several parts" if what == "part" else "as a file through POST /uploads"
+        raise InvalidTask(
+            f"{len(raw_tasks)} tasks are over the cap of {max_tasks} a request; send them {how}"
+        )
+    parse = registry.parse
+    parsed: dict[str, Task] = {}  # large batches repeat the same text many times
+    tasks = []
+    for index, raw in enumerate(raw_tasks):
+        if not isinstance(raw, str):
+            tasks.append(parse(raw, index))
+            continue
+        task = parsed.get(raw)
+        if task is None:
+            task = parsed[raw] = parse(raw, index)
+        tasks.append(Task(index, task.kind, task.params))
+    return tasks

@@ -76,7 +76,6 @@ class TaskViews:
             **{name: getattr(shown, name) for name in shown.__struct_fields__},
             history=list(_history(row)),
             limits=self._limits(found),
-            traceback=row.traceback,
             log_tail=self._tail(batch_id, row),
             log_bytes=log_bytes,
             log_dropped=log_dropped,

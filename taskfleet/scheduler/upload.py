@@ -11,7 +11,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from taskfleet.batch import BatchRecord, Upload, is_id, keyed_batch_id, random_batch_id
+from taskfleet.batch import (
+    BatchRecord,
+    Upload,
+    is_id,
+    keyed_batch_id,
+    random_batch_id,
+    upload_key,
+)
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.options import Options
 from taskfleet.ports import Clock, ObjectStore, OutgoingMessage, TaskMonitor, TaskQueue
@@ -165,12 +172,6 @@ def _begun(batch: BatchRecord) -> bool:
 def _line(task: Task) -> bytes:
     """Returns a valid task as a line of a task file. Equal tasks make equal lines."""
     return msgspec.json.encode(task.as_object, order="sorted") + b"\n"
-
-
-def upload_key(client_id: str, upload_id: str) -> str:
-    """Returns the file's key in the object store. It contains the client's id, so that no client
-    can name another's file."""
-    return f"uploads/{client_id}/{upload_id}"
 
 
 def request_expansion(upload_queue: TaskQueue, batch: BatchRecord) -> None:

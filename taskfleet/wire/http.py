@@ -55,12 +55,21 @@ class Accepted(msgspec.Struct, frozen=True):
 
     `batch_id` names the batch from now on, and `GET` on `url` returns its status. `total` is the
     number of its tasks; it is 0 for a batch made of an upload, since the file is read later.
+    An open batch that is found has the tasks that were added to it by now.
     """
 
     batch_id: str
     status: BatchStatus
     total: int
     url: str
+
+
+class Grown(msgspec.Struct, frozen=True):
+    """The batch that a part was added to. `total` is the number of its tasks now, and the `first`
+    of its next part."""
+
+    batch_id: str
+    total: int
 
 
 class BatchView(msgspec.Struct, frozen=True):
@@ -75,7 +84,8 @@ class BatchView(msgspec.Struct, frozen=True):
     service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
-    the submission that count for tasks without their own; it is null without any.
+    the submission that count for tasks without their own; it is null without any. `open` is true
+    while tasks can be added to the batch, which does not end before it is closed.
     """
 
     batch_id: str
@@ -93,6 +103,7 @@ class BatchView(msgspec.Struct, frozen=True):
     error: str | None = None
     trace_id: str | None = None
     options: Options | None = None
+    open: bool = False
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -116,7 +127,7 @@ class ResultView(msgspec.Struct, frozen=True):
     it failed, null if it did not. `attempts` counts its executions, except those that a worker
     broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
     the last execution. `progress` is `[done, total]` while a running task reports it, null
-    otherwise.
+    otherwise. `traceback` has the task's own frames at its last error, null if there are none.
     """
 
     task_id: str
@@ -130,6 +141,7 @@ class ResultView(msgspec.Struct, frozen=True):
     duration_s: float | None
     worker_id: str | None
     progress: Any = None
+    traceback: str | None = None
 
 
 class ResultPage(msgspec.Struct, frozen=True):
@@ -168,14 +180,13 @@ class TaskView(ResultView, frozen=True, kw_only=True):
 
     `history` has its executions, oldest first; of very many, the first are left out. `limits` are
     those that count for it: of the task itself, else its batch, else its kind; null until a worker
-    has taken it in. `traceback` has the task's own frames at its last error. `log_tail` is the end
-    of what the last execution printed, `log_bytes` the size of all that is kept of it, and
-    `log_dropped` counts the bytes that were not kept. `why` says what the task waits for now.
+    has taken it in. `log_tail` is the end of what the last execution printed, `log_bytes` the size
+    of all that is kept of it, and `log_dropped` counts the bytes that were not kept. `why` says
+    what the task waits for now.
     """
 
     history: list[AttemptView]
     limits: Limits | None
-    traceback: str | None
     log_tail: str | None
     log_bytes: int
     log_dropped: int

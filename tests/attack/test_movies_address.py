@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from animoto.address import fault
+from taskfleet.fetch.address import fault
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 ADDRESSES = st.integers(0, 2**128 - 1).map(IPv6Address)

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from animoto import animoto, kind
-from animoto.connect import Unfetchable
-from animoto.download import Downloader, DownloadLimits
 from animoto.spec import PICTURES_MAX, movie
 from animoto.stills import Stills
 from ec2_worker.attempt import RESULT_MAX_BYTES
 from taskfleet.errors import PermanentError, TransientError
+from taskfleet.fetch.connect import Unfetchable
+from taskfleet.fetch.download import Downloader, DownloadLimits
 from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, plain, small_frames
 
@@ -62,7 +62,7 @@ MALFORMED = {
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "process_settings", lambda: Settings(allow_private_urls=True))
-    monkeypatch.setattr("animoto.download.DownloadLimits", lambda: QUICK)
+    monkeypatch.setattr("taskfleet.fetch.download.DownloadLimits", lambda: QUICK)
     small_frames(monkeypatch)
 
 

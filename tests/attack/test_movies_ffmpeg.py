@@ -11,9 +11,9 @@ import imageio_ffmpeg
 import pytest
 
 from animoto import animoto, command, ffmpeg, kind, music, spec
-from animoto.download import Downloader
 from animoto.ffmpeg import EncodeLimits
 from taskfleet.errors import PermanentError
+from taskfleet.fetch.download import Downloader
 from taskfleet.settings import Settings
 from tests.support.animoto import Context, Web, plain, small_frames
 from tests.support.tools import needs

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from animoto.budget import Budget
-from animoto.connect import Resolve, resolve
-from animoto.download import Downloader, DownloadLimits
 from animoto.spec import movie
 from animoto.stills import Stills
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TransientError
+from taskfleet.fetch.budget import Budget
+from taskfleet.fetch.connect import Resolve, resolve
+from taskfleet.fetch.download import Downloader, DownloadLimits
 from tests.support.animoto import Web, answer
 
 LIMITS = DownloadLimits(connect_s=0.5, silence_s=0.5, total_s=0.4, tries=1, pause_s=0.01)
@@ -141,7 +141,7 @@ class Clock:
 def test_time_in_which_nothing_is_fetched_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A movie that takes long to encode fetches its last pictures late."""
     clock = Clock()
-    monkeypatch.setattr("animoto.budget.time", clock)
+    monkeypatch.setattr("taskfleet.fetch.budget.time", clock)
     budget = Budget(1000, 10)
     for _ in range(3):
         with budget.running(), budget.running():  # two at a time count once

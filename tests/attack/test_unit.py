@@ -15,6 +15,7 @@ from infra.software import ROOT
 from tests.support import seccomp
 
 UNIT = ROOT / "infra" / "machine" / "taskfleet-worker.service"
+COMMANDS = "tests/functional/test_command.py"
 MOVIE = (
     "tests/functional/test_animoto_movie.py::test_the_result_says_what_was_made_and_where_it_lies"
 )
@@ -50,6 +51,7 @@ def test_the_unit_has_its_limits() -> None:
         "@system-service",
         "~@privileged @keyring",
         "setgroups setreuid",  # for a child to become the user of tasks
+        "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
     ]
     assert "TASKFLEET_TASK_USER=taskfleet-task" in found["Environment"]
 
@@ -101,9 +103,22 @@ def test_a_call_that_no_task_needs_is_refused(call: str) -> None:
 @pytest.mark.skipif(not ctypes.util.find_library("seccomp"), reason="needs libseccomp")
 def test_a_movie_is_made_under_the_filter() -> None:
     """Pillow, ffmpeg and the network do with the calls that are left."""
+    assert "1 passed" in outcome_under_the_filter(MOVIE)
+
+
+@needs_systemd
+@pytest.mark.skipif(not ctypes.util.find_library("seccomp"), reason="needs libseccomp")
+def test_commands_run_and_are_confined_under_the_filter() -> None:
+    found = outcome_under_the_filter(COMMANDS, "-k", "shell or another_task or background")
+    assert "passed" in found
+    assert "skipped" not in found
+
+
+def outcome_under_the_filter(*tests: str) -> str:
+    """Run tests under the unit's filter of system calls. Returns what they print."""
     under = [sys.executable, "-m", "tests.support.seccomp", str(UNIT)]
     done = subprocess.run(
-        [*under, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", MOVIE],
+        [*under, sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -111,4 +126,4 @@ def test_a_movie_is_made_under_the_filter() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    return done.stdout

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES, PAGES_READ, Pages
-from taskfleet.batch import Tally
+from taskfleet.aws.dynamodb.pages import PAGES_READ, Pages
+from taskfleet.batch import PAGE_BUNDLES, Tally
 from taskfleet.errors import TransientError
 from tests.contract.conftest import aws_world
 from tests.contract.test_contract_pages import AT, ID, count, create, of_upload, portions

@@ -11,9 +11,8 @@ import pytest
 import requests
 
 from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
-from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES
 from taskfleet.aws.session import Aws
-from taskfleet.batch import BatchRecord, Tally
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally
 from taskfleet.clock import SystemClock
 from taskfleet.errors import LeaseLost, PermanentError
 from taskfleet.lease import BundleStatus, ClaimOutcome

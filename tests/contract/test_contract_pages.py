@@ -11,8 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from taskfleet.aws.dynamodb import pages
-from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES
-from taskfleet.batch import BatchRecord, Tally, Upload
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally, Upload
 from taskfleet.bill import NOTHING, Spend
 from tests.contract.conftest import aws_world, memory_world
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from taskfleet.errors import NotFound, TooLarge
@@ -25,6 +27,36 @@ def test_a_file_is_stored_whole(world, tmp_path):
     path.write_bytes(bytes(range(256)) * 40_000)
     world.store.put_file(KEY, str(path), content_type="video/mp4")
     assert world.store.get(KEY) == path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 10_000_000])
+def test_an_object_is_written_to_a_file(world, tmp_path, size):
+    data = bytes(range(256)) * (size // 256 + 1)
+    put(world, data[:size])
+    path = tmp_path / "copy"
+    path.write_bytes(b"what was there before")
+    assert world.store.get_file(KEY, str(path), max_bytes=size) == size
+    assert path.read_bytes() == data[:size]
+
+
+def test_an_object_is_written_to_an_open_file_which_is_closed(world, tmp_path):
+    put(world, b"12345")
+    descriptor = os.open(tmp_path / "copy", os.O_WRONLY | os.O_CREAT)
+    assert world.store.get_file(KEY, descriptor, max_bytes=5) == 5
+    assert (tmp_path / "copy").read_bytes() == b"12345"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_an_object_too_large_or_missing_is_not_written_to_a_file(world, tmp_path):
+    put(world, b"12345")
+    with pytest.raises(TooLarge, match="over the cap of 4"):
+        world.store.get_file(KEY, str(tmp_path / "copy"), max_bytes=4)
+    assert (tmp_path / "copy").read_bytes() == b""
+    with pytest.raises(NotFound, match="none"):
+        world.store.get_file("movies/none", str(tmp_path / "copy"), max_bytes=4)
+    with pytest.raises(FileNotFoundError):
+        world.store.get_file(KEY, str(tmp_path / "no" / "folder"), max_bytes=9)
 
 
 def test_a_missing_file_is_an_error_of_the_caller(world, tmp_path):

@@ -224,6 +224,11 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     assert eventually(lambda: done(batch), 60, "a batch")["succeeded"] == 3
     shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[2]["result"]
+    command = {"kind": "command", "params": {"shell": "echo > a", "outputs": ["a"]}}
+    commanded = call("POST", "/batches", {"tasks": [command]})
+    eventually(lambda: done(commanded), 60, "a command")
+    shown = call("GET", f"/batches/{commanded['batch_id']}/results")["results"]
+    assert "X-Amz-Signature" in shown[0]["result"]["outputs"][0]["url"]
     printed(cloud, batch["batch_id"], "a line")
     assert call("GET", f"/batches/{batch['batch_id']}/tasks/0")["log_tail"] == "a line"
     assert len(call("GET", "/batches?limit=1")["batches"]) == 1

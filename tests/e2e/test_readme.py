@@ -82,6 +82,27 @@ def test_the_block_of_python_runs(cloud):
     assert ended.stdout.count("SUCCEEDED") == 20
 
 
+@pytest.mark.parametrize("local", [False, True])
+def test_the_first_example_runs(cloud, local, tmp_path):
+    text = next(text for language, text in BLOCKS if language == "python")
+    assert "FleetExecutor(" in text
+    environ = cloud.child_environ
+    if local:
+        text = text.replace("FleetExecutor(", "FleetExecutor(local=True, ")
+        environ = {k: v for k, v in environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
+    for _ in range(2):  # the second time on the cloud, the key has its results already
+        ended = subprocess.run(
+            [sys.executable, "-c", text],
+            cwd=tmp_path,
+            env={**environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("pi is about 3.1")
+
+
 def test_the_example_in_the_readme_is_the_file():
     example = (ROOT / "examples" / "my_tasks.py").read_text()
     assert any(language == "python" and text == example for language, text in BLOCKS)

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from ec2_worker import wiring
 from ec2_worker.worker import Worker
 from taskfleet.aws.session import Aws
 from taskfleet.registry import Registry
 from taskfleet.settings import load
+from taskfleet.wire import calls
 from tests.support.iam import Request, denied
 from tests.support.recorder import LOCAL_ACCOUNT, Recorder, never_used
 from tests.support.waiting import eventually
@@ -58,6 +60,7 @@ def of_a_file(params, context):
     except NotFound:
         return "gone"
 '''
+UPLOAD = "0123456789abcdefghjkmnpqrs"
 BY_OTHER_PROGRAMS = {
     ("Software", "s3:GetObject"),  # the user data, at boot
     ("Logs", "logs:CreateLogStream"),  # the CloudWatch agent
@@ -96,7 +99,7 @@ def cloud(
 
 def run_worker(cloud: Any, done: Callable[[], bool]) -> None:
     conf = load({**cloud.environ, "TASKFLEET_LEASE_S": "3"})
-    registry = Registry.load(["everywhere"])
+    registry = Registry.load(["everywhere", "taskfleet.kinds.command", "taskfleet.kinds.python"])
     worker = Worker(
         wiring.aws_ports(conf, 4),
         registry,
@@ -119,8 +122,14 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     tasks += [{"kind": kind, "params": 1} for kind in ("big", "flaky", "movie")]
     tasks += [{"kind": "half_big"}] * 40
     tasks += [{"kind": "of_a_file", "params": name} for name in ("there", "expired")]
+    command = {"shell": "cp a b", "inputs": {"a": f"upload:{UPLOAD}"}, "outputs": ["b"]}
+    tasks.append({"kind": "command", "params": command})
+    function = calls.encode_function(lambda times: b"a result" * times)
+    stored, part = calls.content_id(function), calls.encode_call([100_000], {})[0]
+    tasks.insert(0, {"kind": "python", "params": calls.params("f", stored, part)})
     bucket = cloud.environ["TASKFLEET_BUCKET"]
-    cloud.client("s3").put_object(Bucket=bucket, Key="uploads/local/there", Body=b"a picture")
+    for name, body in (("there", b"a picture"), (UPLOAD, b"a picture"), (stored, function)):
+        cloud.client("s3").put_object(Bucket=bucket, Key=f"uploads/local/{name}", Body=body)
     batch = cloud.api("POST", "/batches", json={"tasks": tasks}).json()
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
@@ -136,7 +145,12 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     run_worker(cloud, lambda: empty(sqs, url))
     rows = cloud.api("GET", f"{path}/results").json()["results"]
     assert {row["status"] for row in rows} == {"SUCCEEDED"}
-    assert [row["result"] for row in rows[-2:]] == ["a picture", "gone"]
+    assert [row["result"] for row in rows[-3:-1]] == ["a picture", "gone"]
+    assert requests.get(rows[-1]["result"]["outputs"][0]["url"], timeout=30).text == "a picture"
+    returned = calls.decode_result(
+        rows[0]["result"], lambda result: requests.get(result["url"], timeout=30).content
+    )
+    assert returned == b"a result" * 100_000
 
     role = cloud.client("iam").get_role_policy(
         RoleName="taskfleet-dev-us-east-1-worker", PolicyName="worker"

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from animoto.connect import Unfetchable
-from animoto.download import Downloader, DownloadLimits
 from taskfleet.errors import NotFound, PermanentError, TaskStopped, TooLarge, TransientError
+from taskfleet.fetch.connect import Unfetchable
+from taskfleet.fetch.download import Downloader, DownloadLimits
 from tests.support.animoto import answer, redirect
 from tests.support.ports import free_port
 
@@ -142,7 +142,7 @@ def test_a_redirect_from_a_public_host_into_the_private_network_is_refused(web, 
     def fault(ip, *, allow_private):
         return None if ip == "127.0.0.1" else "is not a public address"
 
-    monkeypatch.setattr("animoto.address.fault", fault)
+    monkeypatch.setattr("taskfleet.fetch.address.fault", fault)
     addresses = {"public": "127.0.0.1", "inside": "127.0.0.2"}
     web.add("/a", redirect(f"http://inside:{web.port}/secret"))
     with pytest.raises(Unfetchable, match=r"'inside' .127.0.0.2. is not a public"):

@@ -4,20 +4,22 @@ others nothing. Real processes, a store in memory."""
 from __future__ import annotations
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
 from ec2_worker.runner import taskuser
-from ec2_worker.runner.processes import tree
 from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
 from taskfleet.clock import SystemClock
 from taskfleet.lease import Lease
 from taskfleet.memory import MemoryStore
 from taskfleet.ports import Message
+from taskfleet.procfs import tree
 from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskStatus
 from tests.support.waiting import eventually
@@ -88,6 +90,17 @@ def slot():
     slot.executor.close()
 
 
+@pytest.fixture
+def runs():
+    """A file to which tasks of any user may append."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "runs")
+        path.touch()
+        path.chmod(0o666)
+        yield path
+
+
 POISON = [
     ("poison", "exit", "its process died: exit status 3"),
     ("poison", "segv", "its process died: SIGSEGV"),
@@ -122,6 +135,22 @@ def test_one_poison_among_a_thousand_fails_alone(shared, kind, deed, error):
         each for each in params if each != deed
     ]
     assert time.monotonic() - begun < 5
+
+
+def test_no_task_runs_again_for_one_that_ended_their_process(shared, runs):
+    words = ["exit" if i % 40 == 39 else i for i in range(400)]
+    claimed = shared.run("counted", [[str(runs), word] for word in words])
+    assert [claimed.results[i].result for i in range(400) if words[i] != "exit"] == [
+        word for word in words if word != "exit"
+    ]
+    assert sorted(runs.read_text().split()) == sorted(map(str, words))
+
+
+def test_what_a_dead_runner_had_no_room_to_keep_was_told(shared, runs):
+    words = [str(i) * 9_000 for i in range(10)] + ["exit"]
+    claimed = shared.run("counted", [[str(runs), word] for word in words])
+    assert [claimed.results[i].result for i in range(10)] == words[:10]
+    assert len(runs.read_text().split()) == 11
 
 
 def test_nothing_that_a_dead_runner_left_lives_on(slot):
@@ -195,7 +224,8 @@ def test_a_runner_sees_no_credentials_and_no_settings(slot, monkeypatch):
     monkeypatch.setenv("MINE", "kept")
     seen = slot.run("environ", [None]).results[0].result
     assert not any(name.startswith("AWS_") for name in seen)
-    assert [name for name in seen if name.startswith("TASKFLEET_")] == ["TASKFLEET_CORES"]
+    settings = {name for name in seen if name.startswith("TASKFLEET_")} - {"TASKFLEET_CACHE_DIR"}
+    assert settings == {"TASKFLEET_CORES"}
     assert (seen["MINE"], seen["PATH"]) == ("kept", os.environ["PATH"])
 
 

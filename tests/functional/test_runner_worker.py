@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ec2_worker.runner.processes import children, tree
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
+from taskfleet.procfs import children, tree
 from taskfleet.registry import Registry
 from taskfleet.task import TaskStatus
 from tests.functional.test_runner import alive

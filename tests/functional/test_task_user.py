@@ -15,9 +15,9 @@ import sys
 import pytest
 
 from ec2_worker.runner import taskuser
-from ec2_worker.runner.processes import tree
 from taskfleet.clock import SystemClock
 from taskfleet.errors import SettingsError
+from taskfleet.procfs import tree
 from taskfleet.registry import Registry
 from tests.functional.test_runner import alive
 from tests.support import otheruser, remote
@@ -78,7 +78,8 @@ def test_a_task_cannot_reach_the_worker_nor_its_files(start, tmp_path):
     assert seen.pop("ids") == [[user.pw_uid] * 3, [user.pw_gid] * 3, []]
     assert seen.pop("rights") == ["", "", ""]
     assert seen.pop("no_new_privs") == "1"
-    assert seen.pop("secrets") == []
+    assert seen.pop("secrets") == ["TASKFLEET_CACHE_DIR"]
+    assert seen.pop("kept") is None  # and no error: what tasks keep for later ones has a folder
     assert set(seen.values()) == {"PermissionError"}, seen
     assert cloud.store.get("mine") == b"mine"
     (log,) = [each.log for each in cloud.monitor.bundles([f"{batch_id}:0"])[0].results]

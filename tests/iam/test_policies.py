@@ -62,9 +62,13 @@ ALLOWED = {
         Request("s3:GetObject", stored("spill/x")),
         Request("s3:GetObject", stored("logs/b/0/x")),
         Request("s3:GetObject", stored("movies/b/0.mp4")),
+        Request("s3:GetObject", stored("outputs/b/0/a.csv")),  # signed for clients
+        Request("s3:GetObject", stored("results/b/0/x.pickle")),  # signed for clients
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
+        Request("s3:PutObject", stored("parts/added/b/x")),  # of open batches
+        Request("s3:GetObject", stored("parts/added/b/x")),
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
         Request("sqs:SendMessage", UPLOADS),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
@@ -109,6 +113,8 @@ ALLOWED = {
         Request("s3:PutObject", stored("movies/b/0.mp4")),
         Request("s3:PutObject", stored("spill/x")),
         Request("s3:PutObject", stored("logs/b/0/w-1")),
+        Request("s3:PutObject", stored("outputs/b/0/a.csv")),
+        Request("s3:PutObject", stored("results/b/0/x.pickle")),
         Request("s3:GetObject", stored("worker/0123.tar.gz")),
         Request("s3:GetObject", stored("uploads/alice/picture")),  # what movies are made of
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
@@ -128,6 +134,8 @@ EVERYWHERE_DENIED = [
     Request("s3:GetObject", stored("deploy/prod.json")),
     Request("s3:PutObject", stored("worker/0123.tar.gz")),
     Request("s3:DeleteObject", stored("movies/b/0.mp4")),
+    Request("s3:DeleteObject", stored("outputs/b/0/a.csv")),
+    Request("s3:DeleteObject", stored("results/b/0/x.pickle")),
     Request("ssm:GetParameter", parameter("/taskfleet/dev/token-secret")),
     Request("ssm:PutParameter", parameter("/taskfleet/prod/token-secret")),
     Request("logs:PutLogEvents", log("/aws/lambda/payroll")),
@@ -142,6 +150,8 @@ DENIED = {
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", RESPONSES),
         Request("s3:PutObject", stored("movies/b/0.mp4")),
+        Request("s3:PutObject", stored("outputs/b/0/a.csv")),
+        Request("s3:PutObject", stored("results/b/0/x.pickle")),
         Request("s3:PutObject", stored("parts/b/0")),
         Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
@@ -203,6 +213,8 @@ DENIED = {
         Request("sqs:SendMessage", TASKS),
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("s3:PutObject", stored("uploads/alice/picture")),
+        Request("s3:GetObject", stored("outputs/b/0/a.csv")),
+        Request("s3:GetObject", stored("results/b/0/x.pickle")),
         Request("s3:PutObject", stored("parts/b/0")),
         Request("s3:ListBucket", "arn:aws:s3:::taskfleet-dev-bucket"),
         Request("dynamodb:Query", INDEX),

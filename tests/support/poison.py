@@ -14,8 +14,10 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+from taskfleet.kinds.environment import own_folder
 from taskfleet.registry import TaskContext, task_kind
 from taskfleet.retry import RetryPolicy
 
@@ -204,6 +206,7 @@ def spies(params: Any, context: TaskContext) -> dict[str, Any]:
         "rights": [status[name].lstrip("0") for name in ("CapPrm", "CapEff", "CapAmb")],
         "no_new_privs": status["NoNewPrivs"],
         "folder": [os.stat(own).st_uid, oct(os.stat(own).st_mode & 0o777), own],
+        "kept": own_folder(Path(os.environ["TASKFLEET_CACHE_DIR"], "environments")),
         "secrets": sorted(name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))),
         "file": refused(lambda: read(params)),
         "folders of others": refused(lambda: os.listdir(os.path.dirname(own))),
@@ -287,3 +290,14 @@ def says(params: Any, _context: TaskContext) -> None:
         print("rest")
     if params == "crash":
         os._exit(1)
+
+
+@task_kind("counted", retry=ONCE)
+def counted(params: Any, _context: TaskContext) -> Any:
+    """Append a line to a file at each execution; the word `exit` then ends the process."""
+    path, word = params
+    with open(path, "a") as file:
+        file.write(f"{word}\n")
+    if word == "exit":
+        os._exit(3)
+    return word

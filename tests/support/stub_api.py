@@ -29,6 +29,7 @@ BATCH = {
     "error": None,
     "trace_id": None,
     "options": None,
+    "open": False,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

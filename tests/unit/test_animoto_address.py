@@ -1,6 +1,6 @@
 import pytest
 
-from animoto.address import fault
+from taskfleet.fetch.address import fault
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1::1", "2a00:1450::1"]
 PRIVATE = [

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from animoto import animoto
-from animoto.spec import parse, without_query
+from animoto.spec import parse
 from taskfleet.batch import random_batch_id
 from taskfleet.errors import InvalidTask
+from taskfleet.fetch.source import without_query
 from taskfleet.registry import Registry
 
 URL = "https://example.org/a.jpg"

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from animoto import spec, submit
+from animoto import submit
 from animoto.listing import Entry
 from taskfleet.batch import random_batch_id
 from taskfleet.errors import TaskfleetError
+from taskfleet.fetch.source import UPLOAD
 
 FILE = Entry(3, "a.jpg", Path("a.jpg"), {})
 
@@ -15,7 +16,7 @@ def test_files_are_checked_before_they_are_uploaded() -> None:
     params = submit._params([FILE], {}, music, {})
     unsent = params["images"][0]
     assert unsent == params["music"]["url"]
-    url = spec.UPLOAD + random_batch_id(b"a.jpg")
+    url = UPLOAD + random_batch_id(b"a.jpg")
     assert url != unsent
     assert submit._params([FILE], {}, None, {Path("a.jpg"): url})["images"] == [url]
 

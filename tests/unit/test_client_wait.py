@@ -148,7 +148,7 @@ def test_waiting_shows_each_state_and_ends_with_the_batch(api: StubApi, client: 
     batch = client.wait(BATCH_ID, on_progress=lambda b: seen.append(b.succeeded))
     assert batch.finished_at == DONE["finished_at"]
     assert seen == [0, 2, 3]
-    assert [line.partition("?")[2] for line in api.lines] == ["", "wait=20", "wait=20"]
+    assert [line.partition("?")[2] for line in api.lines] == ["wait=20"] * 3
 
 
 def test_a_cancelled_batch_is_waited_for_until_its_tasks_are_counted(

@@ -155,16 +155,18 @@ def test_a_failure_may_leave_a_result_and_the_users_frames(cloud):
     def work(params, context):
         raise TaskFailed("exit status 3", left, traceback="in the user's script")
 
-    row = run(cloud, work)
+    claimed, _ = run(cloud, work)
+    row = claimed.results[0]
     assert (row.status, row.error, row.result) == (TaskStatus.FAILED, "exit status 3", left)
     assert row.traceback == "in the user's script"
 
 
 def test_what_a_failure_leaves_is_dropped_when_it_is_no_json(cloud):
     def work(params, context):
-        raise TaskFailed("exit status 3", {1, 2})
+        raise TaskFailed("exit status 3", object())
 
-    row = run(cloud, work)
+    claimed, _ = run(cloud, work)
+    row = claimed.results[0]
     assert (row.status, row.error, row.result) == (TaskStatus.FAILED, "exit status 3", None)
 
 
@@ -175,7 +177,8 @@ def test_a_short_sleep_lasts_as_long_as_it_says(cloud, milliseconds):
         context.sleep(milliseconds / 1000)
         return time.perf_counter() - began
 
-    assert run(cloud, work).result >= milliseconds / 1000
+    claimed, _ = run(cloud, work)
+    assert claimed.results[0].result >= milliseconds / 1000
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "--chekc" in capsys.readouterr().err
 
 
+GIVEN_TO_COMMANDS = {"TASKFLEET_TASK_ID", "TASKFLEET_ATTEMPT"}
+"""Variables that are no settings: a worker tells them to commands."""
+
 # --- settings -------------------------------------------------------------------------------
 
 
@@ -55,7 +58,9 @@ def test_every_variable_that_the_sources_name_has_a_row() -> None:
                 named |= set(re.findall(r"\bTASKFLEET_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
     rows = set(re.findall(r"^\| `(TASKFLEET_\w+)`", PAGE, re.MULTILINE))
     assert len(rows) == len(Settings.__struct_fields__) + 2
-    assert named <= rows
+    assert named - GIVEN_TO_COMMANDS <= rows
+    commands = (ROOT / "docs" / "commands.md").read_text()
+    assert all(f"`{name}`" in commands for name in GIVEN_TO_COMMANDS)
 
 
 def test_every_setting_is_read_somewhere() -> None:

@@ -10,6 +10,10 @@ import pytest
 from localcloud.options import HOST, OptionFault, Options, kind_modules, with_ports
 
 
+def test_the_kinds_of_users_own_work_are_on_in_a_local_cloud():
+    assert "taskfleet.kinds.command" in kind_modules([], [])
+
+
 def test_port_zero_means_free_ports_all_different() -> None:
     options = with_ports(Options(api_port=0, aws_port=0))
     ports = {options.api_port, options.aws_port, options.ec2_port}

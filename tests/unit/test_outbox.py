@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -87,7 +88,29 @@ def test_it_does_not_wait_for_ever() -> None:
     post = Post(lambda _: True)
     post.put()
     assert post.run() == [1]
-    assert post.asked == LINGERS
+    assert post.asked == 2 * LINGERS  # before and after each wait
+
+
+def test_a_wait_ends_when_the_worker_has_nothing_in_hand_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ec2_worker.outbox.LINGER_S", 3600.0)
+    waits = threading.Event()
+    in_hand = [True]
+
+    def busy(_post: Post) -> bool:
+        waits.set()
+        return in_hand[0]
+
+    def settle(post: Post) -> None:
+        assert waits.wait(10)
+        in_hand[0] = False
+        post.outbox.hurry()
+
+    post = Post(busy)
+    post.put()
+    threading.Thread(target=settle, args=(post,), daemon=True).start()
+    assert post.run() == [1]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,11 @@ BAD_TASKS = [
     ({"kind": "sleep", "x" * 1_000_000: 1}, "has an unknown field"),
     ("nap 5", "unknown kind 'nap'; known: sleep"),
     ("Sleep 5", "unknown kind"),
+    (
+        "command ls",
+        "unknown kind 'command'; known: sleep; enable it with "
+        "TASKFLEET_KINDS=taskfleet.kinds.command",
+    ),
     ("x" * 1_000_000, "unknown kind"),
     ({"kind": "x" * 1_000_000}, "unknown kind"),
     ({"kind": "__class__"}, "unknown kind"),

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from taskfleet.errors import InvalidTask, PermanentError, TaskStopped, TransientError
+from taskfleet.errors import InvalidTask, PermanentError, TaskFailed, TaskStopped, TransientError
 from taskfleet.retry import BACKOFF_CAP_S, RetryDecision, RetryPolicy, backoff_s
 
 
@@ -35,6 +35,13 @@ def test_a_kind_may_name_its_own_transient_errors():
 def test_a_permanent_error_is_final_even_when_its_base_counts_as_transient():
     policy = RetryPolicy(transient=(Exception,))
     assert policy.decide(PermanentError("404"), 1) is RetryDecision.FAIL
+
+
+def test_a_users_failing_program_is_no_dead_letter():
+    policy = RetryPolicy(max_attempts=2, transient=(Exception,))
+    assert policy.decide(TaskFailed("exit status 3"), 1) is RetryDecision.RETRY
+    assert policy.decide(TaskFailed("exit status 3"), 2) is RetryDecision.FAIL
+    assert policy.decide(TransientError("store"), 2) is RetryDecision.EXHAUSTED
 
 
 @pytest.mark.parametrize(

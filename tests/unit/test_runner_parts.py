@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import threading
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ec2_worker.attempt import Outcome, own_traceback
 from ec2_worker.deadlines import Deadlines
 from ec2_worker.runner.chunk import cause, decision_for
 from ec2_worker.runner.forks import environment
-from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Pipe, Printed
+from ec2_worker.runner.frames import (
+    BrokenFrames,
+    Call,
+    Ended,
+    Pipe,
+    Printed,
+    decoded_end,
+    encoded_end,
+)
 from ec2_worker.runner.handle import Exit
-from ec2_worker.runner.note import NOBODY, Note
+from ec2_worker.runner.note import NOBODY, PAGE, UNTOLD_MAX_BYTES, Note
 from ec2_worker.runner.remotestore import RemoteStore, serve
-from taskfleet.errors import NotFound, PermanentError, TransientError
+from taskfleet.errors import NotFound, PermanentError, TooLarge, TransientError
 from taskfleet.memory import MemoryStore
 from taskfleet.registry import TaskKind
 from taskfleet.retry import RetryDecision, RetryPolicy
@@ -84,6 +96,44 @@ def test_a_note_is_read_at_the_other_end():
     runner.close()
 
 
+def test_what_a_runner_keeps_is_read_until_it_is_told():
+    fd = Note.new()
+    worker, runner = Note(fd), Note(fd)
+    os.close(fd)
+    assert worker.untold() == []
+    ends = [encoded_end(ENDED.outcomes, ENDED.printed), encoded_end([], [Printed(4, 5, 9)])]
+    assert [runner.keep(end) for end in ends] == [True, True]
+    runner.write(12.5, 41, 1000)
+    assert worker.untold() == ends
+    assert decoded_end(ends[0]) == Ended(ENDED.outcomes, ENDED.printed)
+    assert not runner.keep(b"x" * UNTOLD_MAX_BYTES)
+    assert worker.untold() == ends
+    runner.told()
+    assert worker.untold() == []
+    assert runner.keep(b"x" * (UNTOLD_MAX_BYTES - 4))
+    assert worker.untold() == [b"x" * (UNTOLD_MAX_BYTES - 4)]
+    worker.close()
+    runner.close()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b"[]", b'["progress",1,2,[]]'])
+def test_what_a_task_wrote_over_the_kept_ends_is_ignored(garbage):
+    assert decoded_end(garbage) is None
+    assert decoded_end(msgspec.json.encode(ENDED)) is None, "it would end the work"
+
+
+@given(st.binary(max_size=40), st.integers(0, 2**32 - 1))
+def test_any_bytes_in_the_shared_memory_are_read_without_an_error(content, length):
+    fd = Note.new()
+    os.pwrite(fd, length.to_bytes(4, "little"), 24)
+    os.pwrite(fd, content, PAGE)
+    note = Note(fd)
+    os.close(fd)
+    for data in note.untold():
+        decoded_end(data)
+    note.close()
+
+
 @pytest.mark.parametrize(
     ("ended", "words"),
     [
@@ -135,7 +185,10 @@ class TestRemoteStore:
 
         thread = threading.Thread(target=run)
         thread.start()
-        ((call, data),) = worker.received()
+        received = []
+        while not received:  # what has a descriptor comes in two parts
+            received = worker.received()
+        ((call, data),) = received
         serve(store, call, data, worker)
         (answer,) = runner.received()
         remote.answered(answer)
@@ -149,6 +202,15 @@ class TestRemoteStore:
         faulty = Faulty(store, lambda _name: "before")
         error = self.call(ends, faulty, lambda remote: remote.get("none"))
         assert isinstance(error, TransientError)
+
+    def test_an_object_is_written_to_a_file_that_the_runner_opened(self, ends, tmp_path):
+        store, path = MemoryStore(), tmp_path / "copy"
+        store.put("a", b"12345", content_type="text/plain")
+        call = functools.partial(self.call, ends, store)
+        assert call(lambda remote: remote.get_file("a", str(path), max_bytes=5)) == 5
+        assert path.read_bytes() == b"12345"
+        error = call(lambda remote: remote.get_file("a", str(path), max_bytes=4))
+        assert isinstance(error, TooLarge)
 
     def test_only_a_stores_methods_can_be_called(self, ends):
         error = self.call(ends, MemoryStore(), lambda remote: remote._call("__init__", "k"))

@@ -301,6 +301,19 @@ def test_bundles_follow_what_was_learned_of_a_kind_then_its_hint():
     assert plan("note", "hinted") == Plan({"note": 0.5, "hinted": 3.0})
 
 
+def test_bundles_follow_what_was_learned_of_a_function_and_not_of_its_kind():
+    calls = TaskKind(name="call", run=run_nothing, hint_s=0.5, pace=lambda params: params)
+    world = World()
+    made = submission(Registry([calls]), world.queue, world.monitor, world.clock)
+    quick, slow = Sample(1_000, 0.1, 0.00001), Sample(1, 100.0, 10_000.0)
+    world.monitor.learn({"call": slow, "call:f": quick, "call:g": slow})
+    plan = made.submit(["call f", "call g", "call new"], client_id="alice").plan
+    assert plan.estimates == {"call:f": pytest.approx(1e-4), "call:g": 100.0, "call:new": 0.5}
+    for function, messages in (("f", 1), ("g", 40)):
+        batch = made.submit([f"call {function}"] * 40, client_id="alice")
+        assert batch.bundles == messages
+
+
 @pytest.mark.parametrize(
     ("tasks", "slots", "bundles"),
     [

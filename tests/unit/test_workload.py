@@ -78,6 +78,15 @@ def test_the_pace_of_unknown_tasks_is_learned():
     assert len(work.take(wait=False).tasks) == 200
 
 
+def test_paces_of_several_functions_are_learned_apart():
+    work = Workload(4, {}, lambda _: None, lambda: NOW, pace_name=lambda task: task.params)
+    put(work, claimed("b:0", ["f"] * 300 + ["g"] * 300))
+    work.done(work.take(wait=False), [], 0.0001)
+    taken = [work.take(wait=False).tasks for _ in range(3)]
+    assert [len(tasks) for tasks in taken] == [200, 99, 1]  # g is unknown yet
+    assert [tasks[-1].params for tasks in taken] == ["f", "f", "g"]
+
+
 def test_tasks_that_a_slot_gives_back_are_taken_next_in_order():
     work = workload()
     put(work, claimed("b:0", [0] * 6))

@@ -3,12 +3,13 @@ item's attributes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number, wire_text
-from taskfleet.batch import BatchRecord, Mark, Tally, Upload
+from taskfleet.batch import BatchRecord, Kept, Mark, Part, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 from taskfleet.options import Options
@@ -21,7 +22,7 @@ SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd")
 """Attributes that results add to: integers, so that sums are exact in any order."""
 _OPTIONAL_TEXTS = ("name", "error", "traceparent")
 """Attributes with a text, which are missing for None."""
-_OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at")
+_OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at", "added_at", "closed_at")
 """Attributes with a time in epoch seconds, which are missing for None."""
 
 
@@ -67,6 +68,10 @@ def to_item(batch: BatchRecord) -> Item:
         if batch.upload.handed.lines:
             for name, value in msgspec.structs.asdict(batch.upload.handed).items():
                 item[f"handed_{name}"] = wire_number(value)
+    if batch.parts:
+        item["parts"] = wire_parts(batch.parts)
+    if batch.kept is not None:
+        item["kept"] = wire_kept(batch.kept)
     if batch.options is not None:
         item["options"] = wire_text(msgspec.json.encode(batch.options).decode())
     for name in _OPTIONAL_TIMES:
@@ -86,6 +91,10 @@ def to_record(item: Item | None) -> BatchRecord | None:
     optional |= {name: number_of(item, name) for name in _OPTIONAL_TIMES if name in item}
     if "options" in item:
         optional["options"] = msgspec.json.decode(item["options"]["S"], type=Options)
+    if "parts" in item:
+        optional["parts"] = tuple(_part(each["S"]) for each in item["parts"]["L"])
+    if "kept" in item:
+        optional["kept"] = _kept(item["kept"])
     return BatchRecord(
         batch_id=item["Job_ID"]["S"],
         client_id=item["client_id"]["S"],
@@ -106,6 +115,26 @@ def to_record(item: Item | None) -> BatchRecord | None:
         ),
         **optional,
     )
+
+
+def wire_parts(parts: Iterable[Part]) -> dict[str, Any]:
+    """Returns the wire form of parts that a client added."""
+    return {"L": [wire_text(f"{part.first}:{part.digest}") for part in parts]}
+
+
+def wire_kept(kept: Kept) -> dict[str, Any]:
+    """Returns the wire form of the place where a part is kept: binary for its content, a text for
+    the key of an object."""
+    return {"B": kept.content} if kept.content is not None else wire_text(kept.key or "")
+
+
+def _part(text: str) -> Part:
+    first, _, digest = text.partition(":")
+    return Part(int(first), digest)
+
+
+def _kept(value: Mapping[str, Any]) -> Kept:
+    return Kept(content=bytes(value["B"])) if "B" in value else Kept(key=value["S"])
 
 
 def _upload(item: Item) -> Upload | None:

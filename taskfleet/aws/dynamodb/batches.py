@@ -5,13 +5,32 @@
 
 from __future__ import annotations
 
-from taskfleet.aws.dynamodb.batch_item import sums, to_item, to_record
-from taskfleet.aws.dynamodb.pages import PAGE_BUNDLES, Pages, addition
-from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_bool, wire_number, wire_text
+from collections.abc import Sequence
+from typing import Any
+
+from taskfleet.aws.dynamodb.batch_item import sums, to_item, to_record, wire_kept, wire_parts
+from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key
+from taskfleet.aws.dynamodb.table import (
+    Item,
+    Table,
+    Update,
+    number_of,
+    wire_bool,
+    wire_number,
+    wire_text,
+)
 from taskfleet.aws.errors import ConditionFailed
-from taskfleet.batch import BatchRecord, Mark, Tally, Upload, page_cursor, read_page_cursor
+from taskfleet.batch import (
+    PAGE_BUNDLES,
+    BatchRecord,
+    Mark,
+    Tally,
+    Upload,
+    page_cursor,
+    read_page_cursor,
+)
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.ports import BatchPage
+from taskfleet.ports import Added, BatchPage, Counted
 
 _CANCELLABLE = (
     "attribute_exists(#Job_ID) AND attribute_not_exists(#cancelled_at)"
@@ -23,6 +42,8 @@ _TAKES_PART = (
     " AND #enqueued = :first AND #total = :first"
 )
 """Condition: the batch is open and has exactly `:first` tasks, all of them enqueued."""
+_OF_CLIENT = " AND #client_id = :client AND attribute_not_exists(#upload_key)"
+"""Further condition: the client may add to the batch and close it."""
 
 
 class BatchItems:
@@ -54,28 +75,44 @@ class BatchItems:
         return BatchPage(records, page_cursor(*shown[-1]) if has_more else None)
 
     def add_part(
-        self, batch_id: str, *, first: int, tasks: int, bundles: int, closed: bool
+        self,
+        batch_id: str,
+        *,
+        first: int,
+        tasks: int,
+        bundles: int,
+        closed: bool,
+        added: Added | None = None,
     ) -> BatchRecord | None:
+        update = (
+            "SET #total = :total, #bundles = #bundles + :bundles, #closed = :closed, #ttl = :ttl"
+        )
+        condition = _TAKES_PART
+        values: dict[str, Any] = {
+            ":first": wire_number(first),
+            ":total": wire_number(first + tasks),
+            ":bundles": wire_number(bundles),
+            ":closed": wire_bool(closed),
+            ":false": wire_bool(False),
+        }
+        if added is not None:
+            update += (
+                ", #parts = list_append(if_not_exists(#parts, :none), :part), #kept = :kept,"
+                " #added_at = :at"
+            ) + (", #closed_at = :at" if closed else "")
+            condition += _OF_CLIENT + " AND #bundles <= :room"
+            values |= {
+                ":none": wire_parts([]),
+                ":part": wire_parts([added.part]),
+                ":kept": wire_kept(added.kept),
+                ":at": wire_number(added.at),
+                ":client": wire_text(added.client_id),
+                ":room": wire_number(added.max_bundles - bundles),
+            }
+        write = Update(batch_id, update, condition, values)
+        operation = f"record a part of batch {batch_id} in"
         try:
-            return to_record(
-                self._table.update(
-                    f"record a part of batch {batch_id} in",
-                    Update(
-                        batch_id,
-                        "SET #total = :total, #bundles = #bundles + :bundles,"
-                        " #closed = :closed, #ttl = :ttl",
-                        _TAKES_PART,
-                        {
-                            ":first": wire_number(first),
-                            ":total": wire_number(first + tasks),
-                            ":bundles": wire_number(bundles),
-                            ":closed": wire_bool(closed),
-                            ":false": wire_bool(False),
-                        },
-                    ),
-                    read_back=True,
-                )
-            )
+            return to_record(self._table.update(operation, write, read_back=True))
         except ConditionFailed as failure:
             # The same part may be recorded already, by a request whose reply was lost.
             batch = to_record(failure.item)
@@ -85,11 +122,32 @@ class BatchItems:
                 and batch.enqueued == first
                 and batch.total == first + tasks
                 and batch.closed == closed
+                and _is_of(batch, added)
             ):
                 return batch
             return None
 
-    def record_enqueued(self, batch_id: str, tasks: int, spend: Spend = NOTHING) -> None:
+    def close_batch(self, batch_id: str, at: float, *, client_id: str) -> BatchRecord | None:
+        write = Update(
+            batch_id,
+            "SET #closed = :true, #closed_at = :at, #ttl = :ttl",
+            "attribute_not_exists(#cancelled_at) AND #closed = :false" + _OF_CLIENT,
+            {
+                ":at": wire_number(at),
+                ":true": wire_bool(True),
+                ":false": wire_bool(False),
+                ":client": wire_text(client_id),
+            },
+        )
+        try:
+            item = self._table.update(f"close batch {batch_id} in", write, read_back=True)
+        except ConditionFailed as failure:
+            return self._pages.record(failure.item)
+        return self._ended(item)
+
+    def record_enqueued(
+        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+    ) -> None:
         self._update_if(
             f"record {tasks} tasks of batch {batch_id} as enqueued in",
             addition(
@@ -99,6 +157,7 @@ class BatchItems:
                 condition="attribute_exists(#Job_ID) AND #enqueued < :tasks",
                 values={":tasks": wire_number(tasks)},
                 set_=", #enqueued = :tasks",
+                rest=" REMOVE #kept" + (", #parts[1]" if forget else ""),
             ),
         )
 
@@ -171,9 +230,27 @@ class BatchItems:
             item = self._table.update(f"cancel batch {batch_id} in", write, read_back=True)
         except ConditionFailed as failure:
             return self._pages.record(failure.item)
-        # A cancelled batch gets no more bundles, so its last page may be complete now.
-        last = (batch.bundles - 1) // PAGE_BUNDLES
+        return self._ended(item)
+
+    def _ended(self, item: Item) -> BatchRecord | None:
+        """Returns the record of a batch that gets no more bundles, so that its last page may be
+        complete now."""
+        last = (int(number_of(item, "bundles")) - 1) // PAGE_BUNDLES
         return self._pages.record(item, also=[last] if last > 0 else [])
+
+    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
+        keys = {page_key(batch_id, page): page for page in [0, *pages]}
+        items = self._table.read_many(f"read what is counted of batch {batch_id} from", keys)
+        batch = to_record(items.get(batch_id))
+        if batch is None:
+            return None
+        wanted = set(pages)
+        numbers = {
+            keys[key] * PAGE_BUNDLES + number
+            for key, item in items.items()
+            for number in counted_on(item)
+        }
+        return Counted(batch, frozenset(n for n in numbers if n // PAGE_BUNDLES in wanted))
 
     def _read(self, batch_id: str) -> Item | None:
         return self._table.read(f"read batch {batch_id} from", batch_id)
@@ -185,3 +262,10 @@ class BatchItems:
             return to_record(self._table.update(operation, write, read_back=True))
         except ConditionFailed as failure:
             return to_record(failure.item)
+
+
+def _is_of(batch: BatchRecord, added: Added | None) -> bool:
+    """Returns whether the last part of the batch is the one that is being added."""
+    if added is None:
+        return True
+    return batch.client_id == added.client_id and batch.parts[-1:] == (added.part,)

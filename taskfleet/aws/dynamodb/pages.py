@@ -25,11 +25,9 @@ from typing import Any
 from taskfleet.aws.dynamodb.batch_item import SUMS, to_record
 from taskfleet.aws.dynamodb.table import Item, Table, Update, number_of, wire_number
 from taskfleet.aws.errors import ConditionFailed
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord
 from taskfleet.errors import PermanentError
 
-PAGE_BUNDLES = 250
-"""Bundles of one page. A full page has under 1 KB, so a count costs one write unit."""
 PAGES_READ = 20
 """Most pages that one read of a batch adds up, beside those that are folded."""
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from taskfleet.aws.dynamodb.batch_item import sums, to_record
 from taskfleet.aws.dynamodb.pages import (
-    PAGE_BUNDLES,
     Pages,
     addition,
     counted_on,
@@ -26,7 +25,7 @@ from taskfleet.aws.dynamodb.pages import (
 )
 from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_number
 from taskfleet.aws.errors import ConditionFailed
-from taskfleet.batch import Tally
+from taskfleet.batch import PAGE_BUNDLES, Tally
 from taskfleet.bill import NOTHING, Spend
 
 GROUP_BUNDLES = 50

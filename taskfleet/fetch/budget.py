@@ -1,5 +1,5 @@
 """What the downloads of one job may use together: bytes and time. Owns the counting and the errors
-when nothing is left; not the limits of one file (`animoto.download`)."""
+when nothing is left; not the limits of one file (`taskfleet.fetch.download`)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ class Budget:
     size_bytes: most bytes of all files together.
     seconds: longest time in which at least one download runs. Time in which none does, since the
         encoder has not yet asked for more pictures, does not count.
+    job: what the files are for, for messages.
     """
 
-    def __init__(self, size_bytes: int, seconds: float) -> None:
+    def __init__(self, size_bytes: int, seconds: float, job: str = "movie") -> None:
         self._size_bytes = size_bytes
         self._seconds = seconds
+        self._job = job
         self._lock = threading.Lock()
         self._bytes_left = size_bytes
         self._used_s = 0.0
@@ -59,7 +61,7 @@ class Budget:
     def out_of_time(self) -> PermanentError:
         """Returns the error that says that no time is left."""
         return PermanentError(
-            f"fetching all files of the movie took longer than {self._seconds:g} s together"
+            f"fetching all files of the {self._job} took longer than {self._seconds:g} s together"
         )
 
     def reserve(self, size: int) -> None:
@@ -68,6 +70,7 @@ class Budget:
         with self._lock:
             if size > self._bytes_left:
                 raise PermanentError(
-                    f"the files together are over the cap of {self._size_bytes} bytes per movie"
+                    f"the files together are over the cap of {self._size_bytes} bytes "
+                    f"per {self._job}"
                 )
             self._bytes_left -= size

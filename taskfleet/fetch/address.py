@@ -1,5 +1,5 @@
 """The rule for IP addresses: which ones a file may be fetched from. Owns the rule alone;
-`animoto.connect` applies it to each address before it connects there.
+`taskfleet.fetch.connect` applies it to each address before it connects there.
 
 The rule is stricter than `ipaddress`'s `is_global`, which admits NAT64, 6to4, multicast and most of
 what nobody has been given. IPv6 is a list of what is allowed: global unicast without the special

@@ -1,6 +1,6 @@
 """Downloads files from URLs that clients wrote and nobody vetted. Owns the limits on size and
 time, redirects and retries, and whether a failure is permanent; not which address is connected to
-(`animoto.connect`) nor what the file contains.
+(`taskfleet.fetch.connect`) nor what the file contains.
 
 Proxies, cookies, ~/.netrc and decompression are not used. Each redirect is checked like a first
 URL.
@@ -18,12 +18,12 @@ from urllib.parse import urljoin
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
-from animoto.budget import Budget
-from animoto.connect import Resolve, Transfer, Unfetchable, pool_manager, resolve
-from animoto.spec import UPLOAD, url_fault, without_query
 from taskfleet.errors import NotFound, TaskfleetError, TaskStopped, TooLarge, TransientError
+from taskfleet.fetch.budget import Budget
+from taskfleet.fetch.connect import Resolve, Transfer, Unfetchable, pool_manager, resolve
+from taskfleet.fetch.source import UPLOAD, url_fault, without_query
 
-_HEADERS = {"User-Agent": "taskfleet-animoto", "Accept": "*/*", "Accept-Encoding": "identity"}
+_HEADERS = {"User-Agent": "taskfleet", "Accept": "*/*", "Accept-Encoding": "identity"}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT_STATUS = (408, 425, 429)
 """HTTP statuses worth another try, besides 500 to 599."""
@@ -72,6 +72,7 @@ class Downloader:
     limits: defaults to `DownloadLimits()`.
     resolver: finds the addresses of a host name.
     uploaded: (upload id, cap in bytes) -> the uploaded file's bytes; raises NotFound or TooLarge.
+    job: what the files are for, for messages.
     """
 
     def __init__(
@@ -81,14 +82,15 @@ class Downloader:
         connections: int,
         limits: DownloadLimits | None = None,
         resolver: Resolve = resolve,
-        uploaded: Callable[[str, int], bytes],
+        uploaded: Callable[[str, int], bytes] | None = None,
+        job: str = "movie",
     ) -> None:
         self._limits = limits or DownloadLimits()
         self._allow_private = allow_private
         self._resolver = resolver
         self._uploaded = uploaded
         self._http = pool_manager(connections)
-        self._budget = Budget(self._limits.job_bytes, self._limits.job_s)
+        self._budget = Budget(self._limits.job_bytes, self._limits.job_s, job)
         self._lock = threading.Lock()
         self._transfers: set[Transfer] = set()
         self._stopped = threading.Event()
@@ -126,6 +128,8 @@ class Downloader:
 
     def _copy(self, upload_id: str, path: str) -> int:
         """Stores an uploaded file at `path`; returns its size in bytes."""
+        if self._uploaded is None:
+            raise Unfetchable("uploads cannot be fetched here")
         try:
             data = self._uploaded(upload_id, self._limits.file_bytes)
         except (NotFound, TooLarge) as error:

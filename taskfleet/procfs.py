@@ -1,7 +1,6 @@
-"""What the kernel tells of processes and does to them: descendants, memory, signals to groups. Owns
-no process.
+"""Processes below another, as Linux tells them. Owns finding and killing them.
 
-Source: prctl(2) and proc(5), Linux manual pages.
+Source: proc(5) and prctl(2), Linux manual pages.
 """
 
 from __future__ import annotations
@@ -13,15 +12,7 @@ import signal
 from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal the process group of a runner, or the runner itself when it is too young for one."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+_PR_GET_CHILD_SUBREAPER = 37
 
 
 def children(pid: int) -> list[int]:
@@ -48,18 +39,13 @@ def kill_tree(pid: int) -> None:
             os.kill(each, signal.SIGKILL)
 
 
-def memory_mb(pid: int) -> float:
-    """Returns the memory of a process in MB: its proportional share of what it shares."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as lines:
-            for line in lines:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return 0.0
-
-
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def adopts_orphans() -> bool:
+    """Returns whether this process becomes the parent of descendants whose parent ends."""
+    adopts = ctypes.c_int(0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
+    return bool(adopts.value)

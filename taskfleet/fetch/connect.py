@@ -1,5 +1,6 @@
 """Connections to allowed addresses only. Owns resolving, checking and connecting, and closing a
-connection from another thread; not HTTP (`animoto.download`) nor the rule (`animoto.address`).
+connection from another thread; not HTTP (`taskfleet.fetch.download`) nor the rule
+(`taskfleet.fetch.address`).
 
 A host name is resolved once, its addresses are checked, and the socket connects to a checked
 address. A name that resolves to another address a moment later (DNS rebinding) gains nothing.
@@ -22,8 +23,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from animoto import address
 from taskfleet.errors import TransientError
+from taskfleet.fetch import address
 
 Resolve = Callable[[str, int], list[str]]
 """(host, port) -> numeric addresses; raises socket.gaierror."""
@@ -48,7 +49,7 @@ class Transfer:
     lead to; another thread can cut it whatever it waits for.
 
     resolver: finds the addresses of a host name.
-    allow_private: admits private addresses (see `animoto.address.fault`).
+    allow_private: admits private addresses (see `taskfleet.fetch.address.fault`).
     """
 
     def __init__(self, resolver: Resolve, *, allow_private: bool) -> None:
