@@ -51,7 +51,7 @@ class TaskUser:
         """Returns a new temporary folder in which processes of the user can make files, but not
         list what others made."""
         path = tempfile.mkdtemp(prefix="taskfleet-tasks-")
-        os.chmod(path, 0o1733)  # noqa: S103 - the point of it
+        os.chmod(path, 0o1733)  # noqa: S103  # nosec B103
         return path
 
     def environment(self, environ: Mapping[str, str], folder: str) -> dict[str, str]:
