@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ec2_worker.output import BundleOutput
+from ec2_worker.output import BundleOutput, Stored
 from ec2_worker.stop import Stop
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
@@ -26,7 +26,8 @@ class ClaimedBundle:
     prior: results that earlier claims recorded, by task index, none of them RUNNING.
     results: results of this attempt, and final ones of earlier attempts, by task index.
     running: results in the making, by index, of tasks that report progress or are noted.
-    has_news: whether a task has reported progress since the lease was last renewed.
+    has_news: whether a task has reported progress, or output was stored, since the lease was last
+        renewed.
     careful: whether its tasks are run one at a time, each noted in the item before it starts.
     last_chances: tasks of a careful bundle, by index, that fail if their worker is lost once more.
     renewing: held while the rows are read and recorded, so that no older ones are written last.
@@ -40,6 +41,7 @@ class ClaimedBundle:
     lost: whether another worker may own it now.
     stopping: the request that its running tasks end.
     output: what its tasks printed in this claim.
+    logs: what of that is stored.
     poison: why its message belongs on the dead-letter queue; None when it does not.
     """
 
@@ -73,6 +75,7 @@ class ClaimedBundle:
         self.lost = False
         self.poison: str | None = None
         self.output = BundleOutput()
+        self.logs = Stored()
         self.stopping = Stop()
 
     def attempts_spent(self, index: int) -> int:
@@ -100,9 +103,7 @@ class ClaimedBundle:
     def report(self, index: int, started_at: float, progress: list[Any]) -> None:
         """Take in the progress of a running task. It charges no attempt; a note stays a note."""
         self.has_news = True
-        row = self.running.get(index) or TaskResult(
-            index, TaskStatus.RUNNING, attempts=self.attempts_spent(index)
-        ).following(self.prior.get(index))
+        row = self.running.get(index) or self._uncharged(index)
         self.running[index] = replace(row, started_at=started_at, progress=progress)
 
     def record(self, row: TaskResult) -> None:
@@ -128,7 +129,18 @@ class ClaimedBundle:
 
     def rows(self) -> list[TaskResult]:
         """Everything known so far, to be recorded while the bundle is in hand."""
-        return list({**self.prior, **self.running, **self.results}.values())
+        rows = {**self.prior, **self.running, **self.results}
+        for index, (ref, started_at) in self.logs.shown.items():
+            if index in self.results or index in self.running:
+                rows[index] = replace(rows[index], log=ref)
+            elif started_at is not None:
+                rows[index] = replace(self._uncharged(index), started_at=started_at, log=ref)
+        return list(rows.values())
+
+    def _uncharged(self, index: int) -> TaskResult:
+        """Returns the row of a running task that is not noted: it charges no attempt."""
+        row = TaskResult(index, TaskStatus.RUNNING, attempts=self.attempts_spent(index))
+        return row.following(self.prior.get(index))
 
     def rows_to_release(self) -> list[TaskResult]:
         """Everything to record when the bundle is given back. A task that was not run this time

@@ -19,6 +19,7 @@ from ec2_worker.runner.forks import ForkServer
 from ec2_worker.runner.frames import Work
 from ec2_worker.runner.handle import Runner
 from ec2_worker.runner.pool import Pool
+from ec2_worker.runner.taskuser import TaskUser
 from ec2_worker.stop import Stop
 from ec2_worker.timed import SlotGivenUp, TimedRun
 from ec2_worker.workload import CHUNK_S
@@ -47,12 +48,14 @@ class Ways:
     note: writes down that a task of a careful bundle is about to start, and returns whether it may.
     runner_max_tasks, runner_max_mb: tasks and memory after which a runner process is replaced; 0
         for never.
+    task_user: whose processes the runners are; None for the worker's own user.
     """
 
     given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
     note: Callable[[ClaimedBundle, Task], bool] = lambda _claimed, _task: True
     runner_max_tasks: int = 0
     runner_max_mb: int = 0
+    task_user: TaskUser | None = None
 
 
 class Executor:
@@ -87,10 +90,11 @@ class Executor:
                 extra=fields("no_runners"),
             )
         self._pool = Pool(
-            ForkServer(registry.modules),
+            ForkServer(registry.modules, self._ways.task_user),
             max_tasks=self._ways.runner_max_tasks,
             max_mb=self._ways.runner_max_mb,
         )
+        self.tidy = self._pool.tidy
 
     def run(self, chunk: Chunk) -> list[Task]:
         """Run the chunk's tasks one after the other and record each result in the claimed bundle.

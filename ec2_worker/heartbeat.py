@@ -1,15 +1,18 @@
 """Keeping what is in hand: leases and visibility are renewed together, lost leases are dropped,
 bundles that overstay are given back, and cancelled batches are noticed. A renewal also notes which
-task of a careful bundle starts. The renewal itself belongs to `ec2_worker.protocol`."""
+task of a careful bundle starts. What running tasks print is stored beside, in a thread of the pool,
+since no lease may wait for it. The renewal itself belongs to `ec2_worker.protocol`."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 
 from ec2_worker.batchwatch import REFRESH_S, BatchWatch
 from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.logs import Logs
 from ec2_worker.protocol import BundleProtocol
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
@@ -43,6 +46,8 @@ class Heartbeat:
         lease_s: float,
         heartbeat_s: float,
         worker_id: str,
+        logs: Logs,
+        pool: Executor,
         settle: Callable[[ClaimedBundle], None],
     ) -> None:
         self._workload = workload
@@ -54,17 +59,22 @@ class Heartbeat:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._worker_id = worker_id
+        self._logs = logs
+        self._pool = pool
+        self._storing: Future[None] | None = None
         self._settle = settle
         self._watched_at = clock.now()
 
-    def run(self, ended: threading.Event) -> None:
-        """Beat until `ended`."""
+    def run(self, ended: threading.Event, tidy: Callable[[], None] = lambda: None) -> None:
+        """Beat until `ended`, and call `tidy` as often."""
         while not ended.wait(min(1.0, self._heartbeat_s / 3)):
             self.beat()
+            tidy()
 
     def beat(self) -> None:
         """Renew the leases that are due, and drop those that are lost."""
         now = self._clock.now()
+        self._show_output(now)
         due = [claimed for claimed in self._workload.in_hand() if self._is_due(claimed, now)]
         if due:
             self._keep_invisible(due)
@@ -77,9 +87,18 @@ class Heartbeat:
             self._watched_at = now
             self._notice_cancelled()
 
+    def _show_output(self, now: float) -> None:
+        """Have the output of running tasks stored. What is stored counts as news for a renewal."""
+        if self._storing is not None and not self._storing.done():
+            return
+        due = [claimed for claimed in self._workload.in_hand() if self._logs.is_due(claimed, now)]
+        if due:
+            self._storing = self._pool.submit(self._logs.show, due)
+
     def _is_due(self, claimed: ClaimedBundle, now: float) -> bool:
         age_s = now - (claimed.lease.expires_at - self._lease_s)
-        return age_s >= (PROGRESS_S if claimed.has_news else self._heartbeat_s)
+        wait_s = min(PROGRESS_S, self._heartbeat_s) if claimed.has_news else self._heartbeat_s
+        return age_s >= wait_s
 
     def _keep_invisible(self, due: list[ClaimedBundle]) -> None:
         try:

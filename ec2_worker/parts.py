@@ -15,9 +15,11 @@ from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
 from ec2_worker.heartbeat import Heartbeat
 from ec2_worker.intake import Intake
+from ec2_worker.logs import Logs
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.runner import taskuser
 from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
@@ -153,10 +155,11 @@ def assemble(
         busy=lambda: workload.idle_since() is None,
     )
     watch = BatchWatch(ports.monitor, clock)
+    logs = Logs(ports.store, clock, interval_s=settings.heartbeat_s)
     settlement = Settlement(
         tasks=ports.tasks,
         monitor=ports.monitor,
-        store=ports.store,
+        logs=logs,
         outbox=outbox,
         registry=registry,
         telemetry=ports.telemetry,
@@ -203,6 +206,8 @@ def assemble(
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
         worker_id=who.worker_id,
+        logs=logs,
+        pool=pool,
         settle=hooks.settle,
     )
     presence = None
@@ -221,7 +226,11 @@ def assemble(
             leave=hooks.leave,
         )
     ways = Ways(
-        hooks.slot_given_up, heartbeat.note, settings.runner_max_tasks, settings.runner_max_mb
+        hooks.slot_given_up,
+        heartbeat.note,
+        settings.runner_max_tasks,
+        settings.runner_max_mb,
+        taskuser.find(settings.task_user),
     )
     executor = Executor(registry, ports.store, clock, who.worker_id, ways)
     return Parts(

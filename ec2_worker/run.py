@@ -33,6 +33,7 @@ from ec2_worker import outlets
 from ec2_worker.local import LocalRun, Summary
 from ec2_worker.machine import POLL_S, Imds, watch
 from ec2_worker.parts import WorkerPorts
+from ec2_worker.runner import taskuser
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
@@ -121,6 +122,7 @@ def main(
     if local is None:
         _find_stage(given)
     conf = settings.load(**given)
+    taskuser.check(conf.task_user)
     registry = Registry.load(dict.fromkeys((*conf.kinds, *kinds)))
     log.set_up("warning" if local else conf.log_level)
     if local is not None:

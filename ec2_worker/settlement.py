@@ -7,17 +7,15 @@ from __future__ import annotations
 import logging
 import random
 
-from msgspec.structs import replace
-
 from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.logs import Logs
 from ec2_worker.outbox import Letter, Outbox
-from ec2_worker.output import key as output_key
 from ec2_worker.telemetry import Telemetry
-from taskfleet.bundle import Bundle, Response, bundle_number
-from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
+from taskfleet.bundle import Bundle, Response
+from taskfleet.errors import LeaseLost, TransientError
 from taskfleet.log import fields
 from taskfleet.pace import Sample
-from taskfleet.ports import Clock, Message, ObjectStore, TaskMonitor, TaskQueue
+from taskfleet.ports import Clock, Message, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
 from taskfleet.retry import backoff_s
 from taskfleet.task import TaskResult, TaskStatus
@@ -33,7 +31,7 @@ class Settlement:
         *,
         tasks: TaskQueue,
         monitor: TaskMonitor,
-        store: ObjectStore,
+        logs: Logs,
         outbox: Outbox,
         registry: Registry,
         telemetry: Telemetry,
@@ -42,7 +40,7 @@ class Settlement:
     ) -> None:
         self._tasks = tasks
         self._monitor = monitor
-        self._store = store
+        self._logs = logs
         self._outbox = outbox
         self._registry = registry
         self._telemetry = telemetry
@@ -53,7 +51,7 @@ class Settlement:
         """Commit and answer when every task has its result; else release the bundle with its
         progress. Tries again while the lease lives, and raises LeaseLost when it ends. What the
         tasks printed is stored before, so that a row never points to a missing object."""
-        self._store_output(claimed)
+        self._logs.keep(claimed)
         wait_s = 0.1
         while True:
             try:
@@ -71,25 +69,6 @@ class Settlement:
                 )
                 self._clock.sleep(wait_s)
                 wait_s = min(wait_s * 2, 5.0)
-
-    def _store_output(self, claimed: ClaimedBundle) -> None:
-        """Store what the tasks printed, and note in their rows where it is. Output that cannot be
-        stored is lost, and costs no result."""
-        bundle, output = claimed.bundle, claimed.output
-        if not output.places or bundle.legacy is not None:
-            return
-        name = output_key(bundle.batch_id, bundle_number(bundle.job_id), claimed.lease.owner)
-        try:
-            output.store(self._store, name)
-        except TaskfleetError as error:
-            _log.warning(
-                "the output of a bundle's tasks is lost",
-                extra=fields("output_lost", job_id=bundle.job_id, reason=str(error)),
-            )
-            return
-        for index, place in output.places.items():
-            if (row := claimed.results.get(index)) is not None:
-                claimed.results[index] = replace(row, log=(name, *place))
 
     def _commit(self, claimed: ClaimedBundle) -> None:
         results = self.record(claimed)

@@ -106,7 +106,7 @@ class Worker:
         for _ in range(self._threads):
             self._start("slot", self._slot)
         intake = self._start("intake", lambda: self._intake.run(self._drain_asked))
-        self._start("heartbeat", lambda: self._heartbeat.run(self._ended))
+        self._start("heartbeat", lambda: self._heartbeat.run(self._ended, self._executor.tidy))
         outbox = self._start("outbox", self._outbox.run)
         presence, reporting = self._presence, None
         if presence is not None:

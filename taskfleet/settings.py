@@ -64,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runner_max_mb: Annotated[int, Meta(ge=0)] = 0
     """The memory in MB above which a worker replaces a runner process between two tasks. With 0 it
     never does."""
+    task_user: str = ""
+    """The user of the machine as whom a worker runs the processes of tasks, so that tasks cannot
+    read the worker's files or end it. The worker must be root or have the capabilities for it
+    (`docs/security.md`). Empty means the worker's own user."""
     task_disk_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     """The most MB of disk that the folder of one task of the kind `command` may take, with its
     inputs. A task that takes more is ended."""

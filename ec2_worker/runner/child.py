@@ -107,9 +107,13 @@ class Runner:
             end = self._output_bytes()
             self._check_pipe()
             outcomes = [] if row is None else [Outcome(row, failure)]
+            emptied = end < printed  # by the task; what others left there is lost
+            printed = 0 if emptied else printed
             news = [Printed(task.index, printed, end)] if end != printed else []
             printed = end
             with self._lock:
+                if emptied:
+                    self._printed = []
                 self._outcomes += outcomes
                 self._printed += news
                 self._progress.pop(task.index, None)

@@ -97,10 +97,25 @@ class RunInRunner:
     _printed: bool = False
     _looked_at: float = field(default_factory=time.monotonic)
     _cut: dict[int, int] = field(default_factory=dict)
+    _over: bool = False
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> bool:
         """Run the chunk. Returns whether the runner can take another. Afterwards `ran` tells how
         many tasks need no other slot; of the others, none was charged."""
+        self.output.watch(self.look)
+        try:
+            fit = self._run()
+        finally:
+            with self._looking:  # from now on, what is printed may be another bundle's
+                self._over = True
+            self.output.unwatch(self.look)
+            self.output.forget_running(self._asked)
+        if fit and self._printed:
+            os.ftruncate(self.runner.output, 0)
+        return fit
+
+    def _run(self) -> bool:
         runner = self.runner
         self._asked = frozenset(task.index for task in self.work.tasks)
         runner.limit_memory(self.kind.memory_mb)
@@ -111,8 +126,6 @@ class RunInRunner:
         while not self._done and runner.exit is None:
             self._step()
         if self._done and self._late is None:
-            if self._printed:
-                os.ftruncate(runner.output, 0)
             runner.tasks_run += self.ran
             return not self.stopped()
         self._take_untold()
@@ -202,9 +215,33 @@ class RunInRunner:
     def _keep(self, index: int, start: int, end: int) -> None:
         self._printed = True
         try:
-            self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
+            with self._looking:
+                self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
         except OSError as error:  # such as a full disk; the results go on
             _log.warning("output of a task is lost", extra=fields("output_lost", reason=str(error)))
+
+    def look(self) -> None:
+        """Keep what the running task has printed so far. May be called from any thread, and never
+        raises."""
+        with self._looking:
+            started, now = self.runner.note.read(), time.monotonic()
+            index = started.task
+            if self._over or index not in self._asked or index in self._known:
+                return
+            try:
+                size = os.fstat(self.runner.output).st_size
+                # What the next task printed would be in the size, too.
+                if self.runner.note.read() == started:
+                    self.output.keep_running(
+                        index,
+                        self.runner.output,
+                        started.printed_from,
+                        size,
+                        self._cut.get(index, 0),
+                        round(self.clock.now() - (now - started.at), 3),
+                    )
+            except OSError as error:
+                _log.warning("output is not shown", extra=fields("no_look", reason=str(error)))
 
     def _look_at_output(self) -> None:
         """Throw away what a task printed far beyond what is kept, before it fills the disk."""

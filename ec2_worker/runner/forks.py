@@ -19,6 +19,7 @@ from ec2_worker.runner.forkserver import PID
 from ec2_worker.runner.frames import Pipe, new_key
 from ec2_worker.runner.handle import Runner
 from ec2_worker.runner.note import Note
+from ec2_worker.runner.taskuser import TaskUser
 from taskfleet.errors import TransientError
 from taskfleet.log import fields
 
@@ -40,7 +41,10 @@ KEPT_SETTINGS = (
 _DROPPED = ("AWS_", "BOTO", "TASKFLEET_", "OTEL_", "NOTIFY_", "LISTEN_", "CREDENTIALS_")
 """First letters of the variables that are the worker's own: its credentials, its settings and those
 of its telemetry with their secrets, and what systemd gives a service."""
-_BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main({fd}, {kinds!r})"
+_BOOT = (
+    "import sys; sys.path[:] = {path!r}; from ec2_worker.runner.forkserver import main; "
+    "main({fd}, {kinds!r}, {folder!r})"
+)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -54,10 +58,15 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 class ForkServer:
     """Starts runners for the kinds of `modules`. The server process starts with the first runner,
-    and again when it is gone. Its methods may be called from any thread."""
+    and again when it is gone. Its methods may be called from any thread.
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    user: whose processes the server and the runners are; None for the worker's own user.
+    """
+
+    def __init__(self, modules: Sequence[str], user: TaskUser | None = None) -> None:
         self._modules = list(modules)
+        self._user = user
+        self._folder: str | None = None
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +77,8 @@ class ForkServer:
         pipe, their_pipe = socket.socketpair()
         status, their_status = os.pipe()
         note_fd = Note.new()
-        output_fd = unnamed_file()
+        # Tasks of another user may open their standard output once more, as /dev/stdout.
+        output_fd = unnamed_file(appended=True, mode=0o600 if self._user is None else 0o622)
         key = new_key()
         asked = {"do": "fork", "key": key}
         try:
@@ -134,11 +144,15 @@ class ForkServer:
         if self._closed:
             raise TransientError("no runner process is started: the worker ends")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environ = environment(os.environ)
+        if self._user is not None:
+            self._folder = self._user.new_folder()
+            environ = self._user.environment(environ, self._folder)
         boot = _BOOT.format(
             path=sys.path,
-            module="ec2_worker.runner.forkserver",
             fd=theirs.fileno(),
             kinds=self._modules,
+            folder=self._folder,
         )
         with theirs:
             self._process = subprocess.Popen(
@@ -146,8 +160,11 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=environment(os.environ),
+                env=environ,
                 start_new_session=True,
+                user=None if self._user is None else self._user.uid,
+                group=None if self._user is None else self._user.gid,
+                extra_groups=None if self._user is None else [],
             )
         self._control = ours
         _log.info("fork server starts", extra=fields("forkserver_started", pid=self._process.pid))
@@ -160,3 +177,7 @@ class ForkServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(START_S)
             self._process = None
+        if self._folder is not None:
+            with contextlib.suppress(OSError):  # not empty if the server was killed
+                os.rmdir(self._folder)
+            self._folder = None

@@ -12,6 +12,10 @@ To a runner's status descriptor it writes the runner's process id (or, negative,
 and at the runner's end `STATUS`. When the worker closes the socket, by its own end too, the server
 kills all that is left and ends.
 
+When the runners are to be another user's (`ec2_worker.runner.taskuser`), this server is a process
+of that user, too, so that it can signal and measure them and needs no right for it. Each runner
+then has a folder for temporary files, which is removed at its end.
+
 Whatever a runner's tasks started and left behind becomes a child of the runner, and when that ends,
 of this server (PR_SET_CHILD_SUBREAPER), which kills it.
 
@@ -28,13 +32,15 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from ec2_worker.runner import child
+from ec2_worker.runner import child, taskuser
 from taskfleet.procfs import adopt_orphans, children, kill_tree, tree
 from taskfleet.registry import Registry
 
@@ -56,19 +62,28 @@ class Runner:
     kill_at: when it is killed, on the monotonic clock; None while nobody asked for its end.
     memory_mb: its limit; None without.
     used_mb: what it used when it was killed for that.
+    folder: its own temporary folder; None for that of the worker.
     """
 
     status: int
+    folder: str | None = None
     kill_at: float | None = None
     memory_mb: int | None = None
     used_mb: int = 0
 
 
 class ForkServer:
-    """The server on its control socket."""
+    """The server on its control socket.
 
-    def __init__(self, registry: Registry, control: socket.socket) -> None:
+    folder: where it makes a folder for each runner; None to make none.
+    """
+
+    def __init__(
+        self, registry: Registry, control: socket.socket, folder: str | None = None
+    ) -> None:
         self._registry = registry
+        self._folder = folder
+        self._removing: dict[int, subprocess.Popen[bytes]] = {}
         self._control = control
         self._runners: dict[int, Runner] = {}
         read, write = os.pipe()
@@ -127,13 +142,15 @@ class ForkServer:
         return True
 
     def _fork(self, key: int, pipe: int, note: int, output: int, status: int) -> None:
+        folder = None
         try:
+            folder = self._folder and tempfile.mkdtemp(prefix="", dir=self._folder)
             pid = os.fork()
         except OSError as error:
             pid = -(error.errno or 1)
         if pid == 0:
             try:
-                self._become_runner(key, pipe, note, output, status)
+                self._become_runner(key, pipe, note, output, status, folder)
             except BaseException:  # noqa: BLE001 - shown, and the process ends
                 traceback.print_exc()
             finally:
@@ -143,12 +160,18 @@ class ForkServer:
         with contextlib.suppress(OSError):
             os.write(status, PID.pack(pid))
         if pid > 0:
-            self._runners[pid] = Runner(status)
+            self._runners[pid] = Runner(status, folder)
         else:
             os.close(status)
+            self._remove(folder)
 
-    def _become_runner(self, key: int, pipe: int, note: int, output: int, status: int) -> None:
+    def _become_runner(
+        self, key: int, pipe: int, note: int, output: int, status: int, folder: str | None
+    ) -> None:
         os.setsid()
+        if folder is not None:
+            taskuser.let_look()
+            os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = folder
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
@@ -168,6 +191,8 @@ class ForkServer:
                 return
             if pid == 0:
                 break
+            if (removing := self._removing.pop(pid, None)) is not None:
+                removing.returncode = status  # so that nobody waits for it
             runner = self._runners.pop(pid, None)
             if runner is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -176,10 +201,18 @@ class ForkServer:
                     limit = runner.memory_mb or 0
                     os.write(runner.status, STATUS.pack(status, runner.used_mb, limit))
                 os.close(runner.status)
+                self._remove(runner.folder)
         # Children that are no runners are what dead runners left. Their children come next.
         for pid in children(os.getpid()):
-            if pid not in self._runners:
+            if pid not in self._runners and pid not in self._removing:
                 kill_tree(pid)
+
+    def _remove(self, folder: str | None) -> None:
+        """Remove the folder of a runner. A process does it, since it may take long."""
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                removing = subprocess.Popen(["rm", "-rf", "--", folder])
+                self._removing[removing.pid] = removing
 
     def _kill_overdue(self) -> None:
         for pid, runner in self._runners.items():
@@ -227,13 +260,16 @@ def memory_mb(pid: int) -> float:
     return 0.0
 
 
-def main(control_fd: int, modules: list[str]) -> None:
-    """Be the fork server on the control socket `control_fd`, for the kinds of these modules."""
+def main(control_fd: int, modules: list[str], folder: str | None = None) -> None:
+    """Be the fork server on the control socket `control_fd`, for the kinds of these modules; with a
+    folder for temporary files, as a process of the user for tasks."""
+    if folder is not None:
+        taskuser.give_up_rights()
     adopt_orphans()
     registry = Registry.load(modules)
     gc.collect()
     gc.freeze()  # runners then share these pages
-    ForkServer(registry, socket.socket(fileno=control_fd)).run()
+    ForkServer(registry, socket.socket(fileno=control_fd), folder).run()
 
 
 if __name__ == "__main__":

@@ -43,11 +43,13 @@ class Runner:
     """One runner process. It is used by one thread at a time, but for `end`.
 
     owner: the client whose code it runs; empty for none.
+    free_since: when it last got free, on the monotonic clock.
     """
 
     def __init__(self, pipe: Pipe, status: int, note: Note, output: int, ender: Ender) -> None:
         self.pid = 0
         self.owner = ""
+        self.free_since = 0.0
         self.pipe = pipe
         self.note = note
         self.output = output

@@ -4,10 +4,13 @@ replaced; not what it does with it (`ec2_worker.runner.chunk`)."""
 from __future__ import annotations
 
 import threading
+import time
 
 from ec2_worker.runner.forks import ForkServer
 from ec2_worker.runner.handle import Runner
 
+IDLE_S = 60.0
+"""Seconds after which a runner without work is ended."""
 FREE_MAX = 32
 """Most free runners of several owners: twice the usual 16 slots."""
 
@@ -15,6 +18,7 @@ FREE_MAX = 32
 class Pool:
     """Runners of one fork server. Of the free ones of an owner, the one that was used last is used
     next. A runner never changes its owner, which is a client whose code it ran, or nobody.
+    Those that are not needed idle, and `tidy` ends them, so that their memory is free for others.
 
     max_free: most free runners while they have several owners; above it, the one of another owner
         than the last that was used longest ago ends.
@@ -71,12 +75,24 @@ class Pool:
 
     def _kept(self, runner: Runner) -> Runner | None:
         """Keep a free runner, and return one that is too many for it."""
+        runner.free_since = time.monotonic()
         self._free.append(runner)
         if len(self._free) > self._max_free:
             for position, each in enumerate(self._free):
                 if each.owner != runner.owner:
                     return self._free.pop(position)
         return None
+
+    def tidy(self) -> None:
+        """End the runners that have been idle for `IDLE_S`, but one, so that a task that comes then
+        need not wait for a start. Called about every second."""
+        idle_since = time.monotonic() - IDLE_S
+        ended: list[Runner] = []
+        with self._lock:
+            while len(self._free) > 1 and self._free[0].free_since <= idle_since:
+                ended.append(self._free.pop(0))
+        for runner in ended:
+            self.discard(runner)
 
     def discard(self, runner: Runner) -> None:
         """End a runner, if it has not ended, and forget it."""

@@ -23,10 +23,13 @@ command -v python3.11 >/dev/null || install_packages python3.11
 if command -v dnf >/dev/null && ! [ -d /opt/aws/amazon-cloudwatch-agent ]; then
     install_packages amazon-cloudwatch-agent
 fi
-id taskfleet >/dev/null 2>&1 ||
-    useradd --system --user-group --no-create-home --shell /usr/sbin/nologin taskfleet
+for user in taskfleet taskfleet-task; do # the worker's, and that of the processes of tasks
+    id $user >/dev/null 2>&1 ||
+        useradd --system --user-group --no-create-home --shell /usr/sbin/nologin $user
+done
 ln -sfn "$software" /opt/taskfleet/current
 mkdir -p /etc/taskfleet
+if [ -f /etc/taskfleet/worker.env ]; then chmod 600 /etc/taskfleet/worker.env; fi # not for tasks
 install -m 644 "$software"/infra/machine/aws-config /etc/taskfleet/aws-config
 install -m 644 "$software"/infra/machine/*.service /etc/systemd/system/
 systemctl daemon-reload

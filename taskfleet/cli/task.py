@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 
 import click
 
@@ -15,9 +16,13 @@ from taskfleet.cli.output import say, write_json
 from taskfleet.client import Client
 from taskfleet.output import LogPage
 from taskfleet.task import TaskStatus
+from taskfleet.wire.http import AttemptView
 
 POLL_S = 1.0
 """Seconds between two looks at a task that is followed."""
+SAME_START_S = 0.5
+"""Most seconds between the starts that a worker tells of one execution while it runs and at its
+end."""
 
 _index = click.argument("index", type=click.IntRange(0))
 
@@ -66,15 +71,19 @@ def _write_log(client: Client, batch_id: str, index: int, attempt: int | None) -
 
 def _follow_log(client: Client, batch_id: str, index: int) -> TaskStatus:
     """Print the output as it comes, until the task has ended. Says on standard error what the task
-    waits for, whenever that changes, and when another attempt begins. Returns its final status."""
-    attempt, printed, said = None, 0, ""
+    waits for, whenever that changes, and when it begins anew. Returns its final status."""
+    last, printed, said = None, 0, ""
     while True:
         task = client.task(batch_id, index)
-        current = task.history[-1].attempt if task.history else None
-        if current != attempt:
-            if attempt is not None:
-                say(f"attempt {current}")
-            attempt, printed = current, 0
+        current = task.history[-1] if task.history else None
+        if current is not None:
+            if last is not None and current.attempt != last.attempt:
+                say(f"attempt {current.attempt}")
+                printed = 0
+            elif task.log_bytes < printed or (last is not None and _began_anew(last, current)):
+                say("its worker was lost, it begins anew")
+                printed = 0
+            last = current
         if task.log_bytes > printed:
             printed = _write_rest(client, batch_id, index, printed, None).end
         if task.status.final:
@@ -86,6 +95,14 @@ def _follow_log(client: Client, batch_id: str, index: int) -> TaskStatus:
             said = task.why
             say(said)
         time.sleep(POLL_S)
+
+
+def _began_anew(before: AttemptView, now: AttemptView) -> bool:
+    """Returns whether an attempt that counts once was begun a second time."""
+    if before.started_at is None or now.started_at is None:
+        return False
+    between = datetime.fromisoformat(now.started_at) - datetime.fromisoformat(before.started_at)
+    return between.total_seconds() > SAME_START_S
 
 
 def _write_rest(

@@ -92,19 +92,23 @@ class TaskViews:
         offset: int = 0,
     ) -> output.LogPage:
         """Returns a page of what the task printed, from the byte `offset` on: in its last
-        execution, or in the attempt of the given number. Raises NotFound, which says why, if there
-        is nothing."""
+        execution, which may still run, or in the attempt of the given number. Raises NotFound,
+        which says why, if there is nothing."""
         found = self._find(batch_id, index, client_id)
         name = f"task {index}"
         if attempt is not None:
             name += f" in attempt {attempt}"
         refs = {each.number: each.log for each in _attempts(found.row)}
+        if found.row is not None and found.row.status is TaskStatus.RUNNING:
+            refs[_ended(found.row) + 1] = found.row.log
         if attempt is not None and attempt not in refs:
             raise NotFound(f"no attempt {attempt} of task {index} is recorded")
         row_log = None if found.row is None else found.row.log
         ref = row_log if attempt is None else refs[attempt]
         if ref is None:
-            ended = attempt is not None or (found.row is not None and found.row.status.final)
+            runs = found.row is not None and found.row.status is TaskStatus.RUNNING
+            final = found.row is not None and found.row.status.final
+            ended = final or (attempt is not None and not (runs and attempt == max(refs)))
             raise NotFound(f"{name} printed nothing" if ended else f"{name} has no output yet")
         try:
             return output.page(self._store, batch_id, ref, offset)
@@ -166,7 +170,7 @@ def _history(row: TaskResult) -> Iterator[AttemptView]:
     known = {each.number: each for each in _attempts(row)}
     full = len(row.earlier or ()) >= HISTORY_MAX
     first = min(known, default=1) if full else 1
-    ended = row.attempts - row.is_note
+    ended = _ended(row)
     for number in range(first, ended + 1):
         if number in known:
             yield _attempt(known[number], row)
@@ -174,7 +178,13 @@ def _history(row: TaskResult) -> Iterator[AttemptView]:
             yield AttemptView(number, "LOST")
     if row.status is TaskStatus.RUNNING:
         started_at = None if row.started_at is None else iso_time(row.started_at)
-        yield AttemptView(ended + 1, "RUNNING", row.worker_id, started_at)
+        printed = 0 if row.log is None else row.log[2]
+        yield AttemptView(ended + 1, "RUNNING", row.worker_id, started_at, log_bytes=printed)
+
+
+def _ended(row: TaskResult) -> int:
+    """Returns how many attempts have ended."""
+    return row.attempts - row.is_note
 
 
 def _attempt(attempt: Attempt, row: TaskResult) -> AttemptView:

@@ -37,7 +37,8 @@ WANTED = {
     "ProtectProc": "invisible",
     "RemoveIPC": "yes",
     "UMask": "0077",
-    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "CAP_SETUID CAP_SETGID CAP_KILL",
+    "CapabilityBoundingSet": "CAP_SETUID CAP_SETGID CAP_KILL",
 }
 
 needs_systemd = pytest.mark.skipif(not ANALYZE, reason="needs systemd-analyze")
@@ -46,9 +47,13 @@ needs_systemd = pytest.mark.skipif(not ANALYZE, reason="needs systemd-analyze")
 def test_the_unit_has_its_limits() -> None:
     found = seccomp.directives(UNIT.read_text())
     assert {name: found.get(name) for name in WANTED} == {n: [v] for n, v in WANTED.items()}
-    first, *others = found["SystemCallFilter"]
-    assert first == "@system-service"
-    assert all(line.startswith(("~", "landlock_")) for line in others)
+    assert found["SystemCallFilter"] == [
+        "@system-service",
+        "~@privileged @keyring",
+        "setgroups setreuid",  # for a child to become the user of tasks
+        "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+    ]
+    assert "TASKFLEET_TASK_USER=taskfleet-task" in found["Environment"]
 
 
 def test_files_under_way_are_on_the_disk() -> None:
@@ -85,7 +90,8 @@ def test_systemd_finds_little_exposure() -> None:
 
 @needs_systemd
 @pytest.mark.parametrize(
-    "call", ["ptrace", "mount", "bpf", "kexec_load", "init_module", "setuid", "keyctl", "chroot"]
+    "call",
+    ["ptrace", "mount", "bpf", "kexec_load", "init_module", "setuid", "keyctl", "chroot", "capset"],
 )
 def test_a_call_that_no_task_needs_is_refused(call: str) -> None:
     assert call not in seccomp.allowed_calls(

@@ -7,11 +7,13 @@ therefore fails every time.
 """
 
 import contextlib
+import os
 import random
 from collections import Counter
 
 import pytest
 
+from ec2_worker.output import unnamed_file
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import OutgoingMessage
@@ -49,8 +51,14 @@ class History:
         self.cancelled = set()
         self.workers = []
         self.slots = {}
+        self.source = unnamed_file(appended=False)
+        self.printed = {}
+        self.logs_seen = 0
         for _ in range(3):
             self.hire()
+
+    def __del__(self):
+        os.close(self.source)
 
     def fault(self, _name):
         if self.rng.random() >= self.fault_rate:
@@ -76,6 +84,36 @@ class History:
 
     def kill(self, _params, _context):
         self.killed = True
+
+    def print(self, chunk):
+        """Have a task of the chunk print a line, as a runner would."""
+        claimed, task = chunk.claimed, self.rng.choice(chunk.tasks)
+        name = (claimed.lease.owner, claimed.bundle.batch_id, task.index)
+        text = self.printed.get(name, b"") + repr(name).encode() * self.rng.randint(1, 90)
+        self.printed[name] = text
+        os.ftruncate(self.source, 0)
+        os.pwrite(self.source, text, 0)
+        now = self.cloud.clock.now()
+        claimed.output.keep_running(task.index, self.source, 0, len(text), 0, now)
+
+    def outputs_are_their_own(self, job_id):
+        """Whatever a row says a task printed is what it printed in one claim, up to some moment."""
+        batch_id = job_id.rpartition(":")[0]
+        seen = 0
+        for record in self.cloud.monitor.bundles([job_id]):
+            for row in record.results:
+                if row.log is not None:
+                    key, offset, length, _ = row.log
+                    owner = key.rpartition("/")[2]
+                    text = self.cloud.store.get(key)[offset : offset + length]
+                    (whole,) = [
+                        text
+                        for (who, *task), text in self.printed.items()
+                        if who.replace("/", "-") == owner and task == [batch_id, row.index]
+                    ]
+                    assert text == whole[:length]
+                    seen += 1
+        return seen
 
     # --- steps ---
 
@@ -131,7 +169,10 @@ class History:
 
     def act(self, worker):
         step = self.rng.choice(
-            ["poll", "take", "finish", "finish", "settle", "flush", "beat", "die", "drain"]
+            [
+                *("poll", "take", "finish", "finish", "settle"),
+                *("flush", "beat", "print", "die", "drain"),
+            ]
         )
         taken = self.slots[worker]
         if step == "poll":
@@ -149,6 +190,8 @@ class History:
             worker.outbox.flush()
         elif step == "beat":
             worker.heartbeat.beat()
+        elif step == "print" and taken:
+            self.print(self.rng.choice(taken))
         elif step == "die" and self.rng.random() < 0.05:
             self.fire(worker)
         elif step == "drain" and self.rng.random() < 0.05:
@@ -184,6 +227,9 @@ class History:
                 self.collect()
             else:
                 self.act(self.rng.choice(self.workers))
+                if self.bodies and roll > 0.9:
+                    bundle = decode_bundle(self.rng.choice(self.bodies))
+                    self.logs_seen += self.outputs_are_their_own(bundle.job_id)
 
     def come_to_rest(self):
         """Run what is left on one healthy worker, without faults, until the queues are empty."""
@@ -247,6 +293,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seed):
             assert record.status is BundleStatus.DONE
             assert bundle.job_id in history.answered
             assert {row.index for row in record.results} == {t.index for t in bundle.tasks}
+            history.outputs_are_their_own(bundle.job_id)
 
 
 def judge_blame(history, batch_id, rows):

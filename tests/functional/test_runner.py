@@ -4,23 +4,28 @@ others nothing. Real processes, a store in memory."""
 from __future__ import annotations
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
-from ec2_worker.runner.forkserver import tree
+from ec2_worker.runner import taskuser
 from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
 from taskfleet.clock import SystemClock
 from taskfleet.lease import Lease
 from taskfleet.memory import MemoryStore
 from taskfleet.ports import Message
+from taskfleet.procfs import tree
 from taskfleet.registry import Registry
 from taskfleet.task import Task, TaskStatus
 from tests.support.waiting import eventually
 
+USER = os.environ.get("TEST_TASK_USER", "")
+"""User of the runner processes. `test_task_user` runs this module's tests as root with one."""
 REGISTRY = Registry.load(["tests.support.poison"])
 F, S, Q = TaskStatus.FAILED, TaskStatus.SUCCEEDED, TaskStatus.QUEUED
 
@@ -31,7 +36,10 @@ class Slot:
     def __init__(self, **options):
         self.store = MemoryStore()
         self.given_up = []
-        ways = Ways(lambda *told: self.given_up.append(told), **options)
+        user = taskuser.find(USER)
+        if user is not None:
+            taskuser.clear_ambient()
+        ways = Ways(lambda *told: self.given_up.append(told), task_user=user, **options)
         self.executor = Executor(REGISTRY, self.store, SystemClock(), "w-1", ways)
 
     def bundle(self, kind, params):
@@ -82,6 +90,17 @@ def slot():
     slot.executor.close()
 
 
+@pytest.fixture
+def runs():
+    """A file to which tasks of any user may append."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "runs")
+        path.touch()
+        path.chmod(0o666)
+        yield path
+
+
 POISON = [
     ("poison", "exit", "its process died: exit status 3"),
     ("poison", "segv", "its process died: SIGSEGV"),
@@ -118,21 +137,20 @@ def test_one_poison_among_a_thousand_fails_alone(shared, kind, deed, error):
     assert time.monotonic() - begun < 5
 
 
-def test_no_task_runs_again_for_one_that_ended_their_process(shared, tmp_path):
+def test_no_task_runs_again_for_one_that_ended_their_process(shared, runs):
     words = ["exit" if i % 40 == 39 else i for i in range(400)]
-    claimed = shared.run("counted", [[str(tmp_path / "runs"), word] for word in words])
+    claimed = shared.run("counted", [[str(runs), word] for word in words])
     assert [claimed.results[i].result for i in range(400) if words[i] != "exit"] == [
         word for word in words if word != "exit"
     ]
-    runs = (tmp_path / "runs").read_text().split()
-    assert sorted(runs) == sorted(map(str, words))
+    assert sorted(runs.read_text().split()) == sorted(map(str, words))
 
 
-def test_what_a_dead_runner_had_no_room_to_keep_was_told(shared, tmp_path):
+def test_what_a_dead_runner_had_no_room_to_keep_was_told(shared, runs):
     words = [str(i) * 9_000 for i in range(10)] + ["exit"]
-    claimed = shared.run("counted", [[str(tmp_path / "runs"), word] for word in words])
+    claimed = shared.run("counted", [[str(runs), word] for word in words])
     assert [claimed.results[i].result for i in range(10)] == words[:10]
-    assert len((tmp_path / "runs").read_text().split()) == 11
+    assert len(runs.read_text().split()) == 11
 
 
 def test_nothing_that_a_dead_runner_left_lives_on(slot):
@@ -206,7 +224,8 @@ def test_a_runner_sees_no_credentials_and_no_settings(slot, monkeypatch):
     monkeypatch.setenv("MINE", "kept")
     seen = slot.run("environ", [None]).results[0].result
     assert not any(name.startswith("AWS_") for name in seen)
-    assert [name for name in seen if name.startswith("TASKFLEET_")] == ["TASKFLEET_CORES"]
+    settings = {name for name in seen if name.startswith("TASKFLEET_")} - {"TASKFLEET_CACHE_DIR"}
+    assert settings == {"TASKFLEET_CORES"}
     assert (seen["MINE"], seen["PATH"]) == ("kept", os.environ["PATH"])
 
 
@@ -259,6 +278,19 @@ def test_an_idle_runner_that_died_charges_nobody(slot):
     assert row.result != pid
 
 
+def test_runners_that_nobody_needs_end_but_one(slot, monkeypatch):
+    pool = slot.executor._pool
+    runners = [pool.take() for _ in range(3)]
+    for runner in runners:
+        pool.give(runner)
+    slot.executor.tidy()
+    assert len(slot.processes()) == 4  # with the fork server: none has been idle for long
+    monkeypatch.setattr("ec2_worker.runner.pool.IDLE_S", 0.0)
+    slot.executor.tidy()
+    eventually(lambda: len(slot.processes()) == 2, 5)
+    assert slot.run("who", [1]).results[0].result == runners[-1].pid
+
+
 class TestThreads:
     def test_a_time_out_stops_that_task_only(self, shared):
         claimed = shared.run("waits_in_thread", [1, "wait", 2])
@@ -299,6 +331,11 @@ class TestOutput:
         claimed = shared.run("says", ["before", 10_000_000, "after"])
         assert claimed.output.places[1] == (7, 1_000_000, 9_000_001)
         assert claimed.output.read(2, 100) == b"after\n"
+
+    def test_a_task_that_empties_its_output_keeps_what_it_printed_afterwards(self, shared):
+        claimed = shared.run("says", ["x" * 100, "cut", "after"])
+        assert self.outputs(claimed) == {1: b"rest\n", 2: b"after\n"}
+        assert {place.dropped for place in claimed.output.places.values()} == {0}
 
     def test_a_flood_does_not_fill_the_disk(self, shared, monkeypatch):
         monkeypatch.setattr("ec2_worker.runner.chunk.LOOK_S", 0.05)

@@ -11,10 +11,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+from taskfleet.kinds.environment import own_folder
 from taskfleet.registry import TaskContext, task_kind
 from taskfleet.retry import RetryPolicy
 
@@ -32,6 +35,19 @@ def orphan() -> None:
     code = "import os, time; os.setsid(); os.fork() and os._exit(0); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", code]).wait()
     os._exit(9)
+
+
+def stray() -> None:
+    """Leave a grandchild in a session of its own, whose parent has ended, and stay."""
+    code = (
+        "import os, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "time.sleep(600)\n"
+    )
+    subprocess.Popen([sys.executable, "-c", code]).wait()
+    time.sleep(600)
 
 
 def bomb() -> None:
@@ -99,6 +115,7 @@ DEEDS: dict[str, Any] = {
     "deaf": deaf,
     "bomb": bomb,
     "orphan": orphan,
+    "stray": stray,
     "pool": pool,
     "fork": lambda: os.fork() and None,
     "error": lambda: 1 / 0,
@@ -146,6 +163,76 @@ def holds(params: Any, context: TaskContext) -> Any:
     context.on_stop(lambda: os.write(1, b"stopped\n") and None)
     context.progress(1, 2)
     context.sleep(60)
+
+
+def refused(call: Any) -> str | None:
+    """Returns the name of the error of a call, None if it succeeds."""
+    try:
+        call()
+    except OSError as error:
+        return type(error).__name__
+    return None
+
+
+def attach(pid: int) -> None:
+    """Begin to trace a process (ptrace(2), PTRACE_ATTACH)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.ptrace(16, pid, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1)
+
+
+@task_kind("spies")
+def spies(params: Any, context: TaskContext) -> dict[str, Any]:
+    """Try what only the worker's own user may do. The params are the path of a file of that
+    user."""
+    with open(f"/proc/{os.getppid()}/stat") as file:
+        worker = int(file.read().rpartition(")")[2].split()[1])
+    with open("/proc/self/status") as file:
+        status = {name: rest.strip() for name, _, rest in (line.partition(":") for line in file)}
+    own = tempfile.gettempdir()
+    with open(os.path.join(own, "mine"), "w") as file:
+        file.write("mine")
+    for stream in ("/dev/stdout", "/dev/stderr"):
+        with open(stream, "a") as file:
+            file.write(f"{stream}\n")
+    context.store.put_file("mine", os.path.join(own, "mine"), content_type="text/plain")
+    return {
+        "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+        "rights": [status[name].lstrip("0") for name in ("CapPrm", "CapEff", "CapAmb")],
+        "no_new_privs": status["NoNewPrivs"],
+        "folder": [os.stat(own).st_uid, oct(os.stat(own).st_mode & 0o777), own],
+        "kept": own_folder(Path(os.environ["TASKFLEET_CACHE_DIR"], "environments")),
+        "secrets": sorted(name for name in os.environ if name.startswith(("AWS_", "TASKFLEET_"))),
+        "file": refused(lambda: read(params)),
+        "folders of others": refused(lambda: os.listdir(os.path.dirname(own))),
+        "kill worker": refused(lambda: os.kill(worker, signal.SIGKILL)),
+        "trace worker": refused(lambda: attach(worker)),
+        "trace fork server": refused(lambda: attach(os.getppid())),
+        "environment": refused(lambda: read(f"/proc/{worker}/environ")),
+        "memory": refused(lambda: read(f"/proc/{worker}/mem")),
+        "descriptors": refused(lambda: os.listdir(f"/proc/{worker}/fd")),
+        "become root": refused(lambda: os.setuid(0)),
+    }
+
+
+@task_kind("tells")
+def tells(params: Any, _context: TaskContext) -> None:
+    """Print each line of a file, told by name, once it is there, up to the line `end`."""
+    told = 0
+    while True:
+        with open(params) as file:
+            lines = file.read().splitlines()
+        for line in lines[told:]:
+            if line == "end":
+                return
+            print(line)
+        told = len(lines)
+        time.sleep(0.02)
 
 
 @task_kind("stores")
@@ -198,6 +285,9 @@ def says(params: Any, _context: TaskContext) -> None:
         print(params)
     if params == "child":
         os.system("echo from a child")
+    if params == "cut":
+        os.ftruncate(1, 0)
+        print("rest")
     if params == "crash":
         os._exit(1)
 

@@ -26,6 +26,20 @@ LEASE_S = 1.0
 KINDS = "tests.support.poison"
 
 
+class _Store:
+    """The store of another process, which cannot read this one's descriptors."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put_file(self, key: str, path: str | int, *, content_type: str) -> None:
+        with open(path, "rb") as file:
+            self._store.put(key, file.read(), content_type=content_type)
+
+
 class _Ports(BaseManager):
     pass
 
@@ -40,12 +54,14 @@ def serve(cloud: Cloud) -> int:
     return server.address[1]  # type: ignore[index, no-any-return]
 
 
-def start(port: int, number: int) -> subprocess.Popen[bytes]:
+def start(
+    port: int, number: int, python: str = sys.executable, **environ: str
+) -> subprocess.Popen[bytes]:
     """Start a worker process. It leads a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.remote", str(port), f"w-{number}"],
+        [python, "-m", "tests.support.remote", str(port), f"w-{number}"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -58,10 +74,16 @@ def main(port: str, worker_id: str) -> None:
     manager: Any = _Ports(("127.0.0.1", int(port)), KEY)
     manager.connect()
     found = {name: getattr(manager, name)() for name in PORTS}
+    found["store"] = _Store(found["store"])
     worker = Worker(
         WorkerPorts(**found, clock=SystemClock()),
         Registry.load([KINDS]),
-        Settings(lease_s=LEASE_S, receive_wait_s=0.2),
+        Settings(
+            lease_s=LEASE_S,
+            receive_wait_s=0.2,
+            drain_timeout_s=0.5,
+            task_user=os.environ.get("TASKFLEET_TASK_USER", ""),
+        ),
         threads=4,
         worker_id=worker_id,
         rng=random.Random(worker_id),

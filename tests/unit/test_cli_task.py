@@ -92,6 +92,24 @@ def test_following_begins_anew_with_each_attempt(api: StubApi, run: Run) -> None
     ]
 
 
+def test_following_prints_again_what_a_lost_worker_ran_first(
+    api: StubApi,  # noqa: F811
+    run: Run,  # noqa: F811
+) -> None:
+    """The attempt's number stays, since nobody was charged."""
+
+    def running(second: int, printed: int) -> dict[str, object]:
+        one = {**attempt(1, "RUNNING"), "started_at": f"2026-01-01T00:00:{second:02}.000Z"}
+        return {**TASK, "status": "RUNNING", "history": [one], "log_bytes": printed}
+
+    done = {**running(40, 4), "status": "SUCCEEDED"}
+    api.answers(running(1, 3), printed("one"), {**running(1, 3), "status": "QUEUED", "history": []})
+    api.answers(running(30, 3), printed("ONE"), running(40, 0), done, printed("four"))
+    result = run("log", BATCH_ID, "0", "--follow")
+    assert (result.exit_code, result.stdout) == (0, "oneONEfour")
+    assert result.stderr.count("its worker was lost, it begins anew") == 2
+
+
 def test_following_goes_with_the_last_attempt_only(run: Run) -> None:  # noqa: F811
     result = run("log", BATCH_ID, "0", "--follow", "--attempt", "1")
     assert result.exit_code == 2
