@@ -2,11 +2,12 @@
 
 import sys
 
-import taskfleet.joblib
 from joblib import parallel_config
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
+
+import taskfleet.joblib
 
 if __name__ == "__main__":
     taskfleet.joblib.register()

@@ -4,7 +4,7 @@ not the form of an upload (`taskfleet.client`)."""
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,7 +33,7 @@ def send(paths: Iterable[Path]) -> dict[Path, str]:
         def send_one(path: Path) -> str:
             client = clients.get()
             try:
-                return _put(client, path)
+                return client.put(path)
             except OSError as error:
                 reason = error.strerror or error
                 raise TaskfleetError(f"{path} cannot be read: {reason}") from error
@@ -56,13 +56,3 @@ def send(paths: Iterable[Path]) -> dict[Path, str]:
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-
-
-def _put(client: Client, path: Path) -> str:
-    """Send one file. Returns the upload's id: that of its content if the client can, so that
-    sending it again is the same upload."""
-    put: Callable[[Path], str] | None = getattr(client, "put", None)
-    if put is not None:
-        return put(path)
-    with path.open("rb") as file:
-        return client.upload(file)

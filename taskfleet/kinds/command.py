@@ -193,6 +193,7 @@ command = TaskKind(
     run=run,
     runs_client_code=True,
     parse=spec.parse,
+    schema=spec.SCHEMA,
     retry=RETRY,
     prepare=prepare,
     check=check,

@@ -252,6 +252,7 @@ python = TaskKind(
     runs_client_code=True,
     prepare=_caller.prepare,
     parse=parse,
+    schema=SCHEMA,
     pace=lambda params: str(params["sha256"])[:PACE_MAX_CHARS],
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
     check=check,

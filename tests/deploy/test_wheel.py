@@ -27,7 +27,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = sorted(
     path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"
 )
-OPTIONAL = {"ec2_worker/otel.py": "otel", "ec2_worker/prometheus.py": "prometheus"}
+OPTIONAL = {
+    "ec2_worker/otel.py": "otel",
+    "ec2_worker/prometheus.py": "prometheus",
+    "taskfleet/joblib.py": "joblib",
+}
 """Modules that need an extra, by their path. No other module imports them unless asked to."""
 WITH_BOTO3 = {"botocore"}
 """What boto3 is made of; nobody declares it apart."""
