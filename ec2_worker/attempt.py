@@ -62,6 +62,7 @@ class Scene:
     worker_id: str
     store: ObjectStore
     stop: Stop
+    clock: Clock
     report: Callable[[int, float, list[Any]], None]
 
 
@@ -95,6 +96,9 @@ class SlotContext:
     def check_stopped(self) -> None:
         if self._scene.stop.event.is_set():
             raise TaskStopped("the task must end: its time is up, or its worker leaves")
+
+    def begin(self) -> None:
+        self._started_at = self._scene.clock.now()
 
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
         return self._scene.stop.on_stop(action)
@@ -143,7 +147,7 @@ def run(
 ) -> tuple[TaskResult | None, Failure | None, float]:
     """Run one task. Returns the row to record, None if the attempt does not count; why it failed,
     if it did; and the time of its end. Raises nothing that the task raised."""
-    scene, started_at = context._scene, context._started_at
+    scene = context._scene
     result, stored, failure, text, trace = None, None, None, None, None
     status = TaskStatus.SUCCEEDED
     try:
@@ -165,7 +169,7 @@ def run(
             _where(error),
             decision is RetryDecision.RETRY or isinstance(error, PermanentError | TaskFailed),
         )
-    ended_at = clock.now()
+    ended_at, started_at = clock.now(), context._started_at
     row = TaskResult(
         context.index,
         status,

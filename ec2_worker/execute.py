@@ -250,9 +250,9 @@ class Executor:
             self._ways.given_up(chunk, chunk.tasks[position + 1 :], elapsed_s)
 
     def _scene(self, claimed: ClaimedBundle, stop: Stop) -> Scene:
-        bundle = claimed.bundle
+        batch_id, client_id = claimed.bundle.batch_id, claimed.bundle.client_id
         return Scene(
-            bundle.batch_id, bundle.client_id, self._worker_id, self._store, stop, claimed.report
+            *(batch_id, client_id, self._worker_id, self._store, stop, self._clock, claimed.report)
         )
 
     # --- recording ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""`make demo`: runs the workloads of 2014 and a movie on a local cloud, which it starts and stops.
-Owns the choice of workloads and the table; `taskfleet.client` does the rest, as for any user."""
+"""`make demo`: runs the workloads of 2014, a function, a command and a movie on a local cloud of
+its own. Owns the choice of workloads and the table; `taskfleet.client` and
+`taskfleet.executor` do the rest, as for any user."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +27,7 @@ from taskfleet.bundle import DEFAULT_SLOTS
 from taskfleet.cli.progress import batch_bar
 from taskfleet.client import Client, ClientError
 from taskfleet.client.endpoint import ENV_FILE
+from taskfleet.executor import FleetExecutor, FleetFuture
 from taskfleet.wire.http import BatchView
 
 EXAMPLES = str(ROOT / "examples")
@@ -48,14 +51,49 @@ NOTES = ("the quick brown fox", "jumps over", "the lazy dog")
 """Texts whose words are counted."""
 
 
+INPUTS = range(1, 1001)
+"""Numbers that the function is called with."""
+PICTURES = sorted((ROOT / "examples" / "pictures").glob("*.jpg"))
+"""Files that the command reads."""
+
+
 @dataclass(frozen=True)
 class Workload:
-    """The tasks of one batch. `ideal_s` is the shortest possible time on the demo's worker, in
-    seconds; None if unknown."""
+    """One batch. `total` is the number of its tasks; `hand_in` submits them and returns the batch's
+    id. `ideal_s` is the shortest possible time on the demo's worker, in seconds; None if
+    unknown."""
 
     name: str
-    tasks: list[Any]
+    total: int
+    hand_in: Callable[[Client], str]
     ideal_s: float | None = None
+
+
+def _submission(name: str, tasks: list[Any], ideal_s: float | None = None) -> Workload:
+    def hand_in(client: Client) -> str:
+        return client.submit(tasks, name=name).batch_id
+
+    return Workload(name, len(tasks), hand_in, ideal_s)
+
+
+def _calls(name: str, calls: Sequence[Callable[[FleetExecutor], FleetFuture[Any]]]) -> Workload:
+    def hand_in(client: Client) -> str:
+        with FleetExecutor(name=name, client=client) as pool:
+            futures = [call(pool) for call in calls]
+        for future in futures:
+            future.result()
+        return pool.batch_id or ""
+
+    return Workload(name, len(calls), hand_in)
+
+
+def collatz(number: int) -> int:
+    """Returns the steps from a number to 1, of which nobody knows whether they always end."""
+    steps = 0
+    while number != 1:
+        number = 3 * number + 1 if number % 2 else number // 2
+        steps += 1
+    return steps
 
 
 @dataclass(frozen=True)
@@ -71,25 +109,36 @@ class Outcome:
 
 
 def workloads(photographs: list[dict[str, Any]]) -> list[Workload]:
-    """Returns the workloads of the 2014 datasheets, one in which every fourth task fails, and a
-    movie of `photographs` (`localcloud.photographs.publish`)."""
+    """Returns the workloads of the 2014 datasheets, one in which every fourth task fails, a
+    function over many inputs, a command over files, and a movie of `photographs`
+    (`localcloud.photographs.publish`)."""
     movie = {"kind": "animoto", "params": {"images": photographs}}
     notes: list[Any] = [f"wordcount {NOTES[i % 3]}" for i in range(75)]
     wrong = [{"kind": "wordcount", "params": number} for number in range(25)]
     return [
-        Workload("sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / DEFAULT_SLOTS),
-        Workload("sleep 0", ["sleep 0"] * 10_000),
-        Workload("wordcount", notes + wrong),
-        Workload("movie", [movie]),
+        _submission("sleep 1000", ["sleep 1000"] * 80, ideal_s=80 / DEFAULT_SLOTS),
+        _submission("sleep 0", ["sleep 0"] * 10_000),
+        _submission("wordcount", notes + wrong),
+        _calls("collatz(n)", [partial(_steps, number=number) for number in INPUTS]),
+        _calls("sha256sum", [partial(_checksum, path=path) for path in PICTURES]),
+        _submission("movie", [movie]),
     ]
+
+
+def _steps(pool: FleetExecutor, number: int) -> FleetFuture[Any]:
+    return pool.submit(collatz, number)
+
+
+def _checksum(pool: FleetExecutor, path: Path) -> FleetFuture[Any]:
+    return pool.command(["sha256sum", path.name], inputs={path.name: path})
 
 
 def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], None]) -> Outcome:
     """Submits a workload, waits for its end, and reads its results. The time it reports goes from
     the submission to the last result being counted."""
     started = time.perf_counter()
-    accepted = client.submit(workload.tasks, name=workload.name)
-    batch = client.wait(accepted.batch_id, on_progress=on_progress)
+    batch_id = workload.hand_in(client)
+    batch = client.wait(batch_id, on_progress=on_progress)
     seconds = time.perf_counter() - started
     rows = list(client.results(batch.batch_id))
     errors = Counter(row.error for row in rows if row.error is not None)
@@ -134,7 +183,7 @@ def main() -> None:
                 bar = batch_bar(
                     TimeElapsedColumn(),
                     description=workload.name,
-                    total=len(workload.tasks),
+                    total=workload.total,
                     console=console,
                 )
                 with bar as show:

@@ -81,6 +81,11 @@ class TaskContext(Protocol):
         """Raise TaskStopped if the task must end."""
         ...
 
+    def begin(self) -> None:
+        """Say that the task's own work begins now. What went before, such as fetching what later
+        tasks find in memory, is left out of the duration that is recorded and learned."""
+        ...
+
     def on_stop(self, action: Callable[[], None]) -> Callable[[], None]:
         """Register `action` to be called once, from another thread, when the task must end; if it
         must end already, call `action` now. Use it to kill a subprocess, for example. Returns a
@@ -130,6 +135,8 @@ class TaskKind:
         as it has slots. For work that keeps a core busy, see `Settings.usable_cores`.
     prepare: called once when a worker starts, before `check`; for housekeeping, such as deleting
         the files that a killed worker left behind.
+    preload: called once in the process from which runners are forked, for imports that `run` makes
+        and all runners can share.
     check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
         cannot run the kind. That worker then takes no tasks of the kind.
     present: called with the result and the store each time a client reads the result; returns the
@@ -151,6 +158,7 @@ class TaskKind:
     memory_mb: int | None = None
     max_concurrent: Callable[[], int | None] = lambda: None
     prepare: Callable[[], None] = lambda: None
+    preload: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
     schema: dict[str, Any] | None = None

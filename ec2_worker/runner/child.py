@@ -87,6 +87,7 @@ class Runner:
             work.worker_id,
             self._store,
             self._stop,
+            self._clock,
             self._report,
         )
         clock, note, stopped = self._clock, self._note, self._stop.event

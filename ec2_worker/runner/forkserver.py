@@ -267,6 +267,8 @@ def main(control_fd: int, modules: list[str], folder: str | None = None) -> None
         taskuser.give_up_rights()
     adopt_orphans()
     registry = Registry.load(modules)
+    for name in registry.names:
+        registry[name].preload()
     gc.collect()
     gc.freeze()  # runners then share these pages
     ForkServer(registry, socket.socket(fileno=control_fd), folder).run()

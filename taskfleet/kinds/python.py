@@ -10,6 +10,7 @@ pickle is read anywhere else in a worker, and none in the API.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import functools
 import os
 import re
@@ -145,6 +146,7 @@ class Caller:
         if function.made is None:
             function.made = function_of(function.body, params["function"])
             function.body = b""
+            context.begin()
         return perform(function.made, params, partial(_arguments, context=context), prefix)
 
     def _interpreter(self, requirements: Sequence[str], context: TaskContext) -> Interpreter:
@@ -162,6 +164,7 @@ class Caller:
                 environment.spoil()
                 environment.close()
                 raise
+            context.begin()
         self._interpreters[name] = environment, interpreter
         while len(self._interpreters) > INTERPRETERS_MAX:
             _, oldest = self._interpreters.popitem(last=False)
@@ -237,6 +240,12 @@ def process_settings() -> Settings:
     return load()
 
 
+def preload() -> None:
+    """Import cloudpickle, if it is installed."""
+    with contextlib.suppress(InvalidTask):
+        calls.cloudpickle_version()
+
+
 def check() -> None:
     """Raises PermanentError on a worker without cloudpickle, saying what to install."""
     try:
@@ -255,6 +264,7 @@ python = TaskKind(
     schema=SCHEMA,
     pace=lambda params: str(params["sha256"])[:PACE_MAX_CHARS],
     retry=RetryPolicy(max_attempts=1, transient=(Exception,)),
+    preload=preload,
     check=check,
     present=present,
 )

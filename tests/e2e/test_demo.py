@@ -28,13 +28,17 @@ def test_the_demo_runs_the_workloads_and_leaves_no_process(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     rows = re.findall(
-        r"^ +(sleep 1000|sleep 0|wordcount|movie)  +(\S.*)$", ended.stdout, re.MULTILINE
+        r"^ +(sleep 1000|sleep 0|wordcount|collatz\(n\)|sha256sum|movie)  +(\S.*)$",
+        ended.stdout,
+        re.MULTILINE,
     )
     cells = {name: row.split() for name, row in rows}
     assert [cells[name][:2] for name in cells] == [
         ["80", "0"],
         ["10,000", "0"],
         ["100", "25"],
+        ["1,000", "0"],
+        ["3", "0"],
         ["1", "0"],
     ]
     assert float(cells["sleep 1000"][4]) > 0.5

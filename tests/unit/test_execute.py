@@ -170,6 +170,18 @@ def test_what_a_failure_leaves_is_dropped_when_it_is_no_json(cloud):
     assert (row.status, row.error, row.result) == (TaskStatus.FAILED, "exit status 3", None)
 
 
+def test_what_comes_before_the_begin_of_the_work_is_not_in_its_duration(cloud):
+    def work(params, context):
+        cloud.clock.sleep(30)
+        context.begin()
+        cloud.clock.sleep(2)
+
+    begun = cloud.clock.now()
+    claimed, _ = run(cloud, work)
+    assert claimed.results[0].started_at == begun + 30
+    assert claimed.results[0].duration_s == 2
+
+
 @pytest.mark.parametrize("milliseconds", [0, 0.001, 0.019, 0.5])
 def test_a_short_sleep_lasts_as_long_as_it_says(cloud, milliseconds):
     def work(params, context):
