@@ -32,6 +32,8 @@ from taskfleet.retry import RetryDecision
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 
 _log = logging.getLogger(__name__)
+_failures = logging.getLogger(f"{__name__}.failures")
+"""Failures of tasks. A logger of its own, since who reads the results may not want them twice."""
 
 RUNNER_TRIES = 30
 """Times that a slot asks for a runner, once a second, before the worker counts as broken."""
@@ -289,7 +291,7 @@ class Executor:
     def _log_failure(self, claimed: ClaimedBundle, kind: TaskKind, failure: Failure) -> None:
         retry = failure.decision is RetryDecision.RETRY
         batch_id = claimed.bundle.batch_id
-        _log.log(
+        _failures.log(
             # A permanent error is an answer to the client. Only an unexpected one is an error here.
             logging.INFO if failure.expected else logging.ERROR,
             "a task failed and will be tried again" if retry else "a task failed",

@@ -6,6 +6,7 @@ and rows in the order in which they end; everything dies with the process.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import random
 import threading
@@ -45,6 +46,9 @@ MODULES = ("taskfleet.kinds.command", "taskfleet.kinds.python")
 """The modules of the kinds that a local executor runs."""
 POLL_S = 0.1
 """Longest wait of a receive, in seconds. It bounds how long the end takes."""
+_UNSAID = logging.NullHandler()
+"""Keeps Python from printing the worker's records of failed calls where no logging is set up: the
+futures tell them."""
 URL = "memory://"
 """What begins the URL of an object of the store in memory."""
 
@@ -85,6 +89,7 @@ class LocalCloud:
             raise ValueError(f"slots is at least 1, not {slots}")
         self._slots = slots
         self._parts = _worker_modules()
+        logging.getLogger("ec2_worker.execute.failures").addHandler(_UNSAID)
         self._lock = threading.Lock()
         self._ended: list[ResultView] = []
         self._news = threading.Condition()

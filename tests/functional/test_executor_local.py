@@ -245,6 +245,32 @@ def test_no_call_is_lost_and_no_process_left_at_exit(tmp_path, end, status):
     eventually(lambda: not _left_of(tmp_path), 10, "no process is left")
 
 
+def test_failures_are_told_by_the_futures_and_not_printed_as_well(tmp_path):
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from taskfleet import FleetExecutor
+        %s
+        with FleetExecutor(local=True, slots=1) as pool:
+            print(pool.submit(lambda: os._exit(3)).exception())
+        """
+    )
+    said = []
+    for set_up in ("", "import logging; logging.basicConfig(format='%(name)s: %(message)s')"):
+        ended = subprocess.run(
+            [sys.executable, "-c", script % set_up],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert ended.stdout == "its process died: exit status 3\n"
+        said.append(ended.stderr)
+    assert said == ["", "ec2_worker.execute.failures: a task failed\n"]
+
+
 def test_ctrl_c_cancels_what_has_not_started_and_leaves_no_process(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
