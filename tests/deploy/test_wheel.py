@@ -31,6 +31,8 @@ OPTIONAL = {
     "ec2_worker/otel.py": "otel",
     "ec2_worker/prometheus.py": "prometheus",
     "taskfleet/joblib.py": "joblib",
+    "taskfleet/kinds/uv.py": "environments",
+    "taskfleet/wire/pickles.py": "functions",
 }
 """Modules that need an extra, by their path. No other module imports them unless asked to."""
 WITH_BOTO3 = {"botocore"}
