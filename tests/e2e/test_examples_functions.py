@@ -64,9 +64,9 @@ def uv_environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def example_cloud(
     start_cloud: Any, tmp_path_factory: pytest.TempPathFactory, uv_environ: dict[str, str]
 ) -> Any:
-    # Few threads, since each runner imports scikit-learn, pandas and matplotlib by itself.
+    # One thread, since each runner imports scikit-learn, pandas and matplotlib by itself.
     return start_cloud(
-        tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "2", **uv_environ
+        tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "1", **uv_environ
     )
 
 
