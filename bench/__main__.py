@@ -21,6 +21,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("throughput", *LATENCY),
     ("local",),
     ("runners",),
+    ("functions", "--repeats", "3"),
     ("mixed",),
     ("mixed", *LATENCY),
     ("efficiency",),

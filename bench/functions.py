@@ -110,9 +110,9 @@ def row(peer: Peer, cores: int, options: report.Options) -> Row:
         "results outlive the caller": peer.keeps,
         "calls/s": small / calls.seconds,
         "CPU us a call": calls.cpu_s / small * 1e6,
-        "one call, ms": one_s * 1e3,
-        f"{busy} x {CPU_S} s CPU, efficiency": busy * CPU_S / cores / burnt.seconds,
-        f"{naps:,} x {NAP_S * 1e3:g} ms on {SLOTS} slots": naps * NAP_S / SLOTS / napped.seconds,
+        "one call ms": one_s * 1e3,
+        f"{busy} x {CPU_S} s CPU efficiency": busy * CPU_S / cores / burnt.seconds,
+        f"{naps} x {NAP_S * 1e3:g} ms on {SLOTS} slots": naps * NAP_S / SLOTS / napped.seconds,
         "10 kB results/s": results / ten_kb.seconds,
         "1 MB arguments/s": arguments / sent.seconds,
     }
