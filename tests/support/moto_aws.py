@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import boto3
 import pytest
 from botocore.loaders import create_loader
 from moto import mock_aws
+from moto.dynamodb.responses import DynamoHandler
 
 from tests.support import moto_conflicts
 
@@ -56,8 +58,22 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr("botocore.session.create_loader", _one_loader)
         patch.setattr("moto.ec2.models.amis.load_resource", lambda _path: [])
         moto_conflicts.install(patch)
+        _write_one_by_one(patch)
         with mock_aws():
             yield patch
+
+
+def _write_one_by_one(patch: pytest.MonkeyPatch) -> None:
+    """Let DynamoDB do one request at a time: in one process moto reads and writes an item in two
+    steps, so that writes of several threads are lost."""
+    lock = threading.Lock()
+    act = DynamoHandler.call_action
+
+    def call_action(handler: DynamoHandler) -> Any:
+        with lock:
+            return act(handler)
+
+    patch.setattr(DynamoHandler, "call_action", call_action)
 
 
 def give_way_out(ec2: Any) -> None:
