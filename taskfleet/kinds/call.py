@@ -57,8 +57,7 @@ def perform(
     prefix: str,
 ) -> tuple[Any, bytes | None]:
     """Call the function with the arguments of valid params. Returns the result to record, and what
-    to store first, None for
-    nothing.
+    to store first, None for nothing.
 
     fetch: returns a stored pickle of arguments by its content id.
     prefix: beginning of the key of a result that is stored.
