@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ import pytest
 import requests
 from botocore.config import Config
 
+from localcloud import leash as leash_module
 from taskfleet.wire import token
 from tests.support.deployed import left
 from tests.support.moto_aws import give_way_out
@@ -242,18 +242,23 @@ def account(tmp_path: Path) -> Iterator[Account]:
         "DOCKER_HOST": f"unix://{tmp_path}/no-docker.sock",
     }
     with (tmp_path / "ministack.log").open("wb") as log:
+        # On a leash: a test that is killed leaves no emulator behind.
+        leash, held = os.pipe()
+        shim = Path(__file__).with_name("ministack_shim.py")
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ministack_shim.py"))],
-            env={**environ, **ministack},
+            [sys.executable, "-P", leash_module.__file__, str(shim)],
+            env={**environ, **ministack, leash_module.VARIABLE: str(leash)},
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=[leash],
         )
+        os.close(leash)
     try:
         eventually(lambda: answers(f"{endpoint}/_ministack/ready"), 60, "ministack serves")
         yield Account(project, endpoint, environ)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.close(held)
         process.wait(60)
 
 
