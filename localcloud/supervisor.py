@@ -118,8 +118,10 @@ class Supervisor:
         finally:
             os.close(self._leash_held)
             os.close(self._leash)
+            # The process ends now if a signal asked for it: a further one changes nothing.
+            asked = isinstance(error, StopRequested)
             for number, handler in self._previous.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if asked else handler)
 
     def log(self, part: Part) -> Path:
         """Returns the file that takes the part's output."""
