@@ -38,6 +38,7 @@ class ClaimedBundle:
     slots_each: slots that one pending task keeps from other work, on average.
     leaving: whether its pending tasks go back to the queue.
     settling: whether it is being committed or released.
+    released: whether the table says that it is free, so that a delivery of it is a new claim's.
     lost: whether another worker may own it now.
     stopping: the request that its running tasks end.
     output: what its tasks printed in this claim.
@@ -72,6 +73,7 @@ class ClaimedBundle:
         self.slots_each = 0.0
         self.leaving = False
         self.settling = False
+        self.released = False
         self.lost = False
         self.poison: str | None = None
         self.output = BundleOutput()

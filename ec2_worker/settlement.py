@@ -122,6 +122,7 @@ class Settlement:
         job_id = claimed.bundle.job_id
         rows = claimed.rows_to_release()
         self._monitor.release(job_id, claimed.lease, tasks=claimed.bundle.tasks, results=rows)
+        claimed.released = True  # before the message is visible: it may come back at once
         retried = [r.attempts for r in claimed.results.values() if not r.status.final]
         unfinished = len(claimed.bundle.tasks) - sum(row.status.final for row in rows)
         all_failed = len(retried) == unfinished

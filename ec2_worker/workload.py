@@ -226,11 +226,13 @@ class Workload:
 
     def adopt(self, job_id: str, message: Message) -> bool:
         """Take over a newer delivery of a bundle that is in hand already: from now on the newer
-        receipt counts. Returns False when the bundle is not in hand."""
+        receipt counts. Returns False when the bundle is not in hand, or is given back already."""
         with self._lock:
-            if job_id in self._in_hand:
-                self._in_hand[job_id].message = message
-            return job_id in self._in_hand
+            claimed = self._in_hand.get(job_id)
+            if claimed is None or claimed.released:
+                return False
+            claimed.message = message
+            return True
 
     def refuses(self, kinds: set[str]) -> bool:
         """Whether one of the kinds has as many tasks in hand as its limit allows, so that another

@@ -108,6 +108,38 @@ def test_the_worker_that_holds_a_bundle_adopts_a_newer_delivery_of_it(cloud, reg
     assert drained(cloud)
 
 
+class Prompt:
+    """A queue that calls `then` after each change of visibility, as another thread may."""
+
+    def __init__(self, queue, then):
+        self._queue, self._then = queue, then
+
+    def __getattr__(self, name):
+        return getattr(self._queue, name)
+
+    def change_visibility(self, changes):
+        stale = self._queue.change_visibility(changes)
+        self._then()
+        return stale
+
+
+def test_a_bundle_that_comes_back_while_it_is_released_is_claimed_anew(cloud, registry, recorder):
+    cloud.submit(registry, ["record"])
+    worker = HandWorker(cloud, registry)
+    worker.poll()
+    (old,) = worker.workload.in_hand()
+    assert worker.workload.give_back(old)
+    worker.ready.append(old)
+    worker.settlement._tasks = Prompt(cloud.tasks, worker.poll)
+    worker.settle()
+    (new,) = worker.workload.in_hand()
+    assert new is not old
+    worker.settlement._tasks = cloud.tasks
+    worker.work()
+    assert len(recorder.runs) == 1
+    assert drained(cloud)
+
+
 def test_a_claim_that_fails_is_tried_again_and_runs_once(cloud, registry, recorder):
     batch_id = cloud.submit(registry, ["record"])
     faults = iter(["before"])
