@@ -161,6 +161,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
+    checksum: sum of the checksums with which the counted bundles were recorded
+        (`taskfleet.ports.TaskMonitor.commit`).
     """
 
     batch_id: str
@@ -186,6 +188,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     added_at: float | None = None
     closed_at: float | None = None
+    checksum: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bisect
 import threading
+import zlib
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from taskfleet.batch import (
@@ -45,6 +47,10 @@ class _Item:
             return None
         return Lease(self.owner, self.attempt, self.expires_at)
 
+    @property
+    def checksum(self) -> int:
+        return zlib.crc32(msgspec.json.encode((self.tasks, self.results)))
+
 
 class MemoryMonitor:
     """Implements `taskfleet.ports.TaskMonitor`. Safe for any number of threads."""
@@ -75,7 +81,7 @@ class MemoryMonitor:
                 item.owner = owner
                 item.attempt += 1
                 item.expires_at = now + lease_s
-            return Claim(outcome, item.lease, item.results)
+            return Claim(outcome, item.lease, item.results, item.checksum)
 
     def renew(
         self,
@@ -94,12 +100,13 @@ class MemoryMonitor:
 
     def commit(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
-    ) -> None:
+    ) -> int:
         with self._lock:
             item = self._held(job_id, lease, target=BundleStatus.DONE)
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.DONE
                 item.tasks, item.results = list(tasks), list(results)
+            return item.checksum
 
     def release(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
@@ -132,7 +139,9 @@ class MemoryMonitor:
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
         with self._lock:
             return [
-                BundleRecord(job_id, item.status, item.lease, item.tasks, item.results)
+                BundleRecord(
+                    job_id, item.status, item.lease, item.tasks, item.results, item.checksum
+                )
                 for job_id in job_ids
                 if (item := self._items.get(job_id)) is not None
             ]
@@ -263,6 +272,7 @@ class MemoryMonitor:
         spend: Spend = NOTHING,
         *,
         last_index: int = 0,
+        checksums: Mapping[int, int] = {},
     ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -278,6 +288,7 @@ class MemoryMonitor:
                     tally=sum((tallies[number] for number in uncounted), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
+                    checksum=batch.checksum + sum(checksums.get(n, 0) for n in uncounted),
                 )
             return len(known) == len(tallies)
 
