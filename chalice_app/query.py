@@ -12,7 +12,13 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
-from taskfleet.wire.http import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S
+from taskfleet.wire.http import (
+    BATCHES_PAGE_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    STREAM_PAGE_MAX,
+    WAIT_MAX_S,
+)
 
 Cursor = Annotated[
     str,
@@ -75,6 +81,15 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "until there is a new result.",
         ),
     ] = 0.0
+
+
+class StreamQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /batches/{batch_id}/stream`."""
+
+    limit: Annotated[
+        int, Meta(ge=1, le=STREAM_PAGE_MAX, description="Most tasks in the answer.")
+    ] = STREAM_PAGE_MAX
+    cursor: Cursor | None = None
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
 from taskfleet.scheduler.upload import Uploads
@@ -48,6 +49,7 @@ class Services:
     expansion: Expansion
     results: Results
     completed: Completed
+    stream: Stream
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
@@ -123,6 +125,7 @@ def assemble(
         idle_s=settings.open_idle_s,
     )
     results = Results(registry, monitor, store, clock, open_batches.settle)
+    completed = Completed(results, monitor, clock, open_batches.settle)
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
         submission=Submission(
@@ -134,7 +137,8 @@ def assemble(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
-        completed=Completed(results, monitor, clock, open_batches.settle),
+        completed=completed,
+        stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,

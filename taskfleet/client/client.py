@@ -27,6 +27,7 @@ from taskfleet.client.endpoint import find
 from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
 from taskfleet.client.pace import HOLD_S, next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
+from taskfleet.client.watching import Watching
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
 from taskfleet.output import LogPage
@@ -72,7 +73,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches, ContentUploads):
+class Client(GrowingBatches, ContentUploads, Watching):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the

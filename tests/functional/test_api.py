@@ -315,6 +315,7 @@ class TestWhoMayCall:
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", f"/batches/{'0' * 26}/stream"),
         ("GET", f"/batches/{'0' * 26}/tasks/0"),
         ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
         ("GET", "/kinds"),

@@ -152,6 +152,21 @@ def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
     assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
 
 
+def test_the_stream_goes_on_with_its_cursor(api: StubApi, client: Client) -> None:
+    page = {"kinds": ["sleep"], "workers": ["w"], "errors": [], "cursor": "c1.p1"}
+    api.answers(
+        {**page, "rows": [[0, 0, 0, 1_700_000_000_000, 1.5, 0, -1]]},
+        {**page, "rows": [[1, 0, 2, None, None, -1, -1]], "cursor": None},
+    )
+    first = client.stream(BATCH_ID)
+    assert (first.rows[0].index, first.rows[0].duration_ms) == (0, 1.5)
+    assert client.stream(BATCH_ID, first.cursor).cursor is None
+    assert api.lines == [
+        f"GET /batches/{BATCH_ID}/stream",
+        f"GET /batches/{BATCH_ID}/stream?cursor=c1.p1",
+    ]
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 
