@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
+from taskfleet.scheduler.results import ALL_STATUSES
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     PAGE_DEFAULT,
@@ -28,6 +30,20 @@ Cursor = Annotated[
 Attempt = Annotated[
     int,
     Meta(ge=1, le=1_000_000, description="Number of the attempt; the last one unless given."),
+]
+
+
+_SHOWN = "SUCCEEDED|FAILED|CANCELLED|RUNNING"
+
+Statuses = Annotated[
+    str,
+    Meta(
+        # Python's $ takes a line end behind it, too.
+        pattern=rf"^({_SHOWN})(,({_SHOWN}))*$(?!\n)",
+        max_length=100,
+        description="Statuses of the results that are wanted, such as `FAILED` or "
+        "`FAILED,CANCELLED`; all unless given. A page may then be empty and yet not the last.",
+    ),
 ]
 
 
@@ -81,6 +97,12 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "until there is a new result.",
         ),
     ] = 0.0
+    status: Statuses | None = None
+
+    @property
+    def statuses(self) -> frozenset[TaskStatus]:
+        """The statuses that are wanted: all unless given."""
+        return frozenset(map(TaskStatus, self.status.split(","))) if self.status else ALL_STATUSES
 
 
 class StreamQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -140,6 +140,7 @@ def add_routes(api: Api) -> None:
                     limit=wanted.limit,
                     cursor=wanted.cursor,
                     wait_s=wanted.wait,
+                    statuses=wanted.statuses,
                 ),
             )
         if wanted.wait:
@@ -151,6 +152,7 @@ def add_routes(api: Api) -> None:
                 client_id=api.client_id,
                 limit=wanted.limit,
                 cursor=wanted.cursor,
+                statuses=wanted.statuses,
             ),
         )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from taskfleet.client.answers import ApiError
 from taskfleet.client.body import encode_task
 from taskfleet.client.transport import Transport
 from taskfleet.options import read as read_options
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     MAX_TASKS,
     PAGE_MAX,
@@ -120,14 +121,22 @@ class GrowingBatches:
         cancelled batch stays as it is."""
         return self._http.call("POST", f"{batch_path(batch_id)}/close", BatchView)
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Completed:
+    def completed(
+        self,
+        batch_id: str,
+        cursor: str | None = None,
+        wait_s: float = 0.0,
+        *,
+        status: Collection[TaskStatus | str] = (),
+    ) -> Completed:
         """Returns results that ended since `cursor`, in the order of their ends, as many as one
         answer holds. With `wait_s` (seconds, at most 25) the answer is held until there is one. The
         API may answer earlier, so that it can serve others.
 
         cursor: that of the answer before; None to begin with the first result.
+        status: the statuses of the results that are wanted; all unless given.
         """
-        params = {"order": "completion", "limit": str(PAGE_MAX)}
+        params = {"order": "completion", "limit": str(PAGE_MAX), **status_param(status)}
         params |= {} if cursor is None else {"cursor": cursor}
         params |= {"wait": f"{wait_s:g}"} if wait_s else {}
         path = f"{batch_path(batch_id)}/results"
@@ -171,6 +180,14 @@ def trace_headers(traceparent: str | None) -> dict[str, str]:
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
         )
     return {trace.HEADER: traceparent}
+
+
+def status_param(status: Collection[TaskStatus | str]) -> dict[str, str]:
+    """Returns the query parameter that asks for results of these statuses only. Raises TypeError
+    for a text, whose letters would be taken for statuses."""
+    if isinstance(status, str):
+        raise TypeError(f"status must be a list such as [{str(status)!r:.40}], not one text")
+    return {"status": ",".join(status)} if status else {}
 
 
 def batch_path(batch_id: str) -> str:

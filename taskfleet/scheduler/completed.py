@@ -11,7 +11,7 @@ one answer the rows are in the order of their ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from taskfleet.batch import BatchRecord
@@ -20,6 +20,7 @@ from taskfleet.lease import BundleStatus
 from taskfleet.ports import BundleRecord, Clock, TaskMonitor
 from taskfleet.scheduler.given import Given
 from taskfleet.scheduler.results import (
+    ALL_STATUSES,
     CALL_MAX_BUNDLES,
     PAGE_MAX_BUNDLES,
     PAGE_MAX_BYTES,
@@ -27,13 +28,14 @@ from taskfleet.scheduler.results import (
     fitted,
 )
 from taskfleet.scheduler.waiting import FIRST_POLL_S, completion_settle_s, hold_s, next_poll_s
-from taskfleet.task import Task, TaskResult
-from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage
+from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
 
 Row = TypeVar("Row")
-RowForm = Callable[[str, Task | None, TaskResult], tuple[Row, int]]
+RowForm = Callable[[str, Task | None, TaskResult], tuple[Row, int] | None]
 """Makes a row of a task and its result, in the batch of this id. Returns it and its bytes, as
-Lambda sends them. The task is None if it is not recorded."""
+Lambda sends them; None for a task that is to be left out. The task is None if it is not
+recorded."""
 
 
 class _News:
@@ -74,17 +76,25 @@ class Completed:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
         wait_s: float = 0.0,
+        statuses: Collection[TaskStatus] = ALL_STATUSES,
     ) -> ResultPage:
         """Returns results that were not given to whoever has this cursor: up to `limit` rows (at
         most 5,000), and no more than an answer holds. With `wait_s` (seconds, at most 25) the
         answer is held until there is one, by the rules of `taskfleet.scheduler.waiting`. The cursor
-        of the page is None once the batch has ended and all of its results were given.
+        of the page is None once the batch has ended and all of its results were given. Rows of
+        other `statuses` are left out, and their cursor goes on behind them, too.
 
         Raises NotFound when the client has no such batch, ValueError for a cursor that no page had.
         """
+
+        def form(of: str, task: Task | None, result: TaskResult) -> tuple[ResultView, int] | None:
+            if result.status not in statuses:
+                return None
+            return fitted(self._results.row(of, task, result))
+
         rows, after = self.rows(
             batch_id,
-            lambda *row: fitted(self._results.row(*row)),
+            form,
             client_id=client_id,
             limit=min(limit, PAGE_MAX),
             cursor=cursor,
@@ -152,7 +162,11 @@ class Completed:
             tasks = {task.index: task for task in bundle.tasks}
             taken = given.rest[1] if given.rest is not None and given.rest[0] == number else 0
             for result in _by_end(bundle)[taken:]:
-                row, size = form(batch_id, tasks.get(result.index), result)
+                made = form(batch_id, tasks.get(result.index), result)
+                if made is None:
+                    taken += 1
+                    continue
+                row, size = made
                 if rows and (len(rows) >= limit or size > room):
                     given.rest = number, taken
                     break

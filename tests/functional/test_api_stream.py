@@ -62,9 +62,7 @@ def test_times_are_in_milliseconds(api):
     monitor.create_batch(BatchRecord(ID, "alice", None, 0.0, 1, 1, "h", True, enqueued=1))
     lease = monitor.claim(f"{ID}:0", owner="w", lease_s=30).lease
     assert lease is not None
-    result = TaskResult(
-        0, TaskStatus.SUCCEEDED, started_at=1.7e9 + 0.1234, duration_s=1.2345678
-    )
+    result = TaskResult(0, TaskStatus.SUCCEEDED, started_at=1.7e9 + 0.1234, duration_s=1.2345678)
     monitor.commit(f"{ID}:0", lease, tasks=[Task(0, "sleep", 0)], results=[result])
     monitor.record_progress(ID, {0: Tally(1)}, 1.0)
     assert page(api, ID)["rows"] == [[0, 0, 0, 1_700_000_000_123, 1234.568, -1, -1]]

@@ -23,6 +23,7 @@ from taskfleet.client import (
 )
 from taskfleet.errors import InvalidTask, SettingsError
 from taskfleet.memory.clock import ManualClock
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     Accepted,
     BatchView,
@@ -144,6 +145,17 @@ def test_results_come_page_after_page_only_as_they_are_read(api: StubApi, client
         "limit=5000&cursor=1-0",
         "limit=5000&cursor=2-0",
     ]
+
+
+def test_results_of_some_statuses_are_asked_for(api: StubApi, client: Client) -> None:
+    nothing = {"results": [], "cursor": None}
+    api.answers(nothing, nothing)
+    assert list(client.results(BATCH_ID, status=["FAILED", TaskStatus.CANCELLED])) == []
+    assert list(client.results(BATCH_ID, "completion", status=["FAILED"])) == []
+    assert "status=FAILED%2CCANCELLED" in api.lines[0]
+    assert "order=completion&limit=5000&status=FAILED" in api.lines[1]
+    with pytest.raises(TypeError, match=r"a list such as \['FAILED'\]"):
+        next(client.results(BATCH_ID, status="FAILED"))
 
 
 def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
