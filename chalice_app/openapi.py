@@ -14,6 +14,7 @@ from chalice_app.body import (
     FromUpload,
     OpenRequest,
     PartRequest,
+    RetryRequest,
     SubmitRequest,
     TextQuery,
 )
@@ -53,6 +54,7 @@ _STRUCTS = [
     FromUpload,
     OpenRequest,
     PartRequest,
+    RetryRequest,
     Accepted,
     Grown,
     ContentRequest,
@@ -174,6 +176,19 @@ def spec() -> Json:
                     errors=(404, 409, 422),
                     description="A batch that is closed or cancelled stays as it is. 409 for a "
                     "batch whose file is being read.",
+                ),
+            },
+            "/batches/{batch_id}/retry": {
+                "parameters": [batch_id],
+                "post": operation(
+                    "Run the failed tasks of a batch again, as a new batch",
+                    Accepted,
+                    status=202,
+                    errors=(400, 404, 409, 413, 422, 429),
+                    body=json_body(RetryRequest, required=False),
+                    description="The new batch has the name and the options of the old one, and "
+                    "its tasks have their own options. 409 while the batch has not ended; 422 when "
+                    "it has no such task.",
                 ),
             },
             "/batches/{batch_id}/results": {

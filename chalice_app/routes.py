@@ -17,6 +17,7 @@ from chalice_app.body import (
     OpenRequest,
     check_empty,
     read_part,
+    read_retry,
     read_submission,
     read_upload,
 )
@@ -34,6 +35,7 @@ from chalice_app.telemetry import traceparent_of
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
 from taskfleet.scheduler.results import view
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
@@ -98,6 +100,23 @@ def add_routes(api: Api) -> None:
         read_query(api.query, NoQuery)
         batch = services().open_batches.close(_checked_id(batch_id), client_id=api.client_id)
         return view(batch, services().clock.now())
+
+    @api.route("/batches/{batch_id}/retry", "POST")
+    @answer(202)
+    def retry_batch(batch_id: str) -> Accepted:
+        current = api.request
+        wanted = read_retry(api.raw, api.query)
+        batch = services().reruns.retry(
+            _checked_id(batch_id),
+            client_id=api.client_id,
+            statuses=frozenset(map(TaskStatus, wanted.status)),
+            idempotency_key=wanted.idempotency_key,
+            traceparent=traceparent_of(current),
+        )
+        batches = _own_url(current.headers, current.context).removesuffix(f"/{batch_id}/retry")
+        return Accepted(
+            batch.batch_id, batch.status, batch.expected_total, f"{batches}/{batch.batch_id}"
+        )
 
     @api.route("/uploads", "POST")
     @answer(201)

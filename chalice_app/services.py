@@ -23,6 +23,7 @@ from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
@@ -44,6 +45,7 @@ class Services:
     """
 
     submission: Submission
+    reruns: Reruns
     open_batches: OpenBatches
     uploads: Uploads
     expansion: Expansion
@@ -126,11 +128,13 @@ def assemble(
     )
     results = Results(registry, monitor, store, clock, open_batches.settle)
     completed = Completed(results, monitor, clock, open_batches.settle)
+    submission = Submission(
+        registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+    )
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
-        submission=Submission(
-            registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
-        ),
+        submission=submission,
+        reruns=Reruns(results, submission),
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(

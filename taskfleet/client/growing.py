@@ -1,6 +1,6 @@
-"""The client's calls for batches that grow: opening, adding parts, closing. Owns how tasks are
-divided into requests; not what a part means (`taskfleet.scheduler.open`) nor HTTP
-(`taskfleet.client.transport`)."""
+"""The client's calls for batches that grow or run again: opening, adding parts, closing, retrying.
+Owns how tasks are divided into requests; not what a part means (`taskfleet.scheduler.open`) nor
+HTTP (`taskfleet.client.transport`)."""
 
 from __future__ import annotations
 
@@ -121,6 +121,28 @@ class GrowingBatches:
         cancelled batch stays as it is."""
         return self._http.call("POST", f"{batch_path(batch_id)}/close", BatchView)
 
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        status: Collection[TaskStatus | str] = (TaskStatus.FAILED,),
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Run the tasks of a batch again that ended with one of these statuses (`FAILED`,
+        `CANCELLED`), as a new batch of the same name and options. Returns the new batch.
+
+        idempotency_key: retrying again with the same key, after any error, gives the same batch; a
+            new random key unless given.
+
+        Raises ApiError: with the status 409 while the batch has not ended, 422 if it has no such
+        task.
+        """
+        if isinstance(status, str):
+            raise TypeError(one_status(status))
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        body = msgspec.json.encode({"status": list(status), "idempotency_key": key})
+        return self._http.call("POST", f"{batch_path(batch_id)}/retry", Accepted, body=body)
+
     def completed(
         self,
         batch_id: str,
@@ -186,8 +208,13 @@ def status_param(status: Collection[TaskStatus | str]) -> dict[str, str]:
     """Returns the query parameter that asks for results of these statuses only. Raises TypeError
     for a text, whose letters would be taken for statuses."""
     if isinstance(status, str):
-        raise TypeError(f"status must be a list such as [{str(status)!r:.40}], not one text")
+        raise TypeError(one_status(status))
     return {"status": ",".join(status)} if status else {}
+
+
+def one_status(status: str) -> str:
+    """Returns the message for one text in place of a list of statuses."""
+    return f"status must be a list such as [{str(status)!r:.40}], not one text"
 
 
 def batch_path(batch_id: str) -> str:

@@ -70,6 +70,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         trace_id=batch.trace_id,
         options=batch.options,
         open=batch.is_open,
+        retry_of=batch.retry_of,
     )
 
 
@@ -152,7 +153,7 @@ class Results:
         a cursor that no page had."""
         batch = self.own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
-        if batch.finished and not _any_of(batch.tally, statuses):
+        if batch.finished and not ended_as(batch.tally, statuses):
             return ResultPage([], None)
         end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
         limit = min(limit, PAGE_MAX)
@@ -261,14 +262,14 @@ def fitted(row: ResultView) -> tuple[ResultView, int]:
     return row, answer_bytes(msgspec.json.encode(row))
 
 
-def _any_of(tally: Tally, statuses: Collection[TaskStatus]) -> bool:
-    """Returns whether a finished batch with this tally has tasks of these statuses."""
+def ended_as(tally: Tally, statuses: Collection[TaskStatus]) -> int:
+    """Returns how many tasks of a tally ended with one of these statuses."""
     counts = {
         TaskStatus.SUCCEEDED: tally.succeeded,
         TaskStatus.FAILED: tally.failed,
         TaskStatus.CANCELLED: tally.cancelled,
     }
-    return any(counts.get(status) for status in statuses)
+    return sum(counts.get(status, 0) for status in statuses)
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:

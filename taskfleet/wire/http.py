@@ -89,7 +89,8 @@ class BatchView(msgspec.Struct, frozen=True):
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
     the submission that count for tasks without their own; it is null without any. `open` is true
-    while tasks can be added to the batch, which does not end before it is closed.
+    while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
+    batch whose tasks this one runs again; it is null for any other.
     """
 
     batch_id: str
@@ -108,6 +109,7 @@ class BatchView(msgspec.Struct, frozen=True):
     trace_id: str | None = None
     options: Options | None = None
     open: bool = False
+    retry_of: str | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):

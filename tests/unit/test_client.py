@@ -164,6 +164,19 @@ def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
     assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
 
 
+def test_a_retry_has_a_key_so_that_it_may_be_sent_again(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, accepted()), Answer(202, accepted()))
+    assert client.retry(BATCH_ID).batch_id == BATCH_ID
+    client.retry(BATCH_ID, status=["CANCELLED"], idempotency_key="k")
+    assert api.lines == [f"POST /batches/{BATCH_ID}/retry"] * 2
+    first, second = (asked.json for asked in api.asked)
+    assert first["status"] == ["FAILED"]
+    assert len(first["idempotency_key"]) == 36
+    assert second == {"status": ["CANCELLED"], "idempotency_key": "k"}
+    with pytest.raises(TypeError, match="not one text"):
+        client.retry(BATCH_ID, status="FAILED")
+
+
 def test_the_stream_goes_on_with_its_cursor(api: StubApi, client: Client) -> None:
     page = {"kinds": ["sleep"], "workers": ["w"], "errors": [], "cursor": "c1.p1"}
     api.answers(
