@@ -15,7 +15,7 @@ The module is longer than others because the promises are its only content: it h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -140,7 +140,9 @@ class BundleRecord(msgspec.Struct, frozen=True):
     tasks: the bundle's tasks; empty until the first renew, release or commit.
     results: what is known of the tasks. Rows may be unfinished: QUEUED with failed attempts, or
         RUNNING with progress.
-    checksum: of the tasks and results as they are stored (`TaskMonitor.commit`).
+    checksum: of the tasks and results as they are stored now, of 32 bits; 0 if there are none.
+    sealed: the checksum that the commit stored beside them; None before the commit, and of a record
+        of an earlier version.
     """
 
     job_id: str
@@ -149,6 +151,7 @@ class BundleRecord(msgspec.Struct, frozen=True):
     tasks: list[Task] = []
     results: list[TaskResult] = []
     checksum: int = 0
+    sealed: int | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -229,9 +232,8 @@ class TaskMonitor(Protocol):
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
     ) -> int:
         """Record the final results and set the status to DONE. Repeating the call with the same
-        lease changes nothing: it is a retry after a lost reply. Returns a checksum of 32 bits of
-        the tasks and results as they are stored, which the record of the bundle has from now on
-        unless something alters what is stored. Raises LeaseLost as `renew` does."""
+        lease changes nothing: it is a retry after a lost reply. Returns the checksum of what
+        is stored, and stores it too, as `sealed` in the record. Raises LeaseLost as `renew` does."""
         ...
 
     def release(
@@ -279,10 +281,12 @@ class TaskMonitor(Protocol):
         bundles: int,
         closed: bool,
         added: Added | None = None,
+        kinds: Collection[str] = (),
     ) -> BatchRecord | None:
         """Record the next part of an open batch: its numbers of tasks and bundles, and whether it
         closes the batch. `added` has more of a part that the batch's client added; None for a part
-        of an upload. Returns the new record, in which results may be missing.
+        of an upload. `kinds` are the names of its tasks' kinds. Returns the new record, in which
+        results may be missing.
 
         `first` is the number of tasks of the parts before, all of which must be enqueued. Returns
         None, with nothing changed, if that is not so or the batch is closed or cancelled; and, of a

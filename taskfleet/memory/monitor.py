@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -31,7 +31,7 @@ class _Item:
     """A bundle's item. It keeps its owner when the bundle is released or done, so that a repeated
     release or commit is recognised."""
 
-    __slots__ = ("attempt", "expires_at", "owner", "results", "status", "tasks")
+    __slots__ = ("attempt", "expires_at", "owner", "results", "sealed", "status", "tasks")
 
     def __init__(self) -> None:
         self.status = BundleStatus.QUEUED
@@ -40,6 +40,7 @@ class _Item:
         self.expires_at = 0.0
         self.tasks: list[Task] = []
         self.results: list[TaskResult] = []
+        self.sealed: int | None = None
 
     @property
     def lease(self) -> Lease | None:
@@ -49,6 +50,8 @@ class _Item:
 
     @property
     def checksum(self) -> int:
+        if not self.tasks:
+            return 0
         return zlib.crc32(msgspec.json.encode((self.tasks, self.results)))
 
 
@@ -106,7 +109,8 @@ class MemoryMonitor:
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.DONE
                 item.tasks, item.results = list(tasks), list(results)
-            return item.checksum
+                item.sealed = item.checksum
+            return item.sealed or 0
 
     def release(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
@@ -140,7 +144,13 @@ class MemoryMonitor:
         with self._lock:
             return [
                 BundleRecord(
-                    job_id, item.status, item.lease, item.tasks, item.results, item.checksum
+                    job_id,
+                    item.status,
+                    item.lease,
+                    item.tasks,
+                    item.results,
+                    item.checksum,
+                    item.sealed,
                 )
                 for job_id in job_ids
                 if (item := self._items.get(job_id)) is not None
@@ -179,6 +189,7 @@ class MemoryMonitor:
         bundles: int,
         closed: bool,
         added: Added | None = None,
+        kinds: Collection[str] = (),
     ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -194,7 +205,11 @@ class MemoryMonitor:
             if batch.closed or batch.total != first:
                 return None
             grown = replace(
-                batch, total=first + tasks, bundles=batch.bundles + bundles, closed=closed
+                batch,
+                total=first + tasks,
+                bundles=batch.bundles + bundles,
+                closed=closed,
+                kinds=tuple(sorted({*batch.kinds, *kinds})),
             )
             if added is not None:
                 if grown.bundles > added.max_bundles:

@@ -2,7 +2,7 @@
 `taskfleet.lease`.
 
 A bundle is an item with the attributes `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `ttl`,
-and `packed` or `spill` (`taskfleet.aws.dynamodb.packing`). The owner stays when the bundle is
+`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `sealed` once it is done. The owner stays when the bundle is
 released or done, so that a request that the SDK sends again after a lost reply is recognised.
 
 Source: "Condition and filter expressions, operators, and functions in DynamoDB", Amazon DynamoDB
@@ -173,13 +173,16 @@ class BundleItems:
         Raises LeaseLost if `lease` no longer holds, unless it was ended by an earlier request of
         this same write."""
         packed = self._packing.pack(tasks, results)
+        seal, sealed = "", {}
+        if status is BundleStatus.DONE:
+            seal, sealed = " #sealed = :sealed,", {":sealed": wire_number(packed.checksum)}
         try:
             self._table.update(
                 f"{step} bundle {job_id} in",
                 Update(
                     job_id,
                     "SET #status = :status, #expires_at = :expires_at, #attempt = :new_attempt,"
-                    f" #ttl = :ttl, {packed.clauses}",
+                    f" #ttl = :ttl,{seal} {packed.clauses}",
                     _HELD,
                     {
                         ":owner": wire_text(lease.owner),
@@ -189,6 +192,7 @@ class BundleItems:
                         ":expires_at": wire_number(expires_at),
                         ":new_attempt": wire_number(attempt),
                         **packed.values,
+                        **sealed,
                     },
                 ),
             )
@@ -211,7 +215,8 @@ class BundleItems:
             if item is not None and "status" in item:
                 status = BundleStatus(item["status"]["S"])
                 content = self._packing.unpack(item)
-                records.append(BundleRecord(job_id, status, _lease(item), *content))
+                sealed = int(item["sealed"]["N"]) if "sealed" in item else None
+                records.append(BundleRecord(job_id, status, _lease(item), *content, sealed))
         return records
 
 

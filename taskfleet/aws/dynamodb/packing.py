@@ -14,6 +14,7 @@ import msgspec
 
 from taskfleet import spill
 from taskfleet.aws.dynamodb.table import Item, wire_text
+from taskfleet.errors import PermanentError
 from taskfleet.ports import ObjectStore
 from taskfleet.task import Task, TaskResult
 
@@ -25,7 +26,7 @@ _decoder = msgspec.json.Decoder(tuple[list[Task], list[TaskResult]])
 
 class Packed(NamedTuple):
     """Tasks and results in the form that is written: the end of an update expression's SET clause
-    with the clauses after it, the values that it names, and the CRC-32 of the compressed bytes."""
+    with the clauses after it, the values that it names, and the CRC-32 of the JSON."""
 
     clauses: str
     values: dict[str, Any]
@@ -33,7 +34,7 @@ class Packed(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What an item holds. `checksum` is the CRC-32 of its compressed bytes."""
+    """What an item holds. `checksum` is the CRC-32 of the JSON."""
 
     tasks: list[Task]
     results: list[TaskResult]
@@ -54,8 +55,9 @@ class Packing:
     def pack(self, tasks: Sequence[Task], results: Sequence[TaskResult]) -> Packed:
         """Returns what is to be written. Bytes that are too large are stored before this returns,
         so that an item never points to a missing object."""
-        data = zlib.compress(_encode((tasks, results)))
-        checksum = zlib.crc32(data)
+        content = _encode((tasks, results))
+        checksum = zlib.crc32(content)
+        data = zlib.compress(content)
         if len(data) <= ITEM_MAX_BYTES:
             return Packed("#packed = :packed REMOVE #spill", {":packed": {"B": data}}, checksum)
         key = spill.put(self._store, data)
@@ -63,7 +65,7 @@ class Packing:
 
     def unpack(self, item: Item) -> Content:
         """Returns the tasks and results of an item with their checksum; both are empty for an item
-        that has none."""
+        that has none. Raises PermanentError for a record that cannot be read."""
         if "spill" in item:
             what = f"the record of bundle {item['Job_ID']['S']}"
             data = spill.get(self._store, item["spill"]["S"], what)
@@ -71,4 +73,10 @@ class Packing:
             data = item["packed"]["B"]
         else:
             return Content([], [], 0)
-        return Content(*_decoder.decode(zlib.decompress(data)), zlib.crc32(data))
+        try:
+            content = zlib.decompress(data)
+            return Content(*_decoder.decode(content), zlib.crc32(content))
+        except (zlib.error, msgspec.DecodeError) as error:
+            raise PermanentError(
+                f"the table's item {item['Job_ID']['S']} has a record that cannot be read: {error}"
+            ) from error
