@@ -233,7 +233,8 @@ class TaskMonitor(Protocol):
     ) -> int:
         """Record the final results and set the status to DONE. Repeating the call with the same
         lease changes nothing: it is a retry after a lost reply. Returns the checksum of what
-        is stored, and stores it too, as `sealed` in the record. Raises LeaseLost as `renew` does."""
+        is stored, and stores it too, as `sealed` in the record. Raises LeaseLost as `renew`
+        does."""
         ...
 
     def release(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Container
 from typing import Any
 
 from taskfleet.batch import BatchRecord, Tally
+from taskfleet.errors import PermanentError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import BundleRecord
 from taskfleet.task import TaskResult, TaskStatus
@@ -31,8 +32,8 @@ from taskfleet.wire.http import AuditView, iso_time
 FAULTS_SHOWN = 100
 """Most faults that a receipt names; the others are only counted."""
 
-Value = Callable[[TaskResult], tuple[Any, str | None]]
-"""Returns the recorded result and error of a row. Raises PermanentError if its object is gone."""
+Value = Callable[[TaskResult], Any]
+"""Returns the recorded result of a row. Raises PermanentError if its object is gone."""
 
 
 def digest_line(index: int, status: str, result: Any, error: str | None) -> bytes:
@@ -56,7 +57,6 @@ class Audit:
         self._seen = bytearray(batch.total)
         self._statuses: list[TaskStatus] = []
         self._attempts = 0
-        self._lost = 0
         self._checksum = 0
         self._done = 0
         self._digest = hashlib.sha256()
@@ -99,8 +99,12 @@ class Audit:
         self._seen[index] = 1
         self._statuses.append(row.status)
         self._attempts += row.attempts
-        self._lost += sum(each.started_at is None for each in row.history)
-        value, error = self._value(row)
+        error = row.error
+        try:
+            value = self._value(row)
+        except PermanentError as gone:
+            value, error = None, str(gone)
+            self._fault(f"task {index} has lost its result: {gone}")
         self._digest.update(digest_line(index, row.status, value, error))
 
     def _fault(self, words: str) -> None:

@@ -1,4 +1,5 @@
-"""Audits batches on behalf of clients. Owns the reading; the rule is in `taskfleet.scheduler.audit`."""
+"""Audits batches on behalf of clients. Owns the reading; `taskfleet.scheduler.audit` has the
+rule."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class Audits:
         batch = self._results.own(batch_id, client_id)
         if batch.bundles > AUDIT_MAX_BUNDLES:
             raise TooLarge(
-                f"the batch has {batch.bundles} bundles, more than the {AUDIT_MAX_BUNDLES} that one "
-                "answer audits"
+                f"the batch has {batch.bundles} bundles, more than the {AUDIT_MAX_BUNDLES} that "
+                "one answer audits"
             )
         counted = self._counted(batch)
         audit = Audit(batch, counted, lambda row: self._results.recorded(batch_id, row))

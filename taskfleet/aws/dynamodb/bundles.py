@@ -2,8 +2,9 @@
 `taskfleet.lease`.
 
 A bundle is an item with the attributes `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `ttl`,
-`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `sealed` once it is done. The owner stays when the bundle is
-released or done, so that a request that the SDK sends again after a lost reply is recognised.
+`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `sealed` once it is done. The owner
+stays when the bundle is released or done, so that a request that the SDK sends again after a lost
+reply is recognised.
 
 Source: "Condition and filter expressions, operators, and functions in DynamoDB", Amazon DynamoDB
 Developer Guide.
