@@ -4,11 +4,14 @@ how and when a bar is drawn; not what it counts.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,20 +19,23 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TransferSpeedColumn,
 )
 from rich.text import Text
 
-from taskfleet.cli.command import plain
+from taskfleet.cli.terminal import can_redraw, stderr_console
 from taskfleet.wire.http import BatchView
+from taskfleet.wire.plain import plain
 
 
 class Failed(ProgressColumn):
     """The number of failed tasks; for `batch_bar`."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields['failed']:,} failed")
+        failed = task.fields["failed"]
+        return Text(f"{failed:,} failed", style="red" if failed else "")
 
 
 class Rate(ProgressColumn):
@@ -55,13 +61,7 @@ def counting_bars(*columns: ProgressColumn, console: Console | None = None) -> P
     Without `console`, it is drawn on standard error if that is a terminal, and removed at the end.
     On a given console, its last state stays.
     """
-    return _display(
-        TextColumn("{task.description:12}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *columns,
-        console=console,
-    )
+    return _display(*_counting(), *columns, console=console)
 
 
 @contextmanager
@@ -80,17 +80,20 @@ def batch_bar(
     with counting_bars(*columns, console=console) as display:
         bar = display.add_task(description or "", total=total, failed=0, eta_s=None)
 
-        def show(batch: BatchView) -> None:
-            display.update(
-                bar,
-                description=description or plain(batch.name or batch.batch_id),
-                total=batch.total or total,  # 0 while the file of an upload is being checked
-                completed=batch.succeeded + batch.failed + batch.cancelled,
-                failed=batch.failed,
-                eta_s=batch.eta_s,
-            )
+        yield partial(_update, display, bar, description, total)
 
-        yield show
+
+def batch_picture() -> Callable[[BatchView], RenderableType]:
+    """Returns a function that returns the state of one batch as a bar with its failures, its rate
+    and the time left, to be drawn by others."""
+    display = Progress(*_counting(), Failed(), Rate(), TimeLeft(), auto_refresh=False)
+    bar = display.add_task("", total=None, failed=0, eta_s=None)
+
+    def picture(batch: BatchView) -> RenderableType:
+        _update(display, bar, None, None, batch)
+        return display.get_renderable()
+
+    return picture
 
 
 @contextmanager
@@ -103,8 +106,26 @@ def sending_bar() -> Iterator[Callable[[int, int], None]]:
         yield lambda sent, total: display.update(bar, completed=sent, total=total, visible=True)
 
 
+def _counting() -> tuple[ProgressColumn, ...]:
+    return TextColumn("{task.description:12}", markup=False), BarColumn(), MofNCompleteColumn()
+
+
+def _update(
+    display: Progress, bar: TaskID, description: str | None, total: int | None, batch: BatchView
+) -> None:
+    """Have the bar show the state of the batch; `description` and `total` as for `batch_bar`."""
+    display.update(
+        bar,
+        description=description or plain(batch.name or batch.batch_id),
+        total=batch.total or total,  # 0 while the file of an upload is being checked
+        completed=batch.succeeded + batch.failed + batch.cancelled,
+        failed=batch.failed,
+        eta_s=batch.eta_s,
+    )
+
+
 def _display(*columns: ProgressColumn, console: Console | None = None) -> Progress:
     if console is not None:
         return Progress(*columns, console=console)
-    stderr = Console(stderr=True)
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    drawn = can_redraw(sys.stderr, os.environ)
+    return Progress(*columns, console=stderr_console(), transient=True, disable=not drawn)
