@@ -94,11 +94,12 @@ def _latest(
     limit: int,
 ) -> int:
     """Show the latest batches, `again` and again or once. Returns the exit code."""
+    filters: dict[str, Any] = {"name": search, "status": statuses, "kind": kind}
+    filters = {name: value for name, value in filters.items() if value}
     with client_here() as client:
 
         def look() -> list[BatchView]:
-            found = client.batches(name=search, status=statuses, kind=kind)
-            return list(islice(found, limit))
+            return list(islice(client.batches(**filters), limit))
 
         if again:
             watch(look, lambda batches: batches_table(batches, cost=cost), as_json=as_json)

@@ -36,7 +36,7 @@ def cancel(batch: str, as_json: bool) -> int:
     json="the results of the new batch, one on each line; with --no-wait, the new batch.",
 )
 @batch_argument
-@status_option([TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SUCCEEDED])
+@status_option([TaskStatus.FAILED, TaskStatus.CANCELLED])
 @key_option
 @wait_option(default=True)
 def retry(

@@ -60,15 +60,15 @@ def stderr_console() -> Console:
 
 
 def _console(stream: IO[str], width: int | None) -> Console:
-    colour = wants_colour(stream, os.environ)
+    colour, redraw = wants_colour(stream, os.environ), can_redraw(stream, os.environ)
     return _Console(
         file=stream,
         width=width,
         markup=False,
         highlight=False,
-        force_terminal=colour or can_redraw(stream, os.environ),
+        force_terminal=redraw,
         no_color=not colour,
-        color_system="auto" if stream.isatty() else "standard",
+        color_system="auto" if redraw else "standard" if colour else None,
     )
 
 

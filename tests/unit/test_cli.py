@@ -97,7 +97,7 @@ def test_one_failed_task_makes_the_exit_code_1_and_says_how_to_see_it(
     result = run("submit", tasks("sleep 1"))
     assert result.exit_code == 1
     assert "2 succeeded, 1 failed of 3" in result.stderr
-    assert f"taskfleet results {BATCH_ID} --failed" in result.stderr
+    assert f"taskfleet results {BATCH_ID} --status FAILED" in result.stderr
 
 
 def test_a_batch_that_somebody_cancels_makes_the_exit_code_1(
@@ -389,11 +389,53 @@ def test_results_as_json_are_the_rows(api: StubApi, run: Run) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == [ROW, ROW]
 
 
-def test_only_failed_results_on_request(api: StubApi, run: Run) -> None:
-    api.answers(SOME_FAILED, {"results": [ROW, FAILED_ROW], "cursor": None})
-    result = run("results", BATCH_ID, "--failed", "--json")
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (["--status", "FAILED"], "FAILED"),
+        (["--status", "failed, CANCELLED"], "FAILED%2CCANCELLED"),
+        (["--failed"], "FAILED"),
+    ],
+)
+def test_results_of_some_statuses_on_request(
+    api: StubApi, run: Run, options: list[str], asked: str
+) -> None:
+    api.answers(SOME_FAILED, {"results": [FAILED_ROW], "cursor": None})
+    result = run("results", BATCH_ID, *options, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == FAILED_ROW
+    assert f"&status={asked}" in api.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--status", "BROKEN"], "'broken' is none of QUEUED, RUNNING, SUCCEEDED"),
+        (["--status", ""], "'' is none of"),
+        (["--failed", "--status", "FAILED"], "--failed or --status, not both"),
+    ],
+)
+def test_a_status_that_is_none_is_told(run: Run, options: list[str], message: str) -> None:
+    result = run("results", BATCH_ID, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_failed_tasks_are_run_again_and_waited_for(api: StubApi, run: Run) -> None:
+    api.answers(Answer(202, accepted()), BATCH, DONE)
+    result = run("retry", BATCH_ID, "--key", "k")
+    assert (result.exit_code, result.stdout) == (0, f"{BATCH_ID}\n")
+    assert api.lines[0] == f"POST /batches/{BATCH_ID}/retry"
+    assert api.asked[0].json == {"status": ["FAILED"], "idempotency_key": "k"}
+    assert "3 succeeded of 3" in result.stderr
+
+
+def test_tasks_run_again_need_not_be_waited_for(api: StubApi, run: Run) -> None:
+    api.answers(Answer(202, accepted()))
+    result = run("retry", BATCH_ID, "--status", "FAILED,CANCELLED", "--no-wait", "--json")
+    assert json.loads(result.stdout) == accepted()
+    assert api.asked[0].json["status"] == ["FAILED", "CANCELLED"]
+    assert f"3 tasks of {BATCH_ID} are submitted again; to wait: taskfleet" in result.stderr
 
 
 def test_cancel_says_how_the_batch_stands(api: StubApi, run: Run) -> None:
@@ -408,7 +450,7 @@ def test_cancelling_a_finished_batch_says_that_it_was_too_late(api: StubApi, run
     assert "already finished" in run("cancel", BATCH_ID).stderr
 
 
-@pytest.mark.parametrize("command", ["status", "results", "cancel"])
+@pytest.mark.parametrize("command", ["status", "results", "cancel", "retry"])
 def test_an_unknown_batch_is_one_line_and_exit_code_2(api: StubApi, run: Run, command: str) -> None:
     api.answers(Answer(404, {"Code": "NotFoundError", "Message": f"no batch '{BATCH_ID}'"}))
     result = run(command, BATCH_ID)
@@ -416,7 +458,7 @@ def test_an_unknown_batch_is_one_line_and_exit_code_2(api: StubApi, run: Run, co
     assert result.stderr == f"taskfleet: no batch '{BATCH_ID}' (HTTP 404)\n"
 
 
-@pytest.mark.parametrize("command", ["status", "results", "cancel"])
+@pytest.mark.parametrize("command", ["status", "results", "cancel", "retry"])
 def test_what_cannot_be_an_id_is_one_line_that_says_why(run: Run, command: str) -> None:
     result = run(command, "WRONG")
     assert (result.exit_code, result.stdout) == (2, "")
