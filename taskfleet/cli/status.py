@@ -94,12 +94,14 @@ def _latest(
     limit: int,
 ) -> int:
     """Show the latest batches, `again` and again or once. Returns the exit code."""
-    filters: dict[str, Any] = {"name": search, "status": statuses, "kind": kind}
-    filters = {name: value for name, value in filters.items() if value}
+    # The API takes one status; several are picked here.
+    asked = statuses[0] if len(statuses) == 1 else None
     with client_here() as client:
 
         def look() -> list[BatchView]:
-            return list(islice(client.batches(**filters), limit))
+            found = client.batches(name=search, status=asked, kind=kind)
+            wanted = (batch for batch in found if not statuses or batch.status in statuses)
+            return list(islice(wanted, limit))
 
         if again:
             watch(look, lambda batches: batches_table(batches, cost=cost), as_json=as_json)

@@ -351,6 +351,45 @@ def test_status_without_a_batch_lists_the_latest_and_reads_no_further(
     assert ids == [f"b{n}" for n in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("options", "asked", "shown"),
+    [
+        (["--search", "nigh", "--kind", "sleep"], "&name=nigh&kind=sleep", 3),
+        (["--status", "running"], "&status=RUNNING", 2),
+        (["--status", "DONE,CANCELLED"], "", 1),
+        (["--limit", "2"], "", 2),
+    ],
+)
+def test_batches_are_searched(
+    api: StubApi, run: Run, options: list[str], asked: str, shown: int
+) -> None:
+    api.answers({"batches": [BATCH, DONE, BATCH], "cursor": None})
+    result = run("status", *options, "--json")
+    assert len(result.stdout.splitlines()) == shown
+    assert api.lines == [f"GET /batches?limit=100{asked}"]
+
+
+@pytest.mark.parametrize("options", [["--search", "x"], ["--status", "DONE"], ["--kind", "x"]])
+def test_one_batch_is_not_searched_for(run: Run, options: list[str]) -> None:
+    result = run("status", BATCH_ID, *options)
+    assert result.exit_code == 2
+    assert "--search, --status and --kind go without BATCH" in result.stderr
+
+
+def test_a_watched_batch_in_a_pipe_is_printed_whenever_it_changes(
+    api: StubApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.SystemClock, "sleep", lambda *_: None)
+    api.answers(BATCH, BATCH, DONE)
+    result = run("status", BATCH_ID, "--watch")
+    assert result.exit_code == 0
+    assert result.stdout.count("RUNNING") == 1
+    assert result.stdout.count("DONE") == 1
+    api.answers(BATCH, DONE)
+    lines = run("status", BATCH_ID, "--watch", "--json").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["RUNNING", "DONE"]
+
+
 def test_status_cannot_wait_for_no_batch(run: Run) -> None:
     result = run("status", "--wait")
     assert result.exit_code == 2
