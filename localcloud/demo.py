@@ -24,9 +24,9 @@ from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from localcloud.photographs import publish
 from taskfleet.bundle import DEFAULT_SLOTS
-from taskfleet.cli.progress import batch_bar
 from taskfleet.client import Client, ClientError
 from taskfleet.client.endpoint import ENV_FILE
+from taskfleet.client.progress import batch_bar
 from taskfleet.executor import FleetExecutor, FleetFuture
 from taskfleet.wire.http import BatchView
 

@@ -9,8 +9,8 @@ import click
 
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED
 from taskfleet.cli.output import say, summary, write_json
-from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar
 from taskfleet.client import Client, ClientError
+from taskfleet.client.progress import Failed, Rate, TimeLeft, batch_bar
 from taskfleet.errors import TaskfleetError
 from taskfleet.wire.http import Accepted, BatchView
 

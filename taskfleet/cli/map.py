@@ -22,9 +22,9 @@ from taskfleet.cli.follow import exit_code, wait_for
 from taskfleet.cli.items import Item, read_items
 from taskfleet.cli.options import key_option, name_option, task_options
 from taskfleet.cli.output import say, summary, write_json
-from taskfleet.cli.progress import sending_bar
 from taskfleet.cli.sending import send
 from taskfleet.client import ApiError, Client, ClientError
+from taskfleet.client.progress import sending_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import Accepted, BatchView, ResultView

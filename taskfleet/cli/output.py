@@ -1,5 +1,5 @@
 """The output of the command line: JSON lines, tables of batches and results, one-line summaries.
-Owns their form; not progress bars (`taskfleet.cli.progress`), the fleet (`taskfleet.cli.fleet`),
+Owns their form; not progress bars (`taskfleet.client.progress`), the fleet (`taskfleet.cli.fleet`),
 nor colour and width (`taskfleet.cli.terminal`).
 
 What was asked for goes to standard output, everything else to standard error.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -21,6 +20,7 @@ from rich.text import Text
 from taskfleet.cli.command import complain
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.task import TaskStatus
+from taskfleet.wire.faces import counts, seconds_of
 from taskfleet.wire.http import BatchView, ResultView
 from taskfleet.wire.plain import plain
 
@@ -56,12 +56,12 @@ def batches_table(batches: Iterable[BatchView], *, cost: bool = False) -> Table:
     table.add_column("created", no_wrap=True)
     table.add_column("name", overflow="fold")
     for batch in batches:
-        counts = (batch.total, batch.succeeded, batch.failed, batch.cancelled)
+        numbers = (batch.total, batch.succeeded, batch.failed, batch.cancelled)
         seconds = seconds_of(batch)
         table.add_row(
             batch.batch_id,
             _status(batch.status),
-            *(f"{count:,}" for count in counts),
+            *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
             "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}",
             *(_cost(batch) if cost else ()),
@@ -85,20 +85,7 @@ def _cost(batch: BatchView) -> tuple[str, ...]:
 
 def summary(batch: BatchView) -> str:
     """Returns the batch's status as one line."""
-    seconds = seconds_of(batch)
-    counts = [f"{batch.succeeded:,} succeeded"]
-    counts += [f"{batch.failed:,} failed"] if batch.failed else []
-    counts += [f"{batch.cancelled:,} cancelled"] if batch.cancelled else []
-    took = "" if seconds is None else f" in {seconds:.1f} s"
-    return f"batch {batch.batch_id}: {', '.join(counts)} of {batch.total:,}{took}"
-
-
-def seconds_of(batch: BatchView) -> float | None:
-    """Returns the seconds from the batch's creation to its last result; None until then."""
-    if batch.finished_at is None:
-        return None
-    took = datetime.fromisoformat(batch.finished_at) - datetime.fromisoformat(batch.created_at)
-    return took.total_seconds()
+    return f"batch {batch.batch_id}: {counts(batch)}"
 
 
 # --- results ----------------------------------------------------------------------------------

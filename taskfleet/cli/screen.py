@@ -16,8 +16,9 @@ from rich.live import Live
 from rich.text import Text
 
 from taskfleet.cli.output import write_json
-from taskfleet.cli.terminal import can_redraw, stdout_console
+from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import ClientError
+from taskfleet.client.terminal import can_redraw
 from taskfleet.wire.plain import plain
 
 PERIOD_S = 2.0

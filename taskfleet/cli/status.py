@@ -22,10 +22,10 @@ from taskfleet.cli.options import (
     watch_option,
 )
 from taskfleet.cli.output import batches_table, say, write_json
-from taskfleet.cli.progress import batch_picture
 from taskfleet.cli.screen import screen, watch
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import Client
+from taskfleet.client.progress import batch_picture
 from taskfleet.wire.http import BatchView
 
 RECENT = 20

@@ -15,8 +15,8 @@ from taskfleet.cli.follow import follow_to_results, hand_over
 from taskfleet.cli.input import TaskFile
 from taskfleet.cli.options import key_option, name_option, task_options, wait_option
 from taskfleet.cli.output import say
-from taskfleet.cli.progress import sending_bar
 from taskfleet.client import ApiError, Client, ClientError
+from taskfleet.client.progress import sending_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.wire.http import Accepted
 

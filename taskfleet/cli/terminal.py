@@ -1,10 +1,8 @@
-"""The terminal: whether there is one, whether it gets colour, and the pager for long output. Owns
-these choices; not what is printed.
+"""Standard output of the command line: its width, and the pager for long output. Owns both; not
+colour (`taskfleet.client.terminal`) nor what is printed.
 
-NO_COLOR (no-color.org), when it is not empty, ends all colour; FORCE_COLOR, when it is neither
-empty nor 0, asks for colour where there is no terminal. NO_COLOR wins. PAGER names the pager,
-`less` unless set; an empty one or `cat` means none. LESS is `FRX` unless set: what fits on one
-screen stays on it, and colours are shown.
+PAGER names the pager, `less` unless set; an empty one or `cat` means none. LESS is `FRX` unless
+set: what fits on one screen stays on it, and colours are shown.
 """
 
 from __future__ import annotations
@@ -22,57 +20,17 @@ from typing import IO, cast
 
 from rich.console import Console
 
+from taskfleet.client.terminal import can_redraw, console_of
+
 FILE_WIDTH = 160
 """Width in characters of a table that goes into a file or a pipe."""
 LESS = "FRX"
 """Options of `less` when the variable LESS is not set."""
 
 
-def wants_colour(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Returns whether text on the stream may have colours."""
-    if environ.get("NO_COLOR"):
-        return False
-    if environ.get("FORCE_COLOR", "0") not in ("", "0"):
-        return True
-    return can_redraw(stream, environ)
-
-
-def can_redraw(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Returns whether the stream is a terminal that can draw over what it shows."""
-    return stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Raise the BrokenPipeError that rich is handling, so that `OneLineErrors` ends the program
-        as it does for other output. Rich by itself would exit with 1."""
-        raise
-
-
 def stdout_console() -> Console:
     """Returns a console for standard output: as wide as the terminal, or `FILE_WIDTH`."""
-    return _console(sys.stdout, None if sys.stdout.isatty() else FILE_WIDTH)
-
-
-def stderr_console() -> Console:
-    """Returns a console for standard error, where progress is drawn."""
-    return _console(sys.stderr, None)
-
-
-def _console(stream: IO[str], width: int | None) -> Console:
-    colour, redraw = wants_colour(stream, os.environ), can_redraw(stream, os.environ)
-    return _Console(
-        file=stream,
-        width=width,
-        markup=False,
-        highlight=False,
-        force_terminal=redraw,
-        no_color=not colour,
-        color_system="auto" if redraw else "standard" if colour else None,
-    )
-
-
-# --- the pager --------------------------------------------------------------------------------
+    return console_of(sys.stdout, None if sys.stdout.isatty() else FILE_WIDTH)
 
 
 class _ToPager(io.TextIOWrapper):

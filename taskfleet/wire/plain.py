@@ -12,5 +12,5 @@ def plain(text: str) -> str:
 
 def shortened(text: str, chars: int) -> str:
     """Returns the text as `plain` does, cut to so many characters with an ellipsis at its end."""
-    line = plain(text)
+    line = plain(text).strip()
     return line if len(line) <= chars else line[: chars - 1].rstrip() + "…"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import taskfleet
-from taskfleet.cli.terminal import can_redraw, pager, wants_colour
+from taskfleet.cli.terminal import pager
+from taskfleet.client.terminal import can_redraw, wants_colour
 from tests.support.pty_run import Terminal, in_terminal
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, printed
 from tests.unit.test_cli import api  # noqa: F401 - a fixture
