@@ -1,5 +1,7 @@
 // The ticks of an axis of time: where they stand and what they are called.
 
+import { seconds } from "./format.js";
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -62,4 +64,9 @@ export function tickText(ms, step) {
 function digits(number, step) {
   const places = Math.min(9, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
   return String(Number(number.toFixed(places)));
+}
+
+// A length of time in words, with three digits below a second, where charts look closely.
+export function span(ms) {
+  return ms > 0 && ms < SECOND ? `${Number(ms.toPrecision(3))} ms` : seconds(ms / SECOND);
 }
