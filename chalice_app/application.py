@@ -1,4 +1,4 @@
-"""Assembles the Chalice app from its authorizer, routes and event handlers."""
+"""Assembles the Chalice app from its authorizer, routes, page and event handlers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from chalice.app import Chalice
 
 from chalice_app.auth import add_authorizer
+from chalice_app.dashboard import add_dashboard
 from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
@@ -28,5 +29,6 @@ def create_app(
     app = Chalice(f"taskfleet-{stage_settings().stage}", configure_logs=False, env={})
     add_telemetry(app, services, random_bytes)
     add_routes(app, services, add_authorizer(app, services))
+    add_dashboard(app, services)
     add_events(app, services)
     return app
