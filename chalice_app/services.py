@@ -55,6 +55,7 @@ class Services:
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
+    store: UploadStore
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
@@ -146,6 +147,7 @@ def assemble(
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,
+        store=store,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
