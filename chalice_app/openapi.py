@@ -42,6 +42,7 @@ from taskfleet.wire.http import (
     Grown,
     Health,
     KindList,
+    Me,
     ResultPage,
     Stored,
     StreamPage,
@@ -60,6 +61,7 @@ _STRUCTS = [
     ContentRequest,
     Stored,
     KindList,
+    Me,
     UploadForm,
     BatchList,
     BatchView,
@@ -236,6 +238,15 @@ def spec() -> Json:
                     f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
                     "the bytes after that which were not. 404 if nothing was printed.",
                 ),
+            },
+            "/me": {
+                "get": operation(
+                    "Read whom your token names, and what it may do",
+                    Me,
+                    errors=(422,),
+                    description="The token of a reader is for GET only: every other method is a "
+                    "403.",
+                )
             },
             "/kinds": {
                 "get": operation(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -354,6 +354,19 @@ class FleetView(msgspec.Struct, frozen=True):
     usd_per_hour: float
     looked_s: float | None
     why: str | None
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Whose token the request has.
+
+    `role` is `reader` for a token that sees what the client has and changes nothing, and `writer`
+    for any other. `expires_at` is the time in ISO 8601, UTC, from which the token is refused; it is
+    null for a minute after an upgrade of the service.
+    """
+
+    client_id: str
+    role: Literal["reader", "writer"]
+    expires_at: str | None
 
 
 class Health(msgspec.Struct, frozen=True):
