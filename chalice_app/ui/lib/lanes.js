@@ -14,6 +14,7 @@ export const STATUS_WORDS = ["succeeded", "failed", "cancelled"];
 // A start is recorded in whole milliseconds, so a task may seem to begin before the one ended that
 // ran before it. Such a bar is drawn up to so much later than recorded, and the one before it ends there.
 const ROUNDING_MS = 1;
+const EXAMPLES = 5;
 
 const COLUMNS = [
   ["index", Int32Array],
@@ -74,8 +75,9 @@ export class Lanes {
     this.workers = []; // {name, order: Places, lanes: [Places]}
     this.byStatus = [0, 0, 0];
     this.byKind = []; // tasks of each kind
-    this.byError = []; // tasks with each error
+    this.byError = []; // failed tasks with each error
     this.examples = []; // of each error, the first few indices
+    this.bareFailures = []; // the first few indices of failures without an error
     this.neverRan = 0;
     this.first = Infinity; // begin of the first bar and end of the last, milliseconds since 1970
     this.last = -Infinity;
@@ -221,11 +223,15 @@ export class Lanes {
   #count(row) {
     this.byStatus[this.status[row]]++;
     this.byKind[this.kind[row]] = (this.byKind[this.kind[row]] ?? 0) + 1;
+    if (this.status[row] !== FAILED) return;
     const error = this.error[row];
-    if (error < 0) return;
+    if (error < 0) {
+      if (this.bareFailures.length < EXAMPLES) this.bareFailures.push(this.index[row]);
+      return;
+    }
     this.byError[error] = (this.byError[error] ?? 0) + 1;
     this.examples[error] ??= [];
-    if (this.examples[error].length < 5) this.examples[error].push(this.index[row]);
+    if (this.examples[error].length < EXAMPLES) this.examples[error].push(this.index[row]);
   }
 
   #worker(name) {
