@@ -12,7 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
-from taskfleet.wire.http import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S
+from taskfleet.scheduler.results import ALL_STATUSES
+from taskfleet.task import TaskStatus
+from taskfleet.wire.http import (
+    BATCHES_PAGE_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    STREAM_PAGE_MAX,
+    WAIT_MAX_S,
+)
 
 Cursor = Annotated[
     str,
@@ -22,6 +30,20 @@ Cursor = Annotated[
 Attempt = Annotated[
     int,
     Meta(ge=1, le=1_000_000, description="Number of the attempt; the last one unless given."),
+]
+
+
+_SHOWN = "SUCCEEDED|FAILED|CANCELLED|RUNNING"
+
+Statuses = Annotated[
+    str,
+    Meta(
+        # Python's $ takes a line end behind it, too.
+        pattern=rf"^({_SHOWN})(,({_SHOWN}))*$(?!\n)",
+        max_length=100,
+        description="Statuses of the results that are wanted, such as `FAILED` or "
+        "`FAILED,CANCELLED`; all unless given. A page may then be empty and yet not the last.",
+    ),
 ]
 
 
@@ -75,6 +97,21 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "until there is a new result.",
         ),
     ] = 0.0
+    status: Statuses | None = None
+
+    @property
+    def statuses(self) -> frozenset[TaskStatus]:
+        """The statuses that are wanted: all unless given."""
+        return frozenset(map(TaskStatus, self.status.split(","))) if self.status else ALL_STATUSES
+
+
+class StreamQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /batches/{batch_id}/stream`."""
+
+    limit: Annotated[
+        int, Meta(ge=1, le=STREAM_PAGE_MAX, description="Most tasks in the answer.")
+    ] = STREAM_PAGE_MAX
+    cursor: Cursor | None = None
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,7 +23,9 @@ from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
 from taskfleet.scheduler.upload import Uploads
@@ -43,11 +45,13 @@ class Services:
     """
 
     submission: Submission
+    reruns: Reruns
     open_batches: OpenBatches
     uploads: Uploads
     expansion: Expansion
     results: Results
     completed: Completed
+    stream: Stream
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
@@ -124,18 +128,22 @@ def assemble(
         idle_s=settings.open_idle_s,
     )
     results = Results(registry, monitor, store, clock, open_batches.settle)
+    completed = Completed(results, monitor, clock, open_batches.settle)
+    submission = Submission(
+        registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+    )
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
-        submission=Submission(
-            registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
-        ),
+        submission=submission,
+        reruns=Reruns(results, submission),
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
-        completed=Completed(results, monitor, clock, open_batches.settle),
+        completed=completed,
+        stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,

@@ -161,6 +161,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
+    retry_of: the batch whose tasks it runs again; None if there is none.
     """
 
     batch_id: str
@@ -186,6 +187,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     added_at: float | None = None
     closed_at: float | None = None
+    retry_of: str | None = None
 
     @property
     def is_open(self) -> bool:

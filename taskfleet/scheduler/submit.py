@@ -74,11 +74,13 @@ class Submission:
         traceparent: str | None = None,
         options: Options | None = None,
         max_tasks: int = MAX_TASKS,
+        retry_of: str | None = None,
     ) -> BatchRecord:
         """Validate all tasks, then record and enqueue them, or, if they make very many bundles,
         have them enqueued later. Returns the batch as recorded. `traceparent` is the trace context
         of the submission (`taskfleet.trace`); a batch that was recorded before keeps its own.
-        `options` count for the tasks that do not have their own.
+        `options` count for the tasks that do not have their own. `retry_of` is the batch whose
+        tasks these are.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
@@ -107,6 +109,7 @@ class Submission:
             plan=plan,
             traceparent=traceparent,
             options=options,
+            retry_of=retry_of,
         )
         try:
             if self._uploads is not None and len(bundles) > self._send_max_bundles:

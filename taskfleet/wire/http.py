@@ -37,6 +37,10 @@ PAGE_DEFAULT = 1_000
 """Results in a page when the request does not set a limit."""
 PAGE_MAX = 5_000
 """Most results in a page."""
+STREAM_PAGE_MAX = 20_000
+"""Most tasks in an answer of the stream of a batch."""
+STREAM_ERROR_CHARS = 200
+"""Longest error in the stream of a batch, in characters."""
 BATCHES_PAGE_MAX = 100
 """Most batches in a page."""
 WAIT_MAX_S = 25.0
@@ -85,7 +89,8 @@ class BatchView(msgspec.Struct, frozen=True):
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
     the submission that count for tasks without their own; it is null without any. `open` is true
-    while tasks can be added to the batch, which does not end before it is closed.
+    while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
+    batch whose tasks this one runs again; it is null for any other.
     """
 
     batch_id: str
@@ -104,6 +109,7 @@ class BatchView(msgspec.Struct, frozen=True):
     trace_id: str | None = None
     options: Options | None = None
     open: bool = False
+    retry_of: str | None = None
 
 
 class BatchList(msgspec.Struct, frozen=True):
@@ -153,6 +159,40 @@ class ResultPage(msgspec.Struct, frozen=True):
     """
 
     results: list[ResultView]
+    cursor: str | None
+
+
+class StreamRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task that has ended, as an array.
+
+    `index` is the task's place in the batch. `kind`, `worker` and `error` are places in the lists
+    of the same answer, -1 for none. `status` is 0 for SUCCEEDED, 1 for FAILED, 2 for CANCELLED.
+    `started_ms` is the start of the last execution in milliseconds since 1970, UTC, and
+    `duration_ms` its duration; both are null for a task that never started.
+    """
+
+    index: int
+    kind: int
+    status: int
+    started_ms: int | None
+    duration_ms: float | None
+    worker: int
+    error: int
+
+
+class StreamPage(msgspec.Struct, frozen=True):
+    """Tasks of a batch that have ended, in the order of their ends, in a compact form.
+
+    `kinds`, `workers` and `errors` are the texts to which the rows point; an error is cut to 200
+    characters. `cursor` is the value of the query parameter `cursor` with which the next answer
+    goes on where this one ends. It is null once the batch has ended and all of its tasks were
+    given; until then an answer may have no rows.
+    """
+
+    kinds: list[str]
+    workers: list[str]
+    errors: list[str]
+    rows: list[StreamRow]
     cursor: str | None
 
 

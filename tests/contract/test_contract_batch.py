@@ -57,12 +57,13 @@ class TestCreate:
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
             new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
+            new_batch(retry_of="0" * 26),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "traced", "options", "upload", "read"],
+        ids=["full", "bare", "traced", "options", "retry", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None

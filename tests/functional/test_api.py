@@ -235,7 +235,7 @@ class TestReading:
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
             *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
-            *("options", "open"),
+            *("options", "open", "retry_of"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -310,11 +310,13 @@ class TestWhoMayCall:
         ("POST", "/batches"),
         ("POST", f"/batches/{'0' * 26}/tasks"),
         ("POST", f"/batches/{'0' * 26}/close"),
+        ("POST", f"/batches/{'0' * 26}/retry"),
         ("POST", "/uploads"),
         ("GET", "/batches"),
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", f"/batches/{'0' * 26}/stream"),
         ("GET", f"/batches/{'0' * 26}/tasks/0"),
         ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
         ("GET", "/kinds"),

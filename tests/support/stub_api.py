@@ -30,6 +30,7 @@ BATCH = {
     "trace_id": None,
     "options": None,
     "open": False,
+    "retry_of": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

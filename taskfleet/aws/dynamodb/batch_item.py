@@ -20,7 +20,7 @@ _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
 SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd")
 """Attributes that results add to: integers, so that sums are exact in any order."""
-_OPTIONAL_TEXTS = ("name", "error", "traceparent")
+_OPTIONAL_TEXTS = ("name", "error", "traceparent", "retry_of")
 """Attributes with a text, which are missing for None."""
 _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at", "added_at", "closed_at")
 """Attributes with a time in epoch seconds, which are missing for None."""

@@ -1,0 +1,42 @@
+"""The routes for the stage: its kinds, its fleet, its health, and the description of the API. Each
+calls one method of the core and returns its result. Owns paths and methods; those of batches are in
+`chalice_app.routes`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalice_app.api import Api
+from chalice_app.errors import answer
+from chalice_app.query import NoQuery, read_query
+from taskfleet import __version__
+from taskfleet.wire.http import FleetView, Health, KindList
+
+
+def add_stage_routes(api: Api) -> None:
+    """Adds the routes to the app."""
+    services = api.services
+
+    @api.route("/kinds")
+    @answer()
+    def read_kinds() -> KindList:
+        read_query(api.query, NoQuery)
+        return services().kinds.view()
+
+    @api.route("/fleet")
+    @answer()
+    def read_fleet() -> FleetView:
+        return services().fleet_views.view()
+
+    @api.public("/health")
+    @answer()
+    def health() -> Health:
+        return Health("ok", __version__)
+
+    @api.route("/openapi.json")
+    @answer()
+    def openapi() -> dict[str, Any]:
+        from chalice_app.openapi import spec  # imported here to keep cold starts short
+
+        return spec()

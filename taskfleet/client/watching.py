@@ -1,0 +1,25 @@
+"""The client's calls for those who watch: what a page or a chart asks for. Owns the calls; not the
+shapes of the answers (`taskfleet.wire.http`) nor HTTP (`taskfleet.client.transport`)."""
+
+from __future__ import annotations
+
+from taskfleet.client.growing import batch_path
+from taskfleet.client.transport import Transport
+from taskfleet.wire.http import StreamPage
+
+
+class Watching:
+    """The calls for watching batches and the stage."""
+
+    _http: Transport
+
+    def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
+        """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,
+        in a compact form for charts of very many tasks. It holds up to 20,000 of them, or none
+        while nothing is new.
+
+        cursor: that of the answer before; None to begin with the first task. The answer's own is
+            None once the batch has ended and all of its tasks were given.
+        """
+        params = {} if cursor is None else {"cursor": cursor}
+        return self._http.call("GET", f"{batch_path(batch_id)}/stream", StreamPage, params=params)
