@@ -11,6 +11,8 @@ from chalice.app import Chalice, ChaliceAuthorizer, Request
 
 from chalice_app.errors import Unprocessable
 from chalice_app.services import Services
+from taskfleet.wire.http import Me
+from taskfleet.wire.token import Role
 
 T = TypeVar("T")
 
@@ -68,6 +70,14 @@ class Api:
     @property
     def client_id(self) -> str:
         return str(self.request.context["authorizer"]["principalId"])
+
+    @property
+    def me(self) -> Me:
+        """Who calls."""
+        context = self.request.context["authorizer"]
+        # An answer of the authorizer's earlier version may be cached for a minute.
+        reads_only = context.get("role") == Role.READER
+        return Me(self.client_id, "reader" if reads_only else "writer", context.get("expires_at"))
 
 
 def with_cursor(cursor: str | None, read: Callable[[], T]) -> T:

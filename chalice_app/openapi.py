@@ -42,6 +42,7 @@ from taskfleet.wire.http import (
     Grown,
     Health,
     KindList,
+    Me,
     ResultPage,
     Stored,
     StreamPage,
@@ -60,6 +61,7 @@ _STRUCTS = [
     ContentRequest,
     Stored,
     KindList,
+    Me,
     UploadForm,
     BatchList,
     BatchView,
@@ -117,6 +119,9 @@ def spec() -> Json:
                     BatchList,
                     errors=(422,),
                     query=BatchesQuery,
+                    description="With `name`, `status` or `kind`, those that match all of them. "
+                    "One call looks at up to 500 batches, so that a page may then be short or "
+                    "empty; the next one goes on.",
                 ),
             },
             "/uploads": {
@@ -236,6 +241,15 @@ def spec() -> Json:
                     f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
                     "the bytes after that which were not. 404 if nothing was printed.",
                 ),
+            },
+            "/me": {
+                "get": operation(
+                    "Read whom your token names, and what it may do",
+                    Me,
+                    errors=(422,),
+                    description="The token of a reader is for GET only: every other method is a "
+                    "403.",
+                )
             },
             "/kinds": {
                 "get": operation(

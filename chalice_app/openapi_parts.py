@@ -19,7 +19,7 @@ _ERRORS = {
     400: "The body cannot be read: it is not UTF-8, or malformed, ambiguous or too deeply nested "
     "JSON.",
     401: "The request has no token.",
-    403: "The token is not valid or has expired.",
+    403: "The token is not valid, has expired, or is a reader's, who changes nothing.",
     404: "There is no such batch, task or upload, or it belongs to another client.",
     409: "The idempotency key was used before for another payload, or no such part can join the "
     "batch.",

@@ -1,6 +1,6 @@
-"""The routes for the stage: its kinds, its fleet, its health, and the description of the API. Each
-calls one method of the core and returns its result. Owns paths and methods; those of batches are in
-`chalice_app.routes`.
+"""The routes for the stage: who calls, its kinds, its fleet, its health, and the description of the
+API. Each calls one method of the core and returns its result. Owns paths and methods; those of
+batches are in `chalice_app.routes`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from chalice_app.api import Api
 from chalice_app.errors import answer
 from chalice_app.query import NoQuery, read_query
 from taskfleet import __version__
-from taskfleet.wire.http import FleetView, Health, KindList
+from taskfleet.wire.http import FleetView, Health, KindList, Me
 
 
 def add_stage_routes(api: Api) -> None:
     """Adds the routes to the app."""
     services = api.services
+
+    @api.route("/me")
+    @answer()
+    def read_me() -> Me:
+        read_query(api.query, NoQuery)
+        return api.me
 
     @api.route("/kinds")
     @answer()

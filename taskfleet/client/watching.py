@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
-from taskfleet.wire.http import StreamPage
+from taskfleet.wire.http import Me, StreamPage
 
 
 class Watching:
     """The calls for watching batches and the stage."""
 
     _http: Transport
+
+    def me(self) -> Me:
+        """Returns whom the token names, its role (`reader` or `writer`) and when it expires."""
+        return self._http.call("GET", "/me", Me)
 
     def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
         """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,

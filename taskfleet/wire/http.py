@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -90,7 +90,8 @@ class BatchView(msgspec.Struct, frozen=True):
     service made; the lines of the logs that are about the batch have it. `options` are those of
     the submission that count for tasks without their own; it is null without any. `open` is true
     while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
-    batch whose tasks this one runs again; it is null for any other.
+    batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
+    tasks, as far as they are known.
     """
 
     batch_id: str
@@ -110,10 +111,12 @@ class BatchView(msgspec.Struct, frozen=True):
     options: Options | None = None
     open: bool = False
     retry_of: str | None = None
+    kinds: list[str] = []
 
 
 class BatchList(msgspec.Struct, frozen=True):
-    """One page of the caller's batches, newest first.
+    """One page of the caller's batches, newest first. If only some are asked for, a page before the
+    last may be short or even empty.
 
     The list follows a submission within about a second; `GET /batches/{batch_id}` knows the batch
     at once.
@@ -354,6 +357,19 @@ class FleetView(msgspec.Struct, frozen=True):
     usd_per_hour: float
     looked_s: float | None
     why: str | None
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Whose token the request has.
+
+    `role` is `reader` for a token that sees what the client has and changes nothing, and `writer`
+    for any other. `expires_at` is the time in ISO 8601, UTC, from which the token is refused; it is
+    null for a minute after an upgrade of the service.
+    """
+
+    client_id: str
+    role: Literal["reader", "writer"]
+    expires_at: str | None
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -164,6 +164,11 @@ def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
     assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
 
 
+def test_who_the_token_names(api: StubApi, client: Client) -> None:
+    api.answers({"client_id": "ann", "role": "reader", "expires_at": "2026-11-22T12:00:00.000Z"})
+    assert (client.me().client_id, api.lines) == ("ann", ["GET /me"])
+
+
 def test_a_retry_has_a_key_so_that_it_may_be_sent_again(api: StubApi, client: Client) -> None:
     api.answers(Answer(202, accepted()), Answer(202, accepted()))
     assert client.retry(BATCH_ID).batch_id == BATCH_ID
@@ -190,6 +195,14 @@ def test_the_stream_goes_on_with_its_cursor(api: StubApi, client: Client) -> Non
         f"GET /batches/{BATCH_ID}/stream",
         f"GET /batches/{BATCH_ID}/stream?cursor=c1.p1",
     ]
+
+
+def test_batches_are_searched(api: StubApi, client: Client) -> None:
+    api.answers({"batches": [], "cursor": "c"}, {"batches": [BATCH], "cursor": None})
+    found = list(client.batches(name="a b", status=BatchStatus.RUNNING, kind="sleep"))
+    assert [batch.kinds for batch in found] == [["sleep"]]
+    query = "limit=100&name=a+b&status=RUNNING&kind=sleep"
+    assert api.lines == [f"GET /batches?{query}", f"GET /batches?{query}&cursor=c"]
 
 
 # --- errors -----------------------------------------------------------------------------------
