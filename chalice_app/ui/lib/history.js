@@ -6,7 +6,7 @@ const GAP_MS = 150_000; // the service records nothing while nothing runs
 const KEPT_MS = 5_000; // between two points of the page's own
 const RATE_OVER_MS = 12_000; // workers report every few seconds
 
-let recorded = [];
+let recorded = null; // null: not known
 let seen = [];
 let looks = [];
 
@@ -70,9 +70,10 @@ export function isThere(state) {
 export function points(now = Date.now()) {
   const from = now - SPAN_MS;
   const first = seen[0]?.at ?? now;
-  const old = recorded.filter((one) => one.at > from && one.at < first);
-  const all = [...old];
-  if (old.length && first - old.at(-1).at > GAP_MS) all.push(idle(old.at(-1).at + 30_000), idle(first - 1));
+  if (recorded === null) return seen;
+  const all = recorded.filter((one) => one.at > from && one.at < first);
+  if (!all.length || all[0].at - from > GAP_MS) all.unshift(idle(from), idle((all[0]?.at ?? first) - 1));
+  if (first - all.at(-1).at > GAP_MS) all.push(idle(all.at(-1).at + 30_000), idle(first - 1));
   return [...all, ...seen];
 }
 

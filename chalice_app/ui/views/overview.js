@@ -71,7 +71,7 @@ export async function show(root, params, context) {
 function makeTiles() {
   return [
     tile("Tasks ended", { key: "rate", tone: "ok", format: (n) => `${rate(n)} /s` }, (last) => [rate(last.rate), "a second", ""]),
-    tile("Backlog", { key: "backlog", tone: "kind-2", format: (n) => `${count(n)} messages` }, (last) => [
+    tile("Backlog", { key: "backlog", tone: "kind-2", format: (n) => count(n) }, (last) => [
       count(last.backlog),
       last.backlog === 1 ? "message" : "messages",
       `${count(last.in_flight)} with workers`,
