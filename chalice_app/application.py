@@ -33,6 +33,6 @@ def create_app(
     api = Api(app, services, add_authorizer(app, services))
     add_routes(api)
     add_stage_routes(api)
-    add_dashboard(app, services)
+    add_dashboard(api)
     add_events(app, services)
     return app

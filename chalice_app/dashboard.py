@@ -13,15 +13,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from chalice.app import Chalice, Response
+from chalice.app import Response
 
+from chalice_app.api import Api
 from chalice_app.errors import answer
-from chalice_app.services import Services
 from taskfleet.errors import NotFound
 from taskfleet.ports import UploadStore
 
@@ -62,27 +62,26 @@ def files() -> Files:
     return Files(content, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
-def add_dashboard(app: Chalice, services: Callable[[], Services]) -> None:
+def add_dashboard(api: Api) -> None:
     """Adds the routes of the dashboard to the app."""
 
     @functools.cache
     def store_origins() -> tuple[str, ...]:
-        return origins(services().store)
+        return origins(api.services().store)
 
-    # The decorator `answer` makes answers of errors, and of nothing else here.
-    @app.route("/", content_types=[])
+    # `answer` makes answers of errors only, since these views return answers.
+    @api.public("/")
     @answer()
     def dashboard() -> Response:
-        request = app.current_request
-        path = str(request.context.get("path") or "/")
-        return page(path, store_origins(), request.headers.get("if-none-match"))
+        path = str(api.request.context.get("path") or "/")
+        return page(path, store_origins(), api.request.headers.get("if-none-match"))
 
-    @app.route("/ui/{version}/{name}", content_types=[])
+    @api.public("/ui/{version}/{name}")
     @answer()
     def dashboard_part(version: str, name: str) -> Response:
         return part(version, name)
 
-    @app.route("/ui/{version}/{name}/{file}", content_types=[])
+    @api.public("/ui/{version}/{name}/{file}")
     @answer()
     def dashboard_part_in_folder(version: str, name: str, file: str) -> Response:
         return part(version, f"{name}/{file}")

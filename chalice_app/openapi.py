@@ -119,6 +119,9 @@ def spec() -> Json:
                     BatchList,
                     errors=(422,),
                     query=BatchesQuery,
+                    description="With `name`, `status` or `kind`, those that match all of them. "
+                    "One call looks at up to 500 batches, so that a page may then be short or "
+                    "empty; the next one goes on.",
                 ),
             },
             "/uploads": {

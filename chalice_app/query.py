@@ -12,10 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
+from taskfleet.batch import BatchStatus
 from taskfleet.scheduler.results import ALL_STATUSES
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
+    NAME_MAX_CHARS,
     PAGE_DEFAULT,
     PAGE_MAX,
     STREAM_PAGE_MAX,
@@ -59,6 +61,26 @@ class BatchesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=BATCHES_PAGE_MAX, description="Most batches in the page.")
     ] = BATCHES_PAGE_MAX
     cursor: Cursor | None = None
+    name: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=NAME_MAX_CHARS,
+                description="Only batches with this in their name, in any case of its letters, or "
+                "at the start of their id.",
+            ),
+        ]
+        | None
+    ) = None
+    status: Annotated[BatchStatus, Meta(description="Only batches of this status.")] | None = None
+    kind: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=64, description="Only batches with tasks of this kind."),
+        ]
+        | None
+    ) = None
 
 
 class StatusQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

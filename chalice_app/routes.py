@@ -34,6 +34,7 @@ from chalice_app.query import (
 from chalice_app.telemetry import traceparent_of
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
+from taskfleet.scheduler.listing import Search
 from taskfleet.scheduler.results import view
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
@@ -133,8 +134,11 @@ def add_routes(api: Api) -> None:
         wanted = read_query(api.query, BatchesQuery)
         return with_cursor(
             wanted.cursor,
-            lambda: services().results.batches(
-                client_id=api.client_id, limit=wanted.limit, cursor=wanted.cursor
+            lambda: services().listing.page(
+                client_id=api.client_id,
+                limit=wanted.limit,
+                cursor=wanted.cursor,
+                search=Search(wanted.name, wanted.status, wanted.kind),
             ),
         )
 

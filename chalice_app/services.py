@@ -20,6 +20,7 @@ from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.limit import ClientLimit
+from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
@@ -50,6 +51,7 @@ class Services:
     uploads: Uploads
     expansion: Expansion
     results: Results
+    listing: Listing
     completed: Completed
     stream: Stream
     tasks: TaskViews
@@ -142,6 +144,7 @@ def assemble(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
+        listing=Listing(monitor, clock),
         completed=completed,
         stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),

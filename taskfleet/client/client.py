@@ -20,6 +20,7 @@ from typing import IO, Any, Literal, TypedDict
 
 import msgspec
 
+from taskfleet.batch import BatchStatus
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.content import ContentUploads
@@ -356,10 +357,23 @@ class Client(GrowingBatches, ContentUploads, Watching):
             raise ApiError(200, "this API does not tell how long an output is") from None
         return LogPage(text, end, length, dropped)
 
-    def batches(self) -> Iterator[BatchView]:
+    def batches(
+        self,
+        *,
+        name: str | None = None,
+        status: BatchStatus | str | None = None,
+        kind: str | None = None,
+    ) -> Iterator[BatchView]:
         """Yields your batches, newest first. Pages are read as needed. A batch that was made within
-        about the last second may be missing."""
+        about the last second may be missing.
+
+        name: only those with this in their name, in any case of its letters, or at the start of
+            their id.
+        status, kind: only those of this status, and with tasks of this kind.
+        """
+        search = {"name": name, "status": status, "kind": kind}
         params = {"limit": str(BATCHES_PAGE_MAX)}
+        params |= {key: str(value) for key, value in search.items() if value is not None}
         while True:
             page = self._http.call("GET", "/batches", BatchList, params=params)
             yield from page.batches

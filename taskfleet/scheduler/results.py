@@ -1,6 +1,6 @@
-"""Reads batches for their clients: status, results in pages, the list of batches; and cancels them.
-Owns who may see which batch, and paging; not the shapes of the answers (`taskfleet.wire.http`) nor
-HTTP itself (`chalice_app.routes`).
+"""Reads batches for their clients: status, and results in pages; and cancels them. Owns who may see
+which batch, and the pages of results; not the list of batches (`taskfleet.scheduler.listing`), the
+shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.routes`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ from taskfleet.scheduler.waiting import (
 )
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
     WAIT_MAX_S,
-    BatchList,
     BatchView,
     ResultPage,
     ResultView,
@@ -71,6 +69,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         options=batch.options,
         open=batch.is_open,
         retry_of=batch.retry_of,
+        kinds=list(batch.kinds),
     )
 
 
@@ -120,15 +119,6 @@ class Results:
                 changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
                 deadline = min(deadline, now + pause_s)
         return view(batch, now)
-
-    def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
-        """Returns one page of the client's batches, newest first. Raises ValueError for a cursor
-        that no page had."""
-        page = self._monitor.batches(
-            client_id, limit=min(limit, BATCHES_PAGE_MAX), cursor=cursor or None
-        )
-        now = self._clock.now()
-        return BatchList([view(batch, now) for batch in page.items], page.cursor)
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it

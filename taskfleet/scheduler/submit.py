@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
+from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.options import Options
 from taskfleet.ports import Clock, TaskMonitor
@@ -110,6 +110,7 @@ class Submission:
             traceparent=traceparent,
             options=options,
             retry_of=retry_of,
+            kinds=kinds_of(tasks),
         )
         try:
             if self._uploads is not None and len(bundles) > self._send_max_bundles:

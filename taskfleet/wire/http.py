@@ -90,7 +90,8 @@ class BatchView(msgspec.Struct, frozen=True):
     service made; the lines of the logs that are about the batch have it. `options` are those of
     the submission that count for tasks without their own; it is null without any. `open` is true
     while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
-    batch whose tasks this one runs again; it is null for any other.
+    batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
+    tasks, as far as they are known.
     """
 
     batch_id: str
@@ -110,10 +111,12 @@ class BatchView(msgspec.Struct, frozen=True):
     options: Options | None = None
     open: bool = False
     retry_of: str | None = None
+    kinds: list[str] = []
 
 
 class BatchList(msgspec.Struct, frozen=True):
-    """One page of the caller's batches, newest first.
+    """One page of the caller's batches, newest first. If only some are asked for, a page before the
+    last may be short or even empty.
 
     The list follows a submission within about a second; `GET /batches/{batch_id}` knows the batch
     at once.

@@ -197,6 +197,14 @@ def test_the_stream_goes_on_with_its_cursor(api: StubApi, client: Client) -> Non
     ]
 
 
+def test_batches_are_searched(api: StubApi, client: Client) -> None:
+    api.answers({"batches": [], "cursor": "c"}, {"batches": [BATCH], "cursor": None})
+    found = list(client.batches(name="a b", status=BatchStatus.RUNNING, kind="sleep"))
+    assert [batch.kinds for batch in found] == [["sleep"]]
+    query = "limit=100&name=a+b&status=RUNNING&kind=sleep"
+    assert api.lines == [f"GET /batches?{query}", f"GET /batches?{query}&cursor=c"]
+
+
 # --- errors -----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 const ROOT = new URL("../../../", import.meta.url); // this file is ui/VERSION/lib/api.js
 const STORED = "taskfleet.token";
+// What API Gateway says about a path that it does not know, without and with a token.
+const UNKNOWN_PATH = /Missing Authentication Token|requires 'Credential' parameter/;
 
 // An answer that is not a success. status: of HTTP, 0 without an answer. `missing` is true if the
 // service does not have the call; `refused` if it does not accept the token.
@@ -132,7 +134,7 @@ async function errorOf(answer) {
     // Not JSON: the status has to do.
   }
   const message = told.Message ?? told.message ?? `The service answered ${answer.status}.`;
-  if (answer.status === 403 && /Missing Authentication Token/.test(message)) {
+  if (answer.status === 403 && UNKNOWN_PATH.test(message)) {
     return new ApiError(404, "MissingCall", "This service does not have this call. It may be an older version.");
   }
   const retryAfter = Number(answer.headers.get("Retry-After"));

@@ -41,7 +41,7 @@ export function usd(x) {
   if (!known(x)) return "–";
   if (x === 0) return "$0";
   if (x < 0.0001) return "< $0.0001";
-  if (x < 0.1) return `$${x.toFixed(4)}`;
+  if (x < 0.1) return `$${x.toFixed(4).replace(/0{1,2}$/, "")}`;
   return x < 1000 ? `$${x.toFixed(2)}` : `$${whole.format(x)}`;
 }
 
