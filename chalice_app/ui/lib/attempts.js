@@ -2,7 +2,7 @@
 
 import { h, list, text } from "./dom.js";
 import { seconds, setTime, time } from "./format.js";
-import { setStatus, statusTag } from "./pieces.js";
+import { setStatus, statusTag } from "./parts.js";
 
 const HEADS = ["Attempt", "Outcome", "Started", "Took", "Worker", "Error"];
 
@@ -12,7 +12,7 @@ export function attemptsPanel() {
   const body = h("tbody");
   const head = h("thead", {}, h("tr", {}, HEADS.map((name) => h("th", { scope: "col" }, name))));
   const none = h("p", { class: "muted" }, "It has not started.");
-  const region = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Attempts" }, h("table", { class: "rows" }, head, body));
+  const region = h("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Attempts" }, h("table", { class: "task-rows" }, head, body));
   const element = h("section", { class: "panel", "aria-labelledby": "attempts-heading" }, h("h2", { id: "attempts-heading" }, "Attempts"), none, line, region);
 
   const makeRow = () => {
@@ -41,7 +41,7 @@ export function attemptsPanel() {
       bar.dataset.outcome = one.outcome;
       bar.style.left = `${one.left}%`;
       bar.style.width = `${one.width}%`;
-      text(bar, one.attempt);
+      text(bar, one.width > 3 ? one.attempt : "");
     });
   };
   return { element, fill };

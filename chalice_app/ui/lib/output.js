@@ -1,15 +1,15 @@
 // What a task prints, as it grows: read from where the last answer ended, followed to its end,
-// paused when the reader asks.
+// paused when the reader asks. Nothing is asked for before the task's view says that there is more.
 
 import { h, text } from "./dom.js";
 import { bytes } from "./format.js";
 
-const EVERY_S = 2;
+const SELDOM_S = 3600; // what is there is asked for with `soon`
 const NEAR = 40; // pixels from the end that still count as being at the end
 
-// Returns {element, follow(attempt)}. `running()` says whether more may come.
+// Returns {element, follow(history, bytes)}. `running()` says whether more may come.
 export function outputPanel({ api, poll, signal, path, running }) {
-  const content = h("pre", { class: "output", tabindex: "0", role: "region", "aria-label": "Output" });
+  const content = h("pre", { class: "value output", tabindex: "0", role: "region", "aria-label": "Output" });
   const note = h("p", { class: "muted", role: "status" });
   const pause = h("button", { type: "button", class: "small", "aria-pressed": "false", onclick: onPause }, "Pause");
   const end = h("button", { type: "button", class: "small", onclick: onEnd }, "Jump to the end");
@@ -22,102 +22,112 @@ export function outputPanel({ api, poll, signal, path, running }) {
     content,
     note,
   );
+  const sizes = new Map(); // bytes of each attempt's output, as far as they are known
   let attempt = null;
   let newest = null;
   let offset = 0;
   let dropped = 0;
-  let size = 0;
   let paused = false;
   let handle = null;
   let round = 0;
 
-  // Shows the output of the newest attempt, unless the reader chose another.
-  function follow(attempts) {
-    const last = attempts.length ? attempts[attempts.length - 1] : null;
-    pickerLabel.hidden = attempts.length < 2;
-    if (attempts.join() !== picker.dataset.shown) {
-      picker.dataset.shown = attempts.join();
-      picker.replaceChildren(...attempts.map((number) => h("option", { value: String(number) }, String(number))));
-    }
+  // Tells which attempts there are, and how much the newest has printed. Shows the newest, unless
+  // the reader has chosen another.
+  function follow(history, newestBytes) {
+    for (const one of history) sizes.set(one.attempt, one.log_bytes);
+    const attempts = history.map((one) => one.attempt);
     const chosen = attempt !== null && attempt !== newest;
-    newest = last;
-    if (last !== null && last !== attempt && !chosen) start(last);
+    newest = attempts.length ? attempts[attempts.length - 1] : null;
+    if (newest !== null) sizes.set(newest, Math.max(sizes.get(newest), newestBytes));
+    offer(attempts);
+    if (newest !== null && newest !== attempt && !chosen) start(newest);
+    else catchUp();
+    tell();
+  }
+
+  function offer(attempts) {
+    pickerLabel.hidden = attempts.length < 2;
+    const shown = attempts.join();
+    if (picker.dataset.shown === shown) return;
+    picker.dataset.shown = shown;
+    picker.replaceChildren(...attempts.map((number) => h("option", { value: String(number) }, String(number))));
     if (attempt !== null) picker.value = String(attempt);
-    if (last === null) text(note, "It has not started.");
   }
 
   function start(number) {
     attempt = number;
+    picker.value = String(number);
     offset = 0;
     dropped = 0;
-    size = 0;
     round += 1;
     content.textContent = "";
-    text(note, "");
     handle?.stop();
-    resume();
+    handle = null;
+    catchUp();
+    tell();
   }
 
-  function resume() {
+  function catchUp() {
+    if (paused || attempt === null || offset >= sizes.get(attempt)) return;
+    if (handle !== null) {
+      handle.soon();
+      return;
+    }
     const own = round;
-    const one = { stop() {}, soon() {} };
-    handle = one;
-    Object.assign(one, poll({ signal }, EVERY_S, () => read(own, one)));
-    if (own !== round) one.stop();
+    handle = poll({ signal }, SELDOM_S, () => read(own));
   }
 
-  async function read(own, one) {
-    const last = !running() || attempt !== newest; // what is read after the end is complete
+  async function read(own) {
+    if (own !== round || paused || offset >= sizes.get(attempt)) return;
     let answer;
     try {
       answer = await api.text(`${path}/log`, { offset, attempt }, { signal });
     } catch (error) {
-      if (own !== round || error.name === "AbortError") return;
-      if (error.status !== 404) {
-        text(note, error.message);
-        throw error;
-      }
-      text(note, last ? "It printed nothing." : "No output yet.");
-      if (last) one.stop();
-      return;
+      if (own === round && error.name !== "AbortError") text(note, error.message);
+      throw error;
     }
     if (own !== round) return;
     const ends = Number(answer.headers.get("X-Log-End"));
-    size = Number(answer.headers.get("X-Log-Bytes"));
+    const size = Number(answer.headers.get("X-Log-Bytes"));
     dropped = Number(answer.headers.get("X-Log-Dropped"));
     if (ends > offset) append(answer.text);
+    // An answer without news must not be asked for again at once.
+    sizes.set(attempt, ends > offset ? Math.max(sizes.get(attempt), size) : offset);
     offset = Math.max(offset, ends);
     tell();
-    if (offset < size) one.soon();
-    else if (last) one.stop();
+    setTimeout(catchUp); // after `poll` has noted the end of this call
   }
 
   // Stays at the end if the reader is there; otherwise leaves the scroll alone.
   function append(more) {
     const following = content.scrollHeight - content.scrollTop - content.clientHeight < NEAR;
-    const last = content.lastChild;
-    if (last) last.appendData(more);
+    if (content.firstChild) content.firstChild.appendData(more);
     else content.append(more);
     if (following) content.scrollTop = content.scrollHeight;
   }
 
   function tell() {
-    const kept = dropped ? `; ${bytes(dropped)} after that were not kept` : "";
-    const state = paused ? "Paused" : running() && attempt === newest ? "Following" : "Complete";
-    text(note, `${state}: ${bytes(offset)}${kept}.`);
+    const grows = running() && attempt === newest;
+    if (grows && offset) content.dataset.growing = "";
+    else delete content.dataset.growing;
+    pause.hidden = !grows && !paused;
+    end.hidden = offset === 0;
+    text(note, words(grows));
+  }
+
+  function words(grows) {
+    if (attempt === null) return running() ? "It has not started." : "It never ran.";
+    if (offset === 0 && sizes.get(attempt) === 0) return grows ? "No output yet." : "It printed nothing.";
+    const lost = dropped ? `; ${bytes(dropped)} after that were not kept` : "";
+    const state = paused ? "Paused" : grows ? "Following" : offset < sizes.get(attempt) ? "Reading" : "Complete";
+    return `${state}: ${bytes(offset)}${lost}.`;
   }
 
   function onPause() {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
-    text(pause, paused ? "Go on" : "Pause");
-    if (attempt === null) return;
-    if (paused) {
-      handle?.stop();
-      tell();
-    } else {
-      resume();
-    }
+    catchUp();
+    tell();
   }
 
   function onEnd() {

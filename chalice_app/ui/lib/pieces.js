@@ -1,26 +1,11 @@
-// Pieces that the views of a batch and of a task share: statuses, facts, values, movies, files, and
-// the dialog that asks before something is changed.
+// Pieces that the views of a batch and of a task share: facts, values, movies, files, and a dialog
+// with choices.
 
 import { h, replace, webUrl } from "./dom.js";
-import { bytes, count, seconds } from "./format.js";
+import { bytes, count, counted, seconds } from "./format.js";
 
-const TONES = { SUCCEEDED: "ok", FAILED: "bad", LOST: "bad", CANCELLED: "warn", RUNNING: "run", DONE: "ok" };
 const FOLD_LINES = 24;
 const FOLD_CHARS = 4000;
-
-// A status as a tag. `setStatus` brings it up to date.
-export function statusTag(status) {
-  const tag = h("span", { class: "tag" });
-  setStatus(tag, status);
-  return tag;
-}
-
-export function setStatus(tag, status) {
-  if (tag.dataset.status === status) return;
-  tag.dataset.status = status;
-  tag.dataset.tone = TONES[status] ?? "";
-  tag.textContent = status ? status[0] + status.slice(1).toLowerCase() : "";
-}
 
 // A list of facts: `fill([[name, text or node], ...])` shows those whose value is neither null nor
 // undefined. Nodes should be the same from call to call; texts are changed in place.
@@ -122,7 +107,7 @@ export function movieWords(movie) {
     seconds(movie.length),
     `${movie.width} × ${movie.height}`,
     bytes(movie.size),
-    Number.isFinite(movie.pictures) ? `${count(movie.pictures)} pictures` : null,
+    Number.isFinite(movie.pictures) ? counted(movie.pictures, "picture") : null,
     skipped ? `${count(skipped)} skipped` : null,
   ]
     .filter(Boolean)
@@ -143,27 +128,22 @@ export function fileLink({ name, bytes: size, url }) {
   return h("span", { class: "file" }, link, said);
 }
 
-// Asks before something is changed. `choices` are [{value, label, checked}] to tick, at least one.
-// Resolves to the ticked values ([] without choices), or to null if the reader thinks better of it.
-export function confirm({ heading, body, act, danger = false, keep = "Back", choices = [] }) {
+// Asks which of some choices to act on: [{value, label, checked}]. Resolves to the ticked values, at
+// least one, or to null if the reader thinks better of it.
+export function choose({ title, body, yes, choices }) {
   return new Promise((resolve) => {
     const before = document.activeElement;
     const ticks = choices.map((choice) => h("input", { type: "checkbox", value: choice.value, checked: choice.checked }));
-    const yes = h("button", { type: "submit", class: danger ? "primary bad" : "primary", value: "yes" }, act);
-    const no = h("button", { type: "button", onclick: () => dialog.close("") }, keep);
+    const act = h("button", { type: "submit", class: "primary", value: "yes" }, yes);
     const check = () => {
-      yes.disabled = ticks.length > 0 && !ticks.some((tick) => tick.checked);
+      act.disabled = !ticks.some((tick) => tick.checked);
     };
-    const dialog = h(
-      "dialog",
-      { class: "confirm", "aria-labelledby": "confirm-heading", "aria-describedby": "confirm-body" },
-      h(
-        "form",
-        { method: "dialog" },
-        h("h2", { id: "confirm-heading" }, heading),
-        h("p", { id: "confirm-body" }, body),
+    const dialog = h("dialog", { "aria-labelledby": "choice", "aria-describedby": "choice-body" },
+      h("form", { method: "dialog" },
+        h("h2", { id: "choice" }, title),
+        h("p", { id: "choice-body" }, body),
         choices.map((choice, place) => h("label", { class: "tick" }, ticks[place], choice.label)),
-        h("div", { class: "actions" }, no, yes),
+        h("div", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close("") }, "Back"), act),
       ),
     );
     for (const tick of ticks) tick.addEventListener("change", check);
@@ -174,8 +154,8 @@ export function confirm({ heading, body, act, danger = false, keep = "Back", cho
       resolve(said ? ticks.filter((tick) => tick.checked).map((tick) => tick.value) : null);
     });
     document.body.append(dialog);
-    dialog.showModal();
-    (danger ? no : yes).focus();
     check();
+    dialog.showModal();
+    act.focus();
   });
 }

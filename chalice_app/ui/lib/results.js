@@ -3,12 +3,13 @@
 
 import { h, list, replace, text } from "./dom.js";
 import { counted, seconds } from "./format.js";
-import { fileLink, filesOf, kindAndParams, movieOf, oneLine, setStatus, statusTag } from "./pieces.js";
+import { setStatus, statusTag } from "./parts.js";
+import { fileLink, filesOf, kindAndParams, movieOf, oneLine } from "./pieces.js";
 
 const PAGE = 100; // rows
 const HOPS = 20; // pages that may come empty before the reader is asked to go on
 const FILTERS = [
-  ["", "All tasks"],
+  ["ALL", "All tasks"],
   ["SUCCEEDED", "Succeeded"],
   ["FAILED", "Failed"],
   ["CANCELLED", "Cancelled"],
@@ -22,7 +23,7 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
   let before = []; // cursors of the pages before this one
   let cursor = null; // of this page
   let next = null; // of the page after it
-  let wanted = FILTERS.some(([name]) => name === status) ? status : "";
+  let wanted = FILTERS.some(([name]) => name === status) ? status : "ALL";
   let asked = 0;
 
   const select = h(
@@ -36,13 +37,13 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
   const back = h("button", { type: "button", class: "small", disabled: true, onclick: () => turn(-1) }, "Previous page");
   const on = h("button", { type: "button", class: "small", disabled: true, onclick: () => turn(1) }, "Next page");
   const heads = ["Task", "Status", "Took", "Tries", "Kind and params", "Result or error"];
-  const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Results" };
+  const region = { class: "frame", tabindex: "0", role: "region", "aria-label": "Results" };
   const head = h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name))));
   const element = h(
     "section",
     { class: "panel results", "aria-labelledby": "results-heading" },
     h("div", { class: "head" }, h("h2", { id: "results-heading" }, "Results"), h("label", { class: "inline" }, "Show", select)),
-    h("div", region, h("table", { class: "rows" }, head, body)),
+    h("div", region, h("table", { class: "task-rows" }, head, body)),
     h("div", { class: "pager" }, note, back, on),
   );
 
@@ -52,7 +53,7 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
     let place = at;
     let hops = 0;
     do {
-      const page = await api.get(`${path}/results`, { limit: PAGE - rows.length, cursor: place, status: wanted }, { signal });
+      const page = await api.get(`${path}/results`, { limit: PAGE - rows.length, cursor: place, status: wanted === "ALL" ? "" : wanted }, { signal });
       if (mine !== asked) return false; // the reader has gone elsewhere meanwhile
       rows.push(...page.results);
       place = page.cursor;
@@ -78,14 +79,14 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
     if (by > 0) before.push(cursor);
     const at = by > 0 ? next : before.pop();
     await guarded(at);
-    element.querySelector(".scroll").scrollTop = 0;
+    element.querySelector(".frame").scrollTop = 0;
   }
 
   async function show(name) {
     wanted = name;
     select.value = name;
     before = [];
-    changed(name);
+    changed(name === "ALL" ? "" : name);
     await guarded(null);
   }
 

@@ -5,7 +5,8 @@ import { count, counted, seconds, setTime, time, usd } from "../lib/format.js";
 import { failureGroups } from "../lib/failures.js";
 import { movieShow } from "../lib/movies.js";
 import { outcomeBar } from "../lib/outcome.js";
-import { confirm, factList, setStatus, statusTag } from "../lib/pieces.js";
+import { act, cancelBatch, faultLine, setStatus, statusTag } from "../lib/parts.js";
+import { choose, factList } from "../lib/pieces.js";
 import { resultsTable } from "../lib/results.js";
 import { Stream } from "../stream.js";
 
@@ -26,7 +27,7 @@ export async function show(root, params, context) {
   const facts = batchFacts(path);
   const banner = h("p", { class: "banner", role: "status", hidden: true });
   const streamHost = h("div");
-  const failures = failureGroups({ href, all: () => { results.show("FAILED"); results.element.scrollIntoView(); } });
+  const failures = failureGroups({ href, all: () => { results.show("FAILED"); results.element.scrollIntoView({ block: "start" }); } });
   const movies = movieShow({ api, signal, path, href });
   const results = resultsTable({ api, signal, path, href, status: params.status ?? "", changed: keepFilter });
   replace(
@@ -72,7 +73,7 @@ export async function show(root, params, context) {
     cursor = page.cursor;
     if (stream.add(page)) failures.fill(stream.lanes);
     if (cursor === null) return grow.stop();
-    if (page.rows.length) grow.soon();
+    if (page.rows.length) setTimeout(() => grow.soon()); // after `poll` has noted the end of this call
     return undefined;
   }
 
@@ -106,58 +107,37 @@ export async function show(root, params, context) {
 function heading(context, path, now, refresh) {
   const name = h("h1");
   const tag = statusTag("");
-  const fault = h("p", { class: "fault", role: "alert" });
-  const cancel = h("button", { type: "button", class: "danger", hidden: true, onclick: guard(askToCancel) }, "Cancel");
-  const retry = h("button", { type: "button", hidden: true, onclick: guard(askToRetry) }, "Retry");
+  const fault = faultLine();
+  const cancel = h("button", { type: "button", class: "danger", hidden: true, onclick: () => act(cancel, fault, askToCancel) }, "Cancel");
+  const retry = h("button", { type: "button", hidden: true, onclick: () => act(retry, fault, askToRetry) }, "Retry");
   const crumbs = h("nav", { class: "crumbs", "aria-label": "Place" }, h("a", { href: "#/batches" }, "Batches"));
-  const element = h("div", {}, crumbs, h("div", { class: "head" }, name, tag, cancel, retry), fault);
+  const element = h("div", {}, crumbs, h("div", { class: "head" }, name, tag, cancel, retry), fault.node);
 
   function fill(batch) {
     text(name, batch.name ?? batch.batch_id);
-    setStatus(tag, batch.status);
+    setStatus(tag, batch.status, batch.failed);
     const ended = batch.finished_at !== null;
     cancel.hidden = !context.writer || ended || batch.status === "CANCELLED";
     retry.hidden = !context.writer || !ended || batch.failed + batch.cancelled === 0;
     text(retry, batch.failed ? "Retry failed" : "Retry cancelled");
   }
 
-  function guard(act) {
-    return async () => {
-      text(fault, "");
-      try {
-        await act(now());
-      } catch (error) {
-        if (error.name !== "AbortError") text(fault, error.message);
-      }
-    };
+  async function askToCancel() {
+    if ((await cancelBatch(now(), context)) !== null) await refresh();
   }
 
-  async function askToCancel(batch) {
-    const left = batch.total - batch.succeeded - batch.failed - batch.cancelled;
-    const said = await confirm({
-      heading: "Cancel this batch?",
-      body: `${counted(left, "task")} of ${count(batch.total)} have not ended. Those that have not started never will; those that run are stopped.`,
-      act: "Cancel the batch",
-      keep: "Let it run",
-      danger: true,
-    });
-    if (said === null) return;
-    await context.api.delete(path);
-    context.announce("The batch is cancelled");
-    await refresh();
-  }
-
-  async function askToRetry(batch) {
+  async function askToRetry() {
+    const batch = now();
     const key = newKey(); // pressing twice makes one batch
     const choices = [
-      { value: "FAILED", label: `Failed (${count(batch.failed)})`, checked: batch.failed > 0, number: batch.failed },
-      { value: "CANCELLED", label: `Cancelled (${count(batch.cancelled)})`, checked: batch.failed === 0, number: batch.cancelled },
-    ].filter((choice) => choice.number > 0);
-    const status = await confirm({
-      heading: "Retry these tasks?",
+      { value: "FAILED", label: `Failed (${count(batch.failed)})`, number: batch.failed, checked: true },
+      { value: "CANCELLED", label: `Cancelled (${count(batch.cancelled)})`, number: batch.cancelled, checked: batch.failed === 0 },
+    ];
+    const status = await choose({
+      title: "Retry these tasks?",
       body: "They run again in a new batch with the name and the options of this one. This batch stays as it is.",
-      act: "Retry",
-      choices,
+      yes: "Retry",
+      choices: choices.filter((choice) => choice.number > 0),
     });
     if (status === null) return;
     const made = await context.api.post(`${path}/retry`, { status, idempotency_key: key });

@@ -4,7 +4,8 @@ import { h, replace, text } from "../lib/dom.js";
 import { attemptsPanel } from "../lib/attempts.js";
 import { count, counted, seconds } from "../lib/format.js";
 import { outputPanel } from "../lib/output.js";
-import { factList, fileLink, filesOf, kindAndParams, movieOf, movieWords, player, setStatus, statusTag, value } from "../lib/pieces.js";
+import { setStatus, statusTag } from "../lib/parts.js";
+import { factList, fileLink, filesOf, kindAndParams, movieOf, movieWords, player, value } from "../lib/pieces.js";
 
 const EVERY_S = 2;
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED"]);
@@ -34,11 +35,11 @@ export async function show(root, params, context) {
     h("nav", { class: "crumbs", "aria-label": "Place" }, h("a", { href: "#/batches" }, "Batches"), " / ", batchLink),
     h("div", { class: "head" }, h("h1", {}, `Task ${index}`), tag, back, on),
     h("section", { class: "panel", "aria-label": "State" }, error, why, bar.element, facts.element),
+    parts.params.element,
     parts.result.element,
     parts.traceback.element,
-    attempts.element,
     output.element,
-    parts.params.element,
+    attempts.element,
   );
   draw();
   const look = { stop() {} };
@@ -56,7 +57,7 @@ export async function show(root, params, context) {
 
   function draw() {
     setStatus(tag, task.status);
-    text(why, task.why ? `Waits for: ${task.why}` : "");
+    text(why, task.why ? `Now: ${task.why}.` : "");
     why.hidden = !running() && task.why.startsWith("nothing");
     text(error, task.error ?? "");
     error.hidden = !task.error;
@@ -65,7 +66,7 @@ export async function show(root, params, context) {
     facts.fill([
       ["Kind", kind || null],
       ["Took", task.duration_s === null ? null : seconds(task.duration_s)],
-      ["Attempts", count(task.attempts)],
+      ["Attempts", count(Math.max(task.attempts, task.history.length))],
       ["Worker", task.worker_id],
       ["Limits", limitsText(task.limits)],
     ]);
@@ -73,7 +74,7 @@ export async function show(root, params, context) {
     parts.result.fill(task.result, () => resultOf(task.result, index));
     parts.traceback.fill(task.traceback, () => value(task.traceback, "Traceback"));
     attempts.fill(task.history);
-    output.follow(task.history.map((one) => one.attempt));
+    output.follow(task.history, task.log_bytes);
   }
 
   async function nameTheBatch() {
@@ -112,18 +113,25 @@ function resultOf(result, index) {
       h("details", {}, h("summary", {}, "As JSON"), value(result, "Result")),
     ];
   }
+  if (!isOfCommand(result)) return value(result, "Result");
   const files = filesOf(result);
+  const status = result.exit_status === null ? "ended by a signal" : `exit status ${result.exit_status}`;
   return [
-    files.length ? h("p", {}, counted(files.length, "file")) : null,
+    h("p", {}, `${status}, ${counted(files.length, "file")}`),
     files.length ? h("ul", { class: "files" }, files.map((file) => h("li", {}, fileLink(file)))) : null,
-    value(result, "Result"),
+    ["stdout", "stderr"].map((name) => (result[name] ? [h("h3", {}, `End of ${name}`), value(result[name], name)] : null)),
+    h("details", {}, h("summary", {}, "As JSON"), value(result, "Result")),
   ];
+}
+
+function isOfCommand(result) {
+  return Array.isArray(result?.outputs) && typeof result.stdout === "string" && typeof result.stderr === "string";
 }
 
 function progressBar() {
   const bar = h("progress", { "aria-label": "Progress of the task" });
   const words = h("span", { class: "muted" });
-  const element = h("p", { class: "progress", hidden: true }, bar, " ", words);
+  const element = h("p", { class: "task-progress", hidden: true }, bar, " ", words);
   const fill = (progress) => {
     const known = Array.isArray(progress) && progress.length === 2 && progress.every(Number.isFinite);
     element.hidden = !known;
