@@ -40,7 +40,7 @@ ASK_FIRST = "no-cache"
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _OWN_PARTS = "{parts}"
 """Stands in the page for the address of its parts."""
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 
 
 class Files(NamedTuple):

@@ -79,6 +79,8 @@ function drawBar() {
 
 function drawIdentity() {
   const { client_id: client, role } = api.identity ?? {};
+  // A reader cannot submit.
+  set(links.get("submit").parentNode, "hidden", role === "reader");
   replace(
     identityPlace,
     client ? h("span", { class: "client", title: `Client ${client}` }, client) : null,
