@@ -39,8 +39,8 @@ export function attemptsPanel() {
     const placed = places(history, Date.now());
     list(line, placed, (one) => one.attempt, () => h("span", { class: "attempts-bar" }), (bar, one) => {
       bar.dataset.outcome = one.outcome;
-      bar.style.left = `${one.left}%`;
-      bar.style.width = `${one.width}%`;
+      bar.style.setProperty("--left", `${one.left}%`);
+      bar.style.setProperty("--width", `${one.width}%`);
       text(bar, one.width > 3 ? one.attempt : "");
     });
   };

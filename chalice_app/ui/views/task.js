@@ -34,7 +34,7 @@ export async function show(root, params, context) {
     root,
     h("nav", { class: "crumbs", "aria-label": "Place" }, h("a", { href: "#/batches" }, "Batches"), " / ", batchLink),
     h("div", { class: "head" }, h("h1", {}, `Task ${index}`), tag, back, on),
-    h("section", { class: "panel", "aria-label": "State" }, error, why, bar.element, facts.element),
+    h("section", { class: "panel state", "aria-label": "State" }, error, why, bar.element, facts.element),
     parts.params.element,
     parts.result.element,
     parts.traceback.element,
@@ -58,7 +58,7 @@ export async function show(root, params, context) {
   function draw() {
     setStatus(tag, task.status);
     text(why, task.why ? `Now: ${task.why}.` : "");
-    why.hidden = !running() && task.why.startsWith("nothing");
+    why.hidden = !task.why || (!running() && task.why.startsWith("nothing"));
     text(error, task.error ?? "");
     error.hidden = !task.error;
     bar.fill(running() ? task.progress : null);
@@ -119,7 +119,7 @@ function resultOf(result, index) {
   return [
     h("p", {}, `${status}, ${counted(files.length, "file")}`),
     files.length ? h("ul", { class: "files" }, files.map((file) => h("li", {}, fileLink(file)))) : null,
-    ["stdout", "stderr"].map((name) => (result[name] ? [h("h3", {}, `End of ${name}`), value(result[name], name)] : null)),
+    ["stdout", "stderr"].map((name) => (result[name] ? h("details", {}, h("summary", {}, `End of ${name}`), value(result[name], name)) : null)),
     h("details", {}, h("summary", {}, "As JSON"), value(result, "Result")),
   ];
 }
