@@ -324,6 +324,7 @@ class TestWhoMayCall:
         ("GET", "/me"),
         ("GET", "/kinds"),
         ("GET", "/fleet"),
+        ("GET", "/fleet/history"),
         ("GET", "/openapi.json"),
     )
 
