@@ -26,7 +26,14 @@ from chalice_app.openapi_parts import (
     reference,
     text_operation,
 )
-from chalice_app.query import BatchesQuery, LogQuery, ResultsQuery, StatusQuery, StreamQuery
+from chalice_app.query import (
+    BatchesQuery,
+    HistoryQuery,
+    LogQuery,
+    ResultsQuery,
+    StatusQuery,
+    StreamQuery,
+)
 from taskfleet import __version__
 from taskfleet.output import PAGE_BYTES
 from taskfleet.wire.http import (
@@ -38,6 +45,7 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     Error,
+    FleetHistory,
     FleetView,
     Grown,
     Health,
@@ -69,6 +77,7 @@ _STRUCTS = [
     StreamPage,
     TaskView,
     FleetView,
+    FleetHistory,
     Health,
     Error,
 ]
@@ -261,6 +270,14 @@ def spec() -> Json:
             "/fleet": {
                 "get": operation(
                     "Read the state of the machines and workers, and why nothing runs", FleetView
+                )
+            },
+            "/fleet/history": {
+                "get": operation(
+                    "Read how the fleet stood over time",
+                    FleetHistory,
+                    errors=(422,),
+                    query=HistoryQuery,
                 )
             },
             "/health": {

@@ -17,6 +17,7 @@ from taskfleet.scheduler.results import ALL_STATUSES
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
+    HISTORY_MAX_MINUTES,
     NAME_MAX_CHARS,
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -134,6 +135,14 @@ class StreamQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=STREAM_PAGE_MAX, description="Most tasks in the answer.")
     ] = STREAM_PAGE_MAX
     cursor: Cursor | None = None
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /fleet/history`."""
+
+    minutes: Annotated[
+        int, Meta(ge=1, le=HISTORY_MAX_MINUTES, description="How far back the answer goes.")
+    ] = 60
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

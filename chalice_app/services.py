@@ -11,6 +11,7 @@ from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
+from taskfleet.provisioner.history import Histories
 from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
@@ -57,10 +58,12 @@ class Services:
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
+    store: UploadStore
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
     fleet_views: FleetViews
+    histories: Histories
     kinds: Kinds
     provisioner: Provisioner | None
     recorder: Recorder
@@ -149,10 +152,12 @@ def assemble(
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,
+        store=store,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
         fleet_views=fleet_views,
+        histories=Histories(records, clock),
         kinds=Kinds(registry, records, clock, settings.beat_s),
         provisioner=provisioner,
         recorder=recorder,

@@ -9,9 +9,9 @@ from typing import Any
 
 from chalice_app.api import Api
 from chalice_app.errors import answer
-from chalice_app.query import NoQuery, read_query
+from chalice_app.query import HistoryQuery, NoQuery, read_query
 from taskfleet import __version__
-from taskfleet.wire.http import FleetView, Health, KindList, Me
+from taskfleet.wire.http import FleetHistory, FleetView, Health, KindList, Me
 
 
 def add_stage_routes(api: Api) -> None:
@@ -34,6 +34,12 @@ def add_stage_routes(api: Api) -> None:
     @answer()
     def read_fleet() -> FleetView:
         return services().fleet_views.view()
+
+    @api.route("/fleet/history")
+    @answer()
+    def read_history() -> FleetHistory:
+        wanted = read_query(api.query, HistoryQuery)
+        return services().histories.view(wanted.minutes)
 
     @api.public("/health")
     @answer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
-from taskfleet.wire.http import Me, StreamPage
+from taskfleet.wire.http import FleetHistory, FleetPoint, Me, StreamPage
 
 
 class Watching:
@@ -16,6 +16,12 @@ class Watching:
     def me(self) -> Me:
         """Returns whom the token names, its role (`reader` or `writer`) and when it expires."""
         return self._http.call("GET", "/me", Me)
+
+    def fleet_history(self, minutes: int = 60) -> list[FleetPoint]:
+        """Returns how the fleet stood in the last so many minutes (1 to 1,440), oldest first: about
+        one point a minute, and none while there was nothing to do and no machine."""
+        params = {"minutes": str(minutes)}
+        return self._http.call("GET", "/fleet/history", FleetHistory, params=params).points
 
     def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
         """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,

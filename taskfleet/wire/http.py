@@ -44,6 +44,8 @@ STREAM_ERROR_CHARS = 200
 """Longest error in the stream of a batch, in characters."""
 BATCHES_PAGE_MAX = 100
 """Most batches in a page."""
+HISTORY_MAX_MINUTES = 1_440
+"""Most minutes of the fleet's history in an answer."""
 WAIT_MAX_S = 25.0
 """Most seconds for which an answer may be held until the batch changes."""
 
@@ -329,7 +331,8 @@ class WorkerView(msgspec.Struct, frozen=True):
 
     `running` counts the tasks that it executes, `pending` those that wait for one of its slots.
     `age_s` is the number of seconds since its start, `beat_s` that since its last report. `leaving`
-    is true when it takes no more work. `instance_id` is null for a worker outside EC2.
+    is true when it takes no more work. `instance_id` is null for a worker outside EC2. `ended`
+    counts the tasks that it has ended since its start.
     """
 
     worker_id: str
@@ -340,6 +343,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     age_s: float
     beat_s: float
     leaving: bool
+    ended: int = 0
 
 
 class DecisionView(msgspec.Struct, frozen=True):
@@ -385,6 +389,34 @@ class FleetView(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return faces.fleet_text(self)
+
+
+class FleetPoint(msgspec.Struct, frozen=True):
+    """The fleet at one time.
+
+    `backlog`, `in_flight`, `running`, `desired` and `usd_per_hour` are those of `GET /fleet` then.
+    `ended` counts the tasks that ended since the point before, as far as workers reported them.
+    `workers` and `slots` count the workers that lived and what they execute at a time, `instances`
+    the machines that were there or on their way.
+    """
+
+    at: str
+    backlog: int
+    in_flight: int
+    running: int
+    ended: int
+    slots: int
+    workers: int
+    instances: int
+    desired: int
+    usd_per_hour: float
+
+
+class FleetHistory(msgspec.Struct, frozen=True):
+    """The fleet over time, oldest first: about one point a minute, and none while there is nothing
+    to do and no machine."""
+
+    points: list[FleetPoint]
 
 
 class Me(msgspec.Struct, frozen=True):

@@ -169,6 +169,15 @@ def test_who_the_token_names(api: StubApi, client: Client) -> None:
     assert (client.me().client_id, api.lines) == ("ann", ["GET /me"])
 
 
+def test_the_history_of_the_fleet(api: StubApi, client: Client) -> None:
+    point = dict.fromkeys(["backlog", "in_flight", "running", "ended", "slots", "workers"], 1)
+    point |= {"at": "2026-11-22T12:00:00.000Z", "instances": 1, "desired": 1, "usd_per_hour": 0.1}
+    api.answers({"points": [point]}, {"points": []})
+    assert [point.ended for point in client.fleet_history()] == [1]
+    assert client.fleet_history(5) == []
+    assert api.lines == ["GET /fleet/history?minutes=60", "GET /fleet/history?minutes=5"]
+
+
 def test_a_retry_has_a_key_so_that_it_may_be_sent_again(api: StubApi, client: Client) -> None:
     api.answers(Answer(202, accepted()), Answer(202, accepted()))
     assert client.retry(BATCH_ID).batch_id == BATCH_ID
