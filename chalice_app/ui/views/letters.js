@@ -19,7 +19,7 @@ export async function show(root, params, context) {
   const letters = h("ul", { class: "letters" });
   const none = h("p", { class: "muted", hidden: true }, "None. Everything that was sent could be taken.");
   const note = h("div", {});
-  const head = h("h2", { id: "letters" });
+  const head = h("h2", { id: "letters" }, "Letters");
   const redrive = context.writer
     ? h("button", { type: "button", hidden: true, onclick: () => act(redrive, fault, sendBack) }, "Redrive all")
     : null;
