@@ -224,8 +224,8 @@ class TestReading:
         assert site.evaluate("picked") == []
         plot(site).focus()
         site.mouse.wheel(0, -200)
-        site.wait_for_function(f"stream.view.to - stream.view.from < {moved[1] - moved[0]}")
-        site.get_by_role("button", name="Show all").click()
+        site.wait_for_function(f"() => stream.view.to - stream.view.from < {moved[1] - moved[0]}")
+        site.get_by_role("button", name="Fit").click()
         assert site.evaluate(view) == whole
 
     def test_keys_alone_find_a_failure_and_open_it(self, site: Page) -> None:

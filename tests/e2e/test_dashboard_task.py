@@ -13,11 +13,12 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.e2e.conftest import Cloud
 from tests.e2e.dashboard import HOSTILE, ended, go, no_sideways_scroll, opened, submit
 from tests.e2e.test_dashboard_batch import NOT_OWNED, command, printed
-from tests.support.browser import PHONE, WIDE, Watched, accessibility_faults, browser
+from tests.support.browser import PATIENCE_MS, PHONE, WIDE, Watched, accessibility_faults, browser
 
 __all__ = ["browser"]  # a fixture
 
 pytestmark = pytest.mark.e2e
+expect.set_options(timeout=PATIENCE_MS)
 
 LONG = "seq 1 20000"
 SLOWLY = "for n in $(seq 60); do echo \"line $n <b>\"; sleep 0.2; done"
@@ -57,9 +58,9 @@ class TestAnEndedTask:
         expect(page.locator(".head .tag")).to_have_text("failed")
         expect(page.locator(".state .error")).to_contain_text(HOSTILE[0])
         expect(panel(page, "Params")).to_contain_text("svg/onload")
-        expect(page.get_by_role("region", name="Output").last).to_contain_text(HOSTILE[0])
+        expect(page.locator(".output")).to_contain_text(HOSTILE[0])
         expect(page.locator(".crumbs")).to_contain_text(HOSTILE[1])
-        row = page.get_by_role("region", name="Attempts").locator("tbody tr")
+        row = panel(page, "Attempts").locator("tbody tr")
         expect(row).to_contain_text("failed")
         assert page.evaluate(NOT_OWNED)
 
@@ -72,7 +73,7 @@ class TestAnEndedTask:
         lefts = [bar.bounding_box()["x"] for bar in page.locator(".attempts-bar").all()]  # type: ignore[index]
         assert lefts == sorted(lefts)
         assert lefts[0] < lefts[1]
-        page.get_by_label("Attempt", exact=True).select_option("1")
+        page.get_by_role("combobox", name="Attempt").select_option("1")
         expect(page.locator(".output")).to_have_text("once\n")
 
     def test_a_long_output_is_read_to_its_end(self, batch: str, shown: Watched) -> None:

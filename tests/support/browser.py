@@ -113,7 +113,8 @@ def watched(browser: Browser, size: tuple[int, int] = WIDE, **options: Any) -> I
 def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
     """What axe-core finds wrong with the page, or with the elements of the selector. Transitions
     are waited for, since colours between two have another contrast."""
-    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
+    settled = "() => document.getAnimations().every(one => one.playState !== 'running')"
+    page.wait_for_function(settled)
     page.evaluate(_axe().read_text())
     faults: list[str] = page.evaluate(_RUN_AXE, selector)
     return faults
