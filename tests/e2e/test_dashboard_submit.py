@@ -149,7 +149,7 @@ class TestTasks:
             expect(page.get_by_role("heading", level=1)).to_have_text("Submit")
             tab_to("Tasks")
             tab_to("Tasks")  # the tab is followed by the text
-            page.keyboard.type("sleep 60000")
+            page.keyboard.type("sleep 15000")
             tab_to("Name of the batch")
             page.keyboard.type("by keys")
             tab_to("Submit")
