@@ -137,8 +137,8 @@ class TestTasks:
                 for _ in range(60):
                     page.keyboard.press("Tab")
                     told = page.evaluate(
-                        "(e => e.getAttribute('aria-label') || e.labels?.[0]?.firstChild.textContent"
-                        " || e.textContent)(document.activeElement)"
+                        "(e => e.getAttribute('aria-label') || e.textContent ||"
+                        " e.labels?.[0]?.firstChild.textContent)(document.activeElement)"
                     )
                     if told == name:
                         return

@@ -75,6 +75,7 @@ class TestOverview:
                 expect(one.page.locator(".banner")).to_have_text(why)
                 assert accessibility_faults(one.page) == [], view
 
+
 class TestBatches:
     def test_they_are_searched_and_filtered_by_the_address(
         self, browser: Browser, cloud: Cloud
@@ -162,9 +163,7 @@ class TestFleet:
             page = one.page
             expect(page.get_by_text("No worker reports.")).to_be_visible()
             batch_id = submit(elastic, ["sleep 1500"] * 16)
-            expect(page.locator(".workers strong.mono").first).to_be_visible(
-                timeout=60_000
-            )
+            expect(page.locator(".workers strong.mono").first).to_be_visible(timeout=60_000)
             expect(page.locator(".slots .busy").first).to_be_visible()
             expect(page.locator(".decisions li").first).to_contain_text("wanted")
             assert accessibility_faults(page) == []
