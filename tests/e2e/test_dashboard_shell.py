@@ -107,7 +107,7 @@ class TestToken:
     def test_a_reader_is_offered_no_change(
         self, browser: Browser, cloud: Cloud, failing: str
     ) -> None:
-        running = submit(cloud, ["sleep 30000"])
+        running = submit(cloud, ["sleep 10000"])
         with opened(browser, cloud, "batches", reader(cloud)) as one:
             page = one.page
             expect(page.get_by_text("reads only")).to_be_visible()

@@ -137,8 +137,8 @@ class TestTasks:
                 for _ in range(60):
                     page.keyboard.press("Tab")
                     told = page.evaluate(
-                        "(e => e.getAttribute('aria-label') || e.labels?.[0]?.firstChild.textContent"
-                        " || e.textContent)(document.activeElement)"
+                        "(e => e.getAttribute('aria-label') || e.textContent ||"
+                        " e.labels?.[0]?.firstChild.textContent)(document.activeElement)"
                     )
                     if told == name:
                         return
@@ -149,7 +149,7 @@ class TestTasks:
             expect(page.get_by_role("heading", level=1)).to_have_text("Submit")
             tab_to("Tasks")
             tab_to("Tasks")  # the tab is followed by the text
-            page.keyboard.type("sleep 60000")
+            page.keyboard.type("sleep 15000")
             tab_to("Name of the batch")
             page.keyboard.type("by keys")
             tab_to("Submit")
