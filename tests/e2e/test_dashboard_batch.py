@@ -200,7 +200,9 @@ class TestARunningBatch:
                 expect(button).to_be_focused()
                 page.keyboard.press("Enter")
                 for _ in range(5):
-                    if "Cancel the batch" in str(page.evaluate("document.activeElement.textContent")):
+                    if "Cancel the batch" in str(
+                        page.evaluate("document.activeElement.textContent")
+                    ):
                         break
                     page.keyboard.press("Tab")
                 page.keyboard.press("Enter")
@@ -222,9 +224,7 @@ class TestARunningBatch:
         finally:
             cloud.api("DELETE", f"/batches/{batch_id}")
 
-    def test_an_ended_batch_is_asked_for_no_more(
-        self, shown: Watched, mixed: str
-    ) -> None:
+    def test_an_ended_batch_is_asked_for_no_more(self, shown: Watched, mixed: str) -> None:
         page = shown.page
         expect(stream_summary(page)).to_contain_text("127 tasks")
         expect(results(page).locator("tbody tr")).to_have_count(100)

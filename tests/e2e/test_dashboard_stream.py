@@ -345,9 +345,7 @@ def test_every_interaction_with_100_000_tasks_takes_less_than_100_ms_of_script(
         waiting = iter(pages[1:])
 
         def grow() -> None:
-            page.evaluate(
-                "text => { window.next = JSON.parse(text); }", json.dumps(next(waiting))
-            )
+            page.evaluate("text => { window.next = JSON.parse(text); }", json.dumps(next(waiting)))
             begun = meter.script_ms()
             page.evaluate("stream.add(next)")
             meter.settle()

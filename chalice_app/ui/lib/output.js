@@ -95,7 +95,7 @@ export function outputPanel({ api, poll, signal, path, running }) {
     sizes.set(attempt, ends > offset ? Math.max(sizes.get(attempt), size) : offset);
     offset = Math.max(offset, ends);
     tell();
-    setTimeout(catchUp); // after `poll` has noted the end of this call
+    catchUp();
   }
 
   // Stays at the end if the reader is there; otherwise leaves the scroll alone.
