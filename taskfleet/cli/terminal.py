@@ -14,9 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, cast
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 
@@ -33,11 +33,46 @@ def stdout_console() -> Console:
     return console_of(sys.stdout, None if sys.stdout.isatty() else FILE_WIDTH)
 
 
-class _ToPager(io.TextIOWrapper):
-    """Standard output while a pager shows it: what is behind it is a terminal."""
+class _Pager(io.TextIOBase):
+    """Standard output that a pager shows. The pager starts with the first text, so that an error
+    before it is printed as without a pager."""
+
+    def __init__(self, words: Sequence[str], encoding: str) -> None:
+        super().__init__()
+        self._words = words
+        self._encoding = encoding
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
 
     def isatty(self) -> bool:
+        """Returns True: what is behind the pager is a terminal."""
         return True
+
+    def write(self, text: str) -> int:
+        if self._process is None:
+            environ = {**os.environ, "LESS": os.environ.get("LESS", LESS)}
+            self._process = subprocess.Popen(self._words, stdin=subprocess.PIPE, env=environ)
+        cast(IO[bytes], self._process.stdin).write(text.encode(self._encoding, "replace"))
+        return len(text)
+
+    def flush(self) -> None:
+        if self._process is not None:
+            cast(IO[bytes], self._process.stdin).flush()
+
+    def end(self) -> None:
+        """Wait until the pager is left. Ctrl-C is for the pager, which decides what it means."""
+        if self._process is None:
+            return
+        with suppress(BrokenPipeError):
+            cast(IO[bytes], self._process.stdin).close()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -52,19 +87,15 @@ def paged(wanted: bool = True) -> Iterator[None]:
         yield
         return
     sys.stdout.flush()
-    environ = {**os.environ, "LESS": os.environ.get("LESS", LESS)}
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, env=environ)
-    before, to = sys.stdout, cast(IO[bytes], process.stdin)
-    sys.stdout = _ToPager(to, encoding=before.encoding, errors="replace", write_through=True)
+    before, shown = sys.stdout, _Pager(words, sys.stdout.encoding)
+    sys.stdout = cast(TextIO, shown)
     try:
         yield
     except BrokenPipeError:
         pass
     finally:
-        with suppress(BrokenPipeError):
-            sys.stdout.close()
         sys.stdout = before
-        _await(process)
+        shown.end()
 
 
 def pager(environ: Mapping[str, str]) -> list[str] | None:
@@ -73,12 +104,3 @@ def pager(environ: Mapping[str, str]) -> list[str] | None:
     if not words or words == ["cat"] or shutil.which(words[0], path=environ.get("PATH")) is None:
         return None
     return words
-
-
-def _await(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the pager. Ctrl-C is for the pager, which decides by itself what it means."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.wait()
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -180,6 +180,15 @@ def test_the_pager_can_be_left_early(
     assert (tmp_path / "paged").read_text().startswith("R|")
 
 
+def test_an_error_needs_no_pager(api: StubApi, environ: dict[str, str], tmp_path: Path) -> None:
+    api.answers(Answer(404, {"Code": "NotFoundError", "Message": "task 0 printed nothing"}))
+    environ["PAGER"] = recording_pager(tmp_path)
+    with taskfleet_in(environ, "log", BATCH_ID, "0") as terminal:
+        assert terminal.end() == 2
+    assert terminal.text == "taskfleet: task 0 printed nothing (HTTP 404)\n"
+    assert not (tmp_path / "paged").exists()
+
+
 @pytest.mark.parametrize("words", [["--no-pager"], ["--json"]])
 def test_the_pager_can_be_done_without(
     api: StubApi,
