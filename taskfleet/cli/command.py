@@ -81,7 +81,7 @@ class Command(click.Command):
         self.examples = tuple(examples)
         # The mark \b has click leave the lines as they are.
         lines = "\n".join(f"  {example}" for example in self.examples)
-        super().__init__(*args, epilog=f"Examples:\n\n\b\n{lines}", **options)
+        super().__init__(*args, **{**options, "epilog": f"Examples:\n\n\b\n{lines}"})
 
 
 def command(
