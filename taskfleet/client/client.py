@@ -14,23 +14,26 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 import msgspec
 
+from taskfleet.batch import BatchStatus
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.content import ContentUploads
 from taskfleet.client.endpoint import find
-from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
+from taskfleet.client.growing import GrowingBatches, batch_path, status_param, trace_headers
 from taskfleet.client.pace import HOLD_S, next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
+from taskfleet.client.watching import Watching
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
 from taskfleet.output import LogPage
 from taskfleet.ports import Clock
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     LOG_BYTES_HEADER,
@@ -72,7 +75,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches, ContentUploads):
+class Client(GrowingBatches, ContentUploads, Watching):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the
@@ -300,18 +303,25 @@ class Client(GrowingBatches, ContentUploads):
                 self._clock.sleep(_OUTAGE_PAUSE_S)
 
     def results(
-        self, batch_id: str, order: Literal["index", "completion"] = "index"
+        self,
+        batch_id: str,
+        order: Literal["index", "completion"] = "index",
+        *,
+        status: Collection[TaskStatus | str] = (),
     ) -> Iterator[ResultView]:
         """Yields the results that exist so far, in order of index. Pages are read as needed. With
-        the order `completion`, yields each result as it comes, until the batch has ended."""
+        the order `completion`, yields each result as it comes, until the batch has ended.
+
+        status: the statuses of the results that are wanted, such as `["FAILED"]`; all unless given.
+        """
         if order == "completion":
             cursor, finished = None, False
             while not finished:
-                page = self.completed(batch_id, cursor, wait_s=HOLD_S)
+                page = self.completed(batch_id, cursor, wait_s=HOLD_S, status=status)
                 yield from page.rows
                 cursor, finished = page.cursor, page.finished
             return
-        params = {"limit": str(PAGE_MAX)}
+        params = {"limit": str(PAGE_MAX), **status_param(status)}
         while True:
             page_ = self._http.call(
                 "GET", f"{batch_path(batch_id)}/results", ResultPage, params=params
@@ -347,10 +357,23 @@ class Client(GrowingBatches, ContentUploads):
             raise ApiError(200, "this API does not tell how long an output is") from None
         return LogPage(text, end, length, dropped)
 
-    def batches(self) -> Iterator[BatchView]:
+    def batches(
+        self,
+        *,
+        name: str | None = None,
+        status: BatchStatus | str | None = None,
+        kind: str | None = None,
+    ) -> Iterator[BatchView]:
         """Yields your batches, newest first. Pages are read as needed. A batch that was made within
-        about the last second may be missing."""
+        about the last second may be missing.
+
+        name: only those with this in their name, in any case of its letters, or at the start of
+            their id.
+        status, kind: only those of this status, and with tasks of this kind.
+        """
+        search = {"name": name, "status": status, "kind": kind}
         params = {"limit": str(BATCHES_PAGE_MAX)}
+        params |= {key: str(value) for key, value in search.items() if value is not None}
         while True:
             page = self._http.call("GET", "/batches", BatchList, params=params)
             yield from page.batches

@@ -431,8 +431,8 @@ def test_what_cannot_be_an_id_is_one_line_that_says_why(run: Run, command: str) 
 def test_a_token_is_made_that_the_api_can_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKFLEET_TOKEN_SECRET", SECRET)
     made = run("token", "--client-id", "ann", "--ttl", "15m").stdout.strip()
-    assert token.read(made, SECRET, time.time()) == "ann"
-    assert token.read(made, SECRET, time.time() + 890) == "ann"
+    assert token.read(made, SECRET, time.time()).client_id == "ann"
+    assert token.read(made, SECRET, time.time() + 890).client_id == "ann"
     with pytest.raises(token.InvalidToken, match="expired"):
         token.read(made, SECRET, time.time() + 902)
 
@@ -441,7 +441,7 @@ def test_the_secret_of_the_local_cloud_here_is_found(run: Run, tmp_path: Path) -
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "env").write_text(f"export TASKFLEET_TOKEN_SECRET='{SECRET}'\n")
     made = run("token", "--client-id", "ann").stdout.strip()
-    assert token.read(made, SECRET, time.time()) == "ann"
+    assert token.read(made, SECRET, time.time()).client_id == "ann"
 
 
 @pytest.mark.parametrize(
