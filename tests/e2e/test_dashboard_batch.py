@@ -181,7 +181,7 @@ class TestARunningBatch:
     def test_it_grows_in_place_and_can_be_cancelled_by_keys(
         self, browser: Browser, cloud: Cloud
     ) -> None:
-        batch_id = submit(cloud, ["sleep 300"] * 60 + ["sleep 60000"] * 30, name="to cancel")
+        batch_id = submit(cloud, ["sleep 300"] * 60 + ["sleep 12000"] * 40, name="to cancel")
         try:
             with opened(browser, cloud, f"batches/{batch_id}") as one:
                 page = one.page
@@ -212,7 +212,7 @@ class TestARunningBatch:
             cloud.api("DELETE", f"/batches/{batch_id}")
 
     def test_the_page_asks_once_a_second_at_most(self, browser: Browser, cloud: Cloud) -> None:
-        batch_id = submit(cloud, ["sleep 60000"])
+        batch_id = submit(cloud, ["sleep 12000"])
         try:
             with opened(browser, cloud, f"batches/{batch_id}") as one:
                 one.page.wait_for_selector("section.results tbody tr, section.results .pager")
