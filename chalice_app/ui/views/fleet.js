@@ -38,7 +38,7 @@ export async function show(root, params, context) {
   const noWorkers = h("p", { class: "muted", hidden: true }, "No worker reports.");
   const states = h("ul", { class: "workers" });
   const noStates = h("p", { class: "muted", hidden: true }, "No machine of EC2.");
-  const decisions = h("ul", { class: "decisions" });
+  const decisions = h("ul", { class: "decisions", tabindex: "0", "aria-labelledby": "decisions" });
   const noDecisions = h("p", { class: "muted", hidden: true }, "The provisioner has decided nothing yet.");
   const looked = h("span", { class: "muted" });
 
