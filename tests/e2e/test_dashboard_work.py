@@ -173,6 +173,9 @@ class TestFleet:
             told = page.locator(".decisions").inner_text()
             assert decisions
             assert all(one["reason"] in told for one in decisions[:3])
+            page.get_by_role("button", name="15 min").click()
+            drawn = page.get_by_role("img", name=re.compile("^Machines, over 15 minutes"))
+            expect(drawn).to_have_attribute("aria-label", re.compile("there: now 0, .*most [12]"))
             page.get_by_text("Show the values").click()
             table = page.get_by_role("table", name="The fleet over the last hour")
             expect(table.get_by_role("row").nth(1)).to_be_visible()
