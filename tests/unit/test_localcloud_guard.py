@@ -128,7 +128,7 @@ def test_no_script_may_read_by_a_signed_url() -> None:
 
 
 PAGE = 8000
-FORM = {
+UPLOAD_FORM = {
     **OWN,
     "Origin": f"http://127.0.0.1:{PAGE}",
     "Sec-Fetch-Site": "same-site",
@@ -140,7 +140,7 @@ FORM = {
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("target", ["/bucket", "/bucket/", "/bucket?"])
 def test_the_dashboard_may_send_an_upload_form(name: str, target: str) -> None:
-    sent = {**FORM, "Origin": f"http://{name}:{PAGE}"}.items()
+    sent = {**UPLOAD_FORM, "Origin": f"http://{name}:{PAGE}"}.items()
     assert guard.refusal("POST", target, sent, PORT, page_port=PAGE) is None
     assert guard.refusal("POST", target, sent, PORT)
 
@@ -166,7 +166,7 @@ def test_the_dashboard_may_send_an_upload_form(name: str, target: str) -> None:
 def test_nothing_else_is_an_upload_form_of_the_dashboard(
     method: str, target: str, changed: dict[str, str]
 ) -> None:
-    sent = {**FORM, **changed}.items()
+    sent = {**UPLOAD_FORM, **changed}.items()
     assert guard.refusal(method, target, sent, PORT, page_port=PAGE)
 
 
