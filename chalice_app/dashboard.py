@@ -112,7 +112,7 @@ def page(path: str, store_origins: tuple[str, ...], known_tag: str | None) -> Re
     version = files().version
     html = files().content[PAGE].replace(_OWN_PARTS, f"{stage}/ui/{version}")
     tag = f'"{hashlib.sha256(html.encode()).hexdigest()[:16]}"'
-    headers = {
+    headers: dict[str, str | list[str]] = {
         **HEADERS,
         "Cache-Control": ASK_FIRST,
         "Content-Security-Policy": policy(store_origins),

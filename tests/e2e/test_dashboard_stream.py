@@ -3,6 +3,7 @@ tasks."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def overlaps(rows: list[list[Any]]) -> list[Any]:
     found = []
     for bars in lanes.values():
         bars.sort()
-        found += [(a, b) for a, b in zip(bars, bars[1:], strict=False) if b[0] < a[1]]
+        found += [(a, b) for a, b in itertools.pairwise(bars) if b[0] < a[1]]
     return found
 
 

@@ -22,7 +22,7 @@ export function set(element, name, value) {
     element.addEventListener(name.slice(2).toLowerCase(), value);
   } else if (name === "style" && value && typeof value === "object") {
     for (const [key, text] of Object.entries(value)) element.style.setProperty(key, text);
-  } else if (PROPERTIES.has(name)) {
+  } else if (PROPERTIES.has(name) && !(name === "value" && element.localName === "option")) {
     if (element[name] !== value) element[name] = value;
   } else if (value === null || value === undefined || value === false) {
     element.removeAttribute(name);

@@ -51,7 +51,7 @@ export function addLook(fleet, now = Date.now()) {
     running: fleet.running,
     slots: fleet.workers.reduce((sum, one) => sum + one.slots, 0),
     workers: fleet.workers.length,
-    machines: fleet.instances.reduce((sum, one) => sum + (isThere(one.state) ? one.count : 0), 0),
+    machines: fleet.instances.reduce((sum, one) => sum + one.count, 0),
     desired: fleet.desired,
     usd: fleet.usd_per_hour,
   };
@@ -59,11 +59,6 @@ export function addLook(fleet, now = Date.now()) {
   seen.push(point);
   seen = seen.filter((one) => one.at > now - SPAN_MS);
   return point;
-}
-
-// Whether machines in this state are there or coming.
-export function isThere(state) {
-  return state === "pending" || state === "running";
 }
 
 // Returns all points of the last hour, oldest first.

@@ -128,6 +128,24 @@ export function fileLink({ name, bytes: size, url }) {
   return h("span", { class: "file" }, link, said);
 }
 
+// Returns the call with its errors told in `fault`, a line of `faultLine`, until it succeeds again.
+export function telling(fault, call) {
+  let said = false;
+  return async () => {
+    try {
+      await call();
+      if (said) fault.clear();
+      said = false;
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        fault.say(`What is shown may be out of date. ${error.message}`);
+        said = true;
+      }
+      throw error;
+    }
+  };
+}
+
 // Asks which of some choices to act on: [{value, label, checked}]. Resolves to the ticked values, at
 // least one, or to null if the reader thinks better of it.
 export function choose({ title, body, yes, choices }) {

@@ -6,7 +6,7 @@ import { failureGroups } from "../lib/failures.js";
 import { movieShow } from "../lib/movies.js";
 import { outcomeBar } from "../lib/outcome.js";
 import { act, cancelBatch, faultLine, setStatus, statusTag } from "../lib/parts.js";
-import { choose, factList } from "../lib/pieces.js";
+import { choose, factList, telling } from "../lib/pieces.js";
 import { resultsTable } from "../lib/results.js";
 import { Stream } from "../stream.js";
 
@@ -30,9 +30,12 @@ export async function show(root, params, context) {
   const failures = failureGroups({ href, all: () => { results.show("FAILED"); results.element.scrollIntoView({ block: "start" }); } });
   const movies = movieShow({ api, signal, path, href });
   const results = resultsTable({ api, signal, path, href, status: params.status ?? "", changed: keepFilter });
+  const stale = faultLine();
+  const told = (call) => telling(stale, call);
   replace(
     root,
     head.element,
+    stale.node,
     banner,
     h("section", { class: "panel", "aria-label": "Outcome" }, outcome.element, facts.element),
     h("section", { class: "panel", "aria-labelledby": "stream-heading" }, h("h2", { id: "stream-heading" }, "Task stream"), streamHost),
@@ -97,10 +100,10 @@ export async function show(root, params, context) {
   const grow = { stop() {}, soon() {} };
   const rows = { stop() {} };
   const shows = { stop() {} };
-  Object.assign(grow, poll(context, STREAM_S, growStream));
-  Object.assign(rows, poll(context, RESULTS_S, growResults));
-  Object.assign(shows, poll(context, RESULTS_S, growMovies));
-  if (!ended()) Object.assign(look, poll(context, STATUS_S, refresh));
+  Object.assign(grow, poll(context, STREAM_S, told(growStream)));
+  Object.assign(rows, poll(context, RESULTS_S, told(growResults)));
+  Object.assign(shows, poll(context, RESULTS_S, told(growMovies)));
+  if (!ended()) Object.assign(look, poll(context, STATUS_S, told(refresh)));
 }
 
 // The heading with what a writer may do: cancel while it runs, retry once it has ended.
@@ -179,7 +182,7 @@ function batchFacts(path) {
         ["Left, estimated", running ? (batch.eta_s === null ? "not known yet" : seconds(batch.eta_s)) : null],
         [running ? "Since submission" : "Took", seconds(took)],
         ["Tasks a second", took > 0 && done ? rateOf(done / took) : null],
-        ["Cost so far", `${usd(batch.cost_usd)} for ${counted(batch.aws_calls, "AWS call")}`],
+        [running ? "Cost so far" : "Cost", `${usd(batch.cost_usd)} for ${counted(batch.aws_calls, "AWS call")}`],
         ["Submitted", created],
         ["Ended", running ? null : finished],
         ["Kinds", batch.kinds?.length ? batch.kinds.join(", ") : null],

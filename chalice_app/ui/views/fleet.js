@@ -11,19 +11,27 @@ const MACHINES = [
   { name: "wanted", key: "desired", tone: "warn", step: true },
   { name: "there", key: "machines", tone: "kind-1", area: true, step: true },
 ];
-const WORK = [
+const BACKLOG = [
   { name: "messages that wait", key: "backlog", tone: "kind-2", area: true },
-  { name: "slots busy", key: "running", tone: "run" },
-  { name: "slots", key: "slots", tone: "edge", step: true },
+  { name: "with workers", key: "in_flight", tone: "kind-4" },
 ];
+const SLOTS = [
+  { name: "there", key: "slots", tone: "kind-7", step: true },
+  { name: "busy", key: "running", tone: "run", area: true },
+];
+const CHARTS = [["Machines", MACHINES], ["Backlog", BACKLOG], ["Slots", SLOTS]];
+const SPANS = [[15, "15 min"], [60, "1 hour"]];
 
 export async function show(root, params, context) {
   context.title("Fleet");
   const banner = h("div", { class: "banner", role: "status", hidden: true });
   const seen = time(null);
   const facts = makeFacts();
-  const machines = chart({ label: "Machines", series: MACHINES, format: count, tall: true });
-  const work = chart({ label: "Work", series: WORK, format: count, tall: true });
+  const charts = CHARTS.map(([label, series]) => chart({ label, series, format: count, tall: true }));
+  let span = SPAN_MS;
+  const spans = SPANS.map(([minutes, label]) =>
+    h("button", { type: "button", class: "small", "aria-pressed": String(minutes * 60_000 === span), onclick: () => choose(minutes) }, label),
+  );
   const table = valuesTable("The fleet over the last hour", [
     { name: "Wanted", key: "desired", format: count },
     { name: "There", key: "machines", format: count },
@@ -38,7 +46,7 @@ export async function show(root, params, context) {
   const noWorkers = h("p", { class: "muted", hidden: true }, "No worker reports.");
   const states = h("ul", { class: "workers" });
   const noStates = h("p", { class: "muted", hidden: true }, "No machine of EC2.");
-  const decisions = h("ul", { class: "decisions" });
+  const decisions = h("ul", { class: "decisions", tabindex: "0", "aria-labelledby": "decisions" });
   const noDecisions = h("p", { class: "muted", hidden: true }, "The provisioner has decided nothing yet.");
   const looked = h("span", { class: "muted" });
 
@@ -47,12 +55,11 @@ export async function show(root, params, context) {
     banner,
     h("section", { class: "panel", "aria-label": "Now" }, facts.node),
     h("section", { class: "panel charts", "aria-labelledby": "hour" },
-      h("h2", { id: "hour" }, "The last hour"),
+      h("div", { class: "head" }, h("h2", { id: "hour" }, "Over time"), h("div", { class: "segments", role: "group", "aria-label": "How far back" }, spans)),
       note,
-      h("div", { class: "head" }, h("h3", {}, "Machines"), legend(MACHINES)),
-      machines.node,
-      h("div", { class: "head" }, h("h3", {}, "Work"), legend(WORK)),
-      work.node,
+      h("div", { class: "trio" }, CHARTS.map(([label, series], n) =>
+        h("div", {}, h("div", { class: "head" }, h("h3", {}, label), legend(series)), charts[n].node),
+      )),
       table.node,
     ),
     h("div", { class: "columns" },
@@ -98,9 +105,14 @@ export async function show(root, params, context) {
   function draw() {
     const now = Date.now();
     const all = points(now);
-    machines.update(all, now - SPAN_MS, now);
-    work.update(all, now - SPAN_MS, now);
+    for (const one of charts) one.update(all, now - span, now);
     table.update(all);
+  }
+
+  function choose(minutes) {
+    span = minutes * 60_000;
+    SPANS.forEach(([each], n) => set(spans[n], "aria-pressed", String(each === minutes)));
+    draw();
   }
 }
 
@@ -160,7 +172,8 @@ function makeState() {
   row.update = (one) => {
     text(state, one.state);
     text(many, counted(one.count, "machine"));
-    text(ages, one.count > 1 ? `${seconds(one.newest_s)} to ${seconds(one.oldest_s)} old` : `${seconds(one.oldest_s)} old`);
+    const [newest, oldest] = [seconds(one.newest_s), seconds(one.oldest_s)];
+    text(ages, newest === oldest ? `${oldest} old` : `${newest} to ${oldest} old`);
   };
   return row;
 }

@@ -4,8 +4,8 @@ import { h, replace, text } from "../lib/dom.js";
 import { attemptsPanel } from "../lib/attempts.js";
 import { count, counted, seconds } from "../lib/format.js";
 import { outputPanel } from "../lib/output.js";
-import { setStatus, statusTag } from "../lib/parts.js";
-import { factList, fileLink, filesOf, kindAndParams, movieOf, movieWords, player, value } from "../lib/pieces.js";
+import { faultLine, setStatus, statusTag } from "../lib/parts.js";
+import { factList, fileLink, filesOf, kindAndParams, movieOf, movieWords, player, telling, value } from "../lib/pieces.js";
 
 const EVERY_S = 2;
 const FINAL = new Set(["SUCCEEDED", "FAILED", "CANCELLED"]);
@@ -19,6 +19,7 @@ export async function show(root, params, context) {
   const running = () => !FINAL.has(task.status);
   context.title(`Task ${index}`);
 
+  const stale = faultLine();
   const tag = statusTag(task.status);
   const batchLink = h("a", { href: `#/${batchPath}` }, "Batch");
   const back = h("a", { class: "button small", href: `#/${batchPath}/tasks/${index - 1}`, hidden: index === 0 }, "Task before");
@@ -34,6 +35,7 @@ export async function show(root, params, context) {
     root,
     h("nav", { class: "crumbs", "aria-label": "Place" }, h("a", { href: "#/batches" }, "Batches"), " / ", batchLink),
     h("div", { class: "head" }, h("h1", {}, `Task ${index}`), tag, back, on),
+    stale.node,
     h("section", { class: "panel state", "aria-label": "State" }, error, why, bar.element, facts.element),
     parts.params.element,
     parts.result.element,
@@ -43,7 +45,7 @@ export async function show(root, params, context) {
   );
   draw();
   const look = { stop() {} };
-  if (running()) Object.assign(look, poll(context, EVERY_S, refresh));
+  if (running()) Object.assign(look, poll(context, EVERY_S, telling(stale, refresh)));
   await nameTheBatch();
 
   async function refresh() {
