@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -13,7 +14,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 
@@ -25,6 +26,9 @@ class Terminal:
     process: subprocess.Popen[bytes]
     fd: int
     raw: str = ""
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")(), repr=False
+    )
 
     @property
     def text(self) -> str:
@@ -45,7 +49,7 @@ class Terminal:
                 return
             if not data:
                 return
-            self.raw += data.decode(errors="ignore")
+            self.raw += self._decoder.decode(data)
 
     def type(self, keys: bytes) -> None:
         """Send keys; b"\\x03" is Ctrl-C."""

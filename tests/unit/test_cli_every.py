@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from taskfleet import __version__
-from taskfleet.aws.session import Aws
 from taskfleet.cli import keys as keys_module
 from taskfleet.cli import redrive as redrive_module
 from taskfleet.cli.command import Command
@@ -186,7 +185,6 @@ class _Stages:
     def __init__(self, stage: str) -> None:
         keys = [SECRET] if stage == "prod" else [SECRET, SECRET + "2"]
         self._text = json.dumps({"keys": keys})
-        self.settings = Aws
 
     def secret(self, _name: str) -> str:
         return self._text
@@ -201,7 +199,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubApi]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks.txt").write_text("sleep 1\n")
-    (tmp_path / "no-such-file").unlink(missing_ok=True)
     monkeypatch.setenv("TASKFLEET_TOKEN_SECRET", SECRET)
     stages: dict[str, _Stages] = {}
     monkeypatch.setattr(
