@@ -60,6 +60,7 @@ class Services:
     dead_letters: DeadLetters
     task_queue: TaskQueue
     monitor: TaskMonitor
+    store: UploadStore
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
@@ -157,6 +158,7 @@ def assemble(
         ),
         task_queue=task_queue,
         monitor=monitor,
+        store=store,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
