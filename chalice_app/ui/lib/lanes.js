@@ -18,18 +18,18 @@ export const STATUS_WORDS = ["succeeded", "failed", "cancelled"];
 const ROUNDING_MS = 1;
 const EXAMPLES = 5;
 
-const COLUMNS = [
-  ["index", Int32Array],
-  ["kind", Uint16Array],
-  ["status", Uint8Array],
-  ["start", Float64Array], // as recorded, milliseconds since 1970; NaN for a task that never ran
-  ["duration", Float64Array], // milliseconds
-  ["from", Float64Array], // as drawn
-  ["to", Float64Array],
-  ["error", Int32Array],
-  ["worker", Int32Array],
-  ["lane", Int32Array],
-];
+const COLUMNS = {
+  index: Int32Array,
+  kind: Uint16Array,
+  status: Uint8Array,
+  start: Float64Array, // as recorded, milliseconds since 1970; NaN for a task that never ran
+  duration: Float64Array, // milliseconds
+  from: Float64Array, // as drawn
+  to: Float64Array,
+  error: Int32Array,
+  worker: Int32Array,
+  lane: Int32Array,
+};
 
 export class Lanes {
   constructor() {
@@ -177,7 +177,7 @@ export class Lanes {
   #append() {
     if (this.size === this.capacity) {
       this.capacity = Math.max(1024, this.capacity * 2);
-      for (const [name, Kind] of COLUMNS) {
+      for (const [name, Kind] of Object.entries(COLUMNS)) {
         const grown = new Kind(this.capacity);
         if (this[name]) grown.set(this[name]);
         this[name] = grown;
