@@ -1,0 +1,37 @@
+"""The measured figures that pages show, from the CSV files of `make bench` in `docs/bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import report
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+
+
+def measured() -> dict[str, str]:
+    """The name of each figure that a page can show as `{{ name }}`, and its text."""
+    no_ops = _row("throughput", tasks="100000")
+    waits = _row("efficiency", part="threads", tasks="1280")
+    calls = _row("functions", pool="FleetExecutor")
+    return {
+        "tasks_per_s": f"{_rounded(float(no_ops['tasks/s'])):,}",
+        "cents_a_million": f"{100 * float(no_ops['$ a million']):.1f}",
+        "efficiency": f"{100 * float(waits['efficiency']):.1f} %",
+        "calls_per_s": f"{_rounded(float(calls['calls/s'])):,}",
+        "measured_on": report.read_csv(BENCH / "throughput.csv")[0].split(";")[0],
+    }
+
+
+def _row(name: str, **wanted: str) -> dict[str, str]:
+    """Returns the first row of `docs/bench/<name>.csv` with these values."""
+    _, rows = report.read_csv(BENCH / f"{name}.csv")
+    return next(
+        row for row in rows if all(row[column] == value for column, value in wanted.items())
+    )
+
+
+def _rounded(value: float) -> int:
+    """Returns a value with two digits that count."""
+    digits = max(0, len(str(int(value))) - 2)
+    return round(value / 10**digits) * 10**digits
