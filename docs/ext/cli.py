@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from docs.ext.prose import escaped, line, table
+from docs.ext.prose import line, table
 
 _HELP_FLAGS = {"-h", "--help"}
 
@@ -83,4 +83,5 @@ def _options(command: click.Command, context: click.Context) -> Iterator[list[st
         record = parameter.get_help_record(context)
         if record is not None and not _HELP_FLAGS & set(parameter.opts):
             names, meaning = record
-            yield [f"`{' '.join(names.split())}`", escaped(" ".join(meaning.split()))]
+            if meaning:
+                yield [f"`{' '.join(names.split())}`", line(meaning)]

@@ -18,7 +18,7 @@ def as_fields(lines: list[str]) -> list[str]:
         starts = number == 0 or not lines[number - 1].strip() or within
         entry = _ENTRY.fullmatch(each) if starts else None
         if entry:
-            made.append(f":param {entry[1]}: {entry[2]}")
+            made.append(f":param {entry[1].replace(', ', '/')}: {entry[2]}")
         elif within and each.strip() and not each.startswith(" "):
             made += ["", each]
         else:

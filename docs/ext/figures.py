@@ -14,11 +14,16 @@ def measured() -> dict[str, str]:
     no_ops = _row("throughput", tasks="100000")
     waits = _row("efficiency", part="threads", tasks="1280")
     calls = _row("functions", pool="FleetExecutor")
+    dask, ray = (_row("functions", pool=name) for name in ("dask.distributed", "ray"))
     return {
         "tasks_per_s": f"{_rounded(float(no_ops['tasks/s'])):,}",
         "cents_a_million": f"{100 * float(no_ops['$ a million']):.1f}",
         "efficiency": f"{100 * float(waits['efficiency']):.1f} %",
         "calls_per_s": f"{_rounded(float(calls['calls/s'])):,}",
+        "dask_per_s": f"{_rounded(float(dask['calls/s'])):,}",
+        "ray_per_s": f"{_rounded(float(ray['calls/s'])):,}",
+        "fleet_one_ms": f"{_rounded(float(calls['one call ms']))}",
+        "fleet_cpu": f"{100 * float(calls['64 x 0.25 s CPU efficiency']):.0f} %",
         "measured_on": report.read_csv(BENCH / "throughput.csv")[0].split(";")[0],
     }
 

@@ -18,7 +18,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "shapes": api.shapes,
     "messages": messages.messages,
     "views": views.views,
-    "screenshots": screenshots.gallery,
+    "screenshot": screenshots.first,
     "changelog": lambda: outside.included("CHANGELOG.md"),
     "contributing": lambda: outside.included("CONTRIBUTING.md"),
     "securitypolicy": lambda: outside.included("SECURITY.md"),

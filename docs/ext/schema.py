@@ -84,19 +84,18 @@ def _described(schema: Json) -> str:
 
 
 def _range(schema: Json) -> str:
-    bounds = [
-        f"{words} {schema[key]:,}"
-        for key, words in (
-            ("minimum", "at least"),
-            ("exclusiveMinimum", "over"),
-            ("maximum", "at most"),
-            ("minLength", "at least"),
-            ("maxLength", "at most"),
-        )
-        if key in schema
-    ]
-    unit = " characters" if bounds and schema["type"] == "string" else ""
-    return f", {' and '.join(bounds)}{unit}" if bounds else ""
+    low, high = (schema.get(key) for key in ("minimum", "maximum"))
+    if schema["type"] == "string":
+        low, high = (schema.get(key) for key in ("minLength", "maxLength"))
+    unit = " characters" if schema["type"] == "string" else ""
+    if low is not None and high is not None:
+        return f" ({low:,} to {high:,}{unit})"
+    if "exclusiveMinimum" in schema:
+        above = f"over {schema['exclusiveMinimum']:,}"
+        return f" ({above})" if high is None else f" ({above}, to {high:,})"
+    if high is not None:
+        return f" (at most {high:,}{unit})"
+    return "" if low is None else f" (at least {low:,}{unit})"
 
 
 def _array(schema: Json) -> str:

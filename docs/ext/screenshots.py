@@ -1,27 +1,25 @@
-"""The screenshots of the dashboard, which the tests of the browser leave in `docs/img`."""
+"""The screenshots of the dashboard on the first page, which the tests of the browser leave in
+`docs/img`, a light and a dark one of each view."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-IMAGES = Path(__file__).resolve().parent.parent / "img"
-VIEWS = {
-    "overview": "The overview: what runs, what waits, what it costs, and the newest batches",
-    "batch": "A batch: its progress and the stream of its tasks, one row for each slot",
-    "task": "A task: its attempts on a line of time, its result and its output",
-    "fleet": "The fleet: machines, slots, and the reason of each decision",
-    "batches": "The batches, to search and to filter",
-    "submit": "Submitting a task file, a command or pictures",
-    "dead-letters": "Dead letters with their reasons",
-}
-"""The views, and what stands below their pictures."""
+DOCS = Path(__file__).resolve().parent.parent
+FIRST = "img/batch"
+CAPTION = "The dashboard: a batch and the stream of its tasks, one row for each slot"
 
 
-def gallery() -> str:
-    """Every screenshot that is there, as Markdown."""
-    found = (IMAGES / f"{name}-light.png" for name in VIEWS)
-    return "\n".join(_figure(path) for path in found if path.exists())
-
-
-def _figure(path: Path) -> str:
-    return path.name
+def first(docs: Path = DOCS) -> str:
+    """The screenshot of the first page as Markdown, in both colour schemes; empty if the tests have
+    left none in the folder."""
+    found = [
+        (scheme, f"{FIRST}-{scheme}.png")
+        for scheme in ("light", "dark")
+        if (docs / f"{FIRST}-{scheme}.png").exists()
+    ]
+    return "\n".join(
+        f"```{{image}} {path}\n:alt: {CAPTION}\n:class: screenshot"
+        f"{f' only-{scheme}' if len(found) > 1 else ''}\n```\n"
+        for scheme, path in found
+    )
