@@ -6,6 +6,7 @@ fails the build: a link without a target, a page that no other names, a docstrin
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +15,27 @@ DOCS = Path(__file__).resolve().parent
 SITE = DOCS / "_build" / "html"
 
 
-def build(site: Path = SITE) -> int:
-    """Build the site into a folder. Returns Sphinx's exit code, 0 for success; warnings and errors
-    are on standard error."""
-    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning"]
-    folders = ["--doctree-dir", str(site.parent / "doctrees"), str(DOCS), str(site)]
-    return subprocess.run([*command, *folders], check=False).returncode
+def build(site: Path = SITE, source: Path = DOCS) -> tuple[int, str]:
+    """Build the pages of a folder into the folder `site`. Returns Sphinx's exit code, 0 for
+    success, and what it said: its warnings and errors."""
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--no-color"]
+    folders = ["--doctree-dir", str(site.parent / "doctrees"), str(source), str(site)]
+    found = os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(DOCS.parent), *([found] if found else [])])
+    done = subprocess.run(
+        [*command, *folders],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def main() -> int:
     """Build the site and say where it is. Returns the exit code."""
-    code = build()
+    code, said = build()
+    print(said, end="", file=sys.stderr)
     if code == 0:
         print(f"built {(SITE / 'index.html').relative_to(DOCS.parent)}")
     return code

@@ -8,34 +8,35 @@ from collections.abc import Iterator
 
 import click
 
+from animoto.submit import main as movies
 from docs.ext.prose import line, table
+from ec2_worker.run import main as worker
+from infra.deploy import main as deploy
+from infra.smoke import main as smoke
+from localcloud.__main__ import command as local_cloud
+from taskfleet.cli.main import main
 
+PROGRAMS: dict[str, click.Command] = {
+    "python ec2_worker/run.py": worker,
+    "python -m localcloud": local_cloud,
+    "python animoto/submit.py": movies,
+    "python -m infra.deploy": deploy,
+    "python -m infra.smoke": smoke,
+}
+"""The programs beside `taskfleet`, by how they are called."""
 _HELP_FLAGS = {"-h", "--help"}
 
 
 def taskfleet() -> str:
     """The commands of `taskfleet`, as Markdown."""
-    from taskfleet.cli.main import main
-
     return "\n".join(sections(main, ["taskfleet"], 2))
 
 
 def programs() -> str:
     """The other programs of a checkout, as Markdown."""
-    from animoto.submit import main as movies
-    from ec2_worker.run import main as worker
-    from infra.deploy import main as deploy
-    from infra.smoke import main as smoke
-    from localcloud.__main__ import command as local_cloud
-
-    found = [
-        ("python ec2_worker/run.py", worker),
-        ("python -m localcloud", local_cloud),
-        ("python animoto/submit.py", movies),
-        ("python -m infra.deploy", deploy),
-        ("python -m infra.smoke", smoke),
-    ]
-    return "\n".join(text for name, command in found for text in sections(command, [name], 2))
+    return "\n".join(
+        text for name, command in PROGRAMS.items() for text in sections(command, [name], 2)
+    )
 
 
 def sections(command: click.Command, path: list[str], level: int) -> Iterator[str]:
@@ -59,14 +60,6 @@ def sections(command: click.Command, path: list[str], level: int) -> Iterator[st
             below = command.get_command(context, name)
             if below is not None and not below.hidden:
                 yield from sections(below, [*path, name], min(level + 1, 4))
-
-
-def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yields a command and all below it, each with the words that call it."""
-    yield path, command
-    if isinstance(command, click.Group):
-        for name, below in command.commands.items():
-            yield from commands(below, (*path, name))
 
 
 def _help(text: str) -> Iterator[str]:

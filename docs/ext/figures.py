@@ -11,10 +11,10 @@ BENCH = Path(__file__).resolve().parent.parent / "bench"
 
 def measured() -> dict[str, str]:
     """The name of each figure that a page can show as `{{ name }}`, and its text."""
-    no_ops = _row("throughput", tasks="100000")
-    waits = _row("efficiency", part="threads", tasks="1280")
-    calls = _row("functions", pool="FleetExecutor")
-    dask, ray = (_row("functions", pool=name) for name in ("dask.distributed", "ray"))
+    no_ops = row("throughput", tasks="100000")
+    waits = row("efficiency", part="threads", tasks="1280")
+    calls = row("functions", pool="FleetExecutor")
+    dask, ray = (row("functions", pool=name) for name in ("dask.distributed", "ray"))
     return {
         "tasks_per_s": f"{_rounded(float(no_ops['tasks/s'])):,}",
         "cents_a_million": f"{100 * float(no_ops['$ a million']):.1f}",
@@ -28,7 +28,7 @@ def measured() -> dict[str, str]:
     }
 
 
-def _row(name: str, **wanted: str) -> dict[str, str]:
+def row(name: str, **wanted: str) -> dict[str, str]:
     """Returns the first row of `docs/bench/<name>.csv` with these values."""
     _, rows = report.read_csv(BENCH / f"{name}.csv")
     return next(
