@@ -19,6 +19,8 @@ pytestmark = pytest.mark.e2e
 
 KIND = "3-own-kind.md"
 RUN = {
+    "batches.md": 5,
+    "movies.md": 1,
     "tutorial/1-first-batch.md": 5,
     "tutorial/2-first-function.md": 4,
     "tutorial/3-own-kind.md": 3,
@@ -36,6 +38,8 @@ ELSEWHERE = {
 HERE = {". .venv/bin/activate"}
 """Lines of the reader's shell, whose effect the test gives by other means."""
 PRINTED = {
+    "batches.md": ["20 succeeded"],
+    "movies.md": [".mp4"],
     "tutorial/2-first-function.md": [
         "  9592 primes below   100,000",
         "78498 primes below 1,000,000",
@@ -59,7 +63,7 @@ def checkout(
     """A folder like a checkout in which a local cloud runs that knows the tutorial's kind, and the
     environment of a shell there that has read `.local/env`."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("examples", "ec2_worker"):
+    for name in ("animoto", "examples", "ec2_worker"):
         (folder / name).symlink_to(ROOT / name)
     for name, text in pages.files((DOCS / "tutorial" / KIND).read_text()).items():
         (folder / name).write_text(text)
