@@ -55,8 +55,7 @@ def _call(method: str, path: str, call: Json) -> Iterator[str]:
 def _answer(status: str, answer: Json) -> list[str]:
     content = answer.get("content", {})
     bodies = [
-        _body(body) if name == "application/json" else f"`{name}`"
-        for name, body in content.items()
+        _body(body) if name == "application/json" else f"`{name}`" for name, body in content.items()
     ]
     return [f"`{status}`", ", ".join(bodies), line(answer["description"])]
 

@@ -43,5 +43,7 @@ def _read(_app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = outside.inward(completed(source[0]), page.count("/"))
 
 
-def _document(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def _document(
+    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+) -> None:
     lines[:] = docstrings.as_fields(lines)

@@ -159,9 +159,7 @@ def test_every_call_and_every_shape_of_the_api_has_its_section(built: Path) -> N
         assert f">{name}<" in text
 
 
-def test_every_public_name_of_the_library_is_described(
-    html: dict[Path, Page], built: Path
-) -> None:
+def test_every_public_name_of_the_library_is_described(html: dict[Path, Page], built: Path) -> None:
     described = html[built / "reference" / "python.html"].anchors
     for name in taskfleet.__all__:
         assert {f"taskfleet.{name}", f"taskfleet.errors.{name}"} & described, name

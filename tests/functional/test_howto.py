@@ -82,7 +82,7 @@ def test_the_setting_is_a_valid_field_with_a_row_of_its_own() -> None:
     described = settings_page.descriptions(source, "Example")
     (name,) = described
     row = settings_page.row(namespace["Example"], name, described, {name: {"ec2_worker"}})
-    assert f"`TASKFLEET_{name.upper()}` | number | 0.5 to 60 | `2` | The seconds" in row
+    assert f"`TASKFLEET_{name.upper()}` | number, 0.5 to 60; `2` | The seconds" in row
     assert f"`TASKFLEET_{name.upper()}`" in SETTING
     assert name not in settings.Settings.__struct_fields__, "the page needs another example"
 

@@ -35,6 +35,7 @@ MADE_BY_READERS |= {"open_bundles.py"}
 MAKEFILE = (ROOT / "Makefile").read_text()
 BEHIND_MAKE = {"deploy": deploy.commands["up"], "up": local_cloud}
 
+
 def spoken(page: str) -> Iterator[tuple[list[str], bool]]:
     """Yields each command that a page names, and whether it stands in a block of shell."""
     for block in pages.blocks(page, "sh"):
@@ -104,7 +105,9 @@ def check_make(words: list[str]) -> None:
     target, *variables = words
     assert re.search(rf"^{re.escape(target)}:.*## ", MAKEFILE, re.MULTILINE), f"make {target}"
     for name, _, value in (variable.partition("=") for variable in variables):
-        assert re.search(rf"\$\((filter \w+,\$\()?{name}\)|\$\(if \$\({name}\)|^{name} \?=", MAKEFILE, re.M), name
+        assert re.search(
+            rf"\$\((filter \w+,\$\()?{name}\)|\$\(if \$\({name}\)|^{name} \?=", MAKEFILE, re.M
+        ), name
         if name == "ARGS" and target in BEHIND_MAKE and "..." not in value:
             check_click(BEHIND_MAKE[target], value.split(), whole=False)
 

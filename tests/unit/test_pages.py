@@ -12,9 +12,7 @@ from docs.ext.pages import completed
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-    if "_build" not in path.parts
+    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if "_build" not in path.parts
 )
 GUIDES = [
     ROOT / "CONTRIBUTING.md",
