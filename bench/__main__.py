@@ -22,6 +22,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("local",),
     ("runners",),
     ("functions", "--repeats", "3"),
+    ("trouble",),
     ("mixed",),
     ("mixed", *LATENCY),
     ("efficiency",),

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -29,11 +29,13 @@ class PeerMissing(Exception):
 @dataclass(frozen=True)
 class Calls:
     """A pool that was started. `many` calls a function with each item and returns the results in
-    order; `one` calls it once; `processes` are those that work for it, without this one."""
+    order; `one` calls it once; `processes` are those that work for it, without this one; `spent`
+    returns the AWS calls so far and their US dollars."""
 
     many: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
     one: Callable[[Callable[[Any], Any], Any], Any]
     processes: Callable[[], list[psutil.Process]]
+    spent: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,14 @@ def on_cloud(bench: Bench) -> Callable[[int], contextlib.AbstractContextManager[
             Client(variables["TASKFLEET_URL"], variables["TASKFLEET_TOKEN"]) as client,
             FleetExecutor(client=client) as pool,
         ):
-            yield _of_executor(pool, processes)
+
+            def spent() -> tuple[float, float]:
+                if pool.batch_id is None:
+                    return 0.0, 0.0
+                batch = client.status(pool.batch_id)
+                return batch.aws_calls, batch.cost_usd
+
+            yield replace(_of_executor(pool, processes), spent=spent)
 
     return started
 

@@ -63,10 +63,13 @@ def bytes_of(count: int) -> bytes:
 
 @dataclass(frozen=True)
 class Timed:
-    """A workload's seconds, and the CPU seconds of all processes but emulators of AWS."""
+    """A workload's seconds, the CPU seconds of all processes but emulators of AWS, and for
+    FleetExecutor on a cloud the AWS calls and their price."""
 
     seconds: float
     cpu_s: float
+    aws_calls: float
+    usd: float
 
 
 def main() -> None:
@@ -114,7 +117,11 @@ def row(peer: Peer, cores: int, options: report.Options) -> Row:
         f"{busy} x {CPU_S} s CPU efficiency": busy * CPU_S / cores / burnt.seconds,
         f"{naps} x {NAP_S * 1e3:g} ms on {SLOTS} slots": naps * NAP_S / SLOTS / napped.seconds,
         "10 kB results/s": results / ten_kb.seconds,
+        "AWS calls a 10 kB result": ten_kb.aws_calls / results,
+        "$ a million 10 kB results": ten_kb.usd / results * 1e6,
         "1 MB arguments/s": arguments / sent.seconds,
+        "AWS calls a 1 MB argument": sent.aws_calls / arguments,
+        "$ a million 1 MB arguments": sent.usd / arguments * 1e6,
     }
 
 
@@ -135,13 +142,16 @@ def timed(pool: Calls, function: Callable[[Any], Any], items: Sequence[Any]) -> 
     """Call a function with all items. Raises BenchFailed unless every result is there."""
     working = [p for p in pool.processes() if not _emulates(p.cmdline())]
     watch = CpuWatch({"working": working})
+    calls_before, usd_before = pool.spent()
     started = time.perf_counter()
     results = pool.many(function, items)
     seconds = time.perf_counter() - started
     cpu = watch.stop()
     if len(results) != len(items):
         raise BenchFailed(f"{len(results)} of {len(items)} results came back")
-    return Timed(seconds, cpu.groups_s["working"] + cpu.own_s)
+    calls, usd = pool.spent()
+    cpu_s = cpu.groups_s["working"] + cpu.own_s
+    return Timed(seconds, cpu_s, calls - calls_before, usd - usd_before)
 
 
 def middle(repeats: int, measure: Callable[[], Timed]) -> Timed:

@@ -117,7 +117,8 @@ class Completed:
         rows: list[tuple[float, ResultView]] = []
         room = PAGE_MAX_BYTES
         batch_id, batch = news.batch.batch_id, news.batch
-        at_once = min(CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
+        each = max(1, batch.total // max(1, batch.bundles))  # rows of a bundle
+        at_once = min(CALL_MAX_BUNDLES, max(1, limit // each))
         wanted = news.numbers[:PAGE_MAX_BUNDLES]
         for number, bundle in self._results.bundles(batch_id, wanted, at_once):
             if bundle.status is not BundleStatus.DONE:
@@ -134,7 +135,8 @@ class Completed:
                 taken += 1
             else:
                 given.add(number)
-            if len(rows) >= limit or given.rest is not None:
+            # A bundle that does not fit whole would be read again for the next page.
+            if len(rows) + each > limit or given.rest is not None:
                 break
         rows.sort(key=lambda pair: (pair[0], pair[1].index))
         return [row for _, row in rows]
