@@ -49,7 +49,10 @@ def _call(method: str, path: str, call: Json) -> Iterator[str]:
         yield query
     for content_type, body in call.get("requestBody", {}).get("content", {}).items():
         yield f"Body, `{content_type}`: {_body(body)}.\n"
-    yield table(["Status", "Body", "Meaning"], map(_answer, *zip(*call["responses"].items())))
+    yield table(
+        ["Status", "Body", "Meaning"],
+        [_answer(status, answer) for status, answer in call["responses"].items()],
+    )
 
 
 def _answer(status: str, answer: Json) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import report
+from docs.ext.prose import line, table
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 
@@ -28,6 +29,13 @@ def measured() -> dict[str, str]:
     }
 
 
+def trouble() -> str:
+    """What becomes of the calls of each pool under trouble, as Markdown."""
+    machine, rows = report.read_csv(BENCH / "trouble.csv")
+    cells = [[line(cell) for cell in found.values()] for found in rows]
+    return f"On {machine.split(';')[0]}:\n\n{table(list(rows[0]), cells)}"
+
+
 def row(name: str, **wanted: str) -> dict[str, str]:
     """Returns the first row of `docs/bench/<name>.csv` with these values."""
     _, rows = report.read_csv(BENCH / f"{name}.csv")
@@ -38,5 +46,5 @@ def row(name: str, **wanted: str) -> dict[str, str]:
 
 def _rounded(value: float) -> int:
     """Returns a value with two digits that count."""
-    digits = max(0, len(str(int(value))) - 2)
-    return round(value / 10**digits) * 10**digits
+    unit: int = 10 ** max(0, len(str(int(value))) - 2)
+    return round(value / unit) * unit

@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from docs.ext import api, cli, docstrings, messages, outside, screenshots, views
+from docs.ext import api, cli, docstrings, figures, messages, outside, screenshots, views
 
 GENERATORS: dict[str, Callable[[], str]] = {
     "taskfleet": cli.taskfleet,
@@ -17,6 +17,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "calls": api.calls,
     "shapes": api.shapes,
     "messages": messages.messages,
+    "trouble": figures.trouble,
     "views": views.views,
     "screenshot": screenshots.first,
     "changelog": lambda: outside.included("CHANGELOG.md"),

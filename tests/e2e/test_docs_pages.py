@@ -1,6 +1,6 @@
-"""The tutorial and the how-to pages do what they say: their files are written into a folder beside
-the checkout's own, and their blocks of shell and of Python run there in order, on a local cloud that
-knows the kind of the tutorial."""
+"""The tutorial, the guides and the how-to pages do what they say: their files are written into a
+folder like a checkout, and their blocks of shell and of Python run there in order, on a local cloud
+that knows the kind of the tutorial."""
 
 from __future__ import annotations
 

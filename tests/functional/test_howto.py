@@ -1,5 +1,5 @@
-"""The how-to pages do what they say: their files are written and run, and their methods are tried on
-both implementations of the port. `tests/unit/test_docs_words.py` checks their commands, and
+"""The how-to pages do what they say: their files are written and run, and their methods are tried
+on both implementations of the port. `tests/unit/test_docs_words.py` checks their commands, and
 `tests/e2e/test_docs_pages.py` runs those that need a cloud."""
 
 from __future__ import annotations

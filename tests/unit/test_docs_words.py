@@ -105,9 +105,8 @@ def check_make(words: list[str]) -> None:
     target, *variables = words
     assert re.search(rf"^{re.escape(target)}:.*## ", MAKEFILE, re.MULTILINE), f"make {target}"
     for name, _, value in (variable.partition("=") for variable in variables):
-        assert re.search(
-            rf"\$\((filter \w+,\$\()?{name}\)|\$\(if \$\({name}\)|^{name} \?=", MAKEFILE, re.M
-        ), name
+        used = rf"\$\({name}\)|^{name} \?="
+        assert re.search(used, MAKEFILE, re.MULTILINE), f"make does not know {name}"
         if name == "ARGS" and target in BEHIND_MAKE and "..." not in value:
             check_click(BEHIND_MAKE[target], value.split(), whole=False)
 
