@@ -30,7 +30,8 @@ myst_enable_extensions = ["colon_fence", "substitution", "attrs_inline"]
 myst_heading_anchors = 4
 myst_substitutions = figures.measured()
 
-smartquotes = False
+smartquotes = False  # would make dashes of the hyphens of options
+highlight_language = "none"
 nitpicky = True
 # Names of the standard library and of other packages: their documentation is elsewhere, and the
 # build asks for nothing from the network.

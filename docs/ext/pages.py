@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 from docs.ext import api, cli, docstrings, figures, messages, outside, screenshots, views
@@ -37,11 +38,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _document)
+    app.connect("doctree-read", _punctuate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _read(_app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = outside.inward(completed(source[0]), page.count("/"))
+
+
+def _punctuate(_app: Sphinx, doctree: nodes.document) -> None:
+    """Make a dash of the two hyphens that Sphinx puts between an argument and its meaning."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
 
 
 def _document(

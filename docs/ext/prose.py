@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _CODE = re.compile(r"(`[^`]*`)")
+_ENTRY = re.compile(r"`?[a-z_]+(?:, [a-z_]+)*`?: ")
 _SPECIAL = re.compile(r"([<>*_\[\]{}\\])")
 
 
@@ -24,11 +25,20 @@ def line(text: str) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """Returns a docstring's paragraphs as Markdown. Lines that begin with `- ` stay items."""
+    """Returns a docstring's paragraphs as Markdown. Lines that begin with `- ` stay items, and
+    those of a paragraph of `name: meaning` become items."""
     blocks = re.split(r"\n\s*\n", inspect.cleandoc(text))
-    return "\n\n".join(
-        "\n".join(line(each) for each in re.split(r"\n(?=- )", block)) for block in blocks
-    )
+    return "\n\n".join("\n".join(_lines(block)) for block in blocks)
+
+
+def _lines(block: str) -> list[str]:
+    if not _ENTRY.match(block):
+        return [line(each) for each in re.split(r"\n(?=- )", block)]
+    entries = re.split(rf"\n(?={_ENTRY.pattern})", block)
+    return [
+        f"- `{name.strip('`')}`: {line(meaning)}"
+        for name, meaning in (entry.split(": ", 1) for entry in entries)
+    ]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
