@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 
 import click
@@ -66,7 +67,7 @@ def _help(text: str) -> Iterator[str]:
     """Yields the paragraphs of a help text. One that click must not wrap is shown as it stands."""
     for block in re.split(r"\n\s*\n", inspect.cleandoc(text.split("\f")[0])):
         if block.startswith("\b"):
-            yield f"```text\n{inspect.cleandoc(block[1:].lstrip(chr(10)))}\n```\n"
+            yield f"```text\n{textwrap.dedent(block[1:].strip(chr(10)))}\n```\n"
         elif block:
             yield f"{line(block)}\n"
 
