@@ -1,4 +1,4 @@
-"""Assembles the Chalice app from its authorizer, routes and event handlers."""
+"""Assembles the Chalice app from its authorizer, routes, page and event handlers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 from chalice.app import Chalice
 
+from chalice_app.api import Api
 from chalice_app.auth import add_authorizer
+from chalice_app.dashboard import add_dashboard
 from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
+from chalice_app.stage_routes import add_stage_routes
 from chalice_app.telemetry import add_telemetry
 
 
@@ -27,6 +30,9 @@ def create_app(
     # the other arguments Chalice sets up a logger of its own and writes to os.environ.
     app = Chalice(f"taskfleet-{stage_settings().stage}", configure_logs=False, env={})
     add_telemetry(app, services, random_bytes)
-    add_routes(app, services, add_authorizer(app, services))
+    api = Api(app, services, add_authorizer(app, services))
+    add_routes(api)
+    add_stage_routes(api)
+    add_dashboard(api)
     add_events(app, services)
     return app

@@ -10,7 +10,7 @@ become descriptions in the OpenAPI document.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -81,6 +81,16 @@ class PartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     close: bool = False
 
 
+class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Runs tasks of a batch again that ended with one of the statuses in `status`. Without an
+    `idempotency_key`, each request makes another batch."""
+
+    status: Annotated[list[Literal["FAILED", "CANCELLED"]], Meta(min_length=1, max_length=2)] = (
+        msgspec.field(default_factory=lambda: ["FAILED"])
+    )
+    idempotency_key: Key | None = None
+
+
 class TextQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
@@ -134,6 +144,14 @@ def read_upload(body: bytes, query: Mapping[str, list[str]] | None) -> ContentRe
         return None
     _check_size(body, "send the file to the url in the answer")
     return _converted(_json_object(body, '{"sha256": "...", "bytes": 12}'), ContentRequest)
+
+
+def read_retry(body: bytes, query: Mapping[str, list[str]] | None) -> RetryRequest:
+    """Reads what is to be retried; an empty body asks for the defaults. Raises as `read_submission`
+    does."""
+    read_query(query, NoQuery)
+    _check_size(body, "a retry needs no tasks in it")
+    return _converted(_json_object(body.strip() or b"{}", '{"status": ["FAILED"]}'), RetryRequest)
 
 
 def check_empty(body: bytes) -> None:

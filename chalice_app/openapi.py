@@ -5,10 +5,6 @@ of each route; the schemas are generated from the structs that the API reads and
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
 from chalice_app.body import (
@@ -18,15 +14,29 @@ from chalice_app.body import (
     FromUpload,
     OpenRequest,
     PartRequest,
+    RetryRequest,
     SubmitRequest,
     TextQuery,
 )
-from chalice_app.query import BatchesQuery, LogQuery, ResultsQuery, StatusQuery
+from chalice_app.openapi_parts import (
+    Json,
+    as_markdown,
+    json_body,
+    operation,
+    reference,
+    text_operation,
+)
+from chalice_app.query import (
+    BatchesQuery,
+    HistoryQuery,
+    LogQuery,
+    ResultsQuery,
+    StatusQuery,
+    StreamQuery,
+)
 from taskfleet import __version__
 from taskfleet.output import PAGE_BYTES
 from taskfleet.wire.http import (
-    BODY_MAX_BYTES,
-    ESCAPED_BODY_MAX_BYTES,
     LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
     LOG_END_HEADER,
@@ -35,60 +45,42 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     Error,
+    FleetHistory,
     FleetView,
     Grown,
     Health,
     KindList,
+    Me,
     ResultPage,
     Stored,
+    StreamPage,
     TaskView,
     UploadForm,
 )
-
-Json = dict[str, Any]
-
 
 _STRUCTS = [
     SubmitRequest,
     FromUpload,
     OpenRequest,
     PartRequest,
+    RetryRequest,
     Accepted,
     Grown,
     ContentRequest,
     Stored,
     KindList,
+    Me,
     UploadForm,
     BatchList,
     BatchView,
     ResultPage,
+    StreamPage,
     TaskView,
     FleetView,
+    FleetHistory,
     Health,
     Error,
 ]
-_ERRORS = {
-    400: "The body cannot be read: it is not UTF-8, or malformed, ambiguous or too deeply nested "
-    "JSON.",
-    401: "The request has no token.",
-    403: "The token is not valid or has expired.",
-    404: "There is no such batch, task or upload, or it belongs to another client.",
-    409: "The idempotency key was used before for another payload, or no such part can join the "
-    "batch.",
-    413: f"The body has more than {BODY_MAX_BYTES} bytes, or more than {ESCAPED_BODY_MAX_BYTES} "
-    "with its quotes and line ends escaped, or its part makes too many bundles. Send a batch as a "
-    "file through POST /uploads, and a part in several parts.",
-    415: f"The content type is neither {JSON_TYPE} nor {TEXT_TYPE}.",
-    422: "The request can be read but is not valid. The message names a faulty task by its index.",
-    429: "The client has too many tasks waiting or running, if the stage has such a limit, or the "
-    "API has too many calls. The header Retry-After says in how many seconds to send the same "
-    "request again.",
-    500: "The service failed.",
-    503: "The queue or the table is busy. The header Retry-After says in how many seconds to send "
-    "the same request again.",
-}
-_COMMON_ERRORS = (401, 403, 500, 503)
-"""Errors of every route that needs a token."""
 
 
 def spec() -> Json:
@@ -98,7 +90,7 @@ def spec() -> Json:
     )
     for schema in schemas.values():
         if "description" in schema:
-            schema["description"] = _as_markdown(schema["description"])
+            schema["description"] = as_markdown(schema["description"])
     batch_id: Json = {
         "name": "batch_id",
         "in": "path",
@@ -118,7 +110,7 @@ def spec() -> Json:
         "security": [{"token": []}],
         "paths": {
             "/batches": {
-                "post": _operation(
+                "post": operation(
                     f"Submit a batch of up to {MAX_TASKS} tasks, or of the file of an "
                     "upload, or open one",
                     Accepted,
@@ -131,15 +123,18 @@ def spec() -> Json:
                     "batch takes more tasks until it is closed. The query "
                     f"parameters are for a body of the type {TEXT_TYPE} only.",
                 ),
-                "get": _operation(
+                "get": operation(
                     "List your batches, newest first",
                     BatchList,
                     errors=(422,),
                     query=BatchesQuery,
+                    description="With `name`, `status` or `kind`, those that match all of them. "
+                    "One call looks at up to 500 batches, so that a page may then be short or "
+                    "empty; the next one goes on.",
                 ),
             },
             "/uploads": {
-                "post": _operation(
+                "post": operation(
                     "Get a form with which to send a file",
                     UploadForm,
                     status=201,
@@ -151,13 +146,13 @@ def spec() -> Json:
                     "body, the form takes that content only, and its id is the SHA-256; if the "
                     "content is stored and lives for two more days, the answer is 200 and has no "
                     "form.",
-                    body=_json_body(ContentRequest, required=False),
+                    body=json_body(ContentRequest, required=False),
                     also={200: Stored},
                 )
             },
             "/batches/{batch_id}": {
                 "parameters": [batch_id],
-                "get": _operation(
+                "get": operation(
                     "Read the status of a batch",
                     BatchView,
                     errors=(404, 422),
@@ -165,7 +160,7 @@ def spec() -> Json:
                     description="With `wait`, the answer comes when the batch changes, the time "
                     "is up, or no change is near.",
                 ),
-                "delete": _operation(
+                "delete": operation(
                     "Cancel the tasks of a batch that have not started",
                     BatchView,
                     status=202,
@@ -174,12 +169,12 @@ def spec() -> Json:
             },
             "/batches/{batch_id}/tasks": {
                 "parameters": [batch_id],
-                "post": _operation(
+                "post": operation(
                     f"Add a part of up to {MAX_TASKS} tasks to an open batch",
                     Grown,
                     status=202,
                     errors=(400, 404, 409, 413, 415, 422, 429),
-                    body=_json_body(PartRequest),
+                    body=json_body(PartRequest),
                     description="Parts are added in order. Sending the same part again under the "
                     "same `first` changes nothing. 409 when `first` leaves a gap, when another "
                     "part was added there, or when the batch is closed or cancelled. A batch to "
@@ -188,7 +183,7 @@ def spec() -> Json:
             },
             "/batches/{batch_id}/close": {
                 "parameters": [batch_id],
-                "post": _operation(
+                "post": operation(
                     "Close an open batch, so that it ends when its tasks have",
                     BatchView,
                     status=202,
@@ -197,9 +192,22 @@ def spec() -> Json:
                     "batch whose file is being read.",
                 ),
             },
+            "/batches/{batch_id}/retry": {
+                "parameters": [batch_id],
+                "post": operation(
+                    "Run the failed tasks of a batch again, as a new batch",
+                    Accepted,
+                    status=202,
+                    errors=(400, 404, 409, 413, 422, 429),
+                    body=json_body(RetryRequest, required=False),
+                    description="The new batch has the name and the options of the old one, and "
+                    "its tasks have their own options. 409 while the batch has not ended; 422 when "
+                    "it has no such task.",
+                ),
+            },
             "/batches/{batch_id}/results": {
                 "parameters": [batch_id],
-                "get": _operation(
+                "get": operation(
                     "Read the results of a batch, page by page",
                     ResultPage,
                     errors=(404, 422),
@@ -210,9 +218,21 @@ def spec() -> Json:
                     "the last of them has ended.",
                 ),
             },
+            "/batches/{batch_id}/stream": {
+                "parameters": [batch_id],
+                "get": operation(
+                    "Read which tasks of a batch have ended, in a compact form",
+                    StreamPage,
+                    errors=(404, 422),
+                    query=StreamQuery,
+                    description="For charts of very many tasks: one short array a task, in the "
+                    "order of completion, also while the batch runs. The cursor goes on where it "
+                    "stood, so each answer has what is new.",
+                ),
+            },
             "/batches/{batch_id}/tasks/{index}": {
                 "parameters": [batch_id, index],
-                "get": _operation(
+                "get": operation(
                     "Read one task: its result, its attempts, and what it waits for",
                     TaskView,
                     errors=(404, 422),
@@ -220,7 +240,7 @@ def spec() -> Json:
             },
             "/batches/{batch_id}/tasks/{index}/log": {
                 "parameters": [batch_id, index],
-                "get": _text_operation(
+                "get": text_operation(
                     "Read what a task printed",
                     errors=(404, 422),
                     query=LogQuery,
@@ -231,25 +251,42 @@ def spec() -> Json:
                     "the bytes after that which were not. 404 if nothing was printed.",
                 ),
             },
+            "/me": {
+                "get": operation(
+                    "Read whom your token names, and what it may do",
+                    Me,
+                    errors=(422,),
+                    description="The token of a reader is for GET only: every other method is a "
+                    "403.",
+                )
+            },
             "/kinds": {
-                "get": _operation(
+                "get": operation(
                     "List the kinds of tasks, and the versions of the workers",
                     KindList,
                     errors=(422,),
                 )
             },
             "/fleet": {
-                "get": _operation(
+                "get": operation(
                     "Read the state of the machines and workers, and why nothing runs", FleetView
+                )
+            },
+            "/fleet/history": {
+                "get": operation(
+                    "Read how the fleet stood over time",
+                    FleetHistory,
+                    errors=(422,),
+                    query=HistoryQuery,
                 )
             },
             "/health": {
                 "get": {
-                    **_operation("Check that the API answers", Health, common=(500,)),
+                    **operation("Check that the API answers", Health, common=(500,)),
                     "security": [],
                 }
             },
-            "/openapi.json": {"get": _operation("Read this document", None)},
+            "/openapi.json": {"get": operation("Read this document", None)},
         },
         "components": {
             "schemas": schemas,
@@ -258,72 +295,6 @@ def spec() -> Json:
             },
         },
     }
-
-
-def _operation(
-    summary: str,
-    answers: type | None,
-    *,
-    status: int = 200,
-    errors: tuple[int, ...] = (),
-    common: tuple[int, ...] = _COMMON_ERRORS,
-    query: type | None = None,
-    body: Json | None = None,
-    description: str | None = None,
-    also: Mapping[int, type] | None = None,
-) -> Json:
-    """Returns one operation. `also` has the answers of other statuses. Without `answers`, its
-    answer is an object of any form."""
-    schema = {"type": "object"} if answers is None else _reference(answers)
-    responses = {
-        str(status): {"description": "Success", "content": {JSON_TYPE: {"schema": schema}}}
-    }
-    for code, struct in (also or {}).items():
-        responses[str(code)] = {
-            "description": "Success",
-            "content": {JSON_TYPE: {"schema": _reference(struct)}},
-        }
-    for code in sorted({*errors, *common}):
-        responses[str(code)] = {"description": _ERRORS[code]}
-        if code not in (401, 403):  # API Gateway makes these, with bodies of its own
-            responses[str(code)]["content"] = {JSON_TYPE: {"schema": _reference(Error)}}
-    operation: Json = {"summary": summary, "responses": responses}
-    if description is not None:
-        operation["description"] = description
-    if query is not None:
-        operation["parameters"] = _parameters(query)
-    if body is not None:
-        operation["requestBody"] = body
-    return operation
-
-
-def _text_operation(
-    summary: str, *, errors: tuple[int, ...], query: type, description: str
-) -> Json:
-    """Returns one operation whose answer is text."""
-    operation = _operation(summary, None, errors=errors, query=query, description=description)
-    operation["responses"]["200"]["content"] = {TEXT_TYPE: {"schema": {"type": "string"}}}
-    return operation
-
-
-def _as_markdown(docstring: str) -> str:
-    """Returns the docstring with one line for each paragraph and without indentation, which
-    Markdown would show as code."""
-    paragraphs = inspect.cleandoc(docstring).split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
-def _reference(struct: type) -> Json:
-    return {"$ref": f"#/components/schemas/{struct.__name__}"}
-
-
-def _parameters(query: type) -> list[Json]:
-    properties = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
-
-
-def _json_body(struct: type, *, required: bool = True) -> Json:
-    return {"required": required, "content": {JSON_TYPE: {"schema": _reference(struct)}}}
 
 
 def _bodies() -> Json:
@@ -339,9 +310,9 @@ def _bodies() -> Json:
             JSON_TYPE: {
                 "schema": {
                     "oneOf": [
-                        _reference(SubmitRequest),
-                        _reference(FromUpload),
-                        _reference(OpenRequest),
+                        reference(SubmitRequest),
+                        reference(FromUpload),
+                        reference(OpenRequest),
                     ]
                 }
             },

@@ -12,7 +12,18 @@ import msgspec
 from msgspec import Meta
 
 from chalice_app.errors import Unprocessable
-from taskfleet.wire.http import BATCHES_PAGE_MAX, PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S
+from taskfleet.batch import BatchStatus
+from taskfleet.scheduler.results import ALL_STATUSES
+from taskfleet.task import TaskStatus
+from taskfleet.wire.http import (
+    BATCHES_PAGE_MAX,
+    HISTORY_MAX_MINUTES,
+    NAME_MAX_CHARS,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    STREAM_PAGE_MAX,
+    WAIT_MAX_S,
+)
 
 Cursor = Annotated[
     str,
@@ -22,6 +33,20 @@ Cursor = Annotated[
 Attempt = Annotated[
     int,
     Meta(ge=1, le=1_000_000, description="Number of the attempt; the last one unless given."),
+]
+
+
+_SHOWN = "SUCCEEDED|FAILED|CANCELLED|RUNNING"
+
+Statuses = Annotated[
+    str,
+    Meta(
+        # Python's $ takes a line end behind it, too.
+        pattern=rf"^({_SHOWN})(,({_SHOWN}))*$(?!\n)",
+        max_length=100,
+        description="Statuses of the results that are wanted, such as `FAILED` or "
+        "`FAILED,CANCELLED`; all unless given. A page may then be empty and yet not the last.",
+    ),
 ]
 
 
@@ -37,6 +62,26 @@ class BatchesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=BATCHES_PAGE_MAX, description="Most batches in the page.")
     ] = BATCHES_PAGE_MAX
     cursor: Cursor | None = None
+    name: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=NAME_MAX_CHARS,
+                description="Only batches with this in their name, in any case of its letters, or "
+                "at the start of their id.",
+            ),
+        ]
+        | None
+    ) = None
+    status: Annotated[BatchStatus, Meta(description="Only batches of this status.")] | None = None
+    kind: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=64, description="Only batches with tasks of this kind."),
+        ]
+        | None
+    ) = None
 
 
 class StatusQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +120,29 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "until there is a new result.",
         ),
     ] = 0.0
+    status: Statuses | None = None
+
+    @property
+    def statuses(self) -> frozenset[TaskStatus]:
+        """The statuses that are wanted: all unless given."""
+        return frozenset(map(TaskStatus, self.status.split(","))) if self.status else ALL_STATUSES
+
+
+class StreamQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /batches/{batch_id}/stream`."""
+
+    limit: Annotated[
+        int, Meta(ge=1, le=STREAM_PAGE_MAX, description="Most tasks in the answer.")
+    ] = STREAM_PAGE_MAX
+    cursor: Cursor | None = None
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /fleet/history`."""
+
+    minutes: Annotated[
+        int, Meta(ge=1, le=HISTORY_MAX_MINUTES, description="How far back the answer goes.")
+    ] = 60
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

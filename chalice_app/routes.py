@@ -1,15 +1,15 @@
-"""The routes of the HTTP API. Each reads its request, calls one method of the core and returns its
-result; `chalice_app.errors.answer` makes the HTTP answer. Owns paths and methods.
+"""The routes for batches and their tasks. Each reads its request, calls one method of the core and
+returns its result; `chalice_app.errors.answer` makes the HTTP answer. Owns paths and methods; those
+of the stage are in `chalice_app.stage_routes`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from chalice.app import Chalice, ChaliceAuthorizer, Request
-
+from chalice_app.api import Api, with_cursor
 from chalice_app.body import (
     JSON_TYPE,
     TEXT_TYPE,
@@ -17,17 +17,26 @@ from chalice_app.body import (
     OpenRequest,
     check_empty,
     read_part,
+    read_retry,
     read_submission,
     read_upload,
 )
 from chalice_app.errors import Answered, Text, Unprocessable, answer
-from chalice_app.query import BatchesQuery, LogQuery, NoQuery, ResultsQuery, StatusQuery, read_query
-from chalice_app.services import Services
+from chalice_app.query import (
+    BatchesQuery,
+    LogQuery,
+    NoQuery,
+    ResultsQuery,
+    StatusQuery,
+    StreamQuery,
+    read_query,
+)
 from chalice_app.telemetry import traceparent_of
-from taskfleet import __version__
 from taskfleet.batch import is_id
 from taskfleet.errors import NotFound
+from taskfleet.scheduler.listing import Search
 from taskfleet.scheduler.results import view
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     LOG_BYTES_HEADER,
     LOG_DROPPED_HEADER,
@@ -35,57 +44,29 @@ from taskfleet.wire.http import (
     Accepted,
     BatchList,
     BatchView,
-    FleetView,
     Grown,
-    Health,
-    KindList,
     ResultPage,
+    StreamPage,
     TaskView,
     UploadForm,
 )
-
-T = TypeVar("T")
 
 _INDEX = re.compile(r"[0-9]{1,12}")
 # What a Host header may be before it is put into a URL.
 _HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
 
 
-def add_routes(
-    app: Chalice, services: Callable[[], Services], authorizer: ChaliceAuthorizer
-) -> None:
-    """Adds all routes to the app."""
+def add_routes(api: Api) -> None:
+    """Adds the routes to the app."""
+    services = api.services
 
-    # An empty list of content types accepts any; requests other than POST have no body.
-    def route(path: str, method: str = "GET") -> Callable[..., Any]:
-        decorator: Callable[..., Any] = app.route(
-            path, methods=[method], authorizer=authorizer, content_types=[]
-        )
-        return decorator
-
-    def request() -> Request:
-        current = app.current_request
-        if current is None:
-            raise RuntimeError("a view was called outside a request")
-        return current
-
-    def query() -> Mapping[str, list[str]] | None:
-        event: Mapping[str, Any] = request().to_original_event()
-        parameters: Mapping[str, list[str]] | None = event["multiValueQueryStringParameters"]
-        return parameters
-
-    def client_id() -> str:
-        return str(request().context["authorizer"]["principalId"])
-
-    @app.route(
-        "/batches", methods=["POST"], authorizer=authorizer, content_types=[JSON_TYPE, TEXT_TYPE]
-    )
+    @api.route("/batches", "POST", content_types=[JSON_TYPE, TEXT_TYPE])
     @answer(202)
     def submit() -> Accepted:
-        current = request()
-        wanted = read_submission(_raw(current), current.headers, query())
+        current = api.request
+        wanted = read_submission(api.raw, current.headers, api.query)
         options: dict[str, Any] = {
-            "client_id": client_id(),
+            "client_id": api.client_id,
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
             "traceparent": traceparent_of(current),
@@ -100,104 +81,134 @@ def add_routes(
         url = f"{_own_url(current.headers, current.context)}/{batch.batch_id}"
         return Accepted(batch.batch_id, batch.status, batch.expected_total, url)
 
-    @app.route(
-        "/batches/{batch_id}/tasks",
-        methods=["POST"],
-        authorizer=authorizer,
-        content_types=[JSON_TYPE],
-    )
+    @api.route("/batches/{batch_id}/tasks", "POST", content_types=[JSON_TYPE])
     @answer(202)
     def add_tasks(batch_id: str) -> Grown:
-        current = request()
-        wanted = read_part(_raw(current), current.headers, query())
+        wanted = read_part(api.raw, api.request.headers, api.query)
         batch = services().open_batches.add(
             _checked_id(batch_id),
             wanted.first,
             wanted.tasks,
-            client_id=client_id(),
+            client_id=api.client_id,
             close=wanted.close,
         )
         return Grown(batch.batch_id, batch.total)
 
-    @route("/batches/{batch_id}/close", "POST")
+    @api.route("/batches/{batch_id}/close", "POST")
     @answer(202)
     def close_batch(batch_id: str) -> BatchView:
-        check_empty(_raw(request()))
-        read_query(query(), NoQuery)
-        batch = services().open_batches.close(_checked_id(batch_id), client_id=client_id())
+        check_empty(api.raw)
+        read_query(api.query, NoQuery)
+        batch = services().open_batches.close(_checked_id(batch_id), client_id=api.client_id)
         return view(batch, services().clock.now())
 
-    @route("/uploads", "POST")
+    @api.route("/batches/{batch_id}/retry", "POST")
+    @answer(202)
+    def retry_batch(batch_id: str) -> Accepted:
+        current = api.request
+        wanted = read_retry(api.raw, api.query)
+        batch = services().reruns.retry(
+            _checked_id(batch_id),
+            client_id=api.client_id,
+            statuses=frozenset(map(TaskStatus, wanted.status)),
+            idempotency_key=wanted.idempotency_key,
+            traceparent=traceparent_of(current),
+        )
+        batches = _own_url(current.headers, current.context).removesuffix(f"/{batch_id}/retry")
+        return Accepted(
+            batch.batch_id, batch.status, batch.expected_total, f"{batches}/{batch.batch_id}"
+        )
+
+    @api.route("/uploads", "POST")
     @answer(201)
     def make_upload() -> UploadForm | Answered:
-        content = read_upload(_raw(request()), query())
+        content = read_upload(api.raw, api.query)
         if content is None:
-            return services().uploads.form(client_id())
-        answered = services().uploads.content(client_id(), content.sha256, content.bytes)
+            return services().uploads.form(api.client_id)
+        answered = services().uploads.content(api.client_id, content.sha256, content.bytes)
         return answered if isinstance(answered, UploadForm) else Answered(200, answered)
 
-    @route("/batches")
+    @api.route("/batches")
     @answer()
     def list_batches() -> BatchList:
-        wanted = read_query(query(), BatchesQuery)
-        return _with_cursor(
+        wanted = read_query(api.query, BatchesQuery)
+        return with_cursor(
             wanted.cursor,
-            lambda: services().results.batches(
-                client_id=client_id(), limit=wanted.limit, cursor=wanted.cursor
+            lambda: services().listing.page(
+                client_id=api.client_id,
+                limit=wanted.limit,
+                cursor=wanted.cursor,
+                search=Search(wanted.name, wanted.status, wanted.kind),
             ),
         )
 
-    @route("/batches/{batch_id}")
+    @api.route("/batches/{batch_id}")
     @answer()
     def read_batch(batch_id: str) -> BatchView:
-        wanted = read_query(query(), StatusQuery)
+        wanted = read_query(api.query, StatusQuery)
         return services().results.status(
-            _checked_id(batch_id), client_id=client_id(), wait_s=wanted.wait
+            _checked_id(batch_id), client_id=api.client_id, wait_s=wanted.wait
         )
 
-    @route("/batches/{batch_id}/results")
+    @api.route("/batches/{batch_id}/results")
     @answer()
     def read_results(batch_id: str) -> ResultPage:
-        wanted = read_query(query(), ResultsQuery)
+        wanted = read_query(api.query, ResultsQuery)
         if wanted.order == "completion":
-            return _with_cursor(
+            return with_cursor(
                 wanted.cursor,
                 lambda: services().completed.results(
                     _checked_id(batch_id),
-                    client_id=client_id(),
+                    client_id=api.client_id,
                     limit=wanted.limit,
                     cursor=wanted.cursor,
                     wait_s=wanted.wait,
+                    statuses=wanted.statuses,
                 ),
             )
         if wanted.wait:
             raise Unprocessable("the query: wait is for order=completion only")
-        return _with_cursor(
+        return with_cursor(
             wanted.cursor,
             lambda: services().results.results(
                 _checked_id(batch_id),
-                client_id=client_id(),
+                client_id=api.client_id,
+                limit=wanted.limit,
+                cursor=wanted.cursor,
+                statuses=wanted.statuses,
+            ),
+        )
+
+    @api.route("/batches/{batch_id}/stream")
+    @answer()
+    def read_stream(batch_id: str) -> StreamPage:
+        wanted = read_query(api.query, StreamQuery)
+        return with_cursor(
+            wanted.cursor,
+            lambda: services().stream.page(
+                _checked_id(batch_id),
+                client_id=api.client_id,
                 limit=wanted.limit,
                 cursor=wanted.cursor,
             ),
         )
 
-    @route("/batches/{batch_id}/tasks/{index}")
+    @api.route("/batches/{batch_id}/tasks/{index}")
     @answer()
     def read_task(batch_id: str, index: str) -> TaskView:
-        read_query(query(), NoQuery)
+        read_query(api.query, NoQuery)
         return services().tasks.view(
-            _checked_id(batch_id), _checked_index(index), client_id=client_id()
+            _checked_id(batch_id), _checked_index(index), client_id=api.client_id
         )
 
-    @route("/batches/{batch_id}/tasks/{index}/log")
+    @api.route("/batches/{batch_id}/tasks/{index}/log")
     @answer()
     def read_log(batch_id: str, index: str) -> Text:
-        wanted = read_query(query(), LogQuery)
+        wanted = read_query(api.query, LogQuery)
         page = services().tasks.log(
             _checked_id(batch_id),
             _checked_index(index),
-            client_id=client_id(),
+            client_id=api.client_id,
             attempt=wanted.attempt,
             offset=wanted.offset,
         )
@@ -208,51 +219,10 @@ def add_routes(
         }
         return Text(page.text, headers)
 
-    @route("/batches/{batch_id}", "DELETE")
+    @api.route("/batches/{batch_id}", "DELETE")
     @answer(202)
     def cancel_batch(batch_id: str) -> BatchView:
-        return services().results.cancel(_checked_id(batch_id), client_id=client_id())
-
-    @route("/kinds")
-    @answer()
-    def read_kinds() -> KindList:
-        read_query(query(), NoQuery)
-        return services().kinds.view()
-
-    @route("/fleet")
-    @answer()
-    def read_fleet() -> FleetView:
-        return services().fleet_views.view()
-
-    @app.route("/health", content_types=[])
-    @answer()
-    def health() -> Health:
-        return Health("ok", __version__)
-
-    @route("/openapi.json")
-    @answer()
-    def openapi() -> dict[str, Any]:
-        from chalice_app.openapi import spec  # imported here to keep cold starts short
-
-        return spec()
-
-
-def _raw(request: Request) -> bytes:
-    body = request.raw_body
-    return body if isinstance(body, bytes) else body.encode()
-
-
-def _with_cursor(cursor: str | None, read: Callable[[], T]) -> T:
-    """Calls `read`. Its ValueError becomes Unprocessable if there is a cursor: the methods of
-    `Results` raise ValueError for a malformed cursor only."""
-    try:
-        return read()
-    except ValueError:
-        if cursor is None:
-            raise
-        raise Unprocessable(
-            f"the query: cursor {cursor!r:.60} is not one that this API gave"
-        ) from None
+        return services().results.cancel(_checked_id(batch_id), client_id=api.client_id)
 
 
 def _checked_id(batch_id: str) -> str:

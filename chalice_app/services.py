@@ -11,6 +11,7 @@ from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
+from taskfleet.provisioner.history import Histories
 from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
@@ -20,10 +21,13 @@ from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.limit import ClientLimit
+from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
 from taskfleet.scheduler.upload import Uploads
@@ -43,18 +47,23 @@ class Services:
     """
 
     submission: Submission
+    reruns: Reruns
     open_batches: OpenBatches
     uploads: Uploads
     expansion: Expansion
     results: Results
+    listing: Listing
     completed: Completed
+    stream: Stream
     tasks: TaskViews
     task_queue: TaskQueue
     monitor: TaskMonitor
+    store: UploadStore
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
     fleet_views: FleetViews
+    histories: Histories
     kinds: Kinds
     provisioner: Provisioner | None
     recorder: Recorder
@@ -123,25 +132,32 @@ def assemble(
         idle_s=settings.open_idle_s,
     )
     results = Results(registry, monitor, store, clock, open_batches.settle)
+    completed = Completed(results, monitor, clock, open_batches.settle)
+    submission = Submission(
+        registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+    )
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
-        submission=Submission(
-            registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
-        ),
+        submission=submission,
+        reruns=Reruns(results, submission),
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
-        completed=Completed(results, monitor, clock, open_batches.settle),
+        listing=Listing(monitor, clock),
+        completed=completed,
+        stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         task_queue=task_queue,
         monitor=monitor,
+        store=store,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),
         fleet_views=fleet_views,
+        histories=Histories(records, clock),
         kinds=Kinds(registry, records, clock, settings.beat_s),
         provisioner=provisioner,
         recorder=recorder,

@@ -135,6 +135,7 @@ class Presence:
             finds_queue_empty=finds_queue_empty and not self._leaving,
             leaving=self._leaving,
             versions=known.versions,
+            ended=census.ended,
         )
 
 

@@ -203,8 +203,10 @@ class Worker:
 
     def _settle_bundle(self, claimed: ClaimedBundle) -> None:
         job_id = claimed.bundle.job_id
+        settled = False
         try:
             self._settlement.settle(claimed)
+            settled = True
         except LeaseLost as error:
             _log.warning(
                 "lease lost, the bundle's results are dropped",
@@ -219,7 +221,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - one bundle must not stop the others
             self._asides.put(claimed.message, error, claimed.lease.owner)
         finally:
-            self._workload.remove(claimed)
+            self._workload.remove(claimed, settled=settled)
             if self._workload.idle_since() is not None:
                 self._outbox.hurry()
 

@@ -32,13 +32,14 @@ expected, and other workers may have a free slot."""
 
 @dataclass(frozen=True)
 class Census:
-    """Counts of bundles in hand, of busy slots and waiting tasks by kind, and of bundles ever
-    claimed."""
+    """Counts of bundles in hand, of busy slots and waiting tasks by kind, of bundles ever claimed,
+    and of tasks ever ended."""
 
     in_hand: int
     running: dict[str, int]
     pending: dict[str, int]
     claimed: int
+    ended: int = 0
 
 
 PACES_MAX = 1_000
@@ -68,6 +69,7 @@ class Workload:
     _starting: bool = True
     _slots_a_message: float = 1.0
     _claimed: int = 0
+    _ended: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -251,11 +253,14 @@ class Workload:
         with self._lock:
             return list(self._in_hand.values())
 
-    def remove(self, claimed: ClaimedBundle) -> None:
-        """Take a bundle out of hand."""
+    def remove(self, claimed: ClaimedBundle, *, settled: bool = False) -> None:
+        """Take a bundle out of hand. If it is `settled` with a result for every task, these have
+        ended."""
+        ended = len(claimed.bundle.tasks) if settled and claimed.finished else 0
         with self._lock:
             if self._in_hand.get(claimed.bundle.job_id) is claimed:
                 del self._in_hand[claimed.bundle.job_id]
+                self._ended += ended
                 self._emptied_at = self.now()
                 if claimed.careful:
                     self._work.notify_all()
@@ -335,7 +340,7 @@ class Workload:
         with self._lock:
             running = {kind: count for kind, count in self._running.items() if count}
             pending = dict(self._pending_by_kind())
-            return Census(len(self._in_hand), running, pending, self._claimed)
+            return Census(len(self._in_hand), running, pending, self._claimed, self._ended)
 
     def _pending_by_kind(self) -> Counter[str]:
         return Counter(task.kind for c in self._in_hand.values() for task in c.pending)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan
 from taskfleet.options import Options
-from taskfleet.task import TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.trace import Traceparent, trace_id
 
 _ID_LENGTH = 26
@@ -161,6 +161,9 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
+    retry_of: the batch whose tasks it runs again; None if there is none.
+    kinds: the names of its tasks' kinds, in order, as far as its parts are recorded; empty in a
+        record of an earlier version.
     """
 
     batch_id: str
@@ -186,6 +189,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     added_at: float | None = None
     closed_at: float | None = None
+    retry_of: str | None = None
+    kinds: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -245,6 +250,11 @@ class BatchRecord(msgspec.Struct, frozen=True):
             return None
         elapsed = max(now - self.started_at, 0.0)
         return elapsed * (self.expected_total - self.tally.total) / self.tally.total
+
+
+def kinds_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """Returns the names of the tasks' kinds, in order."""
+    return tuple(sorted({task.kind for task in tasks}))
 
 
 def keyed_batch_id(client_id: str, idempotency_key: str) -> str:

@@ -15,7 +15,7 @@ The module is longer than others because the promises are its only content: it h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -275,10 +275,12 @@ class TaskMonitor(Protocol):
         bundles: int,
         closed: bool,
         added: Added | None = None,
+        kinds: Collection[str] = (),
     ) -> BatchRecord | None:
         """Record the next part of an open batch: its numbers of tasks and bundles, and whether it
         closes the batch. `added` has more of a part that the batch's client added; None for a part
-        of an upload. Returns the new record, in which results may be missing.
+        of an upload. `kinds` are the names of its tasks' kinds. Returns the new record, in which
+        results may be missing.
 
         `first` is the number of tasks of the parts before, all of which must be enqueued. Returns
         None, with nothing changed, if that is not so or the batch is closed or cancelled; and, of a

@@ -14,23 +14,26 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 import msgspec
 
+from taskfleet.batch import BatchStatus
 from taskfleet.client.answers import ApiError, ClientError, Unreachable
 from taskfleet.client.body import pack, unpacked
 from taskfleet.client.content import ContentUploads
 from taskfleet.client.endpoint import find
-from taskfleet.client.growing import GrowingBatches, batch_path, trace_headers
+from taskfleet.client.growing import GrowingBatches, batch_path, status_param, trace_headers
 from taskfleet.client.pace import HOLD_S, next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
+from taskfleet.client.watching import Watching
 from taskfleet.clock import SystemClock
 from taskfleet.options import read as read_options
 from taskfleet.output import LogPage
 from taskfleet.ports import Clock
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     LOG_BYTES_HEADER,
@@ -72,7 +75,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches, ContentUploads):
+class Client(GrowingBatches, ContentUploads, Watching):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the
@@ -118,6 +121,9 @@ class Client(GrowingBatches, ContentUploads):
             read_timeout_s=self._read_timeout_s,
             clock=self._clock,
         )
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._url}>"
 
     def __enter__(self) -> Client:
         return self
@@ -252,6 +258,8 @@ class Client(GrowingBatches, ContentUploads):
         batch_id: str,
         timeout_s: float | None = None,
         on_progress: Callable[[BatchView], None] | None = None,
+        *,
+        progress: bool = False,
     ) -> BatchView:
         """Wait until every task of the batch has its result. Returns the finished batch. An API
         that cannot be reached or fails for less than a minute is tolerated, and one that throttles
@@ -259,7 +267,20 @@ class Client(GrowingBatches, ContentUploads):
 
         timeout_s: raise NotFinished after so many seconds; never unless given.
         on_progress: called with each state of the batch that is seen, also the last.
+        progress: show a bar, on standard error or in the notebook. Where there is neither a
+            terminal nor a notebook, as in a log, nothing is shown.
         """
+        if progress:
+            from taskfleet.client.progress import shown_progress, state_of
+
+            with shown_progress() as show:
+
+                def show_too(batch: BatchView) -> None:
+                    show(state_of(batch))
+                    if on_progress is not None:
+                        on_progress(batch)
+
+                return self.wait(batch_id, timeout_s, show_too)
         began = polled = news_at = self._clock.now()
         until = None if timeout_s is None else began + timeout_s
         hold_s = next_poll(0.0, 0.0, None).hold_s
@@ -300,18 +321,25 @@ class Client(GrowingBatches, ContentUploads):
                 self._clock.sleep(_OUTAGE_PAUSE_S)
 
     def results(
-        self, batch_id: str, order: Literal["index", "completion"] = "index"
+        self,
+        batch_id: str,
+        order: Literal["index", "completion"] = "index",
+        *,
+        status: Collection[TaskStatus | str] = (),
     ) -> Iterator[ResultView]:
         """Yields the results that exist so far, in order of index. Pages are read as needed. With
-        the order `completion`, yields each result as it comes, until the batch has ended."""
+        the order `completion`, yields each result as it comes, until the batch has ended.
+
+        status: the statuses of the results that are wanted, such as `["FAILED"]`; all unless given.
+        """
         if order == "completion":
             cursor, finished = None, False
             while not finished:
-                page = self.completed(batch_id, cursor, wait_s=HOLD_S)
+                page = self.completed(batch_id, cursor, wait_s=HOLD_S, status=status)
                 yield from page.rows
                 cursor, finished = page.cursor, page.finished
             return
-        params = {"limit": str(PAGE_MAX)}
+        params = {"limit": str(PAGE_MAX), **status_param(status)}
         while True:
             page_ = self._http.call(
                 "GET", f"{batch_path(batch_id)}/results", ResultPage, params=params
@@ -347,10 +375,23 @@ class Client(GrowingBatches, ContentUploads):
             raise ApiError(200, "this API does not tell how long an output is") from None
         return LogPage(text, end, length, dropped)
 
-    def batches(self) -> Iterator[BatchView]:
+    def batches(
+        self,
+        *,
+        name: str | None = None,
+        status: BatchStatus | str | None = None,
+        kind: str | None = None,
+    ) -> Iterator[BatchView]:
         """Yields your batches, newest first. Pages are read as needed. A batch that was made within
-        about the last second may be missing."""
+        about the last second may be missing.
+
+        name: only those with this in their name, in any case of its letters, or at the start of
+            their id.
+        status, kind: only those of this status, and with tasks of this kind.
+        """
+        search = {"name": name, "status": status, "kind": kind}
         params = {"limit": str(BATCHES_PAGE_MAX)}
+        params |= {key: str(value) for key, value in search.items() if value is not None}
         while True:
             page = self._http.call("GET", "/batches", BatchList, params=params)
             yield from page.batches

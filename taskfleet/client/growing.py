@@ -1,12 +1,12 @@
-"""The client's calls for batches that grow: opening, adding parts, closing. Owns how tasks are
-divided into requests; not what a part means (`taskfleet.scheduler.open`) nor HTTP
-(`taskfleet.client.transport`)."""
+"""The client's calls for batches that grow or run again: opening, adding parts, closing, retrying.
+Owns how tasks are divided into requests; not what a part means (`taskfleet.scheduler.open`) nor
+HTTP (`taskfleet.client.transport`)."""
 
 from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from taskfleet.client.answers import ApiError
 from taskfleet.client.body import encode_task
 from taskfleet.client.transport import Transport
 from taskfleet.options import read as read_options
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     MAX_TASKS,
     PAGE_MAX,
@@ -120,14 +121,44 @@ class GrowingBatches:
         cancelled batch stays as it is."""
         return self._http.call("POST", f"{batch_path(batch_id)}/close", BatchView)
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Completed:
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        status: Collection[TaskStatus | str] = (TaskStatus.FAILED,),
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Run the tasks of a batch again that ended with one of these statuses (`FAILED`,
+        `CANCELLED`), as a new batch of the same name and options. Returns the new batch.
+
+        idempotency_key: retrying again with the same key, after any error, gives the same batch; a
+            new random key unless given.
+
+        Raises ApiError: with the status 409 while the batch has not ended, 422 if it has no such
+        task.
+        """
+        if isinstance(status, str):
+            raise TypeError(one_status(status))
+        key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
+        body = msgspec.json.encode({"status": list(status), "idempotency_key": key})
+        return self._http.call("POST", f"{batch_path(batch_id)}/retry", Accepted, body=body)
+
+    def completed(
+        self,
+        batch_id: str,
+        cursor: str | None = None,
+        wait_s: float = 0.0,
+        *,
+        status: Collection[TaskStatus | str] = (),
+    ) -> Completed:
         """Returns results that ended since `cursor`, in the order of their ends, as many as one
         answer holds. With `wait_s` (seconds, at most 25) the answer is held until there is one. The
         API may answer earlier, so that it can serve others.
 
         cursor: that of the answer before; None to begin with the first result.
+        status: the statuses of the results that are wanted; all unless given.
         """
-        params = {"order": "completion", "limit": str(PAGE_MAX)}
+        params = {"order": "completion", "limit": str(PAGE_MAX), **status_param(status)}
         params |= {} if cursor is None else {"cursor": cursor}
         params |= {"wait": f"{wait_s:g}"} if wait_s else {}
         path = f"{batch_path(batch_id)}/results"
@@ -171,6 +202,19 @@ def trace_headers(traceparent: str | None) -> dict[str, str]:
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 (W3C Trace Context)"
         )
     return {trace.HEADER: traceparent}
+
+
+def status_param(status: Collection[TaskStatus | str]) -> dict[str, str]:
+    """Returns the query parameter that asks for results of these statuses only. Raises TypeError
+    for a text, whose letters would be taken for statuses."""
+    if isinstance(status, str):
+        raise TypeError(one_status(status))
+    return {"status": ",".join(status)} if status else {}
+
+
+def one_status(status: str) -> str:
+    """Returns the message for one text in place of a list of statuses."""
+    return f"status must be a list such as [{str(status)!r:.40}], not one text"
 
 
 def batch_path(batch_id: str) -> str:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError
 from taskfleet.ports import Clock
+from taskfleet.provisioner.points import Point
 from taskfleet.provisioner.records import (
     Demand,
     FleetState,
@@ -104,6 +105,7 @@ class MemoryFleetRecords:
         self._workers: dict[str, WorkerRecord] = {}
         self._asked_to_leave: set[str] = set()
         self._state = FleetState()
+        self._points: set[Point] = set()
 
     def add_demand(self, more: Demand) -> int | None:
         with self._lock:
@@ -136,6 +138,15 @@ class MemoryFleetRecords:
     def workers(self) -> list[WorkerRecord]:
         with self._lock:
             return list(self._workers.values())
+
+    def add_point(self, point: Point) -> None:
+        with self._lock:
+            self._points.add(point)
+
+    def points(self, since: float) -> list[Point]:
+        with self._lock:
+            found = [point for point in self._points if point.at >= since]
+        return sorted(found, key=lambda point: point.at)
 
     def state(self) -> FleetState:
         return self._state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -170,6 +170,7 @@ class MemoryMonitor:
         bundles: int,
         closed: bool,
         added: Added | None = None,
+        kinds: Collection[str] = (),
     ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -185,7 +186,11 @@ class MemoryMonitor:
             if batch.closed or batch.total != first:
                 return None
             grown = replace(
-                batch, total=first + tasks, bundles=batch.bundles + bundles, closed=closed
+                batch,
+                total=first + tasks,
+                bundles=batch.bundles + bundles,
+                closed=closed,
+                kinds=tuple(sorted({*batch.kinds, *kinds})),
             )
             if added is not None:
                 if grown.bundles > added.max_bundles:

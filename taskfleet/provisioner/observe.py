@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from taskfleet.provisioner.boots import boots_after, failures_after, launch_at_most
 from taskfleet.provisioner.demand import claimed_since, estimate, extended
+from taskfleet.provisioner.points import ended_after
 from taskfleet.provisioner.policy import (
     FleetLimits,
     Machine,
@@ -74,6 +75,7 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         for m in machines
         if m.state is MachineState.BOOTING and m.age_s >= boot_patience_s(boot_s)
     ]
+    ended_since, ended = ended_after(before, reading.workers)
     # The machines of the last round are billed for all of the time since.
     since_s = max(0.0, now - before.last_round_at) if before.last_round_at else 0.0
     state = replace(
@@ -90,6 +92,8 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         history=history,
         claimed=claimed,
         unlisted=unlisted,
+        ended=ended,
+        ended_since=ended_since,
     )
     return observation, state
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue
+from taskfleet.provisioner.points import Point
 from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
 
 
@@ -73,6 +74,15 @@ class FleetRecords(Protocol):
 
     def workers(self) -> list[WorkerRecord]:
         """All workers that have not signed off, including those that died within the last day."""
+        ...
+
+    def add_point(self, point: Point) -> None:
+        """Add a point to the history. Adding it again changes nothing. Points are kept for a
+        day."""
+        ...
+
+    def points(self, since: float) -> list[Point]:
+        """The points of the history since a time at most a day ago, oldest first."""
         ...
 
     def state(self) -> FleetState:

@@ -23,7 +23,8 @@ from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
-from taskfleet.provisioner.observe import grown, observe
+from taskfleet.provisioner.observe import grown, is_alive, observe
+from taskfleet.provisioner.points import is_due, point
 from taskfleet.provisioner.policy import (
     Decision,
     MachineState,
@@ -142,11 +143,15 @@ class Provisioner:
         demand = self._ports.records.demand()
         if self._is_quiet(before, depth, demand):
             return before
-        seen, state = observe(self._read(depth, demand), before, self._conf)
+        reading = self._read(depth, demand)
+        seen, state = observe(reading, before, self._conf)
         state = replace(state, boot_failures=self._explained(before, state.boot_failures))
         decision = decide(self._policy, seen)
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
+        due, ended = is_due(before, reading.at), state.ended_since
+        if due:
+            state = replace(state, ended_since=0, pointed_at=reading.at)
         if not self._ports.records.save_state(state):
             _log.info("another round was faster", extra=fields("look_overtaken"))
             return None
@@ -157,6 +162,8 @@ class Provisioner:
         noted = done.machines, self._slots(done)
         if noted != (before.machines, self._slots(before)) or not before.last_round_at:
             self._ports.records.note_machines(*noted)
+        if due:
+            self._add_point(done, reading, ended)
         _log.info(
             "a round of the provisioner",
             extra=fields(
@@ -168,6 +175,14 @@ class Provisioner:
             ),
         )
         return done
+
+    def _add_point(self, state: FleetState, reading: Reading, ended: int) -> None:
+        """Add the round to the history. A failure is logged only: it is one point of a chart."""
+        alive = [w for w in reading.workers if is_alive(w, reading.at, self._conf.beat_s)]
+        try:
+            self._ports.records.add_point(point(state, reading.depth, alive, ended))
+        except TaskfleetError as error:
+            _log.warning("history not kept", extra=fields("point_lost", reason=str(error)))
 
     def _is_quiet(self, before: FleetState, depth: QueueDepth, demand: Demand) -> bool:
         """Whether nothing has come since the last round found neither work nor a machine. Workers

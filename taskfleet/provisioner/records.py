@@ -89,6 +89,7 @@ class WorkerRecord(
     finds_queue_empty: it has room for more work, and its polls bring none.
     leaving: it drains and will end.
     versions: its versions of Python (`python`, as `3.11`) and of some packages, by name.
+    ended: tasks that have ended since its start, in bundles whose results it recorded.
     """
 
     worker_id: str
@@ -104,6 +105,7 @@ class WorkerRecord(
     finds_queue_empty: bool = False
     leaving: bool = False
     versions: dict[str, str] = {}
+    ended: int = 0
 
     @property
     def busy(self) -> int:
@@ -249,6 +251,9 @@ class FleetState(msgspec.Struct, frozen=True):
     booted: machines whose boot time was learned.
     claimed: bundles claimed by each worker, as last reported.
     unlisted: when machines were launched that EC2 may not list yet, by id.
+    ended: tasks that each worker has ended, as last reported.
+    ended_since: tasks that ended since the last point of the history.
+    pointed_at: when that point was made.
     """
 
     revision: int = 0
@@ -268,6 +273,9 @@ class FleetState(msgspec.Struct, frozen=True):
     history: list[Snapshot] = []
     claimed: dict[str, int] = {}
     unlisted: dict[str, float] = {}
+    ended: dict[str, int] = {}
+    ended_since: int = 0
+    pointed_at: float = 0.0
     intent: Intent | None = None
     trouble: Trouble | None = None
     decisions: list[Round] = []

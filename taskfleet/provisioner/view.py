@@ -171,4 +171,5 @@ def _worker(worker: WorkerRecord, now: float) -> WorkerView:
         round(now - worker.started_at, 1),
         round(now - worker.reported_at, 1),
         worker.leaving,
+        worker.ended,
     )

@@ -1,6 +1,6 @@
 """Reads the results of a batch in the order in which its tasks ended, also while it runs. Owns what
-comes next, and the waiting for new ones; not the cursor (`taskfleet.scheduler.given`), the
-form of a row (`taskfleet.scheduler.results`) nor how long an answer is held
+comes next, and the waiting for new ones; not the cursor (`taskfleet.scheduler.given`), the form of
+a row (`taskfleet.scheduler.results`, `taskfleet.scheduler.stream`) nor how long an answer is held
 (`taskfleet.scheduler.waiting`).
 
 The results of a bundle are given once it is counted, since the pages that count bundles tell by few
@@ -11,7 +11,8 @@ one answer the rows are in the order of their ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import NotFound
@@ -19,6 +20,7 @@ from taskfleet.lease import BundleStatus
 from taskfleet.ports import BundleRecord, Clock, TaskMonitor
 from taskfleet.scheduler.given import Given
 from taskfleet.scheduler.results import (
+    ALL_STATUSES,
     CALL_MAX_BUNDLES,
     PAGE_MAX_BUNDLES,
     PAGE_MAX_BYTES,
@@ -26,8 +28,14 @@ from taskfleet.scheduler.results import (
     fitted,
 )
 from taskfleet.scheduler.waiting import FIRST_POLL_S, completion_settle_s, hold_s, next_poll_s
-from taskfleet.task import TaskResult
+from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
+
+Row = TypeVar("Row")
+RowForm = Callable[[str, Task | None, TaskResult], tuple[Row, int] | None]
+"""Makes a row of a task and its result, in the batch of this id. Returns it and its bytes, as
+Lambda sends them; None for a task that is to be left out. The task is None if it is not
+recorded."""
 
 
 class _News:
@@ -68,18 +76,47 @@ class Completed:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
         wait_s: float = 0.0,
+        statuses: Collection[TaskStatus] = ALL_STATUSES,
     ) -> ResultPage:
         """Returns results that were not given to whoever has this cursor: up to `limit` rows (at
         most 5,000), and no more than an answer holds. With `wait_s` (seconds, at most 25) the
         answer is held until there is one, by the rules of `taskfleet.scheduler.waiting`. The cursor
-        of the page is None once the batch has ended and all of its results were given.
+        of the page is None once the batch has ended and all of its results were given. Rows of
+        other `statuses` are left out, and their cursor goes on behind them, too.
 
         Raises NotFound when the client has no such batch, ValueError for a cursor that no page had.
         """
+
+        def form(of: str, task: Task | None, result: TaskResult) -> tuple[ResultView, int] | None:
+            if result.status not in statuses:
+                return None
+            return fitted(self._results.row(of, task, result))
+
+        rows, after = self.rows(
+            batch_id,
+            form,
+            client_id=client_id,
+            limit=min(limit, PAGE_MAX),
+            cursor=cursor,
+            wait_s=wait_s,
+        )
+        return ResultPage(rows, after)
+
+    def rows(
+        self,
+        batch_id: str,
+        form: RowForm[Row],
+        *,
+        client_id: str,
+        limit: int,
+        cursor: str | None,
+        wait_s: float = 0.0,
+    ) -> tuple[list[Row], str | None]:
+        """Returns rows in any form, and the cursor behind them, by the rules of `results`."""
         given = Given.read(cursor)
         news = self._wait(batch_id, client_id, given, wait_s)
-        rows = self._rows(news, given, min(limit, PAGE_MAX))
-        return ResultPage(rows, None if _is_over(news.batch, given) else given.text())
+        rows = self._rows(news, given, limit, form)
+        return rows, None if _is_over(news.batch, given) else given.text()
 
     def _wait(self, batch_id: str, client_id: str, given: Given, wait_s: float) -> _News:
         """Returns what is new: now if something is, else as soon as something is, the batch is over
@@ -112,9 +149,9 @@ class Completed:
             raise NotFound(f"no batch {batch_id!r}")
         return _News(self._settle(found.batch), given, found.bundles)
 
-    def _rows(self, news: _News, given: Given, limit: int) -> list[ResultView]:
+    def _rows(self, news: _News, given: Given, limit: int, form: RowForm[Row]) -> list[Row]:
         """Returns the next rows, in the order of their ends, and notes in `given` what they are."""
-        rows: list[tuple[float, ResultView]] = []
+        rows: list[tuple[float, int, Row]] = []
         room = PAGE_MAX_BYTES
         batch_id, batch = news.batch.batch_id, news.batch
         each = max(1, batch.total // max(1, batch.bundles))  # rows of a bundle
@@ -126,11 +163,15 @@ class Completed:
             tasks = {task.index: task for task in bundle.tasks}
             taken = given.rest[1] if given.rest is not None and given.rest[0] == number else 0
             for result in _by_end(bundle)[taken:]:
-                row, size = fitted(self._results.row(batch_id, tasks.get(result.index), result))
+                made = form(batch_id, tasks.get(result.index), result)
+                if made is None:
+                    taken += 1
+                    continue
+                row, size = made
                 if rows and (len(rows) >= limit or size > room):
                     given.rest = number, taken
                     break
-                rows.append((_end(result), row))
+                rows.append((_end(result), result.index, row))
                 room -= size
                 taken += 1
             else:
@@ -138,8 +179,8 @@ class Completed:
             # A bundle that does not fit whole would be read again for the next page.
             if len(rows) + each > limit or given.rest is not None:
                 break
-        rows.sort(key=lambda pair: (pair[0], pair[1].index))
-        return [row for _, row in rows]
+        rows.sort(key=lambda entry: entry[:2])
+        return [row for _, _, row in rows]
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -20,7 +20,7 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Mark, Upload
+from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Mark, Upload, kinds_of
 from taskfleet.errors import InvalidTask
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
@@ -249,6 +249,7 @@ class Expansion:
                 tasks=len(tasks),
                 bundles=len(bundles),
                 closed=first + len(tasks) == total,
+                kinds=kinds_of(tasks),
             )
             if extended is None:
                 return None, mark

@@ -25,6 +25,7 @@ from taskfleet.batch import (
     BatchRecord,
     Part,
     keyed_batch_id,
+    kinds_of,
     random_batch_id,
 )
 from taskfleet.errors import Conflict, NotFound, TaskfleetError, TooLarge, TransientError
@@ -138,6 +139,7 @@ class OpenBatches:
                 parts=(Part(0, _digest(raw_tasks)),),
                 kept=self._parts.keep(batch_id, bundles),
                 added_at=now,
+                kinds=kinds_of(tasks),
             )
         try:
             batch = record_once(self._monitor, wanted)
@@ -195,6 +197,7 @@ class OpenBatches:
                 bundles=len(bundles),
                 closed=close,
                 added=Added(client_id, part, kept, self._clock.now(), self._max_bundles),
+                kinds=kinds_of(tasks),
             )
             if batch is not None and batch.kept == kept:
                 self._enqueuer.enqueue(batch, bundles, spent_before)

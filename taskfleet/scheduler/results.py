@@ -1,19 +1,19 @@
-"""Reads batches for their clients: status, results in pages, the list of batches; and cancels them.
-Owns who may see which batch, and paging; not the shapes of the answers (`taskfleet.wire.http`) nor
-HTTP itself (`chalice_app.routes`).
+"""Reads batches for their clients: status, and results in pages; and cancels them. Owns who may see
+which batch, and the pages of results; not the list of batches (`taskfleet.scheduler.listing`), the
+shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.routes`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from taskfleet import spill
-from taskfleet.batch import BatchRecord
+from taskfleet.batch import BatchRecord, Tally
 from taskfleet.bundle import job_id
 from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
@@ -27,11 +27,9 @@ from taskfleet.scheduler.waiting import (
 )
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
 from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
     WAIT_MAX_S,
-    BatchList,
     BatchView,
     ResultPage,
     ResultView,
@@ -47,6 +45,7 @@ PAGE_MAX_BUNDLES = 1_000
 _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
+ALL_STATUSES = frozenset(TaskStatus)
 
 
 def view(batch: BatchRecord, now: float) -> BatchView:
@@ -69,6 +68,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         trace_id=batch.trace_id,
         options=batch.options,
         open=batch.is_open,
+        retry_of=batch.retry_of,
+        kinds=list(batch.kinds),
     )
 
 
@@ -119,15 +120,6 @@ class Results:
                 deadline = min(deadline, now + pause_s)
         return view(batch, now)
 
-    def batches(self, *, client_id: str, limit: int, cursor: str | None) -> BatchList:
-        """Returns one page of the client's batches, newest first. Raises ValueError for a cursor
-        that no page had."""
-        page = self._monitor.batches(
-            client_id, limit=min(limit, BATCHES_PAGE_MAX), cursor=cursor or None
-        )
-        now = self._clock.now()
-        return BatchList([view(batch, now) for batch in page.items], page.cursor)
-
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
         is."""
@@ -143,19 +135,26 @@ class Results:
         client_id: str,
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
+        statuses: Collection[TaskStatus] = ALL_STATUSES,
     ) -> ResultPage:
         """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
-        answer holds. Raises ValueError for a cursor that no page had."""
+        answer holds. Rows of other `statuses` are left out; since one page reads at most
+        `PAGE_MAX_BUNDLES` bundles, it may then be empty and yet not the last. Raises ValueError for
+        a cursor that no page had."""
         batch = self.own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
+        if batch.finished and not ended_as(batch.tally, statuses):
+            return ResultPage([], None)
         end = min(batch.bundles, first_bundle + PAGE_MAX_BUNDLES)
         limit = min(limit, PAGE_MAX)
         rows: list[ResultView] = []
         room = PAGE_MAX_BYTES
-        # A page's rows fill this many bundles on average.
-        at_once = min(CALL_MAX_BUNDLES, limit * batch.bundles // max(1, batch.total) + 1)
+        at_once = CALL_MAX_BUNDLES
+        if statuses == ALL_STATUSES:  # a page's rows fill this many bundles on average
+            at_once = min(at_once, limit * batch.bundles // max(1, batch.total) + 1)
         for number, bundle in self.bundles(batch_id, range(first_bundle, end), at_once):
-            for row, size in map(fitted, self._rows(batch_id, bundle, first_index)):
+            shown = self._rows(batch_id, bundle, first_index, statuses)
+            for row, size in map(fitted, shown):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
                 rows.append(row)
@@ -179,12 +178,20 @@ class Results:
             for bundle in self._monitor.bundles(list(numbers)):
                 yield numbers[bundle.job_id], bundle
 
-    def _rows(self, batch_id: str, bundle: BundleRecord, first_index: int) -> Iterator[ResultView]:
-        """Yields the bundle's rows from `first_index` on, in order of index. While a worker
-        executes the bundle, its results are recorded in any order, and some return to the queue."""
+    def _rows(
+        self,
+        batch_id: str,
+        bundle: BundleRecord,
+        first_index: int,
+        statuses: Collection[TaskStatus],
+    ) -> Iterator[ResultView]:
+        """Yields the bundle's rows of these statuses from `first_index` on, in order of index.
+        While a worker executes the bundle, its results are recorded in any order, and some return
+        to the queue."""
         tasks = {task.index: task for task in bundle.tasks}
         for result in sorted(bundle.results, key=lambda result: result.index):
-            if result.index >= first_index and result.status is not TaskStatus.QUEUED:
+            shown = result.status is not TaskStatus.QUEUED and result.status in statuses
+            if shown and result.index >= first_index:
                 yield self.row(batch_id, tasks.get(result.index), result)
 
     def _value(self, batch_id: str, result: TaskResult) -> tuple[Any, str | None]:
@@ -243,6 +250,16 @@ def fitted(row: ResultView) -> tuple[ResultView, int]:
     )
     row = msgspec.structs.replace(row, result=None, error=error)
     return row, answer_bytes(msgspec.json.encode(row))
+
+
+def ended_as(tally: Tally, statuses: Collection[TaskStatus]) -> int:
+    """Returns how many tasks of a tally ended with one of these statuses."""
+    counts = {
+        TaskStatus.SUCCEEDED: tally.succeeded,
+        TaskStatus.FAILED: tally.failed,
+        TaskStatus.CANCELLED: tally.cancelled,
+    }
+    return sum(counts.get(status, 0) for status in statuses)
 
 
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id
+from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.options import Options
 from taskfleet.ports import Clock, TaskMonitor
@@ -74,11 +74,13 @@ class Submission:
         traceparent: str | None = None,
         options: Options | None = None,
         max_tasks: int = MAX_TASKS,
+        retry_of: str | None = None,
     ) -> BatchRecord:
         """Validate all tasks, then record and enqueue them, or, if they make very many bundles,
         have them enqueued later. Returns the batch as recorded. `traceparent` is the trace context
         of the submission (`taskfleet.trace`); a batch that was recorded before keeps its own.
-        `options` count for the tasks that do not have their own.
+        `options` count for the tasks that do not have their own. `retry_of` is the batch whose
+        tasks these are.
 
         Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
@@ -107,6 +109,8 @@ class Submission:
             plan=plan,
             traceparent=traceparent,
             options=options,
+            retry_of=retry_of,
+            kinds=kinds_of(tasks),
         )
         try:
             if self._uploads is not None and len(bundles) > self._send_max_bundles:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from taskfleet.batch import BatchStatus
 from taskfleet.options import Limits, Options
 from taskfleet.task import TaskStatus
+from taskfleet.wire import faces
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
 
 BODY_MAX_BYTES = 5 * 1024 * 1024
@@ -37,8 +38,14 @@ PAGE_DEFAULT = 1_000
 """Results in a page when the request does not set a limit."""
 PAGE_MAX = 5_000
 """Most results in a page."""
+STREAM_PAGE_MAX = 20_000
+"""Most tasks in an answer of the stream of a batch."""
+STREAM_ERROR_CHARS = 200
+"""Longest error in the stream of a batch, in characters."""
 BATCHES_PAGE_MAX = 100
 """Most batches in a page."""
+HISTORY_MAX_MINUTES = 1_440
+"""Most minutes of the fleet's history in an answer."""
 WAIT_MAX_S = 25.0
 """Most seconds for which an answer may be held until the batch changes."""
 
@@ -63,6 +70,12 @@ class Accepted(msgspec.Struct, frozen=True):
     total: int
     url: str
 
+    def __repr__(self) -> str:
+        return faces.accepted_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.accepted_html(self)
+
 
 class Grown(msgspec.Struct, frozen=True):
     """The batch that a part was added to. `total` is the number of its tasks now, and the `first`
@@ -85,7 +98,9 @@ class BatchView(msgspec.Struct, frozen=True):
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
     the submission that count for tasks without their own; it is null without any. `open` is true
-    while tasks can be added to the batch, which does not end before it is closed.
+    while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
+    batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
+    tasks, as far as they are known.
     """
 
     batch_id: str
@@ -104,10 +119,19 @@ class BatchView(msgspec.Struct, frozen=True):
     trace_id: str | None = None
     options: Options | None = None
     open: bool = False
+    retry_of: str | None = None
+    kinds: list[str] = []
+
+    def __repr__(self) -> str:
+        return faces.batch_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.batch_html(self)
 
 
 class BatchList(msgspec.Struct, frozen=True):
-    """One page of the caller's batches, newest first.
+    """One page of the caller's batches, newest first. If only some are asked for, a page before the
+    last may be short or even empty.
 
     The list follows a submission within about a second; `GET /batches/{batch_id}` knows the batch
     at once.
@@ -143,6 +167,12 @@ class ResultView(msgspec.Struct, frozen=True):
     progress: Any = None
     traceback: str | None = None
 
+    def __repr__(self) -> str:
+        return faces.row_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.rows_html([self])
+
 
 class ResultPage(msgspec.Struct, frozen=True):
     """One page of a batch's results, in the order that was asked for.
@@ -153,6 +183,46 @@ class ResultPage(msgspec.Struct, frozen=True):
     """
 
     results: list[ResultView]
+    cursor: str | None
+
+    def __repr__(self) -> str:
+        return faces.page_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.rows_html(self.results, more=self.cursor is not None)
+
+
+class StreamRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task that has ended, as an array.
+
+    `index` is the task's place in the batch. `kind`, `worker` and `error` are places in the lists
+    of the same answer, -1 for none. `status` is 0 for SUCCEEDED, 1 for FAILED, 2 for CANCELLED.
+    `started_ms` is the start of the last execution in milliseconds since 1970, UTC, and
+    `duration_ms` its duration; both are null for a task that never started.
+    """
+
+    index: int
+    kind: int
+    status: int
+    started_ms: int | None
+    duration_ms: float | None
+    worker: int
+    error: int
+
+
+class StreamPage(msgspec.Struct, frozen=True):
+    """Tasks of a batch that have ended, in the order of their ends, in a compact form.
+
+    `kinds`, `workers` and `errors` are the texts to which the rows point; an error is cut to 200
+    characters. `cursor` is the value of the query parameter `cursor` with which the next answer
+    goes on where this one ends. It is null once the batch has ended and all of its tasks were
+    given; until then an answer may have no rows.
+    """
+
+    kinds: list[str]
+    workers: list[str]
+    errors: list[str]
+    rows: list[StreamRow]
     cursor: str | None
 
 
@@ -261,7 +331,8 @@ class WorkerView(msgspec.Struct, frozen=True):
 
     `running` counts the tasks that it executes, `pending` those that wait for one of its slots.
     `age_s` is the number of seconds since its start, `beat_s` that since its last report. `leaving`
-    is true when it takes no more work. `instance_id` is null for a worker outside EC2.
+    is true when it takes no more work. `instance_id` is null for a worker outside EC2. `ended`
+    counts the tasks that it has ended since its start.
     """
 
     worker_id: str
@@ -272,6 +343,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     age_s: float
     beat_s: float
     leaving: bool
+    ended: int = 0
 
 
 class DecisionView(msgspec.Struct, frozen=True):
@@ -314,6 +386,50 @@ class FleetView(msgspec.Struct, frozen=True):
     usd_per_hour: float
     looked_s: float | None
     why: str | None
+
+    def __repr__(self) -> str:
+        return faces.fleet_text(self)
+
+
+class FleetPoint(msgspec.Struct, frozen=True):
+    """The fleet at one time.
+
+    `backlog`, `in_flight`, `running`, `desired` and `usd_per_hour` are those of `GET /fleet` then.
+    `ended` counts the tasks that ended since the point before, as far as workers reported them.
+    `workers` and `slots` count the workers that lived and what they execute at a time, `instances`
+    the machines that were there or on their way.
+    """
+
+    at: str
+    backlog: int
+    in_flight: int
+    running: int
+    ended: int
+    slots: int
+    workers: int
+    instances: int
+    desired: int
+    usd_per_hour: float
+
+
+class FleetHistory(msgspec.Struct, frozen=True):
+    """The fleet over time, oldest first: about one point a minute, and none while there is nothing
+    to do and no machine."""
+
+    points: list[FleetPoint]
+
+
+class Me(msgspec.Struct, frozen=True):
+    """Whose token the request has.
+
+    `role` is `reader` for a token that sees what the client has and changes nothing, and `writer`
+    for any other. `expires_at` is the time in ISO 8601, UTC, from which the token is refused; it is
+    null for a minute after an upgrade of the service.
+    """
+
+    client_id: str
+    role: Literal["reader", "writer"]
+    expires_at: str | None
 
 
 class Health(msgspec.Struct, frozen=True):

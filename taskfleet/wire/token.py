@@ -1,6 +1,6 @@
-"""Bearer tokens: signed JSON Web Tokens (RFC 7519) that name a client. Owns a token's claims and
-when it is valid; not the HTTP header around it (`chalice_app.auth`), the keys that sign it
-(`taskfleet.wire.keys`) nor their source (`chalice_app.secret`).
+"""Bearer tokens: signed JSON Web Tokens (RFC 7519) that name a client and its role. Owns a token's
+claims and when it is valid; not the HTTP header around it (`chalice_app.auth`), the keys that sign
+it (`taskfleet.wire.keys`) nor their source (`chalice_app.secret`).
 
 A `secret` is the text in which `TASKFLEET_TOKEN_SECRET` or the SSM parameter holds the keys.
 """
@@ -8,9 +8,11 @@ A `secret` is the text in which `TASKFLEET_TOKEN_SECRET` or the SSM parameter ho
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import Any
 
 import jwt
+import msgspec
 
 from taskfleet.batch import is_client_id
 from taskfleet.errors import TaskfleetError
@@ -26,9 +28,27 @@ class InvalidToken(TaskfleetError):
     """The token cannot be trusted. The message says why and contains nothing of the secret."""
 
 
-def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
+class Role(StrEnum):
+    """What the bearer of a token may do."""
+
+    READER = "reader"
+    """See what the client has, and change nothing."""
+    WRITER = "writer"
+    """Everything that the client may do."""
+
+
+class Bearer(msgspec.Struct, frozen=True):
+    """Whom a token names, with what role, and when it expires, in epoch seconds."""
+
+    client_id: str
+    role: Role
+    expires_at: float
+
+
+def make(secret: str, client_id: str, ttl_s: float, now: float, role: Role = Role.WRITER) -> str:
     """Returns a token for `client_id` that is valid for `ttl_s` seconds from `now` (epoch seconds),
-    signed with the first key of the secret.
+    signed with the first key of the secret. The token of a writer has no claim about its role, as
+    those of earlier versions.
 
     Raises ValueError when `client_id` is malformed, SettingsError when the secret is missing, too
     short or malformed.
@@ -39,22 +59,24 @@ def make(secret: str, client_id: str, ttl_s: float, now: float) -> str:
         )
     keys = Keys.parse(secret)
     issued = int(now)
-    claims = {
+    claims: dict[str, Any] = {
         "iss": PARTY,
         "aud": PARTY,
         "client_id": client_id,
         "iat": issued,
         "exp": math.ceil(now + ttl_s),
     }
+    if role is not Role.WRITER:
+        claims["role"] = role
     return jwt.encode(claims, keys.keys[0], algorithm=ALGORITHM, headers={"kid": keys.kids[0]})
 
 
-def read(token: str, secret: str, now: float) -> str:
-    """Returns the `client_id` that the token names.
+def read(token: str, secret: str, now: float) -> Bearer:
+    """Returns whom the token names, and with what role.
 
     Raises InvalidToken when the token was not made with a key of this secret, was altered, has
-    expired at `now` (epoch seconds) or is revoked; SettingsError when the secret is missing, too
-    short or malformed.
+    expired at `now` (epoch seconds), is revoked or has a role that is none; SettingsError when the
+    secret is missing, too short or malformed.
     """
     keys = Keys.parse(secret)
     claims = _verified(token, keys)
@@ -67,7 +89,10 @@ def read(token: str, secret: str, now: float) -> str:
         raise InvalidToken("not a valid token: client_id is not a name")
     if keys.revokes(client_id, claims.get("iat")):
         raise InvalidToken("the token is revoked")
-    return client_id
+    role = claims.get("role", Role.WRITER)
+    if role not in tuple(Role):
+        raise InvalidToken("not a valid token: role is neither reader nor writer")
+    return Bearer(client_id, Role(role), float(expires))
 
 
 def _verified(token: str, keys: Keys) -> dict[str, Any]:

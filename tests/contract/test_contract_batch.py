@@ -57,12 +57,13 @@ class TestCreate:
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
             new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
+            new_batch(retry_of="0" * 26, kinds=("animoto", "sleep")),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "traced", "options", "upload", "read"],
+        ids=["full", "bare", "traced", "options", "retry", "upload", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None
@@ -84,6 +85,14 @@ class TestParts:
         grown = replace(batch, total=15, bundles=6)
         assert world.monitor.add_part(ID, **PART) == grown
         assert world.monitor.batch(ID) == grown
+
+    def test_a_part_adds_its_kinds(self, world):
+        open_batch(world)
+        assert world.monitor.add_part(ID, **PART, kinds=["sleep"]).kinds == ("sleep",)
+        world.monitor.record_enqueued(ID, 15)
+        again = PART | {"first": 15}
+        assert world.monitor.add_part(ID, **again, kinds=["sleep", "animoto"]) is not None
+        assert world.monitor.batch(ID).kinds == ("animoto", "sleep")
 
     def test_the_last_part_closes(self, world):
         open_batch(world)

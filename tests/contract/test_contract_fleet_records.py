@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from taskfleet.provisioner.points import Point
 from taskfleet.provisioner.records import (
     Demand,
     FleetState,
@@ -38,6 +39,17 @@ def test_demand_adds_up_and_returns_the_machines(world: Any) -> None:
     kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
     assert records.demand() == Demand(3, 4, kinds)
     assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})
+
+
+def test_points_are_read_since_a_time_in_order_and_once_each(world: Any) -> None:
+    records = world.records
+    now = world.clock.now()
+    assert records.points(now - 3600) == []
+    made = [Point(now - 60 * age, age, 0, 1, 2, 16, 1, 1, 1, 0.0725) for age in range(90)]
+    for point in [*made, made[3]]:
+        records.add_point(point)
+    assert records.points(now - 86_400) == made[::-1]
+    assert records.points(now - 1800) == made[30::-1]
 
 
 def test_workers_are_listed_as_last_reported_until_they_sign_off(world: Any) -> None:

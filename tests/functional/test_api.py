@@ -1,6 +1,7 @@
 """The answers of the HTTP API, route by route."""
 
 import json
+import math
 import re
 
 import jsonschema
@@ -9,6 +10,7 @@ import pytest
 from taskfleet.errors import InvalidTask, PermanentError, Undecodable
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire import token
+from taskfleet.wire.http import iso_time
 from tests.support.frontend import SECRET, Frontend
 from tests.support.worker import failing_kind
 
@@ -235,7 +237,7 @@ class TestReading:
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
             *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
-            *("options", "open"),
+            *("options", "open", "retry_of", "kinds"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -310,25 +312,36 @@ class TestWhoMayCall:
         ("POST", "/batches"),
         ("POST", f"/batches/{'0' * 26}/tasks"),
         ("POST", f"/batches/{'0' * 26}/close"),
+        ("POST", f"/batches/{'0' * 26}/retry"),
         ("POST", "/uploads"),
         ("GET", "/batches"),
         ("GET", f"/batches/{'0' * 26}"),
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
+        ("GET", f"/batches/{'0' * 26}/stream"),
         ("GET", f"/batches/{'0' * 26}/tasks/0"),
         ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
+        ("GET", "/me"),
         ("GET", "/kinds"),
         ("GET", "/fleet"),
+        ("GET", "/fleet/history"),
         ("GET", "/openapi.json"),
     )
 
-    def test_the_routes_above_are_all_but_health(self, api):
+    PUBLIC = (
+        ("GET", "/health"),
+        ("GET", "/"),
+        ("GET", "/ui/{version}/{name}"),
+        ("GET", "/ui/{version}/{name}/{file}"),
+    )
+
+    def test_the_routes_above_are_all(self, api):
         routes = {
             (method, path.replace("{batch_id}", "0" * 26).replace("{index}", "0"))
             for path, methods in api.app.routes.items()
             for method in methods
         }
-        assert routes == {*self.ROUTES, ("GET", "/health")}
+        assert routes == {*self.ROUTES, *self.PUBLIC}
 
     @pytest.mark.parametrize(("method", "path"), ROUTES)
     def test_without_a_token_nothing_but_401(self, api, method, path):
@@ -374,6 +387,46 @@ class TestWhoMayCall:
         assert statement["Effect"] == "Allow"
         resource = "arn:aws:execute-api:eu-west-1:123456789012:abc/api/*/*"
         assert statement["Resource"] == [resource]
+
+    def test_the_policy_of_a_reader_is_for_get_only(self, api):
+        arn = "arn:aws:execute-api:eu-west-1:123456789012:abc/api"
+        event = {
+            "type": "TOKEN",
+            "authorizationToken": f"Bearer {api.token('carol', role=token.Role.READER)}",
+            "methodArn": f"{arn}/POST/batches",
+        }
+        answer = api.app.handler_map["authorize"](event, None)
+        (statement,) = answer["policyDocument"]["Statement"]
+        assert statement["Resource"] == [f"{arn}/GET/*"]
+        assert answer["context"]["role"] == "reader"
+
+    @pytest.mark.parametrize(("method", "path"), ROUTES)
+    def test_a_reader_may_call_what_changes_nothing(self, api, method, path):
+        bearer = {"authorization": f"Bearer {api.token(role=token.Role.READER)}"}
+        answer = api.call(method, path, headers=bearer)
+        assert (answer.status_code == 403) == (method != "GET"), answer.body
+
+    def test_a_reader_changes_nothing_of_its_own_client(self, api):
+        batch_id = api.submit(["sleep 0"])
+        bearer = {"authorization": f"Bearer {api.token(role=token.Role.READER)}"}
+        assert api.call("GET", f"/batches/{batch_id}", headers=bearer).status_code == 200
+        assert api.call("DELETE", f"/batches/{batch_id}", headers=bearer).status_code == 403
+        assert (
+            api.call("POST", "/batches", {"tasks": ["sleep 0"]}, headers=bearer).status_code == 403
+        )
+        assert api.cloud.monitor.batch(batch_id).cancelled_at is None
+        assert api.cloud.tasks.depth().backlog == 1
+
+    def test_everyone_may_ask_who_they_are(self, api):
+        now = api.cloud.clock.now()
+        for role in token.Role:
+            bearer = {"authorization": f"Bearer {api.token('carol', 600.0, role)}"}
+            assert api.call("GET", "/me", headers=bearer).json_body == {
+                "client_id": "carol",
+                "role": role.value,
+                "expires_at": iso_time(math.ceil(now + 600)),
+            }
+        assert api.call("GET", "/me?x=1").status_code == 422
 
     def test_a_refusal_says_deny(self, api):
         event = {"type": "TOKEN", "authorizationToken": "x", "methodArn": "arn:aws:x:y:z:a/b/c"}
@@ -427,7 +480,8 @@ class TestSpec:
             if method != "parameters"
         }
         routed = {(m, path) for path, methods in api.app.routes.items() for m in methods}
-        assert documented == routed
+        page = {route for route in routed if route[1] == "/" or route[1].startswith("/ui/")}
+        assert documented == routed - page
 
     def test_every_reference_leads_somewhere(self, spec):
         references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(spec))

@@ -33,7 +33,7 @@ def run(*arguments: str) -> Result:
 
 def test_it_names_the_client_and_is_valid_for_a_day() -> None:
     made = run("--stage", "prod").stdout.strip()
-    assert token.read(made, SECRET, time.time()) == "ann"
+    assert token.read(made, SECRET, time.time()).client_id == "ann"
     with pytest.raises(token.InvalidToken, match="expired"):
         token.read(made, SECRET, time.time() + 86_500)
 

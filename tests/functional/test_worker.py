@@ -136,6 +136,10 @@ def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_atte
     batch = one.finished(batch_id)
     assert batch.tally == Tally(succeeded=6)
     assert {r.attempts for r in one.ports.monitor.bundles([f"{batch_id}:0"])[0].results} == {1}
+    # The bundle counts where it ended: the first worker gave it back.
+    assert [each._workload.census().ended for each in one.workers] == [0, 6]
+    (reported,) = eventually(lambda: [w for w in one.cloud.records.workers() if w.ended])
+    assert (reported.worker_id, reported.ended) == ("w-1", 6)
 
 
 def test_at_the_drain_time_out_running_tasks_are_stopped_and_given_back(fleet):

@@ -17,10 +17,13 @@ ITEMS = {
     "kind with a name as long as a batch's": "kind/" + 21 * "x",
     "demand": "fleet/demand",
     "state": "fleet/state",
+    "history": "fleet/history/1469444",
+    "history with a key as long as a batch's": "fleet/history/146944412345",
     "worker": "worker/w-0123abcd",
     "worker with an id as long as a batch's": "worker/i-0123456789abcdef0",
 }
 KINDS = {name for name in ITEMS if name.startswith("kind")}
+HISTORIES = {name for name in ITEMS if name.startswith("history")}
 WORKERS = {name for name in ITEMS if name.startswith("worker")}
 BUNDLES = {"bundle", "bundle of 2014"}
 WRITES = {
@@ -28,7 +31,7 @@ WRITES = {
     "authorize": set(),
     "collect": {"batch", "page", *KINDS},
     "expand": {"batch", "demand"},
-    "tick": {"demand", "state", *WORKERS},
+    "tick": {"demand", "state", *HISTORIES, *WORKERS},
     "worker": {"batch", *BUNDLES, *WORKERS},
 }
 """The items that each process updates."""

@@ -64,8 +64,13 @@ class Frontend:
         self.app = create_app(provide)
         self.client = Client(self.app)
 
-    def token(self, client_id: str = "alice", ttl_s: float = 3600.0) -> str:
-        return token.make(SECRET, client_id, ttl_s, self.cloud.clock.now())
+    def token(
+        self,
+        client_id: str = "alice",
+        ttl_s: float = 3600.0,
+        role: token.Role = token.Role.WRITER,
+    ) -> str:
+        return token.make(SECRET, client_id, ttl_s, self.cloud.clock.now(), role=role)
 
     def call(
         self,

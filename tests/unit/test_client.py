@@ -23,6 +23,7 @@ from taskfleet.client import (
 )
 from taskfleet.errors import InvalidTask, SettingsError
 from taskfleet.memory.clock import ManualClock
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     Accepted,
     BatchView,
@@ -146,10 +147,71 @@ def test_results_come_page_after_page_only_as_they_are_read(api: StubApi, client
     ]
 
 
+def test_results_of_some_statuses_are_asked_for(api: StubApi, client: Client) -> None:
+    nothing = {"results": [], "cursor": None}
+    api.answers(nothing, nothing)
+    assert list(client.results(BATCH_ID, status=["FAILED", TaskStatus.CANCELLED])) == []
+    assert list(client.results(BATCH_ID, "completion", status=["FAILED"])) == []
+    assert "status=FAILED%2CCANCELLED" in api.lines[0]
+    assert "order=completion&limit=5000&status=FAILED" in api.lines[1]
+    with pytest.raises(TypeError, match=r"a list such as \['FAILED'\]"):
+        next(client.results(BATCH_ID, status="FAILED"))
+
+
 def test_batches_come_page_after_page(api: StubApi, client: Client) -> None:
     api.answers({"batches": [BATCH], "cursor": "c&="}, {"batches": [DONE], "cursor": None})
     assert [batch.status for batch in client.batches()] == ["RUNNING", "DONE"]
     assert api.lines == ["GET /batches?limit=100", "GET /batches?limit=100&cursor=c%26%3D"]
+
+
+def test_who_the_token_names(api: StubApi, client: Client) -> None:
+    api.answers({"client_id": "ann", "role": "reader", "expires_at": "2026-11-22T12:00:00.000Z"})
+    assert (client.me().client_id, api.lines) == ("ann", ["GET /me"])
+
+
+def test_the_history_of_the_fleet(api: StubApi, client: Client) -> None:
+    point = dict.fromkeys(["backlog", "in_flight", "running", "ended", "slots", "workers"], 1)
+    point |= {"at": "2026-11-22T12:00:00.000Z", "instances": 1, "desired": 1, "usd_per_hour": 0.1}
+    api.answers({"points": [point]}, {"points": []})
+    assert [point.ended for point in client.fleet_history()] == [1]
+    assert client.fleet_history(5) == []
+    assert api.lines == ["GET /fleet/history?minutes=60", "GET /fleet/history?minutes=5"]
+
+
+def test_a_retry_has_a_key_so_that_it_may_be_sent_again(api: StubApi, client: Client) -> None:
+    api.answers(Answer(202, accepted()), Answer(202, accepted()))
+    assert client.retry(BATCH_ID).batch_id == BATCH_ID
+    client.retry(BATCH_ID, status=["CANCELLED"], idempotency_key="k")
+    assert api.lines == [f"POST /batches/{BATCH_ID}/retry"] * 2
+    first, second = (asked.json for asked in api.asked)
+    assert first["status"] == ["FAILED"]
+    assert len(first["idempotency_key"]) == 36
+    assert second == {"status": ["CANCELLED"], "idempotency_key": "k"}
+    with pytest.raises(TypeError, match="not one text"):
+        client.retry(BATCH_ID, status="FAILED")
+
+
+def test_the_stream_goes_on_with_its_cursor(api: StubApi, client: Client) -> None:
+    page = {"kinds": ["sleep"], "workers": ["w"], "errors": [], "cursor": "c1.p1"}
+    api.answers(
+        {**page, "rows": [[0, 0, 0, 1_700_000_000_000, 1.5, 0, -1]]},
+        {**page, "rows": [[1, 0, 2, None, None, -1, -1]], "cursor": None},
+    )
+    first = client.stream(BATCH_ID)
+    assert (first.rows[0].index, first.rows[0].duration_ms) == (0, 1.5)
+    assert client.stream(BATCH_ID, first.cursor).cursor is None
+    assert api.lines == [
+        f"GET /batches/{BATCH_ID}/stream",
+        f"GET /batches/{BATCH_ID}/stream?cursor=c1.p1",
+    ]
+
+
+def test_batches_are_searched(api: StubApi, client: Client) -> None:
+    api.answers({"batches": [], "cursor": "c"}, {"batches": [BATCH], "cursor": None})
+    found = list(client.batches(name="a b", status=BatchStatus.RUNNING, kind="sleep"))
+    assert [batch.kinds for batch in found] == [["sleep"]]
+    query = "limit=100&name=a+b&status=RUNNING&kind=sleep"
+    assert api.lines == [f"GET /batches?{query}", f"GET /batches?{query}&cursor=c"]
 
 
 # --- errors -----------------------------------------------------------------------------------

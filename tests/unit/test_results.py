@@ -14,6 +14,7 @@ from taskfleet.bundle import job_id
 from taskfleet.errors import NotFound, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryStore
 from taskfleet.registry import Registry, TaskKind, sleep
+from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.results import PAGE_MAX_BUNDLES, PAGE_MAX_BYTES, Results
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.http import (
@@ -53,6 +54,7 @@ class World:
         self.clock = ManualClock(START)
         self.monitor = CountingMonitor(self.clock)
         self.results = Results(Registry([sleep, FILM]), self.monitor, MemoryStore(), self.clock)
+        self.listing = Listing(self.monitor, self.clock)
 
     def batch(self, batch_id="b1", client_id="alice", total=10, bundles=1, **fields):
         self.monitor.create_batch(
@@ -294,7 +296,7 @@ def test_a_client_s_batches_are_listed_newest_first_page_by_page(world, limit):
     world.batch("other", client_id="bob")
     seen, cursor = [], None
     while True:
-        page = world.results.batches(client_id="alice", limit=limit, cursor=cursor)
+        page = world.listing.page(client_id="alice", limit=limit, cursor=cursor)
         assert len(page.batches) <= limit
         seen += [batch.batch_id for batch in page.batches]
         cursor = page.cursor
@@ -306,20 +308,20 @@ def test_a_client_s_batches_are_listed_newest_first_page_by_page(world, limit):
 def test_a_page_of_batches_is_capped(world):
     for n in range(BATCHES_PAGE_MAX + 1):
         world.batch(f"b{n}")
-    page = world.results.batches(client_id="alice", limit=10_000, cursor=None)
+    page = world.listing.page(client_id="alice", limit=10_000, cursor=None)
     assert len(page.batches) == BATCHES_PAGE_MAX
     assert page.cursor
 
 
 def test_a_client_without_batches_has_an_empty_list(world):
-    page = world.results.batches(client_id="alice", limit=5, cursor="")
+    page = world.listing.page(client_id="alice", limit=5, cursor="")
     assert (page.batches, page.cursor) == ([], None)
 
 
 @pytest.mark.parametrize("cursor", ["x", "nan_b1", "1-0"])
 def test_a_malformed_cursor_of_a_list_is_refused(world, cursor):
     with pytest.raises(ValueError, match="cursor"):
-        world.results.batches(client_id="alice", limit=5, cursor=cursor)
+        world.listing.page(client_id="alice", limit=5, cursor=cursor)
 
 
 # --- a task's row ---------------------------------------------------------------------------

@@ -38,20 +38,34 @@ def without(name: str) -> dict[str, Any]:
 )
 def test_a_token_names_its_client_until_it_expires(client_id: str, ttl_s: float) -> None:
     made = token.make(SECRET, client_id, ttl_s, NOW)
-    assert token.read(made, SECRET, NOW + ttl_s - 0.5) == client_id
+    assert token.read(made, SECRET, NOW + ttl_s - 0.5).client_id == client_id
     with pytest.raises(token.InvalidToken, match="expired"):
         token.read(made, SECRET, NOW + ttl_s + 1)
 
 
 def test_the_moment_is_the_callers_and_not_the_machines() -> None:
     long_ago = token.make(SECRET, "ann", 60, 1000.0)
-    assert token.read(long_ago, SECRET, 1059.0) == "ann"
+    assert token.read(long_ago, SECRET, 1059.0).client_id == "ann"
     far_ahead = token.make(SECRET, "ann", 60, 4e9)
-    assert token.read(far_ahead, SECRET, 4e9 + 59) == "ann"
+    assert token.read(far_ahead, SECRET, 4e9 + 59).client_id == "ann"
 
 
 def test_a_token_of_the_promised_form_is_read() -> None:
-    assert token.read(signed(GOOD), SECRET, NOW) == "ann"
+    assert token.read(signed(GOOD), SECRET, NOW).client_id == "ann"
+
+
+def test_a_token_carries_its_role() -> None:
+    made = token.make(SECRET, "ann", 60, NOW, role=token.Role.READER)
+    assert token.read(made, SECRET, NOW).role is token.Role.READER
+    assert token.read(token.make(SECRET, "ann", 60, NOW), SECRET, NOW).role is token.Role.WRITER
+    assert token.read(signed(GOOD), SECRET, NOW).role is token.Role.WRITER  # of earlier versions
+    assert token.read(made, SECRET, NOW).expires_at == token.valid_until(made)
+
+
+@pytest.mark.parametrize("role", ["admin", "", "READER", None, 1, ["reader"], {}])
+def test_a_role_that_is_none_is_refused(role: Any) -> None:
+    with pytest.raises(token.InvalidToken, match="role is neither reader nor writer"):
+        token.read(signed({**GOOD, "role": role}), SECRET, NOW)
 
 
 @pytest.mark.parametrize(

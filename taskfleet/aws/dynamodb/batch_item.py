@@ -20,7 +20,7 @@ _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
 SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd")
 """Attributes that results add to: integers, so that sums are exact in any order."""
-_OPTIONAL_TEXTS = ("name", "error", "traceparent")
+_OPTIONAL_TEXTS = ("name", "error", "traceparent", "retry_of")
 """Attributes with a text, which are missing for None."""
 _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at", "added_at", "closed_at")
 """Attributes with a time in epoch seconds, which are missing for None."""
@@ -70,6 +70,8 @@ def to_item(batch: BatchRecord) -> Item:
                 item[f"handed_{name}"] = wire_number(value)
     if batch.parts:
         item["parts"] = wire_parts(batch.parts)
+    if batch.kinds:
+        item["kinds"] = wire_kinds(batch.kinds)
     if batch.kept is not None:
         item["kept"] = wire_kept(batch.kept)
     if batch.options is not None:
@@ -93,6 +95,8 @@ def to_record(item: Item | None) -> BatchRecord | None:
         optional["options"] = msgspec.json.decode(item["options"]["S"], type=Options)
     if "parts" in item:
         optional["parts"] = tuple(_part(each["S"]) for each in item["parts"]["L"])
+    if "kinds" in item:
+        optional["kinds"] = tuple(sorted(item["kinds"]["SS"]))
     if "kept" in item:
         optional["kept"] = _kept(item["kept"])
     return BatchRecord(
@@ -120,6 +124,11 @@ def to_record(item: Item | None) -> BatchRecord | None:
 def wire_parts(parts: Iterable[Part]) -> dict[str, Any]:
     """Returns the wire form of parts that a client added."""
     return {"L": [wire_text(f"{part.first}:{part.digest}") for part in parts]}
+
+
+def wire_kinds(kinds: Iterable[str]) -> dict[str, Any]:
+    """Returns the wire form of the names of kinds: a set, to which parts of a batch add theirs."""
+    return {"SS": sorted(kinds)}
 
 
 def wire_kept(kept: Kept) -> dict[str, Any]:

@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from taskfleet.aws.dynamodb.batch_item import sums, to_item, to_record, wire_kept, wire_parts
+from taskfleet.aws.dynamodb.batch_item import (
+    sums,
+    to_item,
+    to_record,
+    wire_kept,
+    wire_kinds,
+    wire_parts,
+)
 from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key
 from taskfleet.aws.dynamodb.table import (
     Item,
@@ -83,6 +90,7 @@ class BatchItems:
         bundles: int,
         closed: bool,
         added: Added | None = None,
+        kinds: Collection[str] = (),
     ) -> BatchRecord | None:
         update = (
             "SET #total = :total, #bundles = #bundles + :bundles, #closed = :closed, #ttl = :ttl"
@@ -109,6 +117,9 @@ class BatchItems:
                 ":client": wire_text(added.client_id),
                 ":room": wire_number(added.max_bundles - bundles),
             }
+        if kinds:
+            update += " ADD #kinds :kinds"
+            values[":kinds"] = wire_kinds(kinds)
         write = Update(batch_id, update, condition, values)
         operation = f"record a part of batch {batch_id} in"
         try:

@@ -1,5 +1,8 @@
-"""`FleetRecords` in the table `Task_Monitor`. Owns the items `fleet/demand`, `fleet/state` and
-`worker/<worker_id>`.
+"""`FleetRecords` in the table `Task_Monitor`. Owns the items `fleet/demand`, `fleet/state`,
+`fleet/history/<number>` and `worker/<worker_id>`.
+
+Each item of the history has the points of `HISTORY_S` seconds, as a set of texts, so that adding
+one is one small write, however often it is repeated.
 
 Workers are listed through the index of batches by client, under a client id that no real client can
 have. A worker's report leaves the keys of that index as they are, so it costs one write.
@@ -26,6 +29,7 @@ from taskfleet.aws.dynamodb.table import (
 )
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.ports import Clock
+from taskfleet.provisioner.points import Point
 from taskfleet.provisioner.records import Demand, FleetState, KindDemand, WorkerRecord
 
 if TYPE_CHECKING:
@@ -35,6 +39,10 @@ TTL_DAYS = 1
 """Days after its last write when an item expires."""
 DEMAND_KEY = "fleet/demand"
 STATE_KEY = "fleet/state"
+HISTORY_S = 1_200
+"""Seconds whose points share an item: 20 points of some 70 bytes. A larger item would cost more
+write units for each point; smaller ones would make more than 100 in a day, which is what one call
+reads."""
 WORKERS_CLIENT = "\nworkers"
 """Client id of all workers' items. No token can hold it, because of its line break."""
 WORKERS_A_PAGE = 1_000
@@ -156,6 +164,30 @@ class DynamoFleetRecords:
         except ConditionFailed:
             return
 
+    # --- history ---
+
+    def add_point(self, point: Point) -> None:
+        text = msgspec.json.encode(point).decode()
+        write = Update(
+            _history_key(_period(point.at)),
+            "SET #ttl = :ttl ADD #points :point",
+            ALWAYS,
+            {":point": {"SS": [text]}},
+        )
+        self._table.update("add to the fleet's history in", write)
+
+    def points(self, since: float) -> list[Point]:
+        periods = range(_period(since), _period(self._table.now()) + 1)
+        items = self._table.read_many(
+            "read the fleet's history from", [_history_key(period) for period in periods]
+        )
+        found = [
+            msgspec.json.decode(text, type=Point)
+            for item in items.values()
+            for text in item["points"]["SS"]
+        ]
+        return sorted((p for p in found if p.at >= since), key=lambda p: p.at)
+
     # --- state ---
 
     def state(self) -> FleetState:
@@ -191,6 +223,14 @@ class DynamoFleetRecords:
 
 def _key(worker_id: str) -> str:
     return f"worker/{worker_id}"
+
+
+def _period(at: float) -> int:
+    return int(at // HISTORY_S)
+
+
+def _history_key(period: int) -> str:
+    return f"fleet/history/{period}"
 
 
 def _count(item: Item, name: str) -> int:

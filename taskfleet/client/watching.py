@@ -1,0 +1,35 @@
+"""The client's calls for those who watch: what a page or a chart asks for. Owns the calls; not the
+shapes of the answers (`taskfleet.wire.http`) nor HTTP (`taskfleet.client.transport`)."""
+
+from __future__ import annotations
+
+from taskfleet.client.growing import batch_path
+from taskfleet.client.transport import Transport
+from taskfleet.wire.http import FleetHistory, FleetPoint, Me, StreamPage
+
+
+class Watching:
+    """The calls for watching batches and the stage."""
+
+    _http: Transport
+
+    def me(self) -> Me:
+        """Returns whom the token names, its role (`reader` or `writer`) and when it expires."""
+        return self._http.call("GET", "/me", Me)
+
+    def fleet_history(self, minutes: int = 60) -> list[FleetPoint]:
+        """Returns how the fleet stood in the last so many minutes (1 to 1,440), oldest first: about
+        one point a minute, and none while there was nothing to do and no machine."""
+        params = {"minutes": str(minutes)}
+        return self._http.call("GET", "/fleet/history", FleetHistory, params=params).points
+
+    def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
+        """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,
+        in a compact form for charts of very many tasks. It holds up to 20,000 of them, or none
+        while nothing is new.
+
+        cursor: that of the answer before; None to begin with the first task. The answer's own is
+            None once the batch has ended and all of its tasks were given.
+        """
+        params = {} if cursor is None else {"cursor": cursor}
+        return self._http.call("GET", f"{batch_path(batch_id)}/stream", StreamPage, params=params)
