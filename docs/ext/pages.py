@@ -21,6 +21,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "trouble": figures.trouble,
     "views": views.views,
     "screenshot": screenshots.first,
+    "gallery": screenshots.gallery,
     "changelog": lambda: outside.included("CHANGELOG.md"),
     "contributing": lambda: outside.included("CONTRIBUTING.md"),
     "securitypolicy": lambda: outside.included("SECURITY.md"),

@@ -27,9 +27,14 @@ RUN = {
     "howto/collect-results-elsewhere.md": 3,
     "howto/run-any-program.md": 2,
     "howto/redrive-dead-letters.md": 2,
+    "howto/retry-failed-tasks.md": 1,
+    "howto/give-a-reader-token.md": 1,
 }
 """The pages whose blocks run, and how many of them at least."""
 ELSEWHERE = {
+    "taskfleet token --stage dev --client-id ann --role reader --ttl 30d": (
+        "tests/functional/test_token_of_a_stage.py"
+    ),
     "make demo": "tests/e2e/test_demo.py",
     "make up": "tests/e2e/test_localcloud.py",
     'make up ARGS="--kinds shouts"': "tests/e2e/test_localcloud.py",
@@ -52,6 +57,8 @@ PRINTED = {
     "tutorial/3-own-kind.md": ["HELLO!", "refused, with exit code 2"],
     "howto/collect-results-elsewhere.md": ["SUCCEEDED"],
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
+    "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
+    "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""
 

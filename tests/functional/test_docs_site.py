@@ -178,17 +178,20 @@ def test_the_first_page_shows_the_measured_figures(built: Path) -> None:
     )
 
 
-def test_a_screenshot_is_shown_once_it_is_there(tmp_path: Path) -> None:
-    assert screenshots.first(tmp_path) == ""
+def test_screenshots_are_shown_once_they_are_there(tmp_path: Path) -> None:
+    assert screenshots.first(tmp_path) == screenshots.gallery(tmp_path) == ""
     (tmp_path / "img").mkdir()
-    (tmp_path / "img" / "batch-light.png").touch()
+    for name in ("batches", "batch-phone", "batch-light"):
+        (tmp_path / "img" / f"{name}.png").touch()
     shown = screenshots.first(tmp_path)
     assert "img/batch-light.png" in shown
     assert "only-light" not in shown
+    assert "phone" not in shown
     (tmp_path / "img" / "batch-dark.png").touch()
     shown = screenshots.first(tmp_path)
-    assert "only-light" in shown
-    assert "only-dark" in shown
+    assert shown.index("only-light") < shown.index("only-dark")
+    gallery = screenshots.gallery(tmp_path)
+    assert gallery.index("batches.png") < gallery.index("batch-light.png")
 
 
 # --- what fails the build -------------------------------------------------------------------
