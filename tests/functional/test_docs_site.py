@@ -60,9 +60,12 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built once."""
+    """The site, built once, without a way to the network."""
     folder = tmp_path_factory.mktemp("docs") / "html"
-    code, said = docs_site.build(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            patch.setenv(name, "http://127.0.0.1:9")  # a port where nothing listens
+        code, said = docs_site.build(folder)
     assert code == 0, said
     assert said == ""
     return folder
