@@ -49,10 +49,12 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "Taskfleet"
+html_favicon = str(ROOT / "chalice_app" / "ui" / "icon.svg")
 html_static_path = ["_static"]
 html_css_files = ["taskfleet.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # would fetch pages, which a browser refuses for files
 copybutton_exclude = ".linenos, .gp, .go"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"

@@ -1,23 +1,29 @@
 """The built site: it builds without a warning and without the network, every link and every anchor
-leads somewhere, no page loads anything from elsewhere, and the reference has everything."""
+leads somewhere, no page loads anything from elsewhere, the reference has everything, and a real
+browser has nothing to complain of."""
 
 from __future__ import annotations
 
+import http.server
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import click
 import pytest
+from playwright.sync_api import Browser, expect
 
 import taskfleet
 from chalice_app import openapi
 from docs import site as docs_site
 from docs.ext import figures, screenshots
 from taskfleet.cli.main import main as command_line
+from tests.support.browser import PHONE, chromium, watched
 from tests.support.pages import DOCS
 
 FETCHED = {
@@ -197,23 +203,86 @@ def test_screenshots_are_shown_once_they_are_there(tmp_path: Path) -> None:
     assert gallery.index("batches.png") < gallery.index("batch-light.png")
 
 
+# --- in a browser --------------------------------------------------------------------------
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def url(built: Path) -> Iterator[str]:
+    """The URL at which the built site is served."""
+    handler = partial(Quiet, directory=str(built))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def test_every_page_fits_a_phone_and_is_quiet(
+    html: dict[Path, Page], built: Path, url: str, browser: Browser
+) -> None:
+    names = [str(path.relative_to(built)) for path in html]
+    assert len(names) >= 50
+    wide = []
+    with watched(browser, PHONE, color_scheme="dark") as one:
+        for name in names:
+            one.page.goto(f"{url}/{name}")
+            if one.page.evaluate("document.documentElement.scrollWidth") > PHONE[0]:
+                wide.append(name)
+    assert wide == []
+
+
+def test_the_drawings_follow_the_scheme_that_a_reader_chose(url: str, browser: Browser) -> None:
+    with watched(browser, color_scheme="light") as one:
+        one.page.goto(f"{url}/concepts/protocol.html")
+        drawing = one.page.get_by_alt_text("A claim and its three outcomes")
+        light = drawing.screenshot()
+        one.page.evaluate("localStorage.setItem('theme', 'dark')")
+        one.page.reload()
+        assert drawing.screenshot() != light
+        scheme = "document.body.computedStyleMap().get('color-scheme').toString()"
+        assert one.page.evaluate(scheme) == "dark"
+
+
+def test_the_search_finds(url: str, browser: Browser) -> None:
+    with watched(browser) as one:
+        one.page.goto(f"{url}/index.html")
+        one.page.get_by_role("textbox", name="Search").fill("heartbeat")
+        one.page.keyboard.press("Enter")
+        expect(one.page.get_by_role("link", name="Execution").last).to_be_visible()
+        expect(one.page.locator("#search-results li").first).to_be_visible()
+
+
 # --- what fails the build -------------------------------------------------------------------
 
+FAULTS = {
+    "a page that is not there": "[somewhere](nowhere.md)",
+    "a heading that is not there": "[somewhere](#no-heading)",
+    "a picture that is not there": "![a picture](no-picture.png)",
+    "a name that the library lacks": "```{eval-rst}\n.. autoclass:: taskfleet.NoSuchName\n```",
+}
 
-@pytest.mark.parametrize(
-    ("page", "complaint"),
-    [
-        ("# A\n\n[somewhere](nowhere.md)\n", "nowhere"),
-        ("# A\n\n[somewhere](#nowhere)\n", "nowhere"),
-        ("# A\n\n```{eval-rst}\n.. autoclass:: taskfleet.NoSuchName\n```\n", "NoSuchName"),
-        ("# A\n\n![a picture](nowhere.png)\n", "nowhere.png"),
-    ],
-)
-def test_a_fault_of_a_page_fails_the_build(tmp_path: Path, page: str, complaint: str) -> None:
+
+def test_faults_of_a_page_fail_the_build_and_are_told(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     configuration = "from docs.conf import *\nhtml_static_path = []\nhtml_css_files = []\n"
     (tmp_path / "in" / "conf.py").write_text(configuration)
-    (tmp_path / "in" / "index.md").write_text(page)
+    (tmp_path / "in" / "index.md").write_text("# A\n\n" + "\n\n".join(FAULTS.values()) + "\n")
     code, said = docs_site.build(tmp_path / "html", tmp_path / "in")
     assert code != 0
-    assert complaint in said
+    for complaint in ("nowhere", "no-heading", "no-picture.png", "NoSuchName"):
+        assert complaint in said
