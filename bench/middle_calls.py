@@ -230,6 +230,7 @@ def services(aws: Aws, *, random_bytes: Callable[[int], bytes] = os.urandom) -> 
     return assemble(
         registry=Registry.load([]),
         task_queue=aws.task_queue(),
+        response_queue=aws.response_queue(),
         upload_queue=aws.upload_queue(),
         monitor=aws.monitor(),
         store=aws.store(),

@@ -1,4 +1,4 @@
-"""Reads the body of `POST /batches`. Owns the media types, the cap, and the shapes of the bodies;
+"""Reads the bodies of requests. Owns the media types, the cap, and the shapes of the bodies;
 not what a task means (`taskfleet.registry`).
 
 A JSON body is an object with `tasks` or `upload_id`, and optionally `name`, `idempotency_key` and
@@ -20,7 +20,7 @@ from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
 from taskfleet.options import Options
 from taskfleet.wire import strictjson
-from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
+from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, QueueName, body_fault
 from taskfleet.wire.taskfile import read_tasks
 
 T = TypeVar("T")
@@ -152,6 +152,19 @@ def read_retry(body: bytes, query: Mapping[str, list[str]] | None) -> RetryReque
     read_query(query, NoQuery)
     _check_size(body, "a retry needs no tasks in it")
     return _converted(_json_object(body.strip() or b"{}", '{"status": ["FAILED"]}'), RetryRequest)
+
+
+class RedriveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Moves dead letters back to the queue to which they belong."""
+
+    queue: QueueName
+
+
+def read_redrive(body: bytes, query: Mapping[str, list[str]] | None) -> RedriveRequest:
+    """Reads whose dead letters are to be moved. Raises as `read_submission` does."""
+    read_query(query, NoQuery)
+    _check_size(body, "it names a queue only")
+    return _converted(_json_object(body, '{"queue": "tasks"}'), RedriveRequest)
 
 
 def check_empty(body: bytes) -> None:

@@ -14,6 +14,7 @@ from chalice_app.body import (
     FromUpload,
     OpenRequest,
     PartRequest,
+    RedriveRequest,
     RetryRequest,
     SubmitRequest,
     TextQuery,
@@ -29,6 +30,7 @@ from chalice_app.openapi_parts import (
 from chalice_app.query import (
     BatchesQuery,
     HistoryQuery,
+    LettersQuery,
     LogQuery,
     ResultsQuery,
     StatusQuery,
@@ -50,7 +52,9 @@ from taskfleet.wire.http import (
     Grown,
     Health,
     KindList,
+    LetterList,
     Me,
+    Redriven,
     ResultPage,
     Stored,
     StreamPage,
@@ -78,6 +82,9 @@ _STRUCTS = [
     TaskView,
     FleetView,
     FleetHistory,
+    LetterList,
+    RedriveRequest,
+    Redriven,
     Health,
     Error,
 ]
@@ -278,6 +285,27 @@ def spec() -> Json:
                     FleetHistory,
                     errors=(422,),
                     query=HistoryQuery,
+                )
+            },
+            "/dead-letters": {
+                "get": operation(
+                    "List the messages that could not be processed, with their reasons",
+                    LetterList,
+                    errors=(422,),
+                    query=LettersQuery,
+                    description="Up to 500 letters of the queue are looked at, and are invisible "
+                    "to others for so long. Those of other clients are left out.",
+                )
+            },
+            "/dead-letters/redrive": {
+                "post": operation(
+                    "Move dead letters back to their queue, once their cause is fixed",
+                    Redriven,
+                    status=202,
+                    errors=(400, 413, 415, 422),
+                    body=json_body(RedriveRequest),
+                    description="Moves those that `GET /dead-letters` shows, out of up to 500 "
+                    "letters of the queue. A task that has its result does not run again.",
                 )
             },
             "/health": {

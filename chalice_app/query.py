@@ -18,11 +18,13 @@ from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     BATCHES_PAGE_MAX,
     HISTORY_MAX_MINUTES,
+    LETTERS_MAX,
     NAME_MAX_CHARS,
     PAGE_DEFAULT,
     PAGE_MAX,
     STREAM_PAGE_MAX,
     WAIT_MAX_S,
+    QueueName,
 )
 
 Cursor = Annotated[
@@ -143,6 +145,17 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minutes: Annotated[
         int, Meta(ge=1, le=HISTORY_MAX_MINUTES, description="How far back the answer goes.")
     ] = 60
+
+
+class LettersQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The parameters of `GET /dead-letters`."""
+
+    queue: Annotated[QueueName, Meta(description="The queue to which the letters belong.")] = (
+        "tasks"
+    )
+    limit: Annotated[int, Meta(ge=1, le=LETTERS_MAX, description="Most letters in the answer.")] = (
+        LETTERS_MAX
+    )
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
+from taskfleet.scheduler.letters import DeadLetters
 from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
@@ -56,6 +57,7 @@ class Services:
     completed: Completed
     stream: Stream
     tasks: TaskViews
+    dead_letters: DeadLetters
     task_queue: TaskQueue
     monitor: TaskMonitor
     store: UploadStore
@@ -74,6 +76,7 @@ def assemble(
     *,
     registry: Registry,
     task_queue: TaskQueue,
+    response_queue: TaskQueue,
     upload_queue: TaskQueue,
     monitor: TaskMonitor,
     store: UploadStore,
@@ -150,6 +153,9 @@ def assemble(
         completed=completed,
         stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
+        dead_letters=DeadLetters(
+            {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
+        ),
         task_queue=task_queue,
         monitor=monitor,
         store=store,

@@ -1,6 +1,6 @@
-"""The routes for the stage: who calls, its kinds, its fleet, its health, and the description of the
-API. Each calls one method of the core and returns its result. Owns paths and methods; those of
-batches are in `chalice_app.routes`.
+"""The routes for the stage: who calls, its kinds, its fleet, its dead letters, its health, and the
+description of the API. Each calls one method of the core and returns its result. Owns paths and
+methods; those of batches are in `chalice_app.routes`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from chalice_app.api import Api
+from chalice_app.body import JSON_TYPE, read_redrive
 from chalice_app.errors import answer
-from chalice_app.query import HistoryQuery, NoQuery, read_query
+from chalice_app.query import HistoryQuery, LettersQuery, NoQuery, read_query
 from taskfleet import __version__
-from taskfleet.wire.http import FleetHistory, FleetView, Health, KindList, Me
+from taskfleet.wire.http import FleetHistory, FleetView, Health, KindList, LetterList, Me, Redriven
 
 
 def add_stage_routes(api: Api) -> None:
@@ -40,6 +41,20 @@ def add_stage_routes(api: Api) -> None:
     def read_history() -> FleetHistory:
         wanted = read_query(api.query, HistoryQuery)
         return services().histories.view(wanted.minutes)
+
+    @api.route("/dead-letters")
+    @answer()
+    def read_letters() -> LetterList:
+        wanted = read_query(api.query, LettersQuery)
+        return services().dead_letters.page(
+            wanted.queue, client_id=api.client_id, limit=wanted.limit
+        )
+
+    @api.route("/dead-letters/redrive", "POST", content_types=[JSON_TYPE])
+    @answer(202)
+    def redrive_letters() -> Redriven:
+        wanted = read_redrive(api.raw, api.query)
+        return services().dead_letters.redrive(wanted.queue, client_id=api.client_id)
 
     @api.public("/health")
     @answer()

@@ -33,6 +33,7 @@ def connect() -> Services:
     return assemble(
         registry=Registry.load(settings.kinds),
         task_queue=aws.task_queue(),
+        response_queue=aws.response_queue(),
         upload_queue=aws.upload_queue(),
         monitor=aws.monitor(),
         store=aws.store(),

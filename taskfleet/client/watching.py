@@ -3,9 +3,21 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP (`taskfleet.client.transp
 
 from __future__ import annotations
 
+import msgspec
+
 from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
-from taskfleet.wire.http import FleetHistory, FleetPoint, Me, StreamPage
+from taskfleet.wire.http import (
+    LETTERS_MAX,
+    FleetHistory,
+    FleetPoint,
+    LetterList,
+    LetterView,
+    Me,
+    QueueName,
+    Redriven,
+    StreamPage,
+)
 
 
 class Watching:
@@ -22,6 +34,24 @@ class Watching:
         one point a minute, and none while there was nothing to do and no machine."""
         params = {"minutes": str(minutes)}
         return self._http.call("GET", "/fleet/history", FleetHistory, params=params).points
+
+    def dead_letters(
+        self, queue: QueueName = "tasks", limit: int = LETTERS_MAX
+    ) -> list[LetterView]:
+        """Returns up to `limit` dead letters (at most 100) of a queue, with their reasons: your
+        own, and, without their text, those that name no client.
+
+        queue: `tasks` for bundles of tasks, `responses` for results that were not counted,
+            `uploads` for files that were not read.
+        """
+        params = {"queue": queue, "limit": str(limit)}
+        return self._http.call("GET", "/dead-letters", LetterList, params=params).letters
+
+    def redrive(self, queue: QueueName = "tasks") -> int:
+        """Move the dead letters of a queue that `dead_letters` shows back to it, out of up to 500.
+        Returns how many. A task that has its result does not run again."""
+        body = msgspec.json.encode({"queue": queue})
+        return self._http.call("POST", "/dead-letters/redrive", Redriven, body=body).moved
 
     def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
         """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,

@@ -99,6 +99,7 @@ class Completed:
             limit=min(limit, PAGE_MAX),
             cursor=cursor,
             wait_s=wait_s,
+            sparse=statuses != ALL_STATUSES,
         )
         return ResultPage(rows, after)
 
@@ -111,11 +112,13 @@ class Completed:
         limit: int,
         cursor: str | None,
         wait_s: float = 0.0,
+        sparse: bool = False,
     ) -> tuple[list[Row], str | None]:
-        """Returns rows in any form, and the cursor behind them, by the rules of `results`."""
+        """Returns rows in any form, and the cursor behind them, by the rules of `results`. `sparse`
+        says that the form leaves many tasks out, so that a page takes many bundles."""
         given = Given.read(cursor)
         news = self._wait(batch_id, client_id, given, wait_s)
-        rows = self._rows(news, given, limit, form)
+        rows = self._rows(news, given, limit, form, sparse=sparse)
         return rows, None if _is_over(news.batch, given) else given.text()
 
     def _wait(self, batch_id: str, client_id: str, given: Given, wait_s: float) -> _News:
@@ -149,13 +152,15 @@ class Completed:
             raise NotFound(f"no batch {batch_id!r}")
         return _News(self._settle(found.batch), given, found.bundles)
 
-    def _rows(self, news: _News, given: Given, limit: int, form: RowForm[Row]) -> list[Row]:
+    def _rows(
+        self, news: _News, given: Given, limit: int, form: RowForm[Row], *, sparse: bool
+    ) -> list[Row]:
         """Returns the next rows, in the order of their ends, and notes in `given` what they are."""
         rows: list[tuple[float, int, Row]] = []
         room = PAGE_MAX_BYTES
         batch_id, batch = news.batch.batch_id, news.batch
         each = max(1, batch.total // max(1, batch.bundles))  # rows of a bundle
-        at_once = min(CALL_MAX_BUNDLES, max(1, limit // each))
+        at_once = CALL_MAX_BUNDLES if sparse else min(CALL_MAX_BUNDLES, max(1, limit // each))
         wanted = news.numbers[:PAGE_MAX_BUNDLES]
         for number, bundle in self._results.bundles(batch_id, wanted, at_once):
             if bundle.status is not BundleStatus.DONE:
@@ -177,7 +182,7 @@ class Completed:
             else:
                 given.add(number)
             # A bundle that does not fit whole would be read again for the next page.
-            if len(rows) + each > limit or given.rest is not None:
+            if (rows and len(rows) + each > limit) or given.rest is not None:
                 break
         rows.sort(key=lambda entry: entry[:2])
         return [row for _, _, row in rows]

@@ -5,7 +5,7 @@ bundle that already has its results is answered again and does not run twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from taskfleet.ports import CALL_MAX_MESSAGES, Message, OutgoingMessage, TaskQueue
 
@@ -15,8 +15,9 @@ WAIT_S = 1.0
 """Seconds to wait for a dead letter, such as one that another reader is about to give back."""
 
 
-def peek(queue: TaskQueue, limit: int) -> Iterator[Message]:
-    """Yields up to `limit` dead letters of the queue and leaves them in place."""
+def peek(queue: TaskQueue, limit: int) -> Generator[Message, None, None]:
+    """Yields up to `limit` dead letters of the queue and leaves them in place. They are invisible
+    to other readers until the generator ends."""
     dead = queue.dead_letters()
     seen: list[Message] = []
     try:
@@ -27,8 +28,11 @@ def peek(queue: TaskQueue, limit: int) -> Iterator[Message]:
         _show_again(dead, seen)
 
 
-def redrive(queue: TaskQueue, limit: int) -> Iterator[Message]:
-    """Moves up to `limit` dead letters back to the queue and yields each once it is moved.
+def redrive(
+    queue: TaskQueue, limit: int, wanted: Callable[[Message], bool] = lambda _: True
+) -> Iterator[Message]:
+    """Looks at up to `limit` dead letters, moves those that are `wanted` back to the queue, and
+    yields each once it is moved. The others stay in place.
 
     A message is sent before it is deleted. If the move is interrupted between the two, the message
     is on both queues, and its readers claim or count it once.
@@ -36,10 +40,17 @@ def redrive(queue: TaskQueue, limit: int) -> Iterator[Message]:
     dead = queue.dead_letters()
     # Compared by body: a message that fails again meanwhile comes back under a new message id and
     # would otherwise be moved forever.
-    for messages in _new_messages(dead, limit, lambda message: message.body):
-        queue.send([OutgoingMessage(message.body) for message in messages])
-        dead.delete(messages)
-        yield from messages
+    left: list[Message] = []
+    try:
+        for messages in _new_messages(dead, limit, lambda message: message.body):
+            moved = [message for message in messages if wanted(message)]
+            left += [message for message in messages if message not in moved]
+            if moved:
+                queue.send([OutgoingMessage(message.body) for message in moved])
+                dead.delete(moved)
+                yield from moved
+    finally:
+        _show_again(dead, left)
 
 
 def _new_messages(

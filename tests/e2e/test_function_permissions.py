@@ -92,6 +92,11 @@ NO_CALL_OF_ITS_OWN = {
     # More machines than tasks, which here never work: `tests/functional` has that.
     | {("AskToLeave", "dynamodb:UpdateItem")},
 }
+DEAD_LETTERS = {
+    "tasks": "Task_to_process_dead",
+    "responses": "Processed_Task_dead",
+    "uploads": "Upload_to_expand_dead",
+}
 POLICY_OF = {
     "api_handler": "api",
     "authorize": "authorize",
@@ -254,6 +259,12 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     assert call("GET", f"/batches/{batch['batch_id']}/tasks/0")["log_tail"] == "a line"
     assert len(call("GET", "/batches?limit=1")["batches"]) == 1
     call("GET", "/fleet")
+    call("GET", "/fleet/history")
+    for queue, name in DEAD_LETTERS.items():
+        left_dead(cloud, name)
+        shown = call("GET", f"/dead-letters?queue={queue}")["letters"]
+        assert [letter["reason"] for letter in shown] == ["received too often"]
+        assert call("POST", "/dead-letters/redrive", {"queue": queue}) == {"moved": 1}
     for answered in ("0" * 26, batch["batch_id"]):  # of no batch, and once more
         answered_again(cloud, answered)
 
@@ -304,6 +315,13 @@ def answered_again(cloud: Any, batch_id: str, number: int = 0) -> None:
     sqs = cloud.client("sqs")
     url = sqs.get_queue_url(QueueName="Processed_Task")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody=encode_response(response))
+
+
+def left_dead(cloud: Any, name: str) -> None:
+    """Leave a dead letter that names no client."""
+    sqs = cloud.client("sqs")
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="no message of ours")
 
 
 def printed(cloud: Any, batch_id: str, text: str) -> None:

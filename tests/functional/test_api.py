@@ -325,6 +325,8 @@ class TestWhoMayCall:
         ("GET", "/kinds"),
         ("GET", "/fleet"),
         ("GET", "/fleet/history"),
+        ("GET", "/dead-letters"),
+        ("POST", "/dead-letters/redrive"),
         ("GET", "/openapi.json"),
     )
 

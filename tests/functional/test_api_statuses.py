@@ -64,6 +64,17 @@ def test_a_page_reads_so_many_bundles_and_may_be_empty(api, order, monkeypatch):
     assert [] in found
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_few_rows_among_many_bundles_cost_few_reads(api, order, monkeypatch):
+    batch_id = api.submit([{"kind": "odd", "params": int(number == 299)} for number in range(300)])
+    api.run()
+    calls = []
+    read = api.cloud.monitor.bundles
+    monkeypatch.setattr(api.cloud.monitor, "bundles", lambda ids: calls.append(ids) or read(ids))
+    assert pages(api, batch_id, f"order={order}&limit=1&status=FAILED")[0] == [299]
+    assert len(calls) == 3
+
+
 def test_a_finished_batch_without_such_tasks_costs_no_read_of_its_bundles(api, monkeypatch):
     batch_id = api.submit([{"kind": "even", "params": 2}] * 3)
     path = f"/batches/{batch_id}/results?status=FAILED,CANCELLED"

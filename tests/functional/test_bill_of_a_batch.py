@@ -42,6 +42,7 @@ class Process:
         return assemble(
             registry=registry,
             task_queue=self.tasks,
+            response_queue=self.responses,
             upload_queue=self.uploads,
             monitor=self.monitor,
             store=self.store,

@@ -49,6 +49,7 @@ TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
 
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
 RESPONSES = sqs("Processed_Task-prod")
+DEAD_RESPONSES, DEAD_UPLOADS = sqs("Processed_Task-prod_dead"), sqs("Upload_to_expand-prod_dead")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
 UPLOADS = sqs("Upload_to_expand-prod")
 INDEX = table() + "/index/batches_by_client"
@@ -71,6 +72,13 @@ ALLOWED = {
         Request("s3:GetObject", stored("parts/added/b/x")),
         Request("s3:ListBucket", f"arn:aws:s3:::{STAGE.bucket}"),
         Request("sqs:SendMessage", UPLOADS),
+        *(
+            Request(f"sqs:{call}", queue)
+            for queue in (DEAD, DEAD_RESPONSES, DEAD_UPLOADS)
+            for call in ("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage")
+        ),
+        Request("sqs:GetQueueAttributes", RESPONSES),  # which tell the dead-letter queue
+        Request("sqs:SendMessage", RESPONSES),  # to which dead letters return
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod")),
     ],
     "authorize": [
@@ -126,7 +134,6 @@ EVERYWHERE_DENIED = [
     Request("sqs:SendMessage", sqs("Task_to_process")),  # another stage's
     Request("sqs:DeleteMessage", sqs("Payroll")),
     Request("sqs:PurgeQueue", TASKS),
-    Request("sqs:ReceiveMessage", DEAD),
     Request("dynamodb:GetItem", table("Task_Monitor")),
     Request("dynamodb:DeleteTable", table()),
     Request("dynamodb:Scan", table()),
@@ -148,7 +155,12 @@ DENIED = {
     "api": [
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:ReceiveMessage", TASKS),
-        Request("sqs:SendMessage", RESPONSES),
+        Request("sqs:ReceiveMessage", RESPONSES),
+        Request("sqs:DeleteMessage", RESPONSES),
+        Request("sqs:ReceiveMessage", UPLOADS),
+        Request("sqs:SendMessage", DEAD),
+        Request("sqs:PurgeQueue", DEAD),
+        Request("sqs:ReceiveMessage", sqs("Task_to_process_dead")),  # another stage's
         Request("s3:PutObject", stored("movies/b/0.mp4")),
         Request("s3:PutObject", stored("outputs/b/0/a.csv")),
         Request("s3:PutObject", stored("results/b/0/x.pickle")),
@@ -156,15 +168,18 @@ DENIED = {
         Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
     "authorize": [
+        Request("sqs:ReceiveMessage", DEAD),
         Request("dynamodb:GetItem", table()),
         Request("sqs:SendMessage", TASKS),
     ],
     "collect": [
+        Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:SendMessage", TASKS),
         Request("s3:GetObject", stored("spill/x")),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "expand": [
+        Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", RESPONSES),
         Request("sqs:DeleteMessage", TASKS),
@@ -185,6 +200,7 @@ DENIED = {
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [
+        Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", TASKS),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
@@ -209,6 +225,7 @@ DENIED = {
         ),
     ],
     "worker": [
+        Request("sqs:ReceiveMessage", DEAD),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:SendMessage", TASKS),
         Request("sqs:ReceiveMessage", RESPONSES),

@@ -42,6 +42,7 @@ class Frontend:
         services = assemble(
             registry=self.registry,
             task_queue=Faulty(self.cloud.tasks, fault),
+            response_queue=Faulty(self.cloud.responses, fault),
             upload_queue=Faulty(self.cloud.uploads, fault),
             monitor=Faulty(self.cloud.monitor, fault),
             store=self.cloud.store,

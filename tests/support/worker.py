@@ -91,8 +91,10 @@ class Cloud:
     def __post_init__(self) -> None:
         self.dead = MemoryQueue(self.clock, name="dead tasks")
         self.tasks = MemoryQueue(self.clock, name="tasks", dead=self.dead)
-        self.responses = MemoryQueue(self.clock, name="responses")
-        self.uploads = MemoryQueue(self.clock, name="uploads")
+        dead_responses = MemoryQueue(self.clock, name="dead responses")
+        self.responses = MemoryQueue(self.clock, name="responses", dead=dead_responses)
+        dead_uploads = MemoryQueue(self.clock, name="dead uploads")
+        self.uploads = MemoryQueue(self.clock, name="uploads", dead=dead_uploads)
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore(self.clock)
         self.records = MemoryFleetRecords()

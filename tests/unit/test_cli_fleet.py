@@ -25,6 +25,7 @@ FLEET = {
             "age_s": 61.0,
             "beat_s": 4.2,
             "leaving": True,
+            "ended": 12,
         }
     ],
     "instances": [{"state": "booting", "count": 2, "oldest_s": 31.0, "newest_s": 12.0}],

@@ -178,6 +178,20 @@ def test_the_history_of_the_fleet(api: StubApi, client: Client) -> None:
     assert api.lines == ["GET /fleet/history?minutes=60", "GET /fleet/history?minutes=5"]
 
 
+def test_dead_letters_are_shown_and_moved(api: StubApi, client: Client) -> None:
+    letter = dict.fromkeys(["batch_id", "job_id", "body"]) | {
+        "message_id": "m",
+        "queue": "uploads",
+        "reason": "why",
+        "sent_at": "2026-11-22T12:00:00.000Z",
+    }
+    api.answers({"letters": [letter]}, Answer(202, {"moved": 3}))
+    assert [each.reason for each in client.dead_letters("uploads", 5)] == ["why"]
+    assert client.redrive("uploads") == 3
+    assert api.lines == ["GET /dead-letters?queue=uploads&limit=5", "POST /dead-letters/redrive"]
+    assert api.asked[1].json == {"queue": "uploads"}
+
+
 def test_a_retry_has_a_key_so_that_it_may_be_sent_again(api: StubApi, client: Client) -> None:
     api.answers(Answer(202, accepted()), Answer(202, accepted()))
     assert client.retry(BATCH_ID).batch_id == BATCH_ID

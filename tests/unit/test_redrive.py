@@ -53,6 +53,13 @@ def test_no_more_than_the_limit_go_back() -> None:
     assert queue.dead_letters().depth().backlog == 13
 
 
+def test_what_is_not_wanted_stays_and_can_be_seen_again() -> None:
+    queue = queue_with_dead(25)
+    moved = redrive(queue, 100, lambda message: message.body.endswith("3"))
+    assert {message.body for message in moved} == {"body 3", "body 13", "body 23"}
+    assert len(bodies(queue.dead_letters())) == 22
+
+
 def test_what_cannot_be_sent_stays_dead() -> None:
     queue = queue_with_dead(3)
     working = queue.send
