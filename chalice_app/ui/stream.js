@@ -5,9 +5,10 @@
 import { h, replace, text } from "./lib/dom.js";
 import { gestures } from "./lib/gestures.js";
 import { FAILED, Lanes } from "./lib/lanes.js";
+import { AXIS_HEIGHT, MARKS_HEIGHT, box, laneAt, layout } from "./lib/layout.js";
 import { watchLook } from "./lib/look.js";
-import { AXIS_HEIGHT, MARKS_HEIGHT, box, laneAt, layout, paint } from "./lib/paint.js";
-import { fillLegend, makeTable, note, sentence, summary } from "./lib/streamtext.js";
+import { paint } from "./lib/paint.js";
+import { fillLegend, makeButtons, makeHelp, makePlot, makeTable, note, sentence, summary } from "./lib/streamtext.js";
 import { ticks } from "./lib/ticks.js";
 
 const BASE = AXIS_HEIGHT + MARKS_HEIGHT;
@@ -16,10 +17,6 @@ const SPARE = 8; // pixels below the last row
 const SHORTEST_VIEW = 0.02; // milliseconds
 const TICK_ROOM = 110; // pixels between ticks
 const SLOP = 4; // pixels beside a bar that still mean it
-const HELP =
-  "Drag to move, Ctrl and the wheel to zoom. Keys: left and right arrow move in time, + and − zoom, 0 shows all, " +
-  "up and down arrow scroll the rows, [ and ] go to the task before and after, F to the next failure, Enter opens the task.";
-let made = 0;
 
 export class Stream {
   // onPick(index) is called when a task is chosen; href(index) gives the table its links.
@@ -162,46 +159,17 @@ export class Stream {
   }
 
   #build(host, href) {
-    const button = (label, run, name) =>
-      h("button", { class: "stream-button", type: "button", "aria-label": name, onclick: run }, label);
-    const helpId = `stream-help-${++made}`;
     this.legend = h("ul", { class: "stream-legend", "aria-label": "Colours of the bars" });
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.over = h("canvas", { "aria-hidden": "true" });
     this.tip = h("div", { class: "stream-tip", "aria-hidden": "true", hidden: true });
-    this.plot = h(
-      "div",
-      {
-        class: "stream-plot",
-        tabindex: "0",
-        role: "application",
-        "aria-label": "Task stream",
-        "aria-describedby": helpId,
-      },
-      [this.canvas, this.over, this.tip],
-    );
+    this.plot = makePlot([this.canvas, this.over, this.tip]);
     this.live = h("p", { class: "stream-hidden", role: "status" });
     this.summary = h("p", { class: "stream-summary" }, summary(this.lanes));
     this.table = makeTable(href, () => this.table.fill(this.lanes, this.view));
-    const buttons = { class: "stream-buttons", role: "group", "aria-label": "View of the stream" };
-    this.root = h(
-      "div",
-      { class: "stream" },
-      h(
-        "div",
-        { class: "stream-head" },
-        this.legend,
-        h(
-          "div",
-          buttons,
-          button("+", () => this.zoom(0.5), "Zoom in"),
-          button("−", () => this.zoom(2), "Zoom out"),
-          button("Fit", () => this.fit(), "Show all"),
-        ),
-      ),
-      [this.plot, this.summary],
-      h("p", { class: "stream-help", id: helpId }, HELP),
-      [this.live, this.table.element],
+    this.root = h("div", { class: "stream" },
+      h("div", { class: "stream-head" }, this.legend, makeButtons(this)),
+      [this.plot, this.summary, makeHelp(this.plot), this.live, this.table.element],
     );
     host.append(this.root);
   }

@@ -78,15 +78,10 @@ class Command(click.Command):
     """
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
-        super().__init__(*args, **options)
         self.examples = tuple(examples)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the examples, one a line, whatever their width."""
-        if self.examples:
-            with formatter.section("Examples"):
-                for example in self.examples:
-                    formatter.write(f"  {example}\n")
+        # The mark \b has click leave the lines as they are.
+        lines = "\n".join(f"  {example}" for example in self.examples)
+        super().__init__(*args, epilog=f"Examples:\n\n\b\n{lines}", **options)
 
 
 def command(

@@ -57,8 +57,11 @@ def follow(
         ),
     )
     if batch.error is None:
-        hint = f"; to see why: taskfleet results {batch_id} --status FAILED" if batch.failed else ""
-        say(summary(batch) + hint)
+        hint = (
+            f"; to see why: taskfleet results {batch_id} --status FAILED; "
+            f"to run them again: taskfleet retry {batch_id}"
+        )
+        say(summary(batch) + (hint if batch.failed else ""))
     return batch
 
 

@@ -23,9 +23,29 @@ from taskfleet.cli.submit import submit
 from taskfleet.cli.task import explain, log
 from taskfleet.cli.token import make_token
 
+_SECTIONS = {
+    "Batches": (submit, map_command, status, results, retry, cancel),
+    "Tasks": (log, explain),
+    "Fleet": (fleet, kinds, redrive, doctor),
+    "Access and shell": (make_token, keys, completion),
+}
+"""All commands, in the order in which the help shows them."""
+
 
 class _Commands(OneLineErrors, click.Group):
     """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Returns the names of the commands in the order of `_SECTIONS`."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands in their sections, each with the first sentence of its help."""
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(each.name or "", each.get_short_help_str(80)) for each in commands]
+                )
 
 
 @click.group(PROGRAM, cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,8 +64,6 @@ def main() -> None:
     """
 
 
-for each in (
-    *(submit, map_command, status, results, log, explain, retry, cancel),
-    *(fleet, kinds, make_token, keys, redrive, doctor, completion),
-):
-    main.add_command(each)
+for _commands in _SECTIONS.values():
+    for _command in _commands:
+        main.add_command(_command)

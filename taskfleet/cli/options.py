@@ -81,7 +81,7 @@ def status_option(statuses: Sequence[S]) -> Callable[[F], F]:
         shell_complete=lambda _ctx, _param, incomplete: [
             str(status) for status in statuses if str(status).startswith(incomplete.upper())
         ],
-        help=f"Only those with this status, or several: {', '.join(map(str, statuses))}.",
+        help=f"Only those with this status, or several of: {', '.join(map(str, statuses))}.",
     )
 
 

@@ -24,6 +24,8 @@ from taskfleet.wire.faces import counts, seconds_of
 from taskfleet.wire.http import BatchView, ResultView
 from taskfleet.wire.plain import plain
 
+ALL_COLUMNS = 125
+"""Width in characters from which on a table of batches has all of its columns."""
 _ROWS_A_TABLE = 500
 """Rows of results that are laid out at a time."""
 _STYLES = {"SUCCEEDED": "green", "DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}
@@ -44,28 +46,40 @@ def write_json(values: Iterable[msgspec.Struct]) -> None:
 # --- batches ----------------------------------------------------------------------------------
 
 
-def batches_table(batches: Iterable[BatchView], *, cost: bool = False) -> Table:
-    """Returns a table of batches; with `cost` also the AWS calls made for each and their price."""
+def batches_table(batches: Iterable[BatchView], width: int, *, cost: bool = False) -> Table:
+    """Returns a table of batches; with `cost` also the AWS calls made for each and their price.
+
+    width: in characters; in less than `ALL_COLUMNS`, columns that say nothing of these batches are
+        left out, and the time of their creation.
+    """
+    rows = list(batches)
+    wide = width >= ALL_COLUMNS
+    cancelled = wide or any(batch.cancelled for batch in rows)
+    eta = wide or any(batch.eta_s is not None and not batch.finished_at for batch in rows)
+    numeric = ["tasks", "succeeded", "failed", *(["cancelled"] if cancelled else []), "seconds"]
+    numeric += ["eta s"] if eta else []
+    numeric += ["AWS calls", "a task", "$", "$ a million"] if cost else []
     table = Table(box=None, pad_edge=False)
     for title in ("batch", "status"):
         table.add_column(title, no_wrap=True)
-    for title in ("tasks", "succeeded", "failed", "cancelled", "seconds", "eta s"):
+    for title in numeric:
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("AWS calls", "a task", "$", "$ a million") if cost else ():
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("created", no_wrap=True)
+    if wide:
+        table.add_column("created", no_wrap=True)
     table.add_column("name", overflow="fold")
-    for batch in batches:
-        numbers = (batch.total, batch.succeeded, batch.failed, batch.cancelled)
+    for batch in rows:
+        numbers = [batch.total, batch.succeeded, batch.failed]
+        numbers += [batch.cancelled] if cancelled else []
         seconds = seconds_of(batch)
+        left = "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}"
         table.add_row(
             batch.batch_id,
             _status(batch.status),
             *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
-            "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}",
+            *([left] if eta else []),
             *(_cost(batch) if cost else ()),
-            batch.created_at[:19].replace("T", " "),
+            *([batch.created_at[:19].replace("T", " ")] if wide else []),
             Text(plain(batch.name or "")),
         )
     return table

@@ -30,9 +30,10 @@ from taskfleet.task import TaskStatus
 def results(
     batch: str, statuses: list[TaskStatus], failed: bool, no_pager: bool, as_json: bool
 ) -> int:
-    """Show the results of BATCH that exist so far, in the order of their tasks.
+    """Show the results of BATCH that exist so far.
 
-    The exit code is 1 if a task of BATCH failed or was cancelled.
+    They come in the order of their tasks. The exit code is 1 if a task of BATCH failed or was
+    cancelled.
     """
     if failed and statuses:
         raise click.UsageError("--failed or --status, not both.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Group, RenderableType
+from rich.table import Table
 
 from taskfleet.batch import BatchStatus
 from taskfleet.cli.api import client_here
@@ -104,7 +105,7 @@ def _latest(
             return list(islice(wanted, limit))
 
         if again:
-            watch(look, lambda batches: batches_table(batches, cost=cost), as_json=as_json)
+            watch(look, lambda batches: _table(batches, cost=cost), as_json=as_json)
         _write(look(), cost=cost, as_json=as_json)
     return 0
 
@@ -117,7 +118,7 @@ def _watched(client: Client, batch_id: str, *, cost: bool, as_json: bool) -> Bat
     with screen() as show:
 
         def picture(batch: BatchView) -> RenderableType:
-            table = batches_table([batch], cost=cost)
+            table = _table([batch], cost=cost)
             return table if batch.finished_at else Group(table, progress(batch))
 
         return follow(client, batch_id, lambda batch: show(picture(batch)))
@@ -127,4 +128,8 @@ def _write(batches: Iterable[BatchView], *, cost: bool, as_json: bool) -> None:
     if as_json:
         write_json(batches)
     else:
-        stdout_console().print(batches_table(batches, cost=cost))
+        stdout_console().print(_table(batches, cost=cost))
+
+
+def _table(batches: Iterable[BatchView], *, cost: bool) -> Table:
+    return batches_table(batches, stdout_console().width, cost=cost)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from taskfleet.wire.plain import plain
@@ -33,22 +34,41 @@ class Block:
         total: None if unknown.
         details: short texts that stand behind the counts.
         """
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        block = HTML(progress_html(name, done, total, details))
+        picture = _Picture(name, done, total, tuple(details))
         if self._handle is None:
-            self._handle = display(block, display_id=True)
+            self._handle = display(picture, display_id=True)
         else:
-            self._handle.update(block)
+            self._handle.update(picture)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One state, as a notebook shows it: as HTML, or as a line where HTML is not shown."""
+
+    name: str
+    done: int
+    total: int | None
+    details: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return plain(f"{self.name}: {_words(self.done, self.total, self.details)}")
+
+    def _repr_html_(self) -> str:
+        return progress_html(self.name, self.done, self.total, self.details)
 
 
 def progress_html(name: str, done: int, total: int | None, details: Sequence[str]) -> str:
     """Returns a bar with its name, counts and details as HTML. All text is escaped."""
-    words = ", ".join([f"{done:,} of {'?' if total is None else format(total, ',')}", *details])
     value = "" if total is None else f' value="{done}" max="{max(total, 1)}"'
-    name, words = html.escape(plain(name)), html.escape(plain(words))
+    name, words = html.escape(plain(name)), html.escape(plain(_words(done, total, details)))
     return (
         f'<div style="font-variant-numeric:tabular-nums"><b>{name}</b> '
         f'<progress aria-label="{name}" style="width:16em;vertical-align:middle"{value}></progress>'
         f" {words}</div>"
     )
+
+
+def _words(done: int, total: int | None, details: Sequence[str]) -> str:
+    return ", ".join([f"{done:,} of {'?' if total is None else format(total, ',')}", *details])

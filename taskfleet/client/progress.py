@@ -178,8 +178,11 @@ def _details() -> tuple[ProgressColumn, ...]:
 def _updater(
     display: Progress, name: str | None = None, total: int | None = None
 ) -> Callable[[State], None]:
-    """Add a bar to the display. Returns the function that has it show a state."""
-    bar = display.add_task(plain(name or ""), total=total, failed=0, eta_s=None)
+    """Add a bar to the display. Returns the function that has it show a state. A bar without a name
+    appears with its first state."""
+    bar = display.add_task(
+        plain(name or ""), total=total, visible=name is not None, failed=0, eta_s=None
+    )
     return partial(_update, display, bar, name, total)
 
 
@@ -193,6 +196,7 @@ def _update(
         completed=state.done,
         failed=state.failed,
         eta_s=state.eta_s,
+        visible=True,
     )
 
 

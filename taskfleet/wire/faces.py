@@ -66,7 +66,7 @@ def batch_html(batch: BatchView) -> str:
         if (number := getattr(batch, name))
     ]
     rest = batch.total - batch.succeeded - batch.failed - batch.cancelled
-    parts += [f'<span style="flex:{rest}"></span>'] if rest else []
+    parts += [f'<span style="flex:{rest}"></span>'] if rest > 0 else []
     left = "" if batch.finished_at or batch.eta_s is None else f", {_duration(batch.eta_s)} left"
     error = "" if batch.error is None else f"<div>{_cell(batch.error)}</div>"
     return (

@@ -62,7 +62,9 @@ class Watched:
     def calls(self, method: str = "GET") -> list[str]:
         """The URLs of the API's calls so far, without those of the page's own parts."""
         found = [one.url for one in self.requests if one.method == method]
-        return [url for url in found if "/ui/" not in url and not url.startswith(("blob:", "data:"))]
+        return [
+            url for url in found if "/ui/" not in url and not url.startswith(("blob:", "data:"))
+        ]
 
 
 @contextlib.contextmanager
@@ -113,7 +115,8 @@ def watched(browser: Browser, size: tuple[int, int] = WIDE, **options: Any) -> I
 def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
     """What axe-core finds wrong with the page, or with the elements of the selector. Transitions
     are waited for, since colours between two have another contrast."""
-    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
+    settled = "() => document.getAnimations().every(one => one.playState !== 'running')"
+    page.wait_for_function(settled)
     page.evaluate(_axe().read_text())
     faults: list[str] = page.evaluate(_RUN_AXE, selector)
     return faults
@@ -127,16 +130,15 @@ def _axe() -> Path:
 
     def install(draft: Path) -> None:
         command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(draft)]
-        subprocess.run(
-            [*command, f"axe-core@{AXE}"], check=True, capture_output=True, timeout=100
-        )
+        subprocess.run([*command, f"axe-core@{AXE}"], check=True, capture_output=True, timeout=100)
 
     folder = once(cache / "taskfleet" / "axe-core" / AXE, install)
     return folder / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a process."""
+    """One browser for all tests of a module. It ends with the module, since no test of another one
+    could run an event loop of asyncio in this thread as long as Playwright does."""
     with chromium() as one:
         yield one

@@ -98,6 +98,7 @@ def test_one_failed_task_makes_the_exit_code_1_and_says_how_to_see_it(
     assert result.exit_code == 1
     assert "2 succeeded, 1 failed of 3" in result.stderr
     assert f"taskfleet results {BATCH_ID} --status FAILED" in result.stderr
+    assert f"taskfleet retry {BATCH_ID}" in result.stderr
 
 
 def test_a_batch_that_somebody_cancels_makes_the_exit_code_1(

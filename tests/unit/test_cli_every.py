@@ -240,7 +240,7 @@ def test_help_says_what_it_does_and_has_examples_that_can_be_typed(name: str) ->
     assert result.stdout.startswith(f"Usage: taskfleet {name} ")
     assert "--json" in result.stdout
     assert command.examples
-    assert all(f"\n  {example}\n" in result.stdout for example in command.examples)
+    assert all(f"\n    {example}\n" in result.stdout for example in command.examples)
     assert command.help
     assert command.help.split("\n\n")[0].endswith(".")
     for example in command.examples:

@@ -102,6 +102,35 @@ def test_a_table_in_a_terminal_has_colour_unless_no_color(
     assert (GREEN in terminal.raw) is coloured
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown", "hidden"),
+    [
+        (80, {"succeeded", "failed", "seconds"}, {"cancelled", "eta", "created"}),
+        (130, {"succeeded", "cancelled", "eta", "created"}, set()),
+    ],
+)
+def test_a_batch_has_its_name_also_on_a_narrow_terminal(
+    api: StubApi, environ: dict[str, str], columns: int, shown: set[str], hidden: set[str]
+) -> None:
+    api.answers({**DONE, "name": "mine"})
+    with taskfleet_in(environ, "status", BATCH_ID, columns=columns) as terminal:
+        assert terminal.end() == 0
+    header, row = terminal.text.strip().splitlines()
+    assert shown <= set(header.split())
+    assert not hidden & set(header.split())
+    assert row.split()[0] == BATCH_ID
+    assert row.split()[-1] == "mine"
+
+
+def test_no_number_is_hidden_on_a_narrow_terminal(api: StubApi, environ: dict[str, str]) -> None:
+    api.answers({**BATCH, "cancelled": 2, "eta_s": 7.0})
+    with taskfleet_in(environ, "status", BATCH_ID, columns=95) as terminal:
+        assert terminal.end() == 1
+    header, row = terminal.text.strip().splitlines()
+    assert {"cancelled", "eta"} <= set(header.split())
+    assert row.split()[2:] == ["3", "0", "0", "2", "7"]
+
+
 def test_a_table_fits_the_terminal(api: StubApi, environ: dict[str, str]) -> None:
     api.answers(DONE, {"results": [{**ROW, "result": "x" * 300}], "cursor": None})
     with taskfleet_in(environ, "results", BATCH_ID, columns=70) as terminal:

@@ -157,17 +157,16 @@ class Notebook:
     it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kernel: object = "kernel") -> None:
-        self.shown: list[list[str]] = []
+        self.shown: list[list[Any]] = []
         ipython, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
         ipython.get_ipython = lambda: types.SimpleNamespace(kernel=kernel)  # type: ignore[attr-defined]
-        display.HTML = str  # type: ignore[attr-defined]
         display.display = self._display  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "IPython", ipython)
         monkeypatch.setitem(sys.modules, "IPython.display", display)
 
-    def _display(self, text: str, *, display_id: bool) -> object:
+    def _display(self, shown: Any, *, display_id: bool) -> object:
         assert display_id
-        block = [text]
+        block = [shown]
         self.shown.append(block)
         return types.SimpleNamespace(update=block.append)
 
@@ -177,12 +176,13 @@ def test_a_notebook_gets_one_block_that_is_drawn_over(
 ) -> None:
     seen = Notebook(monkeypatch)
     monkeypatch.setattr("taskfleet.clock.SystemClock.sleep", lambda *_: None)
-    api.answers({**BATCH, "name": HOSTILE, "eta_s": 9.0}, {**DONE, "failed": 1})
+    api.answers({**BATCH, "name": HOSTILE, "eta_s": 9.0}, {**DONE, "succeeded": 2, "failed": 1})
     states: list[BatchView] = []
     with Client(api.url, "t") as client:
         client.wait(BATCH_ID, on_progress=states.append, progress=True)
     (block,) = seen.shown
-    first, last = map(Page, block)
+    first, last = (Page(picture._repr_html_()) for picture in block)
+    assert repr(block[1]) == f"{BATCH_ID}: 3 of 3, 1 failed"
     assert "0 of 3, 0 failed, 0:00:09 left" in first.text
     assert "alert(1)" in first.text
     assert {tag for tag, _ in first.tags} == {"div", "b", "progress"}

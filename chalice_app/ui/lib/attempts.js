@@ -12,7 +12,7 @@ export function attemptsPanel() {
   const body = h("tbody");
   const head = h("thead", {}, h("tr", {}, HEADS.map((name) => h("th", { scope: "col" }, name))));
   const none = h("p", { class: "muted" }, "It has not started.");
-  const region = h("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Attempts" }, h("table", { class: "task-rows" }, head, body));
+  const region = h("div", { class: "frame", tabindex: "0", role: "group", "aria-label": "Attempts" }, h("table", { class: "task-rows" }, head, body));
   const element = h("section", { class: "panel", "aria-labelledby": "attempts-heading" }, h("h2", { id: "attempts-heading" }, "Attempts"), none, line, region);
 
   const makeRow = () => {

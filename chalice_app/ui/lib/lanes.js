@@ -6,6 +6,8 @@
 // once. A lane is a stack in that order, so tasks that arrive late take back what ended after them
 // and pack it anew: the lanes do not depend on the pages in which the tasks came.
 
+import { Names, Places } from "./columns.js";
+
 export const SUCCEEDED = 0;
 export const FAILED = 1;
 export const CANCELLED = 2;
@@ -28,42 +30,6 @@ const COLUMNS = [
   ["worker", Int32Array],
   ["lane", Int32Array],
 ];
-
-class Places {
-  constructor() {
-    this.length = 0;
-    this.at = new Int32Array(64);
-  }
-  push(row) {
-    if (this.length === this.at.length) {
-      const grown = new Int32Array(this.length * 2);
-      grown.set(this.at);
-      this.at = grown;
-    }
-    this.at[this.length++] = row;
-  }
-  pop() {
-    return this.at[--this.length];
-  }
-  get last() {
-    return this.at[this.length - 1];
-  }
-}
-
-class Names {
-  constructor() {
-    this.list = [];
-    this.places = new Map();
-  }
-  place(name) {
-    let place = this.places.get(name);
-    if (place === undefined) {
-      place = this.list.push(name) - 1;
-      this.places.set(name, place);
-    }
-    return place;
-  }
-}
 
 export class Lanes {
   constructor() {

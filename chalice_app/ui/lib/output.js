@@ -9,7 +9,7 @@ const NEAR = 40; // pixels from the end that still count as being at the end
 
 // Returns {element, follow(history, bytes)}. `running()` says whether more may come.
 export function outputPanel({ api, poll, signal, path, running }) {
-  const content = h("pre", { class: "value output", tabindex: "0", role: "region", "aria-label": "Output" });
+  const content = h("pre", { class: "value output", tabindex: "0", role: "group", "aria-label": "Output" });
   const note = h("p", { class: "muted", role: "status" });
   const pause = h("button", { type: "button", class: "small", "aria-pressed": "false", onclick: onPause }, "Pause");
   const end = h("button", { type: "button", class: "small", onclick: onEnd }, "Jump to the end");
@@ -95,7 +95,7 @@ export function outputPanel({ api, poll, signal, path, running }) {
     sizes.set(attempt, ends > offset ? Math.max(sizes.get(attempt), size) : offset);
     offset = Math.max(offset, ends);
     tell();
-    setTimeout(catchUp); // after `poll` has noted the end of this call
+    catchUp();
   }
 
   // Stays at the end if the reader is there; otherwise leaves the scroll alone.

@@ -2,68 +2,14 @@
 // for each pixel, which shows how much of it was busy; columns that look alike become one rectangle.
 
 import { CANCELLED, FAILED, Lanes } from "./lanes.js";
+import { AXIS_HEIGHT, HEADER_HEIGHT, MARKS_HEIGHT, barHeight } from "./layout.js";
 
-export const AXIS_HEIGHT = 26;
-export const MARKS_HEIGHT = 12;
-const HEADER_HEIGHT = 18;
-const TALLEST = 20;
-const SHORTEST = 2;
 const KINDS = 8;
 const LEVELS = 4; // of how busy a column was
 const SLIM = 1.5; // bars below this many columns are merged
 const MANY = 20_000; // bars in view from which on columns are two pixels wide
 const HATCHED = 5; // pixels from which on a bar is hatched or outlined
 const LABEL_ROOM = 34; // pixels that a bar must have for its index
-
-// Where lanes stand: the height of a row, and for each worker the y of its header and of its first
-// lane, from the top of all. `room` is the height in pixels that would be nice, `rowHeight` what the
-// reader chose, if so.
-export function layout(lanes, room, rowHeight) {
-  const count = Math.max(1, lanes.laneCount);
-  const workers = lanes.workers.filter((worker) => worker.lanes.length);
-  const fits = (header) => Math.floor((room - workers.length * header) / count);
-  let header = HEADER_HEIGHT;
-  let height = rowHeight ?? Math.min(TALLEST, Math.max(SHORTEST, fits(header)));
-  if (height < 5 && workers.length > 4) {
-    header = 3;
-    height = rowHeight ?? Math.min(TALLEST, Math.max(SHORTEST, fits(header)));
-  }
-  const groups = [];
-  let y = 0;
-  lanes.workers.forEach((worker, place) => {
-    if (!worker.lanes.length) return;
-    groups.push({ place, name: worker.name, y, lanesY: y + header, count: worker.lanes.length });
-    y += header + worker.lanes.length * height;
-  });
-  return { groups, rowHeight: height, header, total: y + 6 };
-}
-
-// The worker's place and the lane at y from the top of all, or null.
-export function laneAt(plan, y) {
-  for (const group of plan.groups) {
-    if (y < group.lanesY) continue;
-    const lane = Math.floor((y - group.lanesY) / plan.rowHeight);
-    if (lane < group.count) return { worker: group.place, lane };
-  }
-  return null;
-}
-
-// The rectangle of a row's bar in a view, at least two pixels wide.
-export function box(lanes, row, view) {
-  const group = view.plan.groups.find((one) => one.place === lanes.worker[row]);
-  const scale = view.width / (view.to - view.from);
-  const x = (lanes.from[row] - view.from) * scale;
-  return {
-    x,
-    y: group.lanesY + lanes.lane[row] * view.plan.rowHeight - view.top,
-    width: Math.max(2, (lanes.to[row] - lanes.from[row]) * scale),
-    height: barHeight(view.plan.rowHeight),
-  };
-}
-
-function barHeight(rowHeight) {
-  return rowHeight >= 6 ? rowHeight - 2 : rowHeight >= 3 ? rowHeight - 1 : rowHeight;
-}
 
 export function styleOfKind(kind) {
   return Math.min(kind, KINDS - 1);

@@ -129,9 +129,11 @@ export function missing(what) {
   return h("p", { class: "muted note" }, `${what}: this service does not have the call for it. It may be an older version.`);
 }
 
-// Runs the action of a button, which is disabled meanwhile. Says in `fault` what went wrong.
+// Runs the action of a button, which does nothing more meanwhile; it is not disabled, since that
+// would take the focus from it. Says in `fault` what went wrong.
 export async function act(button, fault, action) {
-  button.disabled = true;
+  if (button.getAttribute("aria-busy") === "true") return null;
+  set(button, "aria-busy", "true");
   fault?.clear();
   try {
     return await action();
@@ -142,6 +144,6 @@ export async function act(button, fault, action) {
     }
     return null;
   } finally {
-    button.disabled = false;
+    set(button, "aria-busy", null);
   }
 }

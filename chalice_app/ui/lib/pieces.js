@@ -37,7 +37,7 @@ export function value(given, label) {
   const all = typeof given === "string" ? given : JSON.stringify(given, null, 2);
   const lines = all.split("\n");
   const short = lines.slice(0, FOLD_LINES).join("\n").slice(0, FOLD_CHARS);
-  const pre = h("pre", { class: "value", tabindex: "0", role: "region", "aria-label": label }, short);
+  const pre = h("pre", { class: "value", tabindex: "0", role: "group", "aria-label": label }, short);
   if (short.length === all.length) return pre;
   const rest = `${label}: ${count(lines.length)} lines, ${bytes(new Blob([all]).size)}`;
   const button = h(

@@ -15,7 +15,7 @@ let busy = false;
 // one is allowed.
 export function poll(view, everyS, fn) {
   const signal = view.signal ?? view;
-  const one = { everyS, fn, signal, dueAt: performance.now(), failures: 0, first: true };
+  const one = { everyS, fn, signal, dueAt: performance.now(), failures: 0 };
   if (signal.aborted) return { soon() {}, stop() {} };
   polls.add(one);
   const stop = () => {
@@ -27,6 +27,7 @@ export function poll(view, everyS, fn) {
   return {
     soon() {
       one.dueAt = 0;
+      one.again = true; // also if a call is on its way
       plan();
     },
     stop,
@@ -53,6 +54,7 @@ async function run(one, first) {
     return;
   }
   one.running = true;
+  one.again = false;
   if (!first) busy = true;
   lastAt = performance.now();
   try {
@@ -69,6 +71,6 @@ async function run(one, first) {
   const pauseS = one.failures
     ? Math.min(BACK_OFF_MAX_S, one.everyS * 2 ** one.failures)
     : one.everyS;
-  one.dueAt = performance.now() + pauseS * 1000;
+  one.dueAt = one.again ? 0 : performance.now() + pauseS * 1000;
   plan();
 }

@@ -37,7 +37,7 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
   const back = h("button", { type: "button", class: "small", disabled: true, onclick: () => turn(-1) }, "Previous page");
   const on = h("button", { type: "button", class: "small", disabled: true, onclick: () => turn(1) }, "Next page");
   const heads = ["Task", "Status", "Took", "Tries", "Kind and params", "Result or error"];
-  const region = { class: "frame", tabindex: "0", role: "region", "aria-label": "Results" };
+  const region = { class: "frame", tabindex: "0", role: "group", "aria-label": "Results" };
   const head = h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name))));
   const element = h(
     "section",
@@ -69,7 +69,7 @@ export function resultsTable({ api, signal, path, href, status, changed }) {
   }
 
   function words(rows) {
-    if (rows.length === 0) return next === null ? "No such task yet." : "Nothing on this page; the next may have some.";
+    if (rows.length === 0) return next === null ? (wanted === "ALL" ? "No worker has reported on a task yet." : "No task is like this.") : "Nothing on this page; the next may have some.";
     const first = rows[0].index;
     const last = rows[rows.length - 1].index;
     return `${counted(rows.length, "task")}, ${first} to ${last}`;

@@ -1,5 +1,5 @@
-// What a stream says in words: legend, summary, the note beside the pointer, and the table for those
-// who do not see the canvas.
+// What a stream says in words: legend, summary, help, the note beside the pointer, and the table for
+// those who do not see the canvas.
 
 import { h, replace } from "./dom.js";
 import { count, counted } from "./format.js";
@@ -10,6 +10,10 @@ import { span } from "./ticks.js";
 const HEADINGS = ["Task", "Kind", "Outcome", "Began after", "Took", "Worker", "Error"];
 const IN_TABLE = 100;
 const KINDS_SHOWN = 8;
+const HELP =
+  "Drag to move, Ctrl and the wheel to zoom. Keys: left and right arrow move in time, + and − zoom, 0 shows all, " +
+  "up and down arrow scroll the rows, [ and ] go to the task before and after, F to the next failure, Enter opens the task.";
+let made = 0;
 
 // The texts of one row.
 function words(lanes, row) {
@@ -73,12 +77,34 @@ export function fillLegend(legend, lanes) {
   );
 }
 
+// The place of the canvas, which takes the keys.
+export function makePlot(parts) {
+  return h("div", { class: "stream-plot", tabindex: "0", role: "application", "aria-label": "Task stream" }, parts);
+}
+
+// The help that describes a plot.
+export function makeHelp(plot) {
+  const id = `stream-help-${++made}`;
+  plot.setAttribute("aria-describedby", id);
+  return h("p", { class: "stream-help", id }, HELP);
+}
+
+export function makeButtons(stream) {
+  const button = (label, name, run) =>
+    h("button", { class: "stream-button", type: "button", "aria-label": name, onclick: run }, label);
+  return h("div", { class: "stream-buttons", role: "group", "aria-label": "View of the stream" },
+    button("+", "Zoom in", () => stream.zoom(0.5)),
+    button("−", "Zoom out", () => stream.zoom(2)),
+    button("Fit", "Fit: show all", () => stream.fit()),
+  );
+}
+
 // A table of the tasks in view, closed at first. `fill(lanes, view)` brings it up to date.
 export function makeTable(href, opened) {
   const caption = h("caption");
   const body = h("tbody");
   const head = h("tr", {}, HEADINGS.map((name) => h("th", { scope: "col" }, name)));
-  const region = { class: "stream-scroll", tabindex: "0", role: "region", "aria-label": "Tasks in view" };
+  const region = { class: "stream-scroll", tabindex: "0", role: "group", "aria-label": "Tasks in view" };
   const element = h(
     "details",
     { class: "stream-table", ontoggle: opened },

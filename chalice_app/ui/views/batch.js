@@ -73,7 +73,7 @@ export async function show(root, params, context) {
     cursor = page.cursor;
     if (stream.add(page)) failures.fill(stream.lanes);
     if (cursor === null) return grow.stop();
-    if (page.rows.length) setTimeout(() => grow.soon()); // after `poll` has noted the end of this call
+    if (page.rows.length) grow.soon();
     return undefined;
   }
 

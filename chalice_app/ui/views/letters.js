@@ -19,7 +19,7 @@ export async function show(root, params, context) {
   const letters = h("ul", { class: "letters" });
   const none = h("p", { class: "muted", hidden: true }, "None. Everything that was sent could be taken.");
   const note = h("div", {});
-  const head = h("h2", { id: "letters" });
+  const head = h("h2", { id: "letters" }, "Letters");
   const redrive = context.writer
     ? h("button", { type: "button", hidden: true, onclick: () => act(redrive, fault, sendBack) }, "Redrive all")
     : null;
@@ -59,7 +59,8 @@ export async function show(root, params, context) {
     }
   }
 
-  function draw(given) {
+  function draw(unsorted) {
+    const given = [...unsorted].sort((a, b) => b.sent_at.localeCompare(a.sent_at) || a.message_id.localeCompare(b.message_id));
     const [, label, about] = QUEUES.find(([name]) => name === queue);
     text(told, about);
     text(head, given.length ? `${given.length === MOST ? `The first ${count(MOST)} letters` : counted(given.length, "letter")} of ${label.toLowerCase()}` : label);
@@ -72,7 +73,7 @@ export async function show(root, params, context) {
     const asked = queue;
     const yes = await confirm({
       title: "Redrive the dead letters?",
-      body: "All letters of this queue go back to where they came from, to be tried once more. Mend first what made them fail.",
+      body: "The letters of this queue that you may see go back to where they belong, to be tried once more. Mend first what made them fail.",
       yes: "Redrive",
     });
     if (!yes) return;

@@ -1,7 +1,7 @@
 // Submit a batch: tasks as text, a command over files, or a movie of pictures.
 
 import { h, replace, set, text } from "../lib/dom.js";
-import { faultLine } from "../lib/parts.js";
+import { act, faultLine } from "../lib/parts.js";
 import { sendFile } from "../lib/upload.js";
 import { taskForm } from "./submit-tasks.js";
 import { commandForm } from "./submit-command.js";
@@ -88,12 +88,14 @@ export async function show(root, params, context) {
     }
   }
 
-  async function submit(event) {
+  function submit(event) {
     event.preventDefault();
-    fault.clear();
+    return act(button, fault, send);
+  }
+
+  async function send() {
     const options = readOptions();
     if (!options) return;
-    button.disabled = true;
     try {
       const collected = await forms[chosen].collect((told) => text(doing, told));
       if (!collected) return;
@@ -101,13 +103,7 @@ export async function show(root, params, context) {
       const accepted = await hand(collected, { ...options, idempotency_key: key });
       context.announce("The batch is accepted");
       if (!context.signal.aborted) context.go(`#/batches/${accepted.batch_id}`);
-    } catch (error) {
-      if (error.name !== "AbortError") {
-        if (error.status === undefined) reportError(error);
-        fault.say(error.message);
-      }
     } finally {
-      button.disabled = false;
       text(doing, "");
     }
   }
