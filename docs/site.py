@@ -18,12 +18,13 @@ SITE = DOCS / "_build" / "html"
 def build(site: Path = SITE, source: Path = DOCS) -> tuple[int, str]:
     """Build the pages of a folder into the folder `site`. Returns Sphinx's exit code, 0 for
     success, and what it said: its warnings and errors."""
-    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--no-color"]
+    # Afresh each time: Sphinx does not see when the code changed that parts of pages are made from.
+    command = [sys.executable, "-m", "sphinx", "--fresh-env", "--quiet", "--fail-on-warning"]
     folders = ["--doctree-dir", str(site.parent / "doctrees"), str(source), str(site)]
     found = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(DOCS.parent), *([found] if found else [])])
     done = subprocess.run(
-        [*command, *folders],
+        [*command, "--no-color", *folders],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

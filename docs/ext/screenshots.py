@@ -1,6 +1,6 @@
 """The screenshots of the dashboard, which the tests of the browser leave in `docs/img`. A file's
 name has the words of its view, and `dark` or `phone` if it is one of those, such as
-`batch-dark.png`."""
+`dashboard-batch-dark.png`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent
-FIRST = "batch"
+FIRST = ("batch", "overview")
 CAPTIONS = {
     "overview": "The overview, live, with the last hour",
     "batches": "Batches, to search and to filter",
@@ -22,9 +22,9 @@ CAPTIONS = {
 
 
 def first(docs: Path = DOCS) -> str:
-    """The screenshot of the first page as Markdown, in both colour schemes; empty if there is
-    none."""
-    return _pictures(docs, FIRST)
+    """The screenshot of the first page as Markdown, in both colour schemes: of the first view in
+    `FIRST` that has one; empty if none has."""
+    return next(filter(None, (_pictures(docs, view) for view in FIRST)), "")
 
 
 def gallery(docs: Path = DOCS) -> str:

@@ -190,6 +190,8 @@ def test_the_first_page_shows_the_measured_figures(built: Path) -> None:
 def test_screenshots_are_shown_once_they_are_there(tmp_path: Path) -> None:
     assert screenshots.first(tmp_path) == screenshots.gallery(tmp_path) == ""
     (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "dashboard-overview-light.png").touch()
+    assert "dashboard-overview-light.png" in screenshots.first(tmp_path)
     for name in ("batches", "batch-phone", "batch-light"):
         (tmp_path / "img" / f"{name}.png").touch()
     shown = screenshots.first(tmp_path)
