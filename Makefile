@@ -43,8 +43,9 @@ check: $(STAMP) ## Lint, format, types, import rules, stack definition
 	$(BIN)/shellcheck infra/machine/*.sh
 	$(BIN)/bandit -q -c pyproject.toml -r app.py taskfleet chalice_app ec2_worker animoto infra localcloud
 
-docs: $(STAMP) ## Write what is generated: docs/settings.md, docs/openapi.json, docs/schemas
+docs: $(STAMP) ## Write the generated documents, and build the site into docs/_build/html
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m docs.site
 
 demo: $(STAMP) ## Run the workloads of 2014 on a local cloud of their own, then stop it
 	@$(BIN)/python -m localcloud.demo
@@ -78,4 +79,4 @@ destroy: $(STAMP) ## Delete STAGE=dev from AWS with all its data, after asking
 	@$(BIN)/python -m infra.deploy destroy --stage $(STAGE) $(ARGS)
 
 clean: ## Remove what was made: .venv, caches, the local cloud's folder
-	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build docs/_build *.egg-info

@@ -27,10 +27,10 @@ from animoto import spec
 from animoto.listing import Entry, is_url, read
 from taskfleet.batch import random_batch_id
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
-from taskfleet.cli.progress import counting_bars
 from taskfleet.client import (
     Client,
 )
+from taskfleet.client.progress import counting_bars
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.fetch.source import UPLOAD
 from taskfleet.task import TaskStatus

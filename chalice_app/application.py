@@ -1,4 +1,4 @@
-"""Assembles the Chalice app from its authorizer, routes and event handlers."""
+"""Assembles the Chalice app from its authorizer, routes, page and event handlers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from chalice.app import Chalice
 
 from chalice_app.api import Api
 from chalice_app.auth import add_authorizer
+from chalice_app.dashboard import add_dashboard
 from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
 from chalice_app.services import Services
@@ -32,5 +33,6 @@ def create_app(
     api = Api(app, services, add_authorizer(app, services))
     add_routes(api)
     add_stage_routes(api)
+    add_dashboard(api)
     add_events(app, services)
     return app

@@ -79,13 +79,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 def answer(status: int = 200) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Decorator of a view: its result becomes the JSON body of an answer with this status, or a
-    `Text` its text, and every exception becomes the answer for that error."""
+    `Text` its text, a `Response` stays what it is, and every exception becomes the answer for that
+    error."""
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Response]:
         @functools.wraps(view)
         def answered(**arguments: str) -> Response:
             try:
                 result = view(**arguments)
+                if isinstance(result, Response):
+                    return result
                 if isinstance(result, Text):
                     headers: dict[str, str | list[str]] = {**TEXT_HEADERS, **result.headers}
                     return Response(result.body, headers=headers, status_code=status)

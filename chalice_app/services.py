@@ -62,6 +62,7 @@ class Services:
     dead_letters: DeadLetters
     task_queue: TaskQueue
     monitor: TaskMonitor
+    store: UploadStore
     clock: Clock
     token_secret: Callable[[], str]
     odometer: Odometer
@@ -160,6 +161,7 @@ def assemble(
         ),
         task_queue=task_queue,
         monitor=monitor,
+        store=store,
         clock=clock,
         token_secret=token_secret,
         odometer=Odometer(spent),

@@ -42,8 +42,8 @@ How a variable reaches a process:
 - The local cloud: the environment of `make up`. It overrides some defaults, so that it stops
   quickly (`DEFAULTS` in `localcloud/cloud.py`), and sets what only it knows, such as the bucket.
 
-A list is words separated by commas. `1` and `true` mean yes, `0` and `false` mean no. "Read by"
-names the packages whose code uses the value.
+A list is words separated by commas. `1` and `true` mean yes, `0` and `false` mean no. The default
+stands after the semicolon. "Read by" names the packages whose code uses the value.
 
 boto3 reads credentials, profiles and endpoints from its own variables, such as `AWS_PROFILE` and
 `AWS_ENDPOINT_URL`. ffmpeg is found by `IMAGEIO_FFMPEG_EXE`, if that is set.
@@ -56,7 +56,7 @@ CLIENT = {
     "`taskfleet token` makes one from the secret.",
 }
 """The client's variables, which are no fields of `Settings`, and their descriptions."""
-_HEAD = "| Variable | Type | Range | Default | Meaning | Read by |\n|---|---|---|---|---|---|\n"
+_HEAD = "| Variable | Value; default | Meaning |\n|---|---|---|\n"
 
 
 def page() -> str:
@@ -65,7 +65,7 @@ def page() -> str:
     readers = used_by()
     rows = (row(Settings, name, described, readers) for name in Settings.__struct_fields__)
     client = (
-        f"| `{name}` | text | any | none | {meaning} | `taskfleet.client` |\n"
+        f"| `{name}` | text; none | {meaning} *Read by* `taskfleet.client`. |\n"
         for name, meaning in CLIENT.items()
     )
     return "".join(
@@ -94,13 +94,13 @@ def row(
     default = schema.get("default")
     if "anyOf" in schema:  # The value may be unset.
         (schema,) = (option for option in schema["anyOf"] if option != {"type": "null"})
+    bounds = _range(schema)
+    value = _type(schema) if bounds == "any" else f"{_type(schema)}, {bounds}"
+    packages = ", ".join(f"`{reader}`" for reader in sorted(readers[name]))
     cells = [
         f"`{PREFIX}{name.upper()}`",
-        _type(schema),
-        _range(schema),
-        _default(default),
-        described[name],
-        ", ".join(f"`{reader}`" for reader in sorted(readers[name])),
+        f"{value}; {_default(default)}",
+        f"{described[name]} *Read by* {packages}.",
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 

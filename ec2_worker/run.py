@@ -37,7 +37,7 @@ from ec2_worker.runner import taskuser
 from ec2_worker.worker import Worker
 from taskfleet import log, settings
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, OneLineErrors, complain
-from taskfleet.cli.progress import Failed, batch_bar
+from taskfleet.client.progress import Failed, batch_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings

@@ -110,14 +110,15 @@ PORT = click.IntRange(0, 65_535)
 def command(**options: Any) -> None:
     """Run Taskfleet and emulators of AWS on this machine, until Ctrl-C.
 
-    Prints a line that begins with `ready` once it serves. In another shell, `. .local/env` sets the
-    variables that clients need.
+    Prints a line that begins with `ready` once it serves, and a link to the dashboard, which holds
+    the token if a terminal shows it. In another shell, `. .local/env` sets the variables that
+    clients need.
     """
     environ = environment.inherited(os.environ)
     # This process, too, must see neither the caller's AWS account nor a proxy.
     os.environ.clear()
     os.environ.update(environ)
-    cloud.run(Options(**options), environ, lambda line: click.echo(line))
+    cloud.run(Options(**options), environ, click.echo, private=sys.stdout.isatty())
 
 
 def main() -> NoReturn:

@@ -53,11 +53,18 @@ class Tier(IntEnum):
     WORKER = 3
 
 
-def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+def run(
+    asked: Options,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    private: bool = False,
+) -> None:
     """Runs a local cloud until a signal.
 
     environ: the environment that the parts inherit.
     say: called with each line for the person who started it.
+    private: whether nobody but this person reads the lines, so that they may hold the token.
 
     Raises OptionFault or SettingsError before anything starts, PartFailed or StackFailed later.
     """
@@ -82,7 +89,7 @@ def run(asked: Options, environ: Mapping[str, str], say: Callable[[str], None]) 
                 shell = environment.for_shell(options, cloud, access, environ["NO_PROXY"])
                 environment.write(options.env_file, shell)
                 try:
-                    _announce(options, say)
+                    _announce(options, access if private else None, say)
                     supervisor.watch()
                 finally:  # before the parts stop, so that no client is sent to a cloud that ends
                     options.env_file.unlink(missing_ok=True)
@@ -179,9 +186,14 @@ def _logged(path: Path, action: str) -> Callable[[], bool]:
     return lambda: f'"action": "{action}"' in path.read_text(errors="replace")
 
 
-def _announce(options: Options, say: Callable[[str], None]) -> None:
-    """Says where the cloud is, and how to try it."""
+def _announce(options: Options, access: str | None, say: Callable[[str], None]) -> None:
+    """Says where the cloud is, and how to try it. `access` is the token, if the lines may hold it:
+    the link to the dashboard has it in its fragment, which a browser sends to nobody."""
     say(f"ready {options.url} (settings: {options.env_file}, logs: {options.logs})")
+    if access is None:
+        say(f"look: {options.url}/ (it asks for TASKFLEET_TOKEN of {options.env_file})")
+    else:
+        say(f"look: {options.url}/#token={access}")
     say(
         f"try:  . {shlex.quote(str(options.env_file))} && "
         'curl -H "Authorization: Bearer $TASKFLEET_TOKEN" -H "Content-Type: text/plain" '

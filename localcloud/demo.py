@@ -1,9 +1,12 @@
 """`make demo`: runs the workloads of 2014, a function, a command and a movie on a local cloud of
-its own. Owns the choice of workloads and the table; `taskfleet.client` and
-`taskfleet.executor` do the rest, as for any user."""
+its own, and shows what ran where. Owns the choice of workloads, the table and what is said at the
+end; the pictures are those of `localcloud.stripes` and `localcloud.picture`, and `taskfleet.client`
+and `taskfleet.executor` do the rest, as for any user."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -14,21 +17,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import requests
 from rich import box
-from rich.console import Console
 from rich.progress import TimeElapsedColumn
 from rich.table import Table
 
 from localcloud.launch import NotStarted, launched
 from localcloud.options import ROOT
 from localcloud.photographs import publish
+from localcloud.picture import write_html
+from localcloud.stripes import picture
 from taskfleet.bundle import DEFAULT_SLOTS
-from taskfleet.cli.progress import batch_bar
 from taskfleet.client import Client, ClientError
 from taskfleet.client.endpoint import ENV_FILE
+from taskfleet.client.progress import batch_bar
+from taskfleet.client.terminal import console_of, wants_colour
 from taskfleet.executor import FleetExecutor, FleetFuture
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http import BatchView, StreamPage
 
 EXAMPLES = str(ROOT / "examples")
 """Folder of the module `my_tasks`, which defines the kind `wordcount`."""
@@ -47,6 +53,8 @@ DOWNLOAD_TIMEOUT_S = 40
 """Longest silence of the bucket while the movie is fetched, in seconds."""
 MOVIE = ENV_FILE.parent / "demo.mp4"
 """File that the movie is saved to."""
+PAGE = ENV_FILE.parent / "demo.html"
+"""File with the picture of what ran where."""
 NOTES = ("the quick brown fox", "jumps over", "the lazy dog")
 """Texts whose words are counted."""
 
@@ -104,6 +112,8 @@ class Outcome:
     batch: BatchView
     seconds: float
     errors: Counter[str]
+    stream: list[StreamPage]
+    """What ran where and when."""
     movie: dict[str, Any] | None = None
     """The result of the task that makes the movie; None in other workloads."""
 
@@ -143,7 +153,15 @@ def run(client: Client, workload: Workload, on_progress: Callable[[BatchView], N
     rows = list(client.results(batch.batch_id))
     errors = Counter(row.error for row in rows if row.error is not None)
     movie = rows[0].result if workload.name == "movie" else None
-    return Outcome(workload, batch, seconds, errors, movie)
+    return Outcome(workload, batch, seconds, errors, stream_of(client, batch_id), movie)
+
+
+def stream_of(client: Client, batch_id: str) -> list[StreamPage]:
+    """Returns the whole stream of a batch that has ended."""
+    pages = [client.stream(batch_id)]
+    while (cursor := pages[-1].cursor) is not None:
+        pages.append(client.stream(batch_id, cursor))
+    return pages
 
 
 def table(outcomes: list[Outcome]) -> Table:
@@ -170,7 +188,7 @@ def table(outcomes: list[Outcome]) -> Table:
 
 def main() -> None:
     """Runs the demo. Raises NotStarted or ClientError."""
-    console = Console()
+    console = console_of(sys.stdout)
     console.print("Starting a local cloud: queues, table, bucket, API and one worker ...")
     started = time.perf_counter()
     outcomes = []
@@ -196,13 +214,33 @@ def main() -> None:
         console.print("calls: calls to SQS, DynamoDB and S3; USD: their price on AWS")
     for outcome in outcomes:
         for error, count in outcome.errors.most_common(3):
-            console.print(f"{count} failed: {error}", highlight=False)
+            console.print(f"{count} failed: {error}")
+    pages = [page for outcome in outcomes for page in outcome.stream]
+    colour = wants_colour(sys.stdout, os.environ)
+    console.print("\nWhat ran where, over time")
+    console.print(picture(pages, console.width, colour=colour))
+    PAGE.parent.mkdir(mode=0o700, exist_ok=True)
+    write_html(PAGE, "What the demo ran", [msgspec.to_builtins(page) for page in pages])
+    console.print(f"\nThe same to look around in: {PAGE}, for any browser", soft_wrap=True)
     if movie is not None:
         console.print(
             f"The movie: {MOVIE}, {movie['pictures']} photographs, {movie['duration_s']:.1f} s, "
             f"{movie['width']}x{movie['height']}, {movie['bytes'] / 1e6:.1f} MB",
-            highlight=False,
+            soft_wrap=True,
         )
+    console.print("\nTry next, the last two in another shell:")
+    for command, what in next_commands():
+        console.print(f"  {command:<45}  # {what}", soft_wrap=True)
+
+
+def next_commands() -> list[tuple[str, str]]:
+    """Returns commands to go on with, to be typed in the checkout, each with what it does."""
+    program = "taskfleet" if shutil.which("taskfleet") else ".venv/bin/taskfleet"
+    return [
+        ("make up", "a local cloud with a dashboard, until Ctrl-C"),
+        (f"{program} submit examples/tasks.txt", "a batch, with its progress"),
+        (f"{program} status", "your batches; --watch goes on"),
+    ]
 
 
 def _save(url: str, path: Path) -> None:

@@ -27,6 +27,7 @@ def ministack(
         "AUTH": "true",  # it verifies signatures
         "BIND_HOST": HOST,  # its default is every interface
         "GATEWAY_PORT": str(options.aws_port),
+        "PAGE_PORT": str(options.api_port),
         "LOG_LEVEL": "WARNING",
         "PERSIST_STATE": "1" if options.keep else "0",
         "STATE_DIR": str(state),

@@ -37,6 +37,7 @@ def refusal(
     *,
     own_origin: bool = False,
     signed_reads: bool = False,
+    page_port: int | None = None,
 ) -> str | None:
     """Returns why a request is refused, or None when it may pass.
 
@@ -45,6 +46,8 @@ def refusal(
     own_origin: whether pages that this port itself serves may call it.
     signed_reads: whether any page may show objects by presigned URLs, such as a movie. A page
         cannot read what it shows so, and needs the signature, which the port must check.
+    page_port: port whose pages may send files by upload forms (presigned POSTs), such as the
+        dashboard's. They cannot read the answer, and the port must check the form's signature.
     """
     found: dict[str, list[str]] = {}
     for name, value in headers:
@@ -55,6 +58,12 @@ def refusal(
     if method == "OPTIONS" and "access-control-request-method" in found:
         return "no page may call this port from another origin"
     origins = found.get("origin", [])
+    if (
+        page_port is not None
+        and origins in ([f"http://{name}:{page_port}"] for name in ("127.0.0.1", "localhost"))
+        and _is_upload_form(method, target, found.get("content-type", []))
+    ):
+        return None
     if origins and not (own_origin and origins == [f"http://{hosts[0]}"]):
         return "no page of this Origin may call this port"
     sites = found.get("sec-fetch-site", [])
@@ -87,6 +96,16 @@ def _is_signed_read(method: str, target: str) -> bool:
         and re.match(r"/[a-z0-9][a-z0-9.-]+/.", path) is not None
         and "x-amz-signature" in names
         and all(_SIGNED_READ.fullmatch(name) for name in names)
+    )
+
+
+def _is_upload_form(method: str, target: str, kinds: list[str]) -> bool:
+    """Tells whether a request has the form of a presigned POST of a file into a bucket."""
+    return (
+        method == "POST"
+        and re.fullmatch(r"/[a-z0-9][a-z0-9.-]+/?\??", target) is not None
+        and len(kinds) == 1
+        and kinds[0].lower().startswith("multipart/form-data;")
     )
 
 
@@ -139,10 +158,16 @@ def wsgi(app: Wsgi, port: int, refuses: Callable[[dict[str, Any]], str | None]) 
     return guarded
 
 
-def asgi(app: Asgi, port: int, refuses: Callable[[Scope], str | None]) -> Asgi:
+def asgi(
+    app: Asgi,
+    port: int,
+    refuses: Callable[[Scope], str | None],
+    page_port: int | None = None,
+) -> Asgi:
     """Returns an ASGI app that stands before `app` at `port`, for HTTP and for WebSockets, and lets
-    pages show objects by presigned URLs: `app` must check signatures. `refuses`, a further rule of
-    the port, says of a request's scope why it is refused, or None."""
+    pages show objects by presigned URLs, and those of `page_port` send files by upload forms: `app`
+    must check signatures. `refuses`, a further rule of the port, says of a request's scope why it
+    is refused, or None."""
 
     async def guarded(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -150,7 +175,9 @@ def asgi(app: Asgi, port: int, refuses: Callable[[Scope], str | None]) -> Asgi:
             return
         method, target = scope.get("method", "GET"), target_of(scope)
         headers = headers_of(scope)
-        reason = refusal(method, target, headers, port, signed_reads=True) or refuses(scope)
+        reason = refusal(
+            method, target, headers, port, signed_reads=True, page_port=page_port
+        ) or refuses(scope)
         if reason is None:
             await app(scope, receive, _without_cors(send))
         elif scope["type"] == "websocket":

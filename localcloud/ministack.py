@@ -105,8 +105,9 @@ class Prompt:
 
 
 def main() -> None:
-    """Runs ministack at the port GATEWAY_PORT for the access key AWS_ACCESS_KEY_ID; the `asyncio`
-    that its SQS sees has the pause that ends with news."""
+    """Runs ministack at the port GATEWAY_PORT for the access key AWS_ACCESS_KEY_ID and for files
+    that pages at the port PAGE_PORT send; the `asyncio` that its SQS sees has the pause that ends
+    with news."""
     prompt = Prompt(app.app)
     patched = types.ModuleType("asyncio")
     patched.__dict__.update(vars(asyncio) | {"sleep": prompt.sleep})
@@ -114,7 +115,8 @@ def main() -> None:
     iam_evaluator._is_root_key = _never  # it checks no signature by such a key
     closed = partial(refuses, key_id=os.environ["AWS_ACCESS_KEY_ID"])
     strict = Strict(prompt, key_names, messages_in_flight, quotas.of_environment(os.environ))
-    app.app = guard.asgi(strict, int(os.environ["GATEWAY_PORT"]), closed)
+    port, page_port = int(os.environ["GATEWAY_PORT"]), int(os.environ["PAGE_PORT"])
+    app.app = guard.asgi(strict, port, closed, page_port)
     app.main()
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
 
 from taskfleet.errors import TaskfleetError
+from taskfleet.wire.plain import plain
 
 SOME_FAILED = 1
 """Exit code when a task failed or was cancelled."""
@@ -69,7 +71,34 @@ def complain(program: str, message: str) -> None:
     print(f"{program}: {plain(message)}", file=sys.stderr, flush=True)
 
 
-def plain(text: str) -> str:
-    """Returns the text on one line and without control characters, since text that tasks return
-    must not control the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
+class Command(click.Command):
+    """A command whose help ends with examples.
+
+    examples: command lines, as a user would type them.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        self.examples = tuple(examples)
+        # The mark \b has click leave the lines as they are.
+        lines = "\n".join(f"  {example}" for example in self.examples)
+        super().__init__(*args, **{**options, "epilog": f"Examples:\n\n\b\n{lines}"})
+
+
+def command(
+    name: str, *, examples: Sequence[str], json: str
+) -> Callable[[Callable[..., int]], Command]:
+    """Returns a decorator that makes a command of a function, which returns its exit code.
+
+    Every command is made by it, so that each has examples and the option `--json`, which its
+    function gets as `as_json`.
+
+    json: the documents that `--json` prints, to follow the words "Print JSON:".
+    """
+
+    def make(function: Callable[..., int]) -> Command:
+        made = click.command(name, cls=Command, examples=examples)(function)
+        help_text = f"Print JSON: {json}"
+        made.params.append(click.Option(["--json", "as_json"], is_flag=True, help=help_text))
+        return made
+
+    return make

@@ -9,22 +9,29 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
+from rich.text import Text
 
 from taskfleet import settings
-from taskfleet.checkup.finding import Finding, fault, faults, ok
-from taskfleet.cli.command import plain
+from taskfleet.checkup.finding import Finding, Level, fault, faults, ok
+from taskfleet.cli.command import command
+from taskfleet.cli.options import stage_option
 from taskfleet.cli.output import write_json
+from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import endpoint
 from taskfleet.errors import SettingsError, TaskfleetError
+from taskfleet.wire.plain import plain
 
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "red"}
 FAULTY = 1
 """Exit code when there is a fault."""
 
 
-@click.command("doctor")
-@click.option("--stage", help="Look at this stage on AWS; needs AWS credentials and a region.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one finding on each line.")
+@command(
+    "doctor",
+    examples=("taskfleet doctor", "taskfleet doctor --stage dev", "taskfleet doctor --json"),
+    json='a finding {"level", "subject", "found", "advice"} on each line.',
+)
+@stage_option
 def doctor(stage: str | None, as_json: bool) -> int:
     """Look for what is wrong, and say what to do.
 
@@ -39,9 +46,15 @@ def doctor(stage: str | None, as_json: bool) -> int:
     if as_json:
         write_json(findings)
     else:
+        console = stdout_console()
         for finding in findings:
-            click.echo(plain(str(finding)))
+            console.print(_line(finding), soft_wrap=True)
     return FAULTY if faults(findings) else 0
+
+
+def _line(finding: Finding) -> Text:
+    """Returns the finding as a line, with its level in colour."""
+    return Text.assemble((f"{finding.level:<7}", _STYLES[finding.level]), "  ", plain(finding.text))
 
 
 def _api() -> Iterable[Finding]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import requests
 
-from taskfleet.cli.progress import counting_bars
 from taskfleet.client import Client
+from taskfleet.client.progress import counting_bars
 from taskfleet.wire.filenames import name_fault
 from taskfleet.wire.http import ResultView
 

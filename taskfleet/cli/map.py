@@ -16,17 +16,16 @@ import click
 
 from taskfleet.cli import template
 from taskfleet.cli.api import client_here
-from taskfleet.cli.command import INTERRUPTED, SOME_FAILED
+from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, command
 from taskfleet.cli.download import Downloads
-from taskfleet.cli.follow import exit_code
-from taskfleet.cli.input import duration_s
+from taskfleet.cli.follow import exit_code, wait_for
 from taskfleet.cli.items import Item, read_items
+from taskfleet.cli.options import key_option, name_option, task_options
 from taskfleet.cli.output import say, summary, write_json
-from taskfleet.cli.progress import Failed, Rate, TimeLeft, batch_bar, sending_bar
 from taskfleet.cli.sending import send
 from taskfleet.client import ApiError, Client, ClientError
+from taskfleet.client.progress import sending_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
-from taskfleet.options import ATTEMPTS_MAX
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import Accepted, BatchView, ResultView
 
@@ -34,8 +33,16 @@ STREAM_BYTES = 16_000
 """Bytes of standard output from which a result may hold its end only."""
 
 
-@click.command("map")
-@click.argument("command")
+@command(
+    "map",
+    examples=(
+        "taskfleet map 'convert {} -resize 50% {.}.png' *.jpg --outputs '*.png' --to results/",
+        "taskfleet map 'sha256sum {}' *.iso",
+        "seq 100 | taskfleet map 'python3 simulate.py {}' --no-files --with simulate.py",
+    ),
+    json="the results, one on each line.",
+)
+@click.argument("line", metavar="COMMAND")
 @click.argument("files", nargs=-1)
 @click.option(
     "-a",
@@ -63,26 +70,11 @@ STREAM_BYTES = 16_000
     help="Download the outputs into this folder.",
 )
 @click.option("--force", is_flag=True, help="Overwrite files in the folder of --to.")
-@click.option(
-    "--timeout",
-    "--timeout-s",
-    "timeout_s",
-    callback=duration_s,
-    metavar="DURATION",
-    help="End a command that runs for longer, such as 60 (seconds), 15m or 12h.",
-)
-@click.option(
-    "--max-attempts",
-    type=click.IntRange(1, ATTEMPTS_MAX),
-    help="Run a command that fails again, up to so many times in all.",
-)
-@click.option("--name", help="Name of the batch.")
-@click.option(
-    "--key", help="Idempotency key: the same again under it runs nothing twice, and goes on."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, one a line.")
+@task_options
+@name_option
+@key_option
 def map_command(
-    command: str,
+    line: str,
     files: tuple[str, ...],
     arg_file: TextIO | None,
     no_files: bool,
@@ -94,9 +86,6 @@ def map_command(
     **options: Any,
 ) -> int:
     """Run COMMAND once for each of FILES, on the fleet.
-
-    \b
-    taskfleet map 'convert {} -resize 50% {.}.png' *.jpg --outputs '*.png' --to results/
 
     COMMAND is text for the shell. In it, {} is the file, {.} the file without its extension, {/}
     its name without folders, {/.} that without its extension, and {//} its folder; each is quoted
@@ -110,7 +99,7 @@ def map_command(
     items = list(read_items(files, arg_file, no_files))
     if not items:
         raise click.UsageError("no FILES, and no items on standard input.")
-    texts = [_text_of(item, command) for item in items]
+    texts = [_text_of(item, line) for item in items]
     downloads = None if to is None else Downloads(to, force=force)
     with client_here() as client:
         uploaded = send([*(item.path for item in items if item.path), *shared])
@@ -192,19 +181,12 @@ def _submit(
 
 def _wait(client: Client, batch_id: str) -> BatchView:
     """Wait for the end of the batch with a progress bar; Ctrl-C cancels it."""
-    try:
-        with batch_bar(Failed(), Rate(), TimeLeft()) as show:
-            batch = client.wait(batch_id, on_progress=show)
-    except KeyboardInterrupt:
+
+    def cancelled() -> str:
         client.cancel(batch_id)
-        say(f"batch {batch_id} is cancelled; what runs comes to its end")
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    except ClientError as error:
-        if not error.passing:
-            raise
-        raise TaskfleetError(
-            f"{error}; the batch goes on; to wait again: taskfleet status {batch_id} --wait"
-        ) from error
+        return f"batch {batch_id} is cancelled; what runs comes to its end"
+
+    batch = wait_for(client, batch_id, on_interrupt=cancelled)
     if batch.error is not None:
         raise TaskfleetError(f"batch {batch_id} was cancelled: {batch.error}")
     return batch

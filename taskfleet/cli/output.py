@@ -1,5 +1,6 @@
 """The output of the command line: JSON lines, tables of batches and results, one-line summaries.
-Owns their form; not progress bars (`taskfleet.cli.progress`) nor the fleet (`taskfleet.cli.fleet`).
+Owns their form; not progress bars (`taskfleet.client.progress`), the fleet (`taskfleet.cli.fleet`),
+nor colour and width (`taskfleet.cli.terminal`).
 
 What was asked for goes to standard output, everything else to standard error.
 """
@@ -9,21 +10,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskfleet.cli.command import complain, plain
+from taskfleet.cli.command import complain
+from taskfleet.cli.terminal import stdout_console
 from taskfleet.task import TaskStatus
+from taskfleet.wire.faces import counts, seconds_of
 from taskfleet.wire.http import BatchView, ResultView
+from taskfleet.wire.plain import plain
 
-FILE_WIDTH = 160
-"""Width in characters of a table that goes into a file or a pipe."""
+ALL_COLUMNS = 125
+"""Width in characters from which on a table of batches has all of its columns."""
 _ROWS_A_TABLE = 500
 """Rows of results that are laid out at a time."""
 _STYLES = {"SUCCEEDED": "green", "DONE": "green", "FAILED": "red", "CANCELLED": "yellow"}
@@ -38,36 +40,49 @@ def write_json(values: Iterable[msgspec.Struct]) -> None:
     """Print each value as a JSON object on a line of its own."""
     for value in values:
         sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.flush()  # so that the reader of a pipe sees each when it comes
 
 
 # --- batches ----------------------------------------------------------------------------------
 
 
-def write_batches(batches: Iterable[BatchView], *, cost: bool = False) -> None:
-    """Print a table of batches; with `cost` also the AWS calls made for each and their price."""
+def batches_table(batches: Iterable[BatchView], width: int, *, cost: bool = False) -> Table:
+    """Returns a table of batches; with `cost` also the AWS calls made for each and their price.
+
+    width: in characters; in less than `ALL_COLUMNS`, columns that say nothing of these batches are
+        left out, and the time of their creation.
+    """
+    rows = list(batches)
+    wide = width >= ALL_COLUMNS
+    cancelled = wide or any(batch.cancelled for batch in rows)
+    eta = wide or any(batch.eta_s is not None and not batch.finished_at for batch in rows)
+    numeric = ["tasks", "succeeded", "failed", *(["cancelled"] if cancelled else []), "seconds"]
+    numeric += ["eta s"] if eta else []
+    numeric += ["AWS calls", "a task", "$", "$ a million"] if cost else []
     table = Table(box=None, pad_edge=False)
     for title in ("batch", "status"):
         table.add_column(title, no_wrap=True)
-    for title in ("tasks", "succeeded", "failed", "cancelled", "seconds", "eta s"):
+    for title in numeric:
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("AWS calls", "a task", "$", "$ a million") if cost else ():
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("created", no_wrap=True)
+    if wide:
+        table.add_column("created", no_wrap=True)
     table.add_column("name", overflow="fold")
-    for batch in batches:
-        counts = (batch.total, batch.succeeded, batch.failed, batch.cancelled)
+    for batch in rows:
+        numbers = [batch.total, batch.succeeded, batch.failed]
+        numbers += [batch.cancelled] if cancelled else []
         seconds = seconds_of(batch)
+        left = "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}"
         table.add_row(
             batch.batch_id,
             _status(batch.status),
-            *(f"{count:,}" for count in counts),
+            *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
-            "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}",
+            *([left] if eta else []),
             *(_cost(batch) if cost else ()),
-            batch.created_at[:19].replace("T", " "),
+            *([batch.created_at[:19].replace("T", " ")] if wide else []),
             Text(plain(batch.name or "")),
         )
-    stdout_console().print(table)
+    return table
 
 
 def _cost(batch: BatchView) -> tuple[str, ...]:
@@ -84,20 +99,7 @@ def _cost(batch: BatchView) -> tuple[str, ...]:
 
 def summary(batch: BatchView) -> str:
     """Returns the batch's status as one line."""
-    seconds = seconds_of(batch)
-    counts = [f"{batch.succeeded:,} succeeded"]
-    counts += [f"{batch.failed:,} failed"] if batch.failed else []
-    counts += [f"{batch.cancelled:,} cancelled"] if batch.cancelled else []
-    took = "" if seconds is None else f" in {seconds:.1f} s"
-    return f"batch {batch.batch_id}: {', '.join(counts)} of {batch.total:,}{took}"
-
-
-def seconds_of(batch: BatchView) -> float | None:
-    """Returns the seconds from the batch's creation to its last result; None until then."""
-    if batch.finished_at is None:
-        return None
-    took = datetime.fromisoformat(batch.finished_at) - datetime.fromisoformat(batch.created_at)
-    return took.total_seconds()
+    return f"batch {batch.batch_id}: {counts(batch)}"
 
 
 # --- results ----------------------------------------------------------------------------------
@@ -152,16 +154,3 @@ def _as_text(value: Any) -> str:
 
 def _status(status: str) -> Text:
     return Text(str(status), style=_STYLES.get(status, ""))
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Raise the BrokenPipeError that rich is handling, so that `OneLineErrors` ends the program
-        as it does for other output. Rich by itself would exit with 1."""
-        raise
-
-
-def stdout_console() -> Console:
-    """Returns a console for standard output: as wide as the terminal, or `FILE_WIDTH`."""
-    terminal = sys.stdout.isatty()
-    return _Console(width=None if terminal else FILE_WIDTH, markup=False, highlight=False)

@@ -10,21 +10,47 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import msgspec
 
-from taskfleet.cli.output import say
+from taskfleet.cli.command import command
+from taskfleet.cli.options import limit_option, no_pager_option, stage_option
+from taskfleet.cli.output import say, write_json
 from taskfleet.cli.stage import open_stage
+from taskfleet.cli.terminal import paged
 from taskfleet.client import endpoint
 from taskfleet.ports import Message, TaskQueue
 from taskfleet.scheduler.redrive import peek
 from taskfleet.scheduler.redrive import redrive as move
+from taskfleet.wire.plain import plain, shortened
 
 SHOWN_CHARS = 100
 """Characters of a message's body that are printed."""
 
+RECEIVED_TOO_OFTEN = "received too often"
+"""The reason of a dead letter that has none: the queue itself moved it."""
+
 QueueName = Literal["tasks", "responses", "uploads"]
 
 
-@click.command("redrive")
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A dead letter. `moved` is true if it is back on its queue."""
+
+    message_id: str
+    queue: str
+    reason: str
+    body: str
+    moved: bool
+
+
+@command(
+    "redrive",
+    examples=(
+        "taskfleet redrive --list",
+        "taskfleet redrive",
+        "taskfleet redrive --responses --stage dev --limit 100",
+    ),
+    json='a dead letter {"message_id", "queue", "reason", "body", "moved"} on each line.',
+)
 @click.option(
     "--responses",
     is_flag=True,
@@ -36,39 +62,50 @@ QueueName = Literal["tasks", "responses", "uploads"]
 @click.option(
     "--list", "only_list", is_flag=True, help="Show them with their reasons and move nothing."
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=1_000,
-    show_default=True,
-    help="Most messages to show or move.",
-)
-@click.option("--stage", help="The stage on AWS; TASKFLEET_STAGE or dev unless given.")
-def redrive(responses: bool, uploads: bool, only_list: bool, limit: int, stage: str | None) -> int:
+@limit_option(1_000, "dead letters to show or move")
+@stage_option
+@no_pager_option
+def redrive(
+    responses: bool,
+    uploads: bool,
+    only_list: bool,
+    limit: int,
+    stage: str | None,
+    no_pager: bool,
+    as_json: bool,
+) -> int:
     """Move dead letters back to their queue, once their cause is fixed.
 
     By default, moves those of Task_to_process: bundles of tasks. A task that has its result does
     not run again; submit it in a new batch for that.
 
     Needs AWS credentials that may read and write the queues, and a region. Without --stage and
-    TASKFLEET_URL, the command uses the local cloud that was started in this directory.
+    TASKFLEET_URL, the command uses the local cloud that was started in this directory; without
+    one, TASKFLEET_STAGE or else the stage dev.
     """
     if responses and uploads:
         raise click.UsageError("--responses or --uploads, not both.")
-    queue = open_queue("responses" if responses else "uploads" if uploads else "tasks", stage)
+    name: QueueName = "responses" if responses else "uploads" if uploads else "tasks"
+    queue = open_queue(name, stage)
     count = 0
-    for message in peek(queue, limit) if only_list else move(queue, limit):
-        count += 1
-        click.echo(_line(message))
+    # What is moved must not wait for a reader.
+    with paged(only_list and not no_pager and not as_json):
+        for message in peek(queue, limit) if only_list else move(queue, limit):
+            count += 1
+            if as_json:
+                reason = message.attributes.get("reason", RECEIVED_TOO_OFTEN)
+                letter = (message.message_id, name, reason, message.body, not only_list)
+                write_json([DeadLetter(*letter)])
+            else:
+                click.echo(_line(message))
     say(f"{count:,} dead letters" + ("" if only_list else " moved back"))
     return 0
 
 
 def _line(message: Message) -> str:
-    reason = message.attributes.get("reason", "received too often")
+    reason = plain(message.attributes.get("reason", RECEIVED_TOO_OFTEN))
     body = " ".join(message.body.split())
-    shown = body if len(body) <= SHOWN_CHARS else body[:SHOWN_CHARS] + "..."
-    return f"{message.message_id}\t{reason}\t{shown}"
+    return f"{message.message_id}\t{reason}\t{shortened(body, SHOWN_CHARS)}"
 
 
 def open_queue(name: QueueName, stage: str | None = None) -> TaskQueue:

@@ -14,8 +14,8 @@ import click
 from taskfleet.cli.api import client_here
 from taskfleet.cli.command import INTERRUPTED
 from taskfleet.cli.output import say
-from taskfleet.cli.progress import counting_bars
 from taskfleet.client import Client
+from taskfleet.client.progress import counting_bars
 from taskfleet.errors import TaskfleetError
 
 SENDERS = 8

@@ -42,7 +42,9 @@ def look_at_api(endpoint: Endpoint, now: Callable[[], float]) -> Iterator[Findin
                 auth=Bearer(endpoint.token.strip()),
             )
     except requests.RequestException as error:
-        yield fault("API", f"cannot reach {url}: {root_cause(error)}", "is the URL right?")
+        again = "it has ended? start it again: python -m localcloud"
+        advice = again if endpoint.local else "is the URL right?"
+        yield fault("API", f"cannot reach {url}: {root_cause(error)}", advice)
         return
     yield from _health(url, health)
     yield clock(_skew_s(health, now()), "the API")

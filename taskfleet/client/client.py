@@ -122,6 +122,9 @@ class Client(GrowingBatches, ContentUploads, Watching):
             clock=self._clock,
         )
 
+    def __repr__(self) -> str:
+        return f"<Client of {self._url}>"
+
     def __enter__(self) -> Client:
         return self
 
@@ -255,6 +258,8 @@ class Client(GrowingBatches, ContentUploads, Watching):
         batch_id: str,
         timeout_s: float | None = None,
         on_progress: Callable[[BatchView], None] | None = None,
+        *,
+        progress: bool = False,
     ) -> BatchView:
         """Wait until every task of the batch has its result. Returns the finished batch. An API
         that cannot be reached or fails for less than a minute is tolerated, and one that throttles
@@ -262,7 +267,20 @@ class Client(GrowingBatches, ContentUploads, Watching):
 
         timeout_s: raise NotFinished after so many seconds; never unless given.
         on_progress: called with each state of the batch that is seen, also the last.
+        progress: show a bar, on standard error or in the notebook. Where there is neither a
+            terminal nor a notebook, as in a log, nothing is shown.
         """
+        if progress:
+            from taskfleet.client.progress import shown_progress, state_of
+
+            with shown_progress() as show:
+
+                def show_too(batch: BatchView) -> None:
+                    show(state_of(batch))
+                    if on_progress is not None:
+                        on_progress(batch)
+
+                return self.wait(batch_id, timeout_s, show_too)
         began = polled = news_at = self._clock.now()
         until = None if timeout_s is None else began + timeout_s
         hold_s = next_poll(0.0, 0.0, None).hold_s

@@ -22,10 +22,12 @@ ENV_FILE = Path(".local", "env")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An API's URL and a token for it."""
+    """An API's URL and a token for it. `local` is true if they are those of the local cloud that
+    was started in a directory, which may have ended since."""
 
     url: str
     token: str = field(repr=False)
+    local: bool = False
 
 
 def find(environ: Mapping[str, str], directory: Path) -> Endpoint:
@@ -35,8 +37,8 @@ def find(environ: Mapping[str, str], directory: Path) -> Endpoint:
     Raises SettingsError when one or both are missing.
     """
     given = {name: environ[name] for name in (URL, TOKEN) if environ.get(name)}
-    where = "the environment"
-    if not given:
+    where, local = "the environment", not given
+    if local:
         given, where = variables(directory), str(ENV_FILE)
     missing = [name for name in (URL, TOKEN) if not given.get(name)]
     if len(missing) == 2:
@@ -46,7 +48,7 @@ def find(environ: Mapping[str, str], directory: Path) -> Endpoint:
         )
     if missing:
         raise SettingsError(f"{where} has no {missing[0]}; set both {URL} and {TOKEN}")
-    return Endpoint(given[URL], given[TOKEN])
+    return Endpoint(given[URL], given[TOKEN], local)
 
 
 def variables(directory: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from taskfleet.executor.future import FleetFuture
 from taskfleet.executor.tasks import Order
+from taskfleet.task import TaskStatus
 from taskfleet.wire.http import ResultView
 
 UNSENT_MAX_BYTES = 64_000_000
@@ -45,11 +46,13 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of calls: not handed over yet, handed over without a result, and ended."""
+    """Numbers of calls: not handed over yet, handed over without a result, and ended, `failed` of
+    them without success."""
 
     waiting: int
     running: int
     ended: int
+    failed: int = 0
 
 
 class Book:
@@ -68,7 +71,7 @@ class Book:
         self._recorded: dict[int, bytes] = {}
         self._early: dict[int, ResultView] = {}
         self._next = 0
-        self._ended = 0
+        self._ended = self._failed = 0
         self._closed: str | None = None
         self._error: BaseException | None = None
         self._over = False
@@ -125,7 +128,7 @@ class Book:
     def counts(self) -> Counts:
         with self._lock:
             waiting = len(self._waiting) - self._withdrawn
-            return Counts(waiting, len(self._handed) + self._in_hand, self._ended)
+            return Counts(waiting, len(self._handed) + self._in_hand, self._ended, self._failed)
 
     def close(self, reason: str, *, cancel: bool = False, leave_open: bool = False) -> None:
         """Take in no more calls; those that were taken in are still run, unless `cancel`.
@@ -238,6 +241,7 @@ class Book:
         with self._lock:
             self._in_hand -= len(calls)
             self._ended += len(calls)
+            self._failed += len(calls)
             self._to_collect.notify_all()
         for call in calls:
             if self.cancelling:
@@ -280,6 +284,7 @@ class Book:
 
     def _end(self, row: ResultView) -> Ended:
         self._ended += 1
+        self._failed += row.status is not TaskStatus.SUCCEEDED
         return Ended(self._handed.pop(row.index), row, self._recorded.pop(row.index, None))
 
     def collected(self) -> None:
@@ -289,6 +294,7 @@ class Book:
             sure = [index for index in self._handed if self._is_sure(index)]
             lost = [self._handed.pop(index) for index in sure]
             self._ended += len(lost)
+            self._failed += len(lost)
         for future in lost:
             future.end_without_row(self.batch_id)
 
@@ -308,6 +314,7 @@ class Book:
                 lost += self._handed.values()
                 self._handed = {}
             self._ended += len(lost)
+            self._failed += len(lost)
             self._to_send.notify_all()
             self._to_collect.notify_all()
             self._room.notify_all()

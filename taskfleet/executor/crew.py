@@ -1,5 +1,5 @@
-"""The two threads of an executor and what they share. Owns their start and end; not their work
-(`taskfleet.executor.sender`, `taskfleet.executor.collector`).
+"""The threads of an executor and what they share. Owns their start and end; not their work
+(`taskfleet.executor.sender`, `taskfleet.executor.collector`, `taskfleet.executor.meter`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from taskfleet.executor.book import Book
 from taskfleet.executor.collector import Collector
 from taskfleet.executor.desk import DeskMaker
 from taskfleet.executor.exits import at_exit
+from taskfleet.executor.meter import Meter
 from taskfleet.executor.sender import Opening, Sender
 
 SHUT_DOWN = "cannot submit calls to an executor that was shut down"
@@ -26,6 +27,7 @@ class Crew:
     forgotten is garbage, and its threads end when its calls have.
 
     on_end: called once, by the last thread, when nothing is left to do.
+    progress: whether a third thread shows how far the calls are.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class Crew:
         opening: Opening,
         outage_s: float,
         on_end: Callable[[], None] = lambda: None,
+        *,
+        progress: bool = False,
     ) -> None:
         self.make_desk = make_desk
         self._on_end = on_end
@@ -45,6 +49,7 @@ class Crew:
         clock = SystemClock()
         self._sender = Sender(self.book, make_desk, opening, clock, outage_s)
         self._collector = Collector(self.book, make_desk, clock, outage_s)
+        self._meter = Meter(self.book, opening.name, clock) if progress else None
 
     def start(self, *, sender: bool = True) -> None:
         """Start the threads unless they run. Raises RuntimeError in a forked child, where they
@@ -69,11 +74,15 @@ class Crew:
                 target=self._collect, name="fleet-collector", daemon=True
             )
             self._collecting.start()
+            if self._meter is not None:
+                self._meter.start()
 
     def _collect(self) -> None:
         self._collector.run()
         if self.book.sender is not None:
             self.book.sender.join()
+        if self._meter is not None:
+            self._meter.stop()
         self._on_end()
 
     def cancel(self, reason: str) -> None:
@@ -91,8 +100,10 @@ class Crew:
             desk.close()
 
     def let_go(self) -> None:
-        """Do not wait for the calls at the interpreter's exit."""
+        """Do not wait for the calls at the interpreter's exit, nor show how far they are."""
         self._let_go = True
+        if self._meter is not None:
+            self._meter.stop()
 
     def join(self) -> None:
         """Wait until every call has ended and the threads have, too."""

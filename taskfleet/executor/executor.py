@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from taskfleet.client import Client
 from taskfleet.client.client import OUTAGE_S
 from taskfleet.client.endpoint import find
+from taskfleet.client.notebook import progress_html
 from taskfleet.executor.crew import GARBAGE, SHUT_DOWN, Crew
 from taskfleet.executor.desk import DeskMaker, HttpDesk
 from taskfleet.executor.functions import Functions
@@ -53,6 +54,7 @@ class FleetExecutor(Executor):
     local: run the calls in processes of this machine, without any cloud.
     slots: calls that run at a time with `local`; the number of cores unless given.
     outage_s: seconds for which an API that is away is tolerated.
+    progress: show how far the calls are, on a terminal or in a notebook, never in a log.
 
     Raises ValueError for options that cannot work, and SettingsError when nothing says where the
     API is.
@@ -74,6 +76,7 @@ class FleetExecutor(Executor):
         local: bool = False,
         slots: int | None = None,
         outage_s: float = OUTAGE_S,
+        progress: bool = False,
     ) -> None:
         if isinstance(requirements, str):
             raise ValueError(f"requirements is a list, such as [{requirements!r}]")
@@ -90,18 +93,16 @@ class FleetExecutor(Executor):
             }
         )
         opening = Opening(name, key, timeout_s, max_attempts, memory_mb, retry_timeouts)
-        on_end: Callable[[], None] = _nothing
-        make_desk: DeskMaker
         if local:
             from taskfleet.executor.local import LocalCloud
 
             cloud = LocalCloud(slots or os.cpu_count() or 1)
-            make_desk, on_end = cloud.desk, cloud.stop
+            self._crew = Crew(cloud.desk, opening, outage_s, cloud.stop, progress=progress)
         else:
-            make_desk = _desks(url, token, client)
+            desks = _desks(url, token, client)
+            self._crew = Crew(desks, opening, outage_s, progress=progress)
         self._key = key
         self._functions = Functions(requirements)
-        self._crew = Crew(make_desk, opening, outage_s, on_end)
         self._book = self._crew.book
         weakref.finalize(self, self._book.close, GARBAGE).atexit = False
 
@@ -272,6 +273,12 @@ class FleetExecutor(Executor):
             f"{counts.running} running, {counts.ended} ended>"
         )
 
+    def _repr_html_(self) -> str:
+        counts = self._book.counts
+        total = counts.waiting + counts.running + counts.ended
+        failed = f"{counts.failed:,} failed"
+        return progress_html(self.batch_id or "not open yet", counts.ended, total, [failed])
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a FleetExecutor cannot be pickled, so no call can use it; have the call return what "
@@ -289,7 +296,3 @@ def _desks(url: str | None, token: str | None, client: Client | None) -> DeskMak
         url, token = endpoint.url, endpoint.token
     Client(url, token).close()  # raises for what is malformed
     return lambda: HttpDesk(Client(url, token))
-
-
-def _nothing() -> None:
-    """Do nothing at the end."""

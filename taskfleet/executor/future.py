@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import html
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from taskfleet.executor.problems import TaskError
 from taskfleet.task import task_id
+from taskfleet.wire.plain import shortened
 
 T = TypeVar("T")
+
+SHOWN_CHARS = 80
+"""Characters of an error that a future shows of itself."""
 
 
 class Keeper(Protocol):
@@ -64,6 +69,22 @@ class FleetFuture(Future[T]):
     def running(self) -> bool:
         """Returns whether the call was handed over and has not ended."""
         return self.taken and not self.done()
+
+    def __repr__(self) -> str:
+        return f"<FleetFuture {self.task_id or 'not handed over yet'}: {self._state_in_words()}>"
+
+    def _repr_html_(self) -> str:
+        return html.escape(repr(self))
+
+    def _state_in_words(self) -> str:
+        if self.cancelled():
+            return "cancelled"
+        if not self.done():
+            return "running" if self.taken else "waiting"
+        error = self.exception()
+        if error is None:
+            return f"returned {type(self.result()).__name__}"
+        return f"raised {type(error).__name__}: {shortened(str(error), SHOWN_CHARS)}"
 
     # --- for the executor's threads ------------------------------------------------------------
 

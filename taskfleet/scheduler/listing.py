@@ -7,7 +7,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from taskfleet.batch import BatchRecord, BatchStatus, page_cursor
 from taskfleet.ports import Clock, TaskMonitor
@@ -19,8 +19,7 @@ READ_MAX_PAGES = 5
 some 50 ms together."""
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(msgspec.Struct, frozen=True):
     """Which batches are looked for. Everything that is given must match.
 
     name: a part of the name, in any case of its letters, or the start of the id.

@@ -18,6 +18,7 @@ import msgspec
 from taskfleet.batch import BatchStatus
 from taskfleet.options import Limits, Options
 from taskfleet.task import TaskStatus
+from taskfleet.wire import faces
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
 
 BODY_MAX_BYTES = 5 * 1024 * 1024
@@ -71,6 +72,12 @@ class Accepted(msgspec.Struct, frozen=True):
     total: int
     url: str
 
+    def __repr__(self) -> str:
+        return faces.accepted_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.accepted_html(self)
+
 
 class Grown(msgspec.Struct, frozen=True):
     """The batch that a part was added to. `total` is the number of its tasks now, and the `first`
@@ -117,6 +124,12 @@ class BatchView(msgspec.Struct, frozen=True):
     retry_of: str | None = None
     kinds: list[str] = []
 
+    def __repr__(self) -> str:
+        return faces.batch_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.batch_html(self)
+
 
 class BatchList(msgspec.Struct, frozen=True):
     """One page of the caller's batches, newest first. If only some are asked for, a page before the
@@ -156,6 +169,12 @@ class ResultView(msgspec.Struct, frozen=True):
     progress: Any = None
     traceback: str | None = None
 
+    def __repr__(self) -> str:
+        return faces.row_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.rows_html([self])
+
 
 class ResultPage(msgspec.Struct, frozen=True):
     """One page of a batch's results, in the order that was asked for.
@@ -167,6 +186,12 @@ class ResultPage(msgspec.Struct, frozen=True):
 
     results: list[ResultView]
     cursor: str | None
+
+    def __repr__(self) -> str:
+        return faces.page_text(self)
+
+    def _repr_html_(self) -> str:
+        return faces.rows_html(self.results, more=self.cursor is not None)
 
 
 class StreamRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -394,6 +419,9 @@ class FleetView(msgspec.Struct, frozen=True):
     usd_per_hour: float
     looked_s: float | None
     why: str | None
+
+    def __repr__(self) -> str:
+        return faces.fleet_text(self)
 
 
 class FleetPoint(msgspec.Struct, frozen=True):

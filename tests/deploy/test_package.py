@@ -149,6 +149,19 @@ def test_every_module_is_in_the_zip(package):
     assert not missing
 
 
+def test_the_dashboard_is_in_the_zip_and_served_from_it(package):
+    parts = {str(p.relative_to(ROOT)) for p in (ROOT / "chalice_app" / "ui").rglob("*.*")}
+    assert "chalice_app/ui/lib/dom.js" in parts
+    assert parts <= package.names
+    answer = package.run(
+        "from chalice_app.dashboard import files, page, part\n"
+        "answers = [page('/api/', (), None), part(files().version, 'lib/dom.js')]\n"
+        "print(json.dumps([[one.status_code, one.headers['Content-Type']] for one in answers]))"
+    )
+    kinds = ["text/html; charset=utf-8", "text/javascript; charset=utf-8"]
+    assert answer == [[200, kind] for kind in kinds]
+
+
 def test_it_is_small_and_holds_no_compiled_leftovers(package):
     assert package.zip_bytes < ZIP_MAX_BYTES
     assert not [name for name in package.names if name.endswith(".pyc")]

@@ -142,7 +142,8 @@ def test_every_module_of_every_package_is_in_the_wheel_and_nothing_else(
 def test_the_files_that_the_packages_read_are_in_the_wheel(installed: Installed) -> None:
     machine = [path for path in (ROOT / "infra" / "machine").iterdir() if path.is_file()]
     infra = [ROOT / "infra" / name for name in ("constraints.txt", "stack.yaml")]
-    for path in [*infra, ROOT / "taskfleet" / "py.typed", *machine]:
+    page = [path for path in (ROOT / "chalice_app" / "ui").rglob("*") if path.is_file()]
+    for path in [*infra, ROOT / "taskfleet" / "py.typed", *machine, *page]:
         assert installed.wheel.read(str(path.relative_to(ROOT))) == path.read_bytes()
 
 

@@ -147,7 +147,7 @@ def test_json_has_the_rows(run, files):
 
 
 def test_a_time_out_and_another_attempt(run, files):
-    ended = run("sleep 20; : {}", "x", "--no-files", "--timeout-s", "1", code=1)
+    ended = run("sleep 20; : {}", "x", "--no-files", "--timeout", "1", code=1)
     assert "failed: timed out after 1 s" in ended.stderr
     ended = run(': {}; echo $TASKFLEET_ATTEMPT; [ "$TASKFLEET_ATTEMPT" = 2 ]', "--no-files", "x",
                 "--max-attempts", "2")  # fmt: skip

@@ -17,6 +17,7 @@ from chalice_app.application import create_app
 from taskfleet.aws.session import Aws
 from taskfleet.bundle import Response
 from taskfleet.clock import SystemClock
+from taskfleet.ports import OutgoingMessage
 from taskfleet.provisioner.records import WorkerRecord
 from taskfleet.settings import load
 from taskfleet.task import TaskResult, TaskStatus
@@ -33,6 +34,8 @@ BUCKET = "taskfleet-test"
 # The permission that an operation needs, where it has another name.
 PERMISSIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:HeadObject": "s3:GetObject",
 }
@@ -169,6 +172,20 @@ def test_a_batch_goes_all_the_way_within_each_functions_policy(aws):
     status, done = call("GET", f"{path}?wait=5")
     assert (status, done["status"], done["succeeded"]) == (200, "DONE", 3)
     _, page = call("GET", f"{path}/results")
+    _, stream = call("GET", f"{path}/stream")
+    assert [row[0] for row in stream["rows"]] == [0, 1, 2]
+    assert (stream["kinds"], stream["cursor"]) == (["sleep"], None)
+    assert call("GET", f"{path}/results?status=FAILED")[1] == {"results": [], "cursor": None}
+    status, again = call("POST", f"{path}/retry", {"status": ["FAILED"]})
+    assert (status, again["Code"]) == (422, "UnprocessableEntityError")
+    _, runs = call("POST", "/batches", {"tasks": ["sleep 1"]})
+    assert call("POST", f"{runs['url']}/retry", {})[0] == 409
+    _, found = call("GET", "/batches?kind=sleep&status=DONE")
+    assert [batch["batch_id"] for batch in found["batches"]] == [done["batch_id"]]
+    assert len(call("GET", "/fleet/history")[1]["points"]) == 1
+    aws.worker.task_queue().dead_letters().send([OutgoingMessage("no bundle")])
+    assert len(call("GET", "/dead-letters")[1]["letters"]) == 1
+    assert call("POST", "/dead-letters/redrive", {"queue": "tasks"}) == (202, {"moved": 1})
     rows = page["results"]
     while page["cursor"]:
         _, page = call("GET", f"{path}/results?cursor={page['cursor']}")

@@ -17,6 +17,7 @@ import requests
 
 from localcloud.serve import main
 from taskfleet.clock import SystemClock
+from taskfleet.wire.token import Role
 from tests.support.frontend import Frontend
 from tests.support.worker import Cloud
 
@@ -41,6 +42,19 @@ def connect(server):
 
 def bearer(api, client_id="alice"):
     return {"Authorization": f"Bearer {api.token(client_id)}"}
+
+
+def test_a_reader_is_refused_as_by_api_gateway(api, server):
+    host, port = server.server_address
+    reader = {"Authorization": f"Bearer {api.token(role=Role.READER)}"}
+    batch_id = api.submit(["sleep 1"])
+    url = f"http://{host}:{port}/batches"
+    assert requests.get(f"{url}/{batch_id}", headers=reader, timeout=20).status_code == 200
+    for method, path in (("POST", ""), ("POST", f"/{batch_id}/close"), ("DELETE", f"/{batch_id}")):
+        answer = requests.request(method, url + path, headers=reader, json={}, timeout=20)
+        assert answer.status_code == 403
+        assert "not authorized" in answer.json()["Message"]
+    assert api.cloud.monitor.batch(batch_id).cancelled_at is None
 
 
 def test_requests_at_the_same_time_do_not_mix_up(api, server):

@@ -1,5 +1,6 @@
-"""The how-to pages do what they say: their files are written and run, their methods are tried on
-both implementations of the port, and their commands exist with the options that they are given."""
+"""The how-to pages do what they say: their files are written and run, and their methods are tried
+on both implementations of the port. `tests/unit/test_docs_words.py` checks their commands, and
+`tests/e2e/test_docs_pages.py` runs those that need a cloud."""
 
 from __future__ import annotations
 
@@ -15,20 +16,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3
-import click
 import msgspec
 import pytest
 from moto import mock_aws
 
 from docs import settings_page
-from infra.deploy import main as deploy
-from localcloud.__main__ import command as local_cloud
 from taskfleet import settings
 from taskfleet.aws import session
 from taskfleet.aws.errors import translated
 from taskfleet.aws.s3 import S3Store
 from taskfleet.batch import BatchRecord
-from taskfleet.cli.main import main as taskfleet
 from taskfleet.errors import NotFound
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryStore
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -85,7 +82,7 @@ def test_the_setting_is_a_valid_field_with_a_row_of_its_own() -> None:
     described = settings_page.descriptions(source, "Example")
     (name,) = described
     row = settings_page.row(namespace["Example"], name, described, {name: {"ec2_worker"}})
-    assert f"`TASKFLEET_{name.upper()}` | number | 0.5 to 60 | `2` | The seconds" in row
+    assert f"`TASKFLEET_{name.upper()}` | number, 0.5 to 60; `2` | The seconds" in row
     assert f"`TASKFLEET_{name.upper()}`" in SETTING
     assert name not in settings.Settings.__struct_fields__, "the page needs another example"
 
@@ -194,57 +191,3 @@ def test_the_actions_that_are_explained_are_logged_by_the_worker() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "ec2_worker").glob("*.py"))
     assert len(actions) >= 8
     assert {action for action in actions if f'"{action}"' not in sources} == set()
-
-
-# --- every page -----------------------------------------------------------------------------
-
-
-def commands() -> list[Any]:
-    """Each line of every block of shell."""
-    return [
-        pytest.param(line, id=f"{page.stem}-{number}")
-        for page in sorted(HOWTO.glob("*.md"))
-        for number, line in enumerate("".join(blocks(page.read_text(), "sh")).splitlines())
-    ]
-
-
-def test_there_are_commands() -> None:
-    assert len(commands()) >= 15
-
-
-@pytest.mark.parametrize("line", commands())
-def test_a_command_exists_and_takes_its_options(line: str, tmp_path: Path) -> None:
-    subprocess.run(["bash", "-n", "-c", line], check=True)
-    program, *words = shlex.split(line)
-    if program == "taskfleet":
-        name, *arguments = words
-        (tmp_path / "tasks.txt").write_text("sleep 1\n")
-        arguments = [str(tmp_path / "tasks.txt") if a.endswith(".txt") else a for a in arguments]
-        parsed(taskfleet.commands[name], arguments)
-    elif program == "make":
-        check_make(words)
-    elif program == ".venv/bin/pytest":
-        assert all((ROOT / word).exists() for word in words)
-    elif program == "python" and "/" in words[0]:
-        assert (ROOT / words[0]).exists()
-    else:
-        assert program in {".", "python", "ln", "grep", ".venv/bin/py-spy"}
-
-
-def check_make(words: list[str]) -> None:
-    target, *variables = words
-    makefile = (ROOT / "Makefile").read_text()
-    assert re.search(rf"^{target}:.*## ", makefile, re.M), f"make {target}"
-    for name, _, value in (variable.partition("=") for variable in variables):
-        assert f"$({name})" in makefile
-        if name == "ARGS":
-            command = {"deploy": deploy.commands["up"], "up": local_cloud}[target]
-            known = {option for p in command.params for option in p.opts}
-            assert {word for word in shlex.split(value) if word.startswith("--")} <= known
-
-
-def parsed(command: click.Command, arguments: list[str]) -> None:
-    """Parse the arguments as click does; a fault is a UsageError. The parent is there because click
-    remembers the names of the help option from the first context that it sees."""
-    parent = click.Context(taskfleet, **taskfleet.context_settings)
-    command.make_context(command.name, list(arguments), parent=parent).close()

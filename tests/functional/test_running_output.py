@@ -126,14 +126,14 @@ def test_following_shows_it_growing(api, worker, tmp_path, monkeypatch):
     batch_id = api.submit([told.task])
     written: list[str] = []
     monkeypatch.setattr(command, "POLL_S", 0.05)
-    keep = command._write_rest
+    keep = command._Output.write_rest
 
     def write(*args):
         page = keep(*args)
         written.append(page.text)
         return page
 
-    monkeypatch.setattr(command, "_write_rest", write)
+    monkeypatch.setattr(command._Output, "write_rest", write)
     with api.served() as server:
         host, port = server.server_address[:2]
         monkeypatch.setenv("TASKFLEET_URL", f"http://{host}:{port}")

@@ -97,7 +97,8 @@ def test_one_failed_task_makes_the_exit_code_1_and_says_how_to_see_it(
     result = run("submit", tasks("sleep 1"))
     assert result.exit_code == 1
     assert "2 succeeded, 1 failed of 3" in result.stderr
-    assert f"taskfleet results {BATCH_ID} --failed" in result.stderr
+    assert f"taskfleet results {BATCH_ID} --status FAILED" in result.stderr
+    assert f"taskfleet retry {BATCH_ID}" in result.stderr
 
 
 def test_a_batch_that_somebody_cancels_makes_the_exit_code_1(
@@ -351,6 +352,45 @@ def test_status_without_a_batch_lists_the_latest_and_reads_no_further(
     assert ids == [f"b{n}" for n in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("options", "asked", "shown"),
+    [
+        (["--search", "nigh", "--kind", "sleep"], "&name=nigh&kind=sleep", 3),
+        (["--status", "running"], "&status=RUNNING", 2),
+        (["--status", "DONE,CANCELLED"], "", 1),
+        (["--limit", "2"], "", 2),
+    ],
+)
+def test_batches_are_searched(
+    api: StubApi, run: Run, options: list[str], asked: str, shown: int
+) -> None:
+    api.answers({"batches": [BATCH, DONE, BATCH], "cursor": None})
+    result = run("status", *options, "--json")
+    assert len(result.stdout.splitlines()) == shown
+    assert api.lines == [f"GET /batches?limit=100{asked}"]
+
+
+@pytest.mark.parametrize("options", [["--search", "x"], ["--status", "DONE"], ["--kind", "x"]])
+def test_one_batch_is_not_searched_for(run: Run, options: list[str]) -> None:
+    result = run("status", BATCH_ID, *options)
+    assert result.exit_code == 2
+    assert "--search, --status and --kind go without BATCH" in result.stderr
+
+
+def test_a_watched_batch_in_a_pipe_is_printed_whenever_it_changes(
+    api: StubApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.SystemClock, "sleep", lambda *_: None)
+    api.answers(BATCH, BATCH, DONE)
+    result = run("status", BATCH_ID, "--watch")
+    assert result.exit_code == 0
+    assert result.stdout.count("RUNNING") == 1
+    assert result.stdout.count("DONE") == 1
+    api.answers(BATCH, DONE)
+    lines = run("status", BATCH_ID, "--watch", "--json").stdout.splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["RUNNING", "DONE"]
+
+
 def test_status_cannot_wait_for_no_batch(run: Run) -> None:
     result = run("status", "--wait")
     assert result.exit_code == 2
@@ -389,11 +429,53 @@ def test_results_as_json_are_the_rows(api: StubApi, run: Run) -> None:
     assert [json.loads(line) for line in result.stdout.splitlines()] == [ROW, ROW]
 
 
-def test_only_failed_results_on_request(api: StubApi, run: Run) -> None:
-    api.answers(SOME_FAILED, {"results": [ROW, FAILED_ROW], "cursor": None})
-    result = run("results", BATCH_ID, "--failed", "--json")
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (["--status", "FAILED"], "FAILED"),
+        (["--status", "failed, CANCELLED"], "FAILED%2CCANCELLED"),
+        (["--failed"], "FAILED"),
+    ],
+)
+def test_results_of_some_statuses_on_request(
+    api: StubApi, run: Run, options: list[str], asked: str
+) -> None:
+    api.answers(SOME_FAILED, {"results": [FAILED_ROW], "cursor": None})
+    result = run("results", BATCH_ID, *options, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == FAILED_ROW
+    assert f"&status={asked}" in api.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--status", "BROKEN"], "'broken' is none of QUEUED, RUNNING, SUCCEEDED"),
+        (["--status", ""], "'' is none of"),
+        (["--failed", "--status", "FAILED"], "--failed or --status, not both"),
+    ],
+)
+def test_a_status_that_is_none_is_told(run: Run, options: list[str], message: str) -> None:
+    result = run("results", BATCH_ID, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_failed_tasks_are_run_again_and_waited_for(api: StubApi, run: Run) -> None:
+    api.answers(Answer(202, accepted()), BATCH, DONE)
+    result = run("retry", BATCH_ID, "--key", "k")
+    assert (result.exit_code, result.stdout) == (0, f"{BATCH_ID}\n")
+    assert api.lines[0] == f"POST /batches/{BATCH_ID}/retry"
+    assert api.asked[0].json == {"status": ["FAILED"], "idempotency_key": "k"}
+    assert "3 succeeded of 3" in result.stderr
+
+
+def test_tasks_run_again_need_not_be_waited_for(api: StubApi, run: Run) -> None:
+    api.answers(Answer(202, accepted()))
+    result = run("retry", BATCH_ID, "--status", "FAILED,CANCELLED", "--no-wait", "--json")
+    assert json.loads(result.stdout) == accepted()
+    assert api.asked[0].json["status"] == ["FAILED", "CANCELLED"]
+    assert f"3 tasks of {BATCH_ID} are submitted again; to wait: taskfleet" in result.stderr
 
 
 def test_cancel_says_how_the_batch_stands(api: StubApi, run: Run) -> None:
@@ -408,7 +490,7 @@ def test_cancelling_a_finished_batch_says_that_it_was_too_late(api: StubApi, run
     assert "already finished" in run("cancel", BATCH_ID).stderr
 
 
-@pytest.mark.parametrize("command", ["status", "results", "cancel"])
+@pytest.mark.parametrize("command", ["status", "results", "cancel", "retry"])
 def test_an_unknown_batch_is_one_line_and_exit_code_2(api: StubApi, run: Run, command: str) -> None:
     api.answers(Answer(404, {"Code": "NotFoundError", "Message": f"no batch '{BATCH_ID}'"}))
     result = run(command, BATCH_ID)
@@ -416,7 +498,7 @@ def test_an_unknown_batch_is_one_line_and_exit_code_2(api: StubApi, run: Run, co
     assert result.stderr == f"taskfleet: no batch '{BATCH_ID}' (HTTP 404)\n"
 
 
-@pytest.mark.parametrize("command", ["status", "results", "cancel"])
+@pytest.mark.parametrize("command", ["status", "results", "cancel", "retry"])
 def test_what_cannot_be_an_id_is_one_line_that_says_why(run: Run, command: str) -> None:
     result = run(command, "WRONG")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -74,6 +74,7 @@ def test_a_reader_is_found_through_properties_and_in_any_process() -> None:
     assert "taskfleet.aws" in readers["launch_template"]  # Settings.worker_template
     assert "taskfleet.cli" in readers["token_secret"]  # found = settings.load(...)
     assert readers["lease_s"] == {"ec2_worker"}
+    assert re.search(r"`TASKFLEET_LEASE_S` .* \*Read by\* `ec2_worker`\. \|$", PAGE, re.MULTILINE)
 
 
 def test_every_description_can_be_read_alone() -> None:
@@ -94,14 +95,14 @@ def test_a_field_without_a_docstring_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "cells"),
     [
-        ("spot", "| yes or no | `0`, `1` | `1` |"),
-        ("max_usd_per_hour", "| number | 0 or more | none |"),
-        ("lease_s", "| number | 1 to 43,200 | `30` |"),
-        ("boot_s", "| number | over 0, to 1,800 | `40` |"),
-        ("max_capacity", "| whole number | 0 to 5,000 | `10` |"),
-        ("kinds", "| list | any | none |"),
-        ("policy", "| choice | `threshold`, `work` | `work` |"),
-        ("instance_usd_per_hour", "| number | over 0 | `0.0725` |"),
+        ("spot", "| yes or no, `0`, `1`; `1` |"),
+        ("max_usd_per_hour", "| number, 0 or more; none |"),
+        ("lease_s", "| number, 1 to 43,200; `30` |"),
+        ("boot_s", "| number, over 0, to 1,800; `40` |"),
+        ("max_capacity", "| whole number, 0 to 5,000; `10` |"),
+        ("kinds", "| list; none |"),
+        ("policy", "| choice, `threshold`, `work`; `work` |"),
+        ("instance_usd_per_hour", "| number, over 0; `0.0725` |"),
     ],
 )
 def test_a_row_tells_type_range_and_default(name: str, cells: str) -> None:

@@ -127,6 +127,49 @@ def test_no_script_may_read_by_a_signed_url() -> None:
     assert guard.refusal("GET", SIGNED, sent, PORT, signed_reads=True)
 
 
+PAGE = 8000
+UPLOAD_FORM = {
+    **OWN,
+    "Origin": f"http://127.0.0.1:{PAGE}",
+    "Sec-Fetch-Site": "same-site",
+    "Content-Type": "multipart/form-data; boundary=x",
+}
+"""What a browser sends for the dashboard when it sends a file by an upload form."""
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("target", ["/bucket", "/bucket/", "/bucket?"])
+def test_the_dashboard_may_send_an_upload_form(name: str, target: str) -> None:
+    sent = {**UPLOAD_FORM, "Origin": f"http://{name}:{PAGE}"}.items()
+    assert guard.refusal("POST", target, sent, PORT, page_port=PAGE) is None
+    assert guard.refusal("POST", target, sent, PORT)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "changed"),
+    [
+        ("PUT", "/bucket", {}),
+        ("POST", "/", {}),
+        ("POST", "/bucket/key", {}),
+        ("POST", "/bucket?acl", {}),
+        ("POST", "/000000000000/queue?Action=SendMessage", {}),
+        ("POST", "/_ministack/reset", {}),
+        ("POST", "/bucket", {"Origin": "http://evil.example"}),
+        ("POST", "/bucket", {"Origin": f"https://127.0.0.1:{PAGE}"}),
+        ("POST", "/bucket", {"Origin": "http://127.0.0.1:8001"}),
+        ("POST", "/bucket", {"Origin": "null"}),
+        ("POST", "/bucket", {"Content-Type": "text/plain"}),
+        ("POST", "/bucket", {"Content-Type": "application/x-www-form-urlencoded"}),
+        ("POST", "/bucket", {"Host": "evil.example"}),
+    ],
+)
+def test_nothing_else_is_an_upload_form_of_the_dashboard(
+    method: str, target: str, changed: dict[str, str]
+) -> None:
+    sent = {**UPLOAD_FORM, **changed}.items()
+    assert guard.refusal(method, target, sent, PORT, page_port=PAGE)
+
+
 @pytest.mark.parametrize(
     ("authorization", "named"),
     [

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from docs.ext.pages import completed
+
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted(
+    path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")] if "_build" not in path.parts
+)
 GUIDES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "README.md",
     ROOT / "SECURITY.md",
     *sorted(ROOT.glob("docs/howto/*.md")),
+    *sorted(ROOT.glob("docs/concepts/*.md")),
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "provisioning.md",
     ROOT / "docs" / "settings.md",
@@ -30,8 +35,9 @@ def name_of(path: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, in the form that the repository's host gives them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    """The anchors of a page's headings, generated ones among them, in the form that the
+    repository's host gives them."""
+    headings = re.findall(r"^#+ (.*)$", completed(page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from taskfleet.cli.progress import Failed, TimeLeft, batch_bar, sending_bar
+from taskfleet.client.progress import Failed, TimeLeft, batch_bar, sending_bar
 from taskfleet.wire.http import BatchView
 from tests.support.stub_api import BATCH
 

@@ -1,0 +1,115 @@
+"""The options and arguments that several commands share: the same name means the same everywhere.
+Owns their names, forms and help; not what a command does with them.
+
+docs/command-line.md has the table of all options; a test compares it with the commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import click
+
+from taskfleet.cli.complete import batch_ids, kind_names
+from taskfleet.cli.input import duration_s
+from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound=StrEnum)
+
+batch_argument = click.argument("batch", shell_complete=batch_ids)
+"""The id of a batch."""
+index_argument = click.argument("index", type=click.IntRange(0))
+"""The place of a task in its batch, from 0."""
+stage_option = click.option("--stage", help="The stage on AWS; needs AWS credentials.")
+watch_option = click.option(
+    "--watch", is_flag=True, help="Show it again and again, until the end or Ctrl-C."
+)
+no_pager_option = click.option(
+    "--no-pager", is_flag=True, help="Print long output without a pager (PAGER)."
+)
+name_option = click.option("--name", help="Name of the batch, to show.")
+key_option = click.option(
+    "--key", help="Idempotency key: the same again under it runs nothing twice."
+)
+kind_option = click.option(
+    "--kind", help="Only those with tasks of this kind.", shell_complete=kind_names
+)
+
+
+def limit_option(default: int, what: str) -> Callable[[F], F]:
+    """Returns the option `--limit`, the most of `what` to take."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        help=f"Most {what}.",
+    )
+
+
+def wait_option(*, default: bool) -> Callable[[F], F]:
+    """Returns the option `--wait/--no-wait`."""
+    return click.option(
+        "--wait/--no-wait",
+        default=default,
+        show_default=True,
+        help="Wait until the batch is finished, with its progress.",
+    )
+
+
+def status_option(statuses: Sequence[S]) -> Callable[[F], F]:
+    """Returns the option `--status`, one or several of `statuses`. The command gets a list of them,
+    empty if the option is not given."""
+    names = {str(status).lower(): status for status in statuses}
+
+    def read(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[S]:
+        words = [word.strip().lower() for word in value.split(",")] if value is not None else []
+        for word in words:
+            if word not in names:
+                known = ", ".join(map(str, statuses))
+                raise click.BadParameter(f"{word!r} is none of {known}.")
+        return [names[word] for word in dict.fromkeys(words)]
+
+    return click.option(
+        "--status",
+        "statuses",
+        callback=read,
+        metavar="STATUS",
+        shell_complete=lambda _ctx, _param, incomplete: [
+            str(status) for status in statuses if str(status).startswith(incomplete.upper())
+        ],
+        help=f"Only those with this status, or several of: {', '.join(map(str, statuses))}.",
+    )
+
+
+def task_options(function: F) -> F:
+    """Add the options of tasks: `timeout_s`, `max_attempts`, `memory_mb` and `retry_timeouts`, each
+    None unless given."""
+    added = (
+        click.option(
+            "--timeout",
+            "timeout_s",
+            callback=duration_s,
+            metavar="DURATION",
+            help="End a task that runs for longer, such as 60 (seconds), 15m or 12h.",
+        ),
+        click.option(
+            "--max-attempts",
+            type=click.IntRange(1, ATTEMPTS_MAX),
+            help="Most executions of one task, including the first.",
+        ),
+        click.option(
+            "--memory-mb",
+            type=click.IntRange(MEMORY_MIN_MB, MEMORY_MAX_MB),
+            help="Most MB that the process of one task may use.",
+        ),
+        click.option(
+            "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
+        ),
+    )
+    for option in reversed(added):
+        function = option(function)
+    return function
