@@ -18,7 +18,7 @@ _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
 _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
-SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd", "checksum")
+SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd", "crc")
 """Attributes that results add to: integers, so that sums are exact in any order."""
 _OPTIONAL_TEXTS = ("name", "error", "traceparent", "retry_of")
 """Attributes with a text, which are missing for None."""
@@ -41,7 +41,7 @@ def sums(tally: Tally, spend: Spend, checksum: int = 0) -> dict[str, int]:
         "ended": tally.total,
         "milli_calls": round(spend.calls * _MILLI_CALLS),
         "pico_usd": round(spend.usd * _PICO_USD),
-        "checksum": checksum,
+        "crc": checksum,
     }
 
 
@@ -91,7 +91,10 @@ def to_item(batch: BatchRecord) -> Item:
 
 
 def _sums_of(batch: BatchRecord) -> dict[str, int]:
-    return sums(batch.tally, batch.spend, batch.checksum)
+    """Returns the sums of a new batch's item. The newest of them are left out as long as they are
+    0, so that the item of a small batch has less than 1 KB."""
+    found = sums(batch.tally, batch.spend, batch.checksum)
+    return {name: each for name, each in found.items() if each or name != "crc"}
 
 
 def to_record(item: Item | None) -> BatchRecord | None:
@@ -128,7 +131,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
             number_of(item, "milli_calls") / _MILLI_CALLS,
             number_of(item, "pico_usd") / _PICO_USD,
         ),
-        checksum=sum_of(item, "checksum"),
+        checksum=sum_of(item, "crc"),
         **optional,
     )
 
