@@ -1,5 +1,5 @@
-"""`taskfleet audit`: the receipt of a batch. Owns the command and the form of its output; the rule is
-in `taskfleet.scheduler.audit`."""
+"""`taskfleet audit`: the receipt of a batch. Owns the command and the form of its output; the rule
+is in `taskfleet.scheduler.audit`."""
 
 from __future__ import annotations
 
