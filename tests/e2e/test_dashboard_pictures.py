@@ -78,9 +78,11 @@ def test_every_view_is_drawn(browser: Browser, busy: Cloud, tmp_path: Path, look
 
 
 def fill(page: Page, name: str, folder: Path) -> None:
-    """Put into a form what a reader would."""
+    """Put into a form what a reader would, and choose the span that a young fleet fills."""
     if name == "submit":
         page.get_by_role("textbox", name="Tasks").fill("sleep 1000\nsleep 2000\ncommand date\n")
+    elif name == "fleet":
+        page.get_by_role("button", name="15 min").click()
     elif name == "submit-command":
         for file in ("north.csv", "south.csv"):
             (folder / file).write_text("1,2\n")

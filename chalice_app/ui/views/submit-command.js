@@ -77,7 +77,7 @@ export function commandForm(context) {
     }
     try {
       const all = runs();
-      text(preview, `$ ${all[0].shell}${all.length > 1 ? `   and ${counted(all.length - 1, "more command", "more commands")}` : ""}`);
+      text(preview, `$ ${all[0].shell}${all.length > 1 ? ` (and ${counted(all.length - 1, "more command")})` : ""}`);
     } catch (error) {
       set(input, "aria-invalid", "true");
       text(preview, error.message);
