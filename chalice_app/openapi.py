@@ -44,6 +44,7 @@ from taskfleet.wire.http import (
     LOG_END_HEADER,
     MAX_TASKS,
     Accepted,
+    AuditView,
     BatchList,
     BatchView,
     Error,
@@ -69,6 +70,7 @@ _STRUCTS = [
     PartRequest,
     RetryRequest,
     Accepted,
+    AuditView,
     Grown,
     ContentRequest,
     Stored,
@@ -223,6 +225,14 @@ def spec() -> Json:
                     "before had, and the cursor is null only once the batch has ended and all of "
                     "its results were given. Results of a bundle of tasks are given together, once "
                     "the last of them has ended.",
+                ),
+            },
+            "/batches/{batch_id}/audit": {
+                "parameters": [batch_id],
+                "get": operation(
+                    "Audit a batch: prove that every task has exactly one result",
+                    AuditView,
+                    errors=(404, 413, 422),
                 ),
             },
             "/batches/{batch_id}/stream": {

@@ -123,6 +123,14 @@ class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0.0
     status: Statuses | None = None
+    recorded: Annotated[
+        bool,
+        Meta(
+            description="In the order of the tasks, show each result as it was recorded, such as "
+            "the key of an object, instead of as its kind shows it, such as a URL. The digest of "
+            "an audit is over these."
+        ),
+    ] = False
 
     @property
     def statuses(self) -> frozenset[TaskStatus]:

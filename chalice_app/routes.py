@@ -42,6 +42,7 @@ from taskfleet.wire.http import (
     LOG_DROPPED_HEADER,
     LOG_END_HEADER,
     Accepted,
+    AuditView,
     BatchList,
     BatchView,
     Grown,
@@ -154,6 +155,8 @@ def add_routes(api: Api) -> None:
     @answer()
     def read_results(batch_id: str) -> ResultPage:
         wanted = read_query(api.query, ResultsQuery)
+        if wanted.order == "completion" and wanted.recorded:
+            raise Unprocessable("the query: recorded is for order=index only")
         if wanted.order == "completion":
             return with_cursor(
                 wanted.cursor,
@@ -176,8 +179,15 @@ def add_routes(api: Api) -> None:
                 limit=wanted.limit,
                 cursor=wanted.cursor,
                 statuses=wanted.statuses,
+                recorded=wanted.recorded,
             ),
         )
+
+    @api.route("/batches/{batch_id}/audit")
+    @answer()
+    def audit_batch(batch_id: str) -> AuditView:
+        read_query(api.query, NoQuery)
+        return services().audits.audit(_checked_id(batch_id), client_id=api.client_id)
 
     @api.route("/batches/{batch_id}/stream")
     @answer()

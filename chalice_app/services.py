@@ -16,6 +16,7 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
@@ -55,6 +56,7 @@ class Services:
     results: Results
     listing: Listing
     completed: Completed
+    audits: Audits
     stream: Stream
     tasks: TaskViews
     dead_letters: DeadLetters
@@ -151,6 +153,7 @@ def assemble(
         results=results,
         listing=Listing(monitor, clock),
         completed=completed,
+        audits=Audits(results, monitor, clock),
         stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         dead_letters=DeadLetters(

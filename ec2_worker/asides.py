@@ -10,7 +10,7 @@ import random
 from ec2_worker.attempt import describe
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.protocol import BundleProtocol
-from ec2_worker.settlement import Settlement
+from ec2_worker.settlement import Recorded, Settlement
 from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
 from taskfleet.lease import ClaimOutcome
 from taskfleet.log import fields
@@ -83,14 +83,14 @@ class Asides:
             claim = self._monitor.claim(bundle.job_id, owner=owner, lease_s=self._lease_s)
             if claim.outcome is ClaimOutcome.HELD:
                 return False
-            results = claim.results
+            recorded = Recorded(claim.results, claim.checksum)
             if claim.lease is not None:
                 now = self._clock.now()
                 claimed = ClaimedBundle(bundle, message, claim.lease, claim.results, now)
                 for task in list(claimed.pending):
                     self._protocol.fail(claimed, task, reason)
-                results = self._settlement.record(claimed)
-            self._settlement.publish(bundle, results, message, poison=reason, timings={})
+                recorded = self._settlement.record(claimed)
+            self._settlement.publish(bundle, recorded, message, poison=reason, timings={})
         except (TransientError, LeaseLost) as trouble:
             _log.warning(
                 "a bundle could not be given up; its message comes again",

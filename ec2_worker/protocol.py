@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.settlement import Settlement
+from ec2_worker.settlement import Recorded, Settlement
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, bundle_number
 from taskfleet.errors import (
@@ -147,7 +147,8 @@ class BundleProtocol:
             raise
         if claim.outcome is ClaimOutcome.DONE:
             self._telemetry.suppressed("done")
-            self._settlement.publish(bundle, claim.results, message, poison=None, timings={})
+            recorded = Recorded(claim.results, claim.checksum)
+            self._settlement.publish(bundle, recorded, message, poison=None, timings={})
             return None
         expires_at = claim.lease.expires_at if claim.lease else self._clock.now()
         delay_s = held_delay_s(expires_at, self._clock.now(), self._rng)

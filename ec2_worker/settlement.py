@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import random
+from typing import NamedTuple
 
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.logs import Logs
@@ -21,6 +22,13 @@ from taskfleet.retry import backoff_s
 from taskfleet.task import TaskResult, TaskStatus
 
 _log = logging.getLogger(__name__)
+
+
+class Recorded(NamedTuple):
+    """The final results of a bundle as the table has them, and the checksum of that record."""
+
+    results: list[TaskResult]
+    checksum: int
 
 
 class Settlement:
@@ -71,22 +79,24 @@ class Settlement:
                 wait_s = min(wait_s * 2, 5.0)
 
     def _commit(self, claimed: ClaimedBundle) -> None:
-        results = self.record(claimed)
-        timings = self._timings(claimed.bundle, results)
-        self.publish(claimed.bundle, results, claimed.message, claimed.poison, timings)
+        recorded = self.record(claimed)
+        timings = self._timings(claimed.bundle, recorded.results)
+        self.publish(claimed.bundle, recorded, claimed.message, claimed.poison, timings)
 
-    def record(self, claimed: ClaimedBundle) -> list[TaskResult]:
+    def record(self, claimed: ClaimedBundle) -> Recorded:
         """Record the final results and return them, in the order of the tasks."""
         bundle = claimed.bundle
         results = [claimed.results[task.index] for task in bundle.tasks]
-        self._monitor.commit(bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results)
+        checksum = self._monitor.commit(
+            bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results
+        )
         self._telemetry.settled(claimed, self._clock.now(), "done")
-        return results
+        return Recorded(results, checksum)
 
     def publish(
         self,
         bundle: Bundle,
-        results: list[TaskResult],
+        recorded: Recorded,
         message: Message,
         poison: str | None,
         timings: dict[str, Sample],
@@ -99,10 +109,11 @@ class Settlement:
             bundle.job_id,
             bundle.client_id,
             bundle.batch_id,
-            results,
+            recorded.results,
             bundle.legacy,
             timings,
             traceparent=bundle.traceparent,
+            checksum=recorded.checksum,
         )
         self._outbox.put(Letter(response, message, poison))
 

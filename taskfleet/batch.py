@@ -161,6 +161,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
+    checksum: sum of the checksums with which the counted bundles were recorded
+        (`taskfleet.ports.TaskMonitor.commit`).
     retry_of: the batch whose tasks it runs again; None if there is none.
     kinds: the names of its tasks' kinds, in order, as far as its parts are recorded; empty in a
         record of an earlier version.
@@ -189,6 +191,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     added_at: float | None = None
     closed_at: float | None = None
+    checksum: int = 0
     retry_of: str | None = None
     kinds: tuple[str, ...] = ()
 

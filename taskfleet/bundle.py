@@ -72,6 +72,7 @@ class Response(msgspec.Struct, frozen=True):
     spend: AWS calls that the worker made for the bundle, with its share of calls that served
         several bundles.
     traceparent: the batch's trace context; None for a batch that has none.
+    checksum: that of the bundle as it is recorded (`taskfleet.ports.TaskMonitor.commit`).
     """
 
     job_id: str
@@ -82,6 +83,7 @@ class Response(msgspec.Struct, frozen=True):
     timings: dict[str, Sample] = {}
     spend: Spend = NOTHING
     traceparent: Traceparent | None = None
+    checksum: int = 0
 
     @property
     def trace_id(self) -> str | None:

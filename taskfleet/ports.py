@@ -140,6 +140,9 @@ class BundleRecord(msgspec.Struct, frozen=True):
     tasks: the bundle's tasks; empty until the first renew, release or commit.
     results: what is known of the tasks. Rows may be unfinished: QUEUED with failed attempts, or
         RUNNING with progress.
+    checksum: of the tasks and results as they are stored now, of 32 bits; 0 if there are none.
+    sealed: the checksum that the commit stored beside them; None before the commit, and of a record
+        of an earlier version.
     """
 
     job_id: str
@@ -147,18 +150,21 @@ class BundleRecord(msgspec.Struct, frozen=True):
     lease: Lease | None = None
     tasks: list[Task] = []
     results: list[TaskResult] = []
+    checksum: int = 0
+    sealed: int | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
     """The answer to a claim.
 
     lease: the claimant's lease if ACQUIRED, the other worker's lease if HELD, None if DONE.
-    results: what is known of the tasks, as in `BundleRecord`.
+    results, checksum: what is known of the tasks, as in `BundleRecord`.
     """
 
     outcome: ClaimOutcome
     lease: Lease | None
     results: list[TaskResult]
+    checksum: int = 0
 
 
 class BatchPage(msgspec.Struct, frozen=True):
@@ -224,9 +230,10 @@ class TaskMonitor(Protocol):
 
     def commit(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
-    ) -> None:
+    ) -> int:
         """Record the final results and set the status to DONE. Repeating the call with the same
-        lease changes nothing: it is a retry after a lost reply. Raises LeaseLost as `renew`
+        lease changes nothing: it is a retry after a lost reply. Returns the checksum of what
+        is stored, and stores it too, as `sealed` in the record. Raises LeaseLost as `renew`
         does."""
         ...
 
@@ -336,10 +343,12 @@ class TaskMonitor(Protocol):
         spend: Spend = NOTHING,
         *,
         last_index: int = 0,
+        checksums: Mapping[int, int] = {},
     ) -> bool:
-        """Add the tallies of finished bundles, by bundle number, to the batch. Each bundle is
-        counted once, however often and in whatever order its tally comes. `spend` is added if any
-        of the bundles was not counted before. `last_index` is the highest index of their tasks.
+        """Add the tallies of finished bundles, by bundle number, to the batch, and their checksums,
+        0 if missing. Each bundle is counted once, however often and in whatever order its tally
+        comes. `spend` is added if any of the bundles was not counted before. `last_index` is the
+        highest index of their tasks.
         Returns False, with nothing counted, if there is no such batch or it has no task of that
         index. Returns False, with the others counted, if it lacks one of these bundles."""
         ...

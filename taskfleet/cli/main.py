@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from taskfleet import __version__
+from taskfleet.cli.audit import audit
 from taskfleet.cli.command import OneLineErrors
 from taskfleet.cli.completion import PROGRAM, completion
 from taskfleet.cli.doctor import doctor
@@ -24,7 +25,7 @@ from taskfleet.cli.task import explain, log
 from taskfleet.cli.token import make_token
 
 _SECTIONS = {
-    "Batches": (submit, map_command, status, results, retry, cancel),
+    "Batches": (submit, map_command, status, results, audit, retry, cancel),
     "Tasks": (log, explain),
     "Fleet": (fleet, kinds, redrive, doctor),
     "Access and shell": (make_token, keys, completion),

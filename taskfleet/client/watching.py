@@ -9,6 +9,7 @@ from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
 from taskfleet.wire.http import (
     LETTERS_MAX,
+    AuditView,
     FleetHistory,
     FleetPoint,
     LetterList,
@@ -52,6 +53,11 @@ class Watching:
         Returns how many. A task that has its result does not run again."""
         body = msgspec.json.encode({"queue": queue})
         return self._http.call("POST", "/dead-letters/redrive", Redriven, body=body).moved
+
+    def audit(self, batch_id: str) -> AuditView:
+        """Returns the receipt of the batch: whether every task has exactly one result, and a digest
+        of all results. Raises ApiError with the status 413 for a batch of very many bundles."""
+        return self._http.call("GET", f"{batch_path(batch_id)}/audit", AuditView)
 
     def stream(self, batch_id: str, cursor: str | None = None) -> StreamPage:
         """Returns which tasks of the batch have ended since `cursor`, in the order of their ends,

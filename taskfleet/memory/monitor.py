@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bisect
 import threading
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from taskfleet.batch import (
@@ -29,7 +31,7 @@ class _Item:
     """A bundle's item. It keeps its owner when the bundle is released or done, so that a repeated
     release or commit is recognised."""
 
-    __slots__ = ("attempt", "expires_at", "owner", "results", "status", "tasks")
+    __slots__ = ("attempt", "expires_at", "owner", "results", "sealed", "status", "tasks")
 
     def __init__(self) -> None:
         self.status = BundleStatus.QUEUED
@@ -38,12 +40,19 @@ class _Item:
         self.expires_at = 0.0
         self.tasks: list[Task] = []
         self.results: list[TaskResult] = []
+        self.sealed: int | None = None
 
     @property
     def lease(self) -> Lease | None:
         if self.status is not BundleStatus.RUNNING:
             return None
         return Lease(self.owner, self.attempt, self.expires_at)
+
+    @property
+    def checksum(self) -> int:
+        if not self.tasks:
+            return 0
+        return zlib.crc32(msgspec.json.encode((self.tasks, self.results)))
 
 
 class MemoryMonitor:
@@ -75,7 +84,7 @@ class MemoryMonitor:
                 item.owner = owner
                 item.attempt += 1
                 item.expires_at = now + lease_s
-            return Claim(outcome, item.lease, item.results)
+            return Claim(outcome, item.lease, item.results, item.checksum)
 
     def renew(
         self,
@@ -94,12 +103,14 @@ class MemoryMonitor:
 
     def commit(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
-    ) -> None:
+    ) -> int:
         with self._lock:
             item = self._held(job_id, lease, target=BundleStatus.DONE)
             if item.status is BundleStatus.RUNNING:
                 item.status = BundleStatus.DONE
                 item.tasks, item.results = list(tasks), list(results)
+                item.sealed = item.checksum
+            return item.sealed or 0
 
     def release(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
@@ -132,7 +143,15 @@ class MemoryMonitor:
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
         with self._lock:
             return [
-                BundleRecord(job_id, item.status, item.lease, item.tasks, item.results)
+                BundleRecord(
+                    job_id,
+                    item.status,
+                    item.lease,
+                    item.tasks,
+                    item.results,
+                    item.checksum,
+                    item.sealed,
+                )
                 for job_id in job_ids
                 if (item := self._items.get(job_id)) is not None
             ]
@@ -268,6 +287,7 @@ class MemoryMonitor:
         spend: Spend = NOTHING,
         *,
         last_index: int = 0,
+        checksums: Mapping[int, int] = {},
     ) -> bool:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -283,6 +303,7 @@ class MemoryMonitor:
                     tally=sum((tallies[number] for number in uncounted), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
+                    checksum=batch.checksum + sum(checksums.get(n, 0) for n in uncounted),
                 )
             return len(known) == len(tallies)
 

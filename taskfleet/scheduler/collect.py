@@ -71,8 +71,11 @@ def _count(
     them, each half is counted by itself, so that a forged response takes no other with it."""
     batch_id = next(iter(responses.values())).batch_id
     tallies = {number: Tally.of(each.results) for number, each in responses.items()}
+    checksums = {number: each.checksum for number, each in responses.items()}
     last_index = max(row.index for each in responses.values() for row in each.results)
-    if monitor.record_progress(batch_id, tallies, now, spend, last_index=last_index):
+    if monitor.record_progress(
+        batch_id, tallies, now, spend, last_index=last_index, checksums=checksums
+    ):
         return
     if len(responses) > 1:
         pairs = list(responses.items())

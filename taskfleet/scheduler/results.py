@@ -136,11 +136,13 @@ class Results:
         limit: int = PAGE_DEFAULT,
         cursor: str | None = None,
         statuses: Collection[TaskStatus] = ALL_STATUSES,
+        recorded: bool = False,
     ) -> ResultPage:
         """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
         answer holds. Rows of other `statuses` are left out; since one page reads at most
-        `PAGE_MAX_BUNDLES` bundles, it may then be empty and yet not the last. Raises ValueError for
-        a cursor that no page had."""
+        `PAGE_MAX_BUNDLES` bundles, it may then be empty and yet not the last. With `recorded`, each
+        result is as it was recorded instead of as its kind shows it. Raises ValueError for a cursor
+        that no page had."""
         batch = self.own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
         if batch.finished and not ended_as(batch.tally, statuses):
@@ -153,7 +155,7 @@ class Results:
         if statuses == ALL_STATUSES:  # a page's rows fill this many bundles on average
             at_once = min(at_once, limit * batch.bundles // max(1, batch.total) + 1)
         for number, bundle in self.bundles(batch_id, range(first_bundle, end), at_once):
-            shown = self._rows(batch_id, bundle, first_index, statuses)
+            shown = self._rows(batch_id, bundle, first_index, statuses, recorded=recorded)
             for row, size in map(fitted, shown):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
@@ -184,6 +186,8 @@ class Results:
         bundle: BundleRecord,
         first_index: int,
         statuses: Collection[TaskStatus],
+        *,
+        recorded: bool,
     ) -> Iterator[ResultView]:
         """Yields the bundle's rows of these statuses from `first_index` on, in order of index.
         While a worker executes the bundle, its results are recorded in any order, and some return
@@ -192,18 +196,15 @@ class Results:
         for result in sorted(bundle.results, key=lambda result: result.index):
             shown = result.status is not TaskStatus.QUEUED and result.status in statuses
             if shown and result.index >= first_index:
-                yield self.row(batch_id, tasks.get(result.index), result)
+                yield self.row(batch_id, tasks.get(result.index), result, recorded=recorded)
 
-    def _value(self, batch_id: str, result: TaskResult) -> tuple[Any, str | None]:
-        """The result and the error of a row. A result that was stored as an object is read from
-        there; if it is gone, the error says so."""
+    def recorded(self, batch_id: str, result: TaskResult) -> Any:
+        """Returns the recorded result of a row, which may have been stored as an object. Raises
+        PermanentError if that is gone or is not what was stored."""
         if result.stored is None:
-            return result.result, result.error
-        try:
-            what = f"the result of task {task_id(batch_id, result.index)}"
-            return msgspec.json.decode(spill.get(self._store, result.stored, what)), result.error
-        except PermanentError as error:
-            return None, str(error)
+            return result.result
+        what = f"the result of task {task_id(batch_id, result.index)}"
+        return msgspec.json.decode(spill.get(self._store, result.stored, what))
 
     def _presented(self, kind: TaskKind, value: Any, batch_id: str) -> Any:
         """The result as its kind shows it. One in which a client's code names objects of others is
@@ -215,10 +216,16 @@ class Results:
         except PermanentError:
             return value
 
-    def row(self, batch_id: str, task: Task | None, result: TaskResult) -> ResultView:
-        """Returns a recorded result as clients see it. The task is None if it is not recorded."""
-        value, error = self._value(batch_id, result)
-        if task is not None and value is not None:
+    def row(
+        self, batch_id: str, task: Task | None, result: TaskResult, *, recorded: bool = False
+    ) -> ResultView:
+        """Returns a recorded result as clients see it, with `recorded` as it was recorded; if it is
+        gone, the error says so. The task is None if it is not recorded."""
+        try:
+            value, error = self.recorded(batch_id, result), result.error
+        except PermanentError as gone:
+            value, error = None, str(gone)
+        if task is not None and value is not None and not recorded:
             # When the kind is no longer loaded, its results are shown as recorded.
             with contextlib.suppress(UnknownKind):
                 value = self._presented(self._registry[task.kind], value, batch_id)

@@ -212,6 +212,37 @@ class StreamRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error: int
 
 
+class AuditView(msgspec.Struct, frozen=True):
+    """The receipt of a batch, as of `at`: whether every task has exactly one result, and whether
+    what was counted, what is recorded and what was answered agree.
+
+    `balanced` is true if the batch has ended (`finished`) and nothing is wrong; `faults` say what
+    is wrong, 100 of them at most, and `fault_count` counts all. `succeeded`, `failed` and
+    `cancelled` count the recorded results, whose sum is `total`. `attempts` counts all executions
+    of the tasks. `bundles_done` of the `bundles` have all results of their tasks.
+
+    `sha256` is over one line for each result, in the order of the indexes: the JSON array
+    `[index, status, result, error]` of the row without blanks, with the keys of objects sorted and
+    all characters but ASCII escaped, and a line feed. The results are those of
+    `GET /batches/{batch_id}/results?recorded=true`.
+    """
+
+    batch_id: str
+    at: str
+    finished: bool
+    balanced: bool
+    total: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    attempts: int
+    bundles: int
+    bundles_done: int
+    sha256: str
+    faults: list[str]
+    fault_count: int
+
+
 class StreamPage(msgspec.Struct, frozen=True):
     """Tasks of a batch that have ended, in the order of their ends, in a compact form.
 

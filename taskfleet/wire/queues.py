@@ -61,7 +61,8 @@ class BundleMessage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Processed_Task`, version 1. `abridged` says that the rows are without results and errors,
-    which would be too large together; the API has them. `traceparent` is the bundle's."""
+    which would be too large together; the API has them. `traceparent` is the bundle's. `checksum`
+    is that of the bundle's record in the table; workers of earlier versions do not tell it."""
 
     v: int
     job_id: str
@@ -72,6 +73,7 @@ class ResponseMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     spend: Spend = NOTHING
     abridged: bool = False
     traceparent: Traceparent | None = None
+    checksum: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
 class LegacyBundleMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -196,6 +198,7 @@ def _response_message(
         response.spend,
         abridged,
         response.traceparent,
+        response.checksum,
     )
 
 
@@ -219,6 +222,7 @@ def decode_response(body: str | bytes) -> Response | LegacyResponseMessage:
         timings=message.timings,
         spend=message.spend,
         traceparent=message.traceparent,
+        checksum=message.checksum,
     )
 
 

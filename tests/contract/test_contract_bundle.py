@@ -56,9 +56,10 @@ class TestClaim:
             lease = acquire(world.monitor, "other")
             for _ in range(2):  # the second time is a retry
                 world.monitor.release(JOB, lease, tasks=TASKS, results=QUEUED)
-        assert world.monitor.claim(JOB, owner="me", lease_s=30) == Claim(
-            ClaimOutcome.ACQUIRED, Lease("me", lost + 1, world.clock.now() + 30), QUEUED
-        )
+        claim = world.monitor.claim(JOB, owner="me", lease_s=30)
+        assert claim.outcome is ClaimOutcome.ACQUIRED
+        assert claim.lease == Lease("me", lost + 1, world.clock.now() + 30)
+        assert claim.results == QUEUED
 
     def test_of_an_expired_lease_returns_the_recorded_results(self, world):
         lease = acquire(world.monitor, "other")
@@ -67,11 +68,15 @@ class TestClaim:
         assert world.monitor.claim(JOB, owner="me", lease_s=30).results == QUEUED
 
     def test_of_a_done_bundle_is_done_with_its_results(self, world):
-        world.monitor.commit(JOB, acquire(world.monitor, "other"), tasks=TASKS, results=FINAL)
+        lease = acquire(world.monitor, "other")
+        checksum = world.monitor.commit(JOB, lease, tasks=TASKS, results=FINAL)
+        assert checksum == world.monitor.commit(JOB, lease, tasks=TASKS, results=FINAL)
         world.clock.sleep(1_000_000)
         assert world.monitor.claim(JOB, owner="me", lease_s=30) == Claim(
-            ClaimOutcome.DONE, None, FINAL
+            ClaimOutcome.DONE, None, FINAL, checksum
         )
+        (record,) = world.monitor.bundles([JOB])
+        assert record.checksum == record.sealed == checksum
 
     def test_sent_twice_with_one_nonce_is_one_claim(self, world):
         first = world.monitor.claim(JOB, owner="me", lease_s=30)

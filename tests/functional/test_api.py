@@ -319,6 +319,7 @@ class TestWhoMayCall:
         ("DELETE", f"/batches/{'0' * 26}"),
         ("GET", f"/batches/{'0' * 26}/results"),
         ("GET", f"/batches/{'0' * 26}/stream"),
+        ("GET", f"/batches/{'0' * 26}/audit"),
         ("GET", f"/batches/{'0' * 26}/tasks/0"),
         ("GET", f"/batches/{'0' * 26}/tasks/0/log"),
         ("GET", "/me"),

@@ -39,6 +39,22 @@ from tests.unit.test_cli_kinds import KINDS
 
 SECRET = "a secret of more than thirty-two characters"
 PAGE = {"results": [ROW], "cursor": None}
+RECEIPT = {
+    "batch_id": BATCH_ID,
+    "at": "2026-01-01T00:00:00.000Z",
+    "finished": True,
+    "balanced": True,
+    "total": 3,
+    "succeeded": 3,
+    "failed": 0,
+    "cancelled": 0,
+    "attempts": 3,
+    "bundles": 1,
+    "bundles_done": 1,
+    "sha256": "0" * 64,
+    "faults": [],
+    "fault_count": 0,
+}
 UNKNOWN = Answer(404, {"Code": "NotFoundError", "Message": "there is no such batch"})
 WRITTEN = {"shell": {"exit_status": 0}, "stdout": "hello\n", "stderr": "", "outputs": []}
 
@@ -115,6 +131,15 @@ CASES = {
         "it is done",
         {"why", "history"},
         (BATCH_ID, "0"),
+        "no such",
+        (UNKNOWN,),
+    ),
+    "audit": Case(
+        (BATCH_ID,),
+        (RECEIPT,),
+        "it balances: every task has exactly one result",
+        {"balanced", "sha256", "faults"},
+        (BATCH_ID,),
         "no such",
         (UNKNOWN,),
     ),

@@ -18,7 +18,7 @@ _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
 _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
-SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd")
+SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd", "crc")
 """Attributes that results add to: integers, so that sums are exact in any order."""
 _OPTIONAL_TEXTS = ("name", "error", "traceparent", "retry_of")
 """Attributes with a text, which are missing for None."""
@@ -26,8 +26,14 @@ _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at", "added_at", "c
 """Attributes with a time in epoch seconds, which are missing for None."""
 
 
-def sums(tally: Tally, spend: Spend) -> dict[str, int]:
-    """Returns the values of `SUMS` for a tally and a spend."""
+def sum_of(item: Item, name: str) -> int:
+    """Returns one of `SUMS` of a page or batch; 0 if an earlier version, which did not have it,
+    wrote the item."""
+    return int(item[name]["N"]) if name in item else 0
+
+
+def sums(tally: Tally, spend: Spend, checksum: int = 0) -> dict[str, int]:
+    """Returns the values of `SUMS` for a tally, a spend and a sum of checksums."""
     return {
         "succeeded": tally.succeeded,
         "failed": tally.failed,
@@ -35,6 +41,7 @@ def sums(tally: Tally, spend: Spend) -> dict[str, int]:
         "ended": tally.total,
         "milli_calls": round(spend.calls * _MILLI_CALLS),
         "pico_usd": round(spend.usd * _PICO_USD),
+        "crc": checksum,
     }
 
 
@@ -51,7 +58,7 @@ def to_item(batch: BatchRecord) -> Item:
         "enqueued": wire_number(batch.enqueued),
         "plan": wire_text(msgspec.json.encode(batch.plan).decode()),
         # Results are added here by pages; page 0 is part of this item (`pages`).
-        **{name: wire_number(each) for name, each in sums(batch.tally, batch.spend).items()},
+        **{name: wire_number(each) for name, each in _sums_of(batch).items()},
         "folded_to": wire_number(1),
     }
     for name in _OPTIONAL_TEXTS:
@@ -81,6 +88,13 @@ def to_item(batch: BatchRecord) -> Item:
         if time is not None:
             item[name] = wire_number(time)
     return item
+
+
+def _sums_of(batch: BatchRecord) -> dict[str, int]:
+    """Returns the sums of a new batch's item. The newest of them are left out as long as they are
+    0, so that the item of a small batch has less than 1 KB."""
+    found = sums(batch.tally, batch.spend, batch.checksum)
+    return {name: each for name, each in found.items() if each or name != "crc"}
 
 
 def to_record(item: Item | None) -> BatchRecord | None:
@@ -117,6 +131,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
             number_of(item, "milli_calls") / _MILLI_CALLS,
             number_of(item, "pico_usd") / _PICO_USD,
         ),
+        checksum=sum_of(item, "crc"),
         **optional,
     )
 

@@ -2,8 +2,9 @@
 `taskfleet.lease`.
 
 A bundle is an item with the attributes `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `ttl`,
-and `packed` or `spill` (`taskfleet.aws.dynamodb.packing`). The owner stays when the bundle is
-released or done, so that a request that the SDK sends again after a lost reply is recognised.
+`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `sealed` once it is done. The owner
+stays when the bundle is released or done, so that a request that the SDK sends again after a lost
+reply is recognised.
 
 Source: "Condition and filter expressions, operators, and functions in DynamoDB", Amazon DynamoDB
 Developer Guide.
@@ -69,7 +70,11 @@ class BundleItems:
             )
         except ConditionFailed as failure:
             return self._refused(job_id, failure, owner, now)
-        return Claim(ClaimOutcome.ACQUIRED, _lease(item), self._packing.unpack(item)[1])
+        return self._claim(ClaimOutcome.ACQUIRED, item)
+
+    def _claim(self, outcome: ClaimOutcome, item: Item) -> Claim:
+        content = self._packing.unpack(item)
+        return Claim(outcome, _lease(item), content.results, content.checksum)
 
     def _refused(self, job_id: str, failure: ConditionFailed, owner: str, now: float) -> Claim:
         """Returns the answer to a claim whose condition does not hold: HELD, DONE, or ACQUIRED if
@@ -84,7 +89,7 @@ class BundleItems:
             claimant=owner,
             now=now,
         )
-        return Claim(outcome, _lease(item), self._packing.unpack(item)[1])
+        return self._claim(outcome, item)
 
     def renew(
         self,
@@ -110,8 +115,8 @@ class BundleItems:
 
     def commit(
         self, job_id: str, lease: Lease, *, tasks: Sequence[Task], results: Sequence[TaskResult]
-    ) -> None:
-        self._write(
+    ) -> int:
+        return self._write(
             "commit",
             job_id,
             lease,
@@ -164,17 +169,21 @@ class BundleItems:
         *,
         expires_at: float,
         attempt: int,
-    ) -> None:
-        """Write the bundle's tasks, results and new state. Raises LeaseLost if `lease` no longer
-        holds, unless it was ended by an earlier request of this same write."""
-        packed, values = self._packing.pack(tasks, results)
+    ) -> int:
+        """Write the bundle's tasks, results and new state. Returns the checksum of what is stored.
+        Raises LeaseLost if `lease` no longer holds, unless it was ended by an earlier request of
+        this same write."""
+        packed = self._packing.pack(tasks, results)
+        seal, sealed = "", {}
+        if status is BundleStatus.DONE:
+            seal, sealed = " #sealed = :sealed,", {":sealed": wire_number(packed.checksum)}
         try:
             self._table.update(
                 f"{step} bundle {job_id} in",
                 Update(
                     job_id,
                     "SET #status = :status, #expires_at = :expires_at, #attempt = :new_attempt,"
-                    f" #ttl = :ttl, {packed}",
+                    f" #ttl = :ttl,{seal} {packed.clauses}",
                     _HELD,
                     {
                         ":owner": wire_text(lease.owner),
@@ -183,7 +192,8 @@ class BundleItems:
                         ":status": wire_text(status),
                         ":expires_at": wire_number(expires_at),
                         ":new_attempt": wire_number(attempt),
-                        **values,
+                        **packed.values,
+                        **sealed,
                     },
                 ),
             )
@@ -196,6 +206,7 @@ class BundleItems:
                 raise LeaseLost(
                     f"bundle {job_id} is no longer held by attempt {lease.attempt}"
                 ) from failure
+        return packed.checksum
 
     def bundles(self, job_ids: Sequence[str]) -> list[BundleRecord]:
         items = self._table.read_many("read bundles from", job_ids)
@@ -203,9 +214,10 @@ class BundleItems:
         for job_id in job_ids:
             item = items.get(job_id)
             if item is not None and "status" in item:
-                tasks, results = self._packing.unpack(item)
                 status = BundleStatus(item["status"]["S"])
-                records.append(BundleRecord(job_id, status, _lease(item), tasks, results))
+                content = self._packing.unpack(item)
+                sealed = int(item["sealed"]["N"]) if "sealed" in item else None
+                records.append(BundleRecord(job_id, status, _lease(item), *content, sealed))
         return records
 
 

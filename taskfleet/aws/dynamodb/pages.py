@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from taskfleet.aws.dynamodb.batch_item import SUMS, to_record
+from taskfleet.aws.dynamodb.batch_item import SUMS, sum_of, to_record
 from taskfleet.aws.dynamodb.table import Item, Table, Update, number_of, wire_number
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.batch import PAGE_BUNDLES, BatchRecord
@@ -154,7 +154,7 @@ def _fold_update(batch: Item, number: int, page: Item) -> Update:
     """Returns the write that folds a page into the batch, if the batch's item is still as given in
     what matters."""
     key = batch["Job_ID"]["S"]
-    sums = {name: int(number_of(page, name)) for name in SUMS}
+    sums = {name: sum_of(page, name) for name in SUMS}
     at = later(progressed_at(page), batch)
     values: dict[str, Any] = {":number": wire_number(number)}
     if number > _folded_to(batch):
@@ -195,7 +195,7 @@ def _with_sums(batch: Item, pages: Sequence[Item]) -> Item:
     return {
         **batch,
         **{
-            name: wire_number(sum(int(number_of(item, name)) for item in items))
+            name: wire_number(sum(sum_of(item, name) for item in items))
             for name in SUMS
             if "payload_hash" in batch
         },

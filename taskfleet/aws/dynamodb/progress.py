@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskfleet.aws.dynamodb.batch_item import sums, to_record
 from taskfleet.aws.dynamodb.pages import (
@@ -39,6 +39,13 @@ _HAS = "#bundles > :last_bundle AND #total > :last_index AND "
 """Condition: the batch has a bundle and a task of these numbers."""
 
 
+class Ended(NamedTuple):
+    """A finished bundle: its tally, and the checksum of its record."""
+
+    tally: Tally
+    checksum: int
+
+
 class ProgressItems:
     """The methods of `taskfleet.ports.TaskMonitor` that count results and tell what is counted."""
 
@@ -54,10 +61,12 @@ class ProgressItems:
         spend: Spend = NOTHING,
         *,
         last_index: int = 0,
+        checksums: Mapping[int, int] = {},
     ) -> bool:
         if not tallies:
             return to_record(self._read(batch_id)) is not None
-        groups = list(_groups(tallies))
+        ended = {n: Ended(tally, checksums.get(n, 0)) for n, tally in tallies.items()}
+        groups = list(_groups(ended))
         share = spend / len(groups)
         if max(tallies) < PAGE_BUNDLES:
             counted = [
@@ -69,9 +78,9 @@ class ProgressItems:
         if batch is None or record is None or not record.has(0, last_index):
             return False
 
-        def count(page: int, group: Mapping[int, Tally]) -> bool:
+        def count(page: int, group: Mapping[int, Ended]) -> bool:
             end = record.bundles - page * PAGE_BUNDLES
-            known = {number: tally for number, tally in group.items() if number < end}
+            known = {number: each for number, each in group.items() if number < end}
             if page == 0:
                 self._count_on_batch(batch_id, known, at, share, last_index)
             elif known and not is_folded(batch, page):
@@ -96,12 +105,12 @@ class ProgressItems:
         return page is not None and place in counted_on(page)
 
     def _count_on_batch(
-        self, batch_id: str, tallies: Mapping[int, Tally], at: float, spend: Spend, last_index: int
+        self, batch_id: str, ended: Mapping[int, Ended], at: float, spend: Spend, last_index: int
     ) -> bool:
         """Count bundles of page 0 that are not counted yet. Returns False if there is no such batch
         or task, with nothing counted, or if one of the bundles is missing, with the others
         counted."""
-        uncounted = dict(tallies)
+        uncounted = dict(ended)
         time: float | None = at
         complete = True
         while uncounted:
@@ -123,13 +132,13 @@ class ProgressItems:
         return complete
 
     def _count_on_page(
-        self, batch: Item, number: int, tallies: Mapping[int, Tally], at: float, spend: Spend
+        self, batch: Item, number: int, ended: Mapping[int, Ended], at: float, spend: Spend
     ) -> None:
         """Count bundles of page `number` that are not counted yet, and fold the page if it is then
         complete. When nothing is left to count, an earlier call may have died before the fold."""
         batch_id = batch["Job_ID"]["S"]
         key = page_key(batch_id, number)
-        uncounted = dict(tallies)
+        uncounted = dict(ended)
         time: float | None = at
         page: Item = {}
         while uncounted:
@@ -157,8 +166,8 @@ class ProgressItems:
 
 
 def _each(
-    count: Callable[[int, Mapping[int, Tally]], bool],
-    groups: Sequence[tuple[int, dict[int, Tally]]],
+    count: Callable[[int, Mapping[int, Ended]], bool],
+    groups: Sequence[tuple[int, dict[int, Ended]]],
 ) -> list[bool]:
     """Calls `count` with each group, several at a time if there are many: answers of a large fleet
     come from all over a batch, so nearly each is on a page of its own."""
@@ -168,28 +177,28 @@ def _each(
         return list(pool.map(count, *zip(*groups, strict=True)))
 
 
-def _groups(tallies: Mapping[int, Tally]) -> Iterator[tuple[int, dict[int, Tally]]]:
-    """Yields the tallies in portions that fit one write: a page, and the tallies of its bundles by
-    their number within the page."""
-    pages: dict[int, dict[int, Tally]] = {}
-    for bundle, tally in sorted(tallies.items()):
+def _groups(ended: Mapping[int, Ended]) -> Iterator[tuple[int, dict[int, Ended]]]:
+    """Yields bundles that ended in portions that fit one write: a page, and its bundles by their
+    number within the page."""
+    pages: dict[int, dict[int, Ended]] = {}
+    for bundle, each in sorted(ended.items()):
         page, number = divmod(bundle, PAGE_BUNDLES)
-        pages.setdefault(page, {})[number] = tally
+        pages.setdefault(page, {})[number] = each
     for page, by_number in pages.items():
         pairs = list(by_number.items())
         for start in range(0, len(pairs), GROUP_BUNDLES):
             yield page, dict(pairs[start : start + GROUP_BUNDLES])
 
 
-def _still(uncounted: Mapping[int, Tally], page: Item, end: int) -> dict[int, Tally]:
+def _still(uncounted: Mapping[int, Ended], page: Item, end: int) -> dict[int, Ended]:
     """Returns those of the bundles that are below `end` and not counted on the page."""
     counted = counted_on(page)
-    return {n: tally for n, tally in uncounted.items() if n < end and n not in counted}
+    return {n: each for n, each in uncounted.items() if n < end and n not in counted}
 
 
 def _count_update(
     key: str,
-    uncounted: Mapping[int, Tally],
+    uncounted: Mapping[int, Ended],
     at: float | None,
     spend: Spend,
     condition: str = "",
@@ -197,11 +206,12 @@ def _count_update(
 ) -> Update:
     """Returns the write that counts bundles on the page with this key, if none of them is counted
     there and the further condition holds."""
-    tally = sum(uncounted.values(), start=Tally())
+    tally = sum((each.tally for each in uncounted.values()), start=Tally())
+    checksum = sum(each.checksum for each in uncounted.values())
     numbers = {f":n{i}": wire_number(number) for i, number in enumerate(uncounted)}
     return addition(
         key,
-        sums(tally, spend),
+        sums(tally, spend, checksum),
         at,
         condition=condition + " AND ".join(f"(NOT contains(#counted, {n}))" for n in numbers),
         values={
