@@ -95,7 +95,8 @@ def reference(struct: type) -> Json:
 
 
 def _parameters(query: type) -> list[Json]:
-    properties = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
+    _, schemas = msgspec.json.schema_components([query], "#/components/schemas/{name}")
+    properties = schemas[query.__name__]["properties"]
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
 

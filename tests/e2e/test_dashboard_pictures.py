@@ -34,6 +34,9 @@ LOOKS: dict[str, dict[str, Any]] = {
 VIEWS = {
     "overview": "",
     "batches": "batches",
+    "batch": "batches/{sweep}",
+    "batch-failures": "batches/{photographs}",
+    "task": "batches/{photographs}/tasks/4",
     "fleet": "fleet",
     "dead-letters": "dead-letters",
     "submit": "submit",
@@ -43,36 +46,47 @@ VIEWS = {
 
 
 @pytest.fixture(scope="module")
-def busy(start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """A local cloud with a fleet that works, batches of several outcomes, and a dead letter."""
+def busy(
+    start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Cloud, dict[str, str]]:
+    """A local cloud with a fleet that works, batches of several outcomes, and a dead letter; and
+    the ids of two of the batches."""
     options = ("--workers", "0", "--max-capacity", "3", "--threads", "8", "--boot-s", "0.5")
     cloud = start_cloud(tmp_path_factory.mktemp("busy"), *options, TASKFLEET_LOOK_S="1")
     sqs = cloud.client("sqs")
     queue = sqs.get_queue_url(QueueName="Task_to_process")["QueueUrl"]
     sqs.send_message(QueueUrl=queue, MessageBody='{"job": 7}')
-    commands = [{"kind": "command", "params": f"exit {int(n % 9 == 4)}"} for n in range(40)]
-    ended(cloud, submit(cloud, commands, name="resize photographs"))
+    shell = "echo resizing photograph {}; sleep 0.{}; exit {}"
+    commands = [
+        {"kind": "command", "params": shell.format(n, n % 7, int(n % 9 == 4))} for n in range(40)
+    ]
+    photographs = submit(cloud, commands, name="resize photographs")
+    ended(cloud, photographs)
     ended(cloud, submit(cloud, ["sleep 40"] * 300, name="nightly report"))
     off = submit(cloud, ["sleep 800"] * 300, name="a try")
     cloud.api("DELETE", f"/batches/{off}")
-    submit(cloud, ["sleep 900"] * 4000, name="parameter sweep")
-    return cloud
+    sweep = submit(cloud, ["sleep 900"] * 4000, name="parameter sweep")
+    return cloud, {"photographs": photographs, "sweep": sweep}
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_every_view_is_drawn(browser: Browser, busy: Cloud, tmp_path: Path, look: str) -> None:
+def test_every_view_is_drawn(
+    browser: Browser, busy: tuple[Cloud, dict[str, str]], tmp_path: Path, look: str
+) -> None:
+    cloud, batches = busy
     kept = os.environ.get("PICTURES")
     folder = ROOT / kept if kept else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
-    with opened(browser, busy, **LOOKS[look]) as one:
+    with opened(browser, cloud, **LOOKS[look]) as one:
         page = one.page
         busy_tile = page.get_by_role("region", name="Slots busy")
         expect(busy_tile).to_contain_text("of 24", timeout=60_000)
         for name, view in VIEWS.items():
-            go(page, view)
+            go(page, view.format(**batches))
             fill(page, name, tmp_path)
             page.wait_for_load_state("networkidle")
-            page.wait_for_timeout(2500)  # a look of the fleet, for charts with a line
+            if kept:
+                page.wait_for_timeout(2500)  # a look of the fleet, for charts with a line
             assert no_sideways_scroll(page), name
             draw(page, folder / f"dashboard-{name}-{look}.png")
 
