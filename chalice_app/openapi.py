@@ -20,6 +20,7 @@ from chalice_app.body import (
     TextQuery,
 )
 from chalice_app.openapi_parts import (
+    SCHEMA,
     Json,
     as_markdown,
     json_body,
@@ -94,9 +95,7 @@ _STRUCTS = [
 
 def spec() -> Json:
     """Returns the document."""
-    _, schemas = msgspec.json.schema_components(
-        _STRUCTS, ref_template="#/components/schemas/{name}"
-    )
+    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=SCHEMA)
     for schema in schemas.values():
         if "description" in schema:
             schema["description"] = as_markdown(schema["description"])

@@ -15,6 +15,9 @@ from taskfleet.wire.http import BODY_MAX_BYTES, ESCAPED_BODY_MAX_BYTES, Error
 
 Json = dict[str, Any]
 
+SCHEMA = "#/components/schemas/{name}"
+"""Where the document has the schema of a name."""
+
 _ERRORS = {
     400: "The body cannot be read: it is not UTF-8, or malformed, ambiguous or too deeply nested "
     "JSON.",
@@ -95,7 +98,7 @@ def reference(struct: type) -> Json:
 
 
 def _parameters(query: type) -> list[Json]:
-    _, schemas = msgspec.json.schema_components([query], "#/components/schemas/{name}")
+    _, schemas = msgspec.json.schema_components([query], ref_template=SCHEMA)
     properties = schemas[query.__name__]["properties"]
     return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
 
