@@ -150,6 +150,18 @@ class TestAnEndedBatch:
         page.keyboard.press("Enter")
         expect(page.locator("main h1")).to_have_text(re.compile(r"^Task 12\d$"))
 
+    def test_its_receipt_says_that_it_balances(
+        self, shown: Watched, cloud: Cloud, mixed: str
+    ) -> None:
+        page = shown.page
+        receipt = page.get_by_role("region", name="Receipt")
+        receipt.get_by_role("button", name="Audit").click()
+        expect(receipt).to_contain_text("It balances: every task has exactly one result.")
+        expect(receipt).to_contain_text("127 tasks: 121 succeeded, 6 failed, 0 cancelled")
+        digest = cloud.api("GET", f"/batches/{mixed}/audit").json()["sha256"]
+        expect(receipt.locator("code")).to_have_text(digest)
+        assert accessibility_faults(page) == []
+
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
     def test_axe_finds_nothing_and_it_fits(

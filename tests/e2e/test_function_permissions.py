@@ -246,6 +246,7 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     part = calls.params("f", stored, calls.encode_call([100_000], {})[0])
     called = call("POST", "/batches", {"tasks": [{"kind": "python", "params": part}]})
     eventually(lambda: done(called), 60, "a function")
+    assert call("GET", f"/batches/{called['batch_id']}/audit")["balanced"]
     shown = call("GET", f"/batches/{called['batch_id']}/results?order=completion")["results"]
     assert "X-Amz-Signature" in shown[0]["result"]["url"]
     # A batch that grows by more than fits its record.

@@ -7,6 +7,7 @@ import { movieShow } from "../lib/movies.js";
 import { outcomeBar } from "../lib/outcome.js";
 import { act, cancelBatch, faultLine, setStatus, statusTag } from "../lib/parts.js";
 import { choose, factList, telling } from "../lib/pieces.js";
+import { receiptOf } from "../lib/receipt.js";
 import { resultsTable } from "../lib/results.js";
 import { Stream } from "../stream.js";
 
@@ -30,6 +31,7 @@ export async function show(root, params, context) {
   const failures = failureGroups({ href, all: () => { results.show("FAILED"); results.element.scrollIntoView({ block: "start" }); } });
   const movies = movieShow({ api, signal, path, href });
   const results = resultsTable({ api, signal, path, href, status: params.status ?? "", changed: keepFilter });
+  const receipt = receiptOf({ api, signal, path });
   const stale = faultLine();
   const told = (call) => telling(stale, call);
   replace(
@@ -42,6 +44,7 @@ export async function show(root, params, context) {
     failures.element,
     movies.element,
     results.element,
+    receipt.element,
   );
   const stream = new Stream(streamHost, { onPick: (index) => context.go(href(index).slice(1)), href });
   signal.addEventListener("abort", () => stream.destroy());
@@ -58,6 +61,7 @@ export async function show(root, params, context) {
     head.fill(batch);
     outcome.fill(batch);
     facts.fill(batch);
+    receipt.fill(batch);
     text(banner, batch.error ?? "");
     banner.hidden = !batch.error;
   }
