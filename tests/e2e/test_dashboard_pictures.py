@@ -1,5 +1,5 @@
-"""Pictures of the dashboard's views: light, dark, on a phone. They are drawn at each run, and kept
-where PICTURES=docs/img names the folder:
+"""Pictures of the dashboard's views. Each run draws them in the light; where PICTURES=docs/img names
+a folder, they are kept there, dark ones and those of a phone too:
 
     PICTURES=docs/img pytest tests/e2e/test_dashboard_pictures.py
 """
@@ -31,6 +31,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"color_scheme": "dark"},
     "phone": {"color_scheme": "light", "size": PHONE, "device_scale_factor": 2},
 }
+KEPT = os.environ.get("PICTURES")
 VIEWS = {
     "overview": "",
     "batches": "batches",
@@ -69,13 +70,12 @@ def busy(
     return cloud, {"photographs": photographs, "sweep": sweep}
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", LOOKS if KEPT else ["light"])
 def test_every_view_is_drawn(
     browser: Browser, busy: tuple[Cloud, dict[str, str]], tmp_path: Path, look: str
 ) -> None:
     cloud, batches = busy
-    kept = os.environ.get("PICTURES")
-    folder = ROOT / kept if kept else tmp_path
+    folder = ROOT / KEPT if KEPT else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     with opened(browser, cloud, **LOOKS[look]) as one:
         page = one.page
@@ -85,7 +85,7 @@ def test_every_view_is_drawn(
             go(page, view.format(**batches))
             fill(page, name, tmp_path)
             page.wait_for_load_state("networkidle")
-            if kept:
+            if KEPT:
                 page.wait_for_timeout(2500)  # a look of the fleet, for charts with a line
             assert no_sideways_scroll(page), name
             draw(page, folder / f"dashboard-{name}-{look}.png")
