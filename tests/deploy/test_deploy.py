@@ -235,6 +235,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
     ministack = {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "PAGE_PORT": str(port),
         "LOG_LEVEL": "WARNING",
         "STATE_DIR": str(tmp_path / "state"),
         "SFTP_ENABLED": "0",

@@ -35,8 +35,11 @@ OPTIONAL = {
     "taskfleet/wire/pickles.py": "functions",
 }
 """Modules that need an extra, by their path. No other module imports them unless asked to."""
+IN_A_NOTEBOOK = {"IPython"}
+"""What a kernel of Jupyter has loaded; nothing else imports it."""
 WITH_BOTO3 = {"botocore"}
 """What boto3 is made of; nobody declares it apart."""
+FOREIGN = IN_A_NOTEBOOK | WITH_BOTO3
 
 
 @dataclass
@@ -234,6 +237,6 @@ def test_every_library_that_is_imported_is_declared(package: str) -> None:
         extra = extras.get(OPTIONAL.get(str(path.relative_to(ROOT)), ""), [])
         texts = [*PROJECT["dependencies"], *extra]
         declared = {canonicalize_name(Requirement(text).name) for text in texts}
-        for name in set(imported(path)) - sys.stdlib_module_names - set(PACKAGES) - WITH_BOTO3:
+        for name in set(imported(path)) - sys.stdlib_module_names - set(PACKAGES) - FOREIGN:
             found = {canonicalize_name(home) for home in homes.get(name, [])}
             assert found & declared, f"{path.relative_to(ROOT)} imports {name}: not declared"

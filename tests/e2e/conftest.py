@@ -149,4 +149,22 @@ def _listen(cloud: Cloud, ready: queue.SimpleQueue[bool]) -> None:
 @pytest.fixture(scope="session")
 def cloud(start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
     """One local cloud with one worker of 16 threads, shared by all tests: leave it as it was."""
-    return start_cloud(tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "16")
+    made = start_cloud(tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "16")
+    _shared.append(made)
+    return made
+
+
+_shared: list[Cloud] = []
+"""The shared cloud, once a test has asked for it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_work_is_left() -> Iterator[None]:
+    """Cancels the work that a module leaves on the shared cloud: the next one must not wait for
+    it."""
+    yield
+    for cloud in _shared:
+        for status in ("QUEUED", "RUNNING"):
+            found = cloud.api("GET", "/batches", params={"status": status, "limit": 100}).json()
+            for batch in found["batches"]:
+                cloud.api("DELETE", f"/batches/{batch['batch_id']}")

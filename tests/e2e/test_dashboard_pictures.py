@@ -1,4 +1,4 @@
-"""Pictures of the dashboard's views. Each run draws them in the light; where PICTURES=docs/img names
+"""Pictures of the dashboard's views. Each run draws them in the light. Where PICTURES=docs/img names
 a folder, they are kept there, dark ones and those of a phone too:
 
     PICTURES=docs/img pytest tests/e2e/test_dashboard_pictures.py

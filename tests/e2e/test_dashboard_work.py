@@ -169,10 +169,13 @@ class TestFleet:
             assert accessibility_faults(page) == []
             ended(elastic, batch_id)
             expect(page.get_by_text("No worker reports.")).to_be_visible(timeout=60_000)
-            decisions = elastic.api("GET", "/fleet").json()["decisions"]
-            told = page.locator(".decisions").inner_text()
-            assert decisions
-            assert all(one["reason"] in told for one in decisions[:3])
+
+            def tells_the_decisions() -> bool:
+                decisions = elastic.api("GET", "/fleet").json()["decisions"]
+                told = page.locator(".decisions").inner_text()
+                return bool(decisions) and all(one["reason"] in told for one in decisions[:3])
+
+            eventually(tells_the_decisions, what="the page tells the newest decisions")
             page.get_by_role("button", name="15 min").click()
             drawn = page.get_by_role("img", name=re.compile("^Machines, over 15 minutes"))
             expect(drawn).to_have_attribute("aria-label", re.compile("there: now 0, .*most [12]"))

@@ -51,6 +51,7 @@ def emulated(directory: Path, **environ: str) -> Iterator[Emulated]:
         "AUTH": "true",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "PAGE_PORT": str(port),
         "LOG_LEVEL": "WARNING",
         "TMPDIR": str(directory),
         "STATE_DIR": str(directory / "state"),

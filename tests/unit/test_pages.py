@@ -26,8 +26,15 @@ GUIDES = [
 ]
 """Pages that name files of the sources; these files must exist."""
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
-NOT_OF_THE_CHECKOUT = {".local/env", "movies/", "spill/"}
-"""Paths of a running local cloud, and keys of the bucket."""
+NOT_OF_THE_CHECKOUT = {
+    ".local/env",
+    "docs/_build/html",
+    "docs/_build/html/index.html",
+    "movies/",
+    "spill/",
+}
+"""Paths of a running local cloud and of the site that `make docs` builds, and keys of the
+bucket."""
 
 
 def name_of(path: Path) -> str:

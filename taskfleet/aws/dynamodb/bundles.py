@@ -2,7 +2,7 @@
 `taskfleet.lease`.
 
 A bundle is an item with the attributes `Job_ID`, `status`, `owner`, `attempt`, `expires_at`, `ttl`,
-`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `sealed` once it is done. The owner
+`packed` or `spill` (`taskfleet.aws.dynamodb.packing`), and `crc` once it is done. The owner
 stays when the bundle is released or done, so that a request that the SDK sends again after a lost
 reply is recognised.
 
@@ -176,7 +176,7 @@ class BundleItems:
         packed = self._packing.pack(tasks, results)
         seal, sealed = "", {}
         if status is BundleStatus.DONE:
-            seal, sealed = " #sealed = :sealed,", {":sealed": wire_number(packed.checksum)}
+            seal, sealed = " #crc = :crc,", {":crc": wire_number(packed.checksum)}
         try:
             self._table.update(
                 f"{step} bundle {job_id} in",
@@ -216,7 +216,7 @@ class BundleItems:
             if item is not None and "status" in item:
                 status = BundleStatus(item["status"]["S"])
                 content = self._packing.unpack(item)
-                sealed = int(item["sealed"]["N"]) if "sealed" in item else None
+                sealed = int(item["crc"]["N"]) if "crc" in item else None
                 records.append(BundleRecord(job_id, status, _lease(item), *content, sealed))
         return records
 

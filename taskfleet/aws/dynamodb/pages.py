@@ -72,13 +72,16 @@ def addition(
 ) -> Update:
     """Returns the write that adds sums to an item. It sets the time `progressed_at` too, unless
     that is None, if the item has no later one. The other arguments complete its expressions."""
-    terms = ", ".join(f"#{name} :{name}" for name in sums)
-    values = {**values, **{f":{name}": wire_number(each) for name, each in sums.items()}}
+    # A sum of 0 would only make the request longer; who reads a missing one takes it for 0.
+    some = {name: each for name, each in sums.items() if each}
+    terms = [*(f"#{name} :{name}" for name in some), *([add] if add else [])]
+    values = {**values, **{f":{name}": wire_number(each) for name, each in some.items()}}
     if at is not None:
         set_ += ", #progressed_at = :at"
         condition += " AND (attribute_not_exists(#progressed_at) OR #progressed_at <= :at)"
         values[":at"] = wire_number(at)
-    return Update(key, f"SET #ttl = :ttl{set_} ADD {terms}{add}{rest}", condition, values)
+    added = f" ADD {', '.join(terms)}" if terms else ""
+    return Update(key, f"SET #ttl = :ttl{set_}{added}{rest}", condition, values)
 
 
 def later(at: float | None, item: Item) -> float | None:
@@ -160,7 +163,7 @@ def _fold_update(batch: Item, number: int, page: Item) -> Update:
     if number > _folded_to(batch):
         values[":numbers"] = {"NS": [str(number)]}
         condition = "#folded_to < :number AND (NOT contains(#folded, :number))"
-        return addition(key, sums, at, condition=condition, values=values, add=", #folded :numbers")
+        return addition(key, sums, at, condition=condition, values=values, add="#folded :numbers")
     # The first page that is missing: the pages after it that came before their turn follow.
     early = _numbers(batch, "folded")
     end = number + 1

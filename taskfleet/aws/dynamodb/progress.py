@@ -219,5 +219,5 @@ def _count_update(
             **numbers,
             ":numbers": {"NS": [number["N"] for number in numbers.values()]},
         },
-        add=", #counted :numbers",
+        add="#counted :numbers",
     )
