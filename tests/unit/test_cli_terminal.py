@@ -243,7 +243,7 @@ def test_the_progress_of_a_wait_has_failures_rate_and_time_left(
     states = [
         {**BATCH, "total": 99, "succeeded": 9 * n, "failed": 1, "eta_s": 61.0} for n in range(5)
     ]
-    api.answers(*states, DONE)
+    api.answers(*states, *[states[-1]] * 3, DONE)  # the bar is drawn ten times a second
     with taskfleet_in(environ, "status", BATCH_ID, "--wait") as terminal:
         assert terminal.end() == 0
     for shown in ("37/99", "1 failed", "/s", "0:01:01 left"):
