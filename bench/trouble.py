@@ -1,4 +1,4 @@
-"""What is left of the calls when something dies, side by side with other pools, each when
+"""Counts the calls that survive when something dies, side by side with other pools, each when
 installed: `python -m bench.trouble`.
 
 Every pool has two slots and runs the same calls (`bench.trouble_driver`). In turn: one call of 200
@@ -39,7 +39,7 @@ QUIET_S = 8.0
 """Seconds without a new line after which the calls of a dead caller are over."""
 OWN = "FleetExecutor"
 MODULES = {"loky": "joblib", "dask.distributed": "distributed", "ray": "ray"}
-"""What must be installed for a pool."""
+"""The module that must be installed for a pool."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Caller:
             time.sleep(0.02)
 
     def outcome(self) -> dict[str, Any]:
-        """What the caller wrote at its end; nothing is good of one that did not end in time."""
+        """The outcome that the caller wrote; that of no call if it did not end in time."""
         return self._read("outcome") or {"good": 0, "first_s": None, "printed": False}
 
     def batch_id(self) -> str:

@@ -113,7 +113,7 @@ class Outcome:
     seconds: float
     errors: Counter[str]
     stream: list[StreamPage]
-    """What ran where and when."""
+    """A chart of the tasks that ran, by slot and time."""
     movie: dict[str, Any] | None = None
     """The result of the task that makes the movie; None in other workloads."""
 

@@ -47,7 +47,7 @@ class Ran:
 
 @dataclass
 class Row:
-    """What one slot ran."""
+    """The tasks that one slot ran."""
 
     worker: str
     ran: list[Ran] = field(default_factory=list)

@@ -24,7 +24,7 @@ IN_EFFECT = "in effect within two minutes"
 keeps an answer of the authorizer for a minute."""
 
 SHAPE = 'an object {"keys": [{"id", "state"}], "revoked": [{"client_id", "until"}]}'
-"""What each of these commands prints as JSON."""
+"""The JSON that each of these commands prints."""
 
 stage_option = click.option(
     "--stage", required=True, help="The stage on AWS; needs AWS credentials that may deploy it."

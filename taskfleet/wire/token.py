@@ -29,7 +29,7 @@ class InvalidToken(TaskfleetError):
 
 
 class Role(StrEnum):
-    """What the bearer of a token may do."""
+    """The rights of who bears a token."""
 
     READER = "reader"
     """See what the client has, and change nothing."""

@@ -34,7 +34,7 @@ class Packed(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What an item holds. `checksum` is the CRC-32 of the JSON."""
+    """The tasks and results in an item. `checksum` is the CRC-32 of the JSON."""
 
     tasks: list[Task]
     results: list[TaskResult]
