@@ -113,7 +113,7 @@ class Outcome:
     seconds: float
     errors: Counter[str]
     stream: list[StreamPage]
-    """A chart of the tasks that ran, by slot and time."""
+    """Pages that tell where and when each task ran."""
     movie: dict[str, Any] | None = None
     """The result of the task that makes the movie; None in other workloads."""
 
