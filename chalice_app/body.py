@@ -18,7 +18,7 @@ from msgspec import Meta
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.wire import strictjson
 from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, QueueName, body_fault
 from taskfleet.wire.taskfile import read_tasks
@@ -42,7 +42,7 @@ Key = Annotated[
 ]
 
 
-class SubmitRequest(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SubmitRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Makes a batch of the given tasks. A task is text, such as `"sleep 1000"`, or an object with
     its kind and its params, such as `{"kind": "sleep", "params": 1000}`. `timeout_s`,
     `max_attempts`, `memory_mb` and `retry_timeouts` count for the tasks that do not have their own:
@@ -53,7 +53,7 @@ class SubmitRequest(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     idempotency_key: Key | None = None
 
 
-class FromUpload(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class FromUpload(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Makes a batch of the tasks in a file that was sent with a form of `POST /uploads`. Without
     `idempotency_key`, the upload's id serves as the key."""
 
@@ -62,7 +62,7 @@ class FromUpload(Options, frozen=True, forbid_unknown_fields=True, kw_only=True)
     idempotency_key: Key | None = None
 
 
-class OpenRequest(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class OpenRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Opens a batch to which parts are added with `POST /batches/{batch_id}/tasks`. `open` is true.
     `tasks`, if there are any, are its first part."""
 
@@ -91,7 +91,7 @@ class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     idempotency_key: Key | None = None
 
 
-class TextQuery(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TextQuery(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
     name: Name | None = None

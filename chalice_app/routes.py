@@ -71,7 +71,7 @@ def add_routes(api: Api) -> None:
             "name": wanted.name,
             "idempotency_key": wanted.idempotency_key,
             "traceparent": traceparent_of(current),
-            "options": wanted.own,
+            "options": wanted.whole,
         }
         if isinstance(wanted, FromUpload):
             batch = services().uploads.submit(wanted.upload_id, **options)

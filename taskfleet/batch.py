@@ -12,7 +12,7 @@ import msgspec
 
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.trace import Traceparent, trace_id
 
@@ -156,7 +156,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     spend: AWS calls made for the batch.
     error: why the system cancelled the batch; None if a client did.
     traceparent: the trace context of the submission; None in a record of an earlier version.
-    options: the options of all tasks that do not have their own; None if there are none.
+    options: its own options, and those of all tasks that do not have their own; None if there are
+        none.
     parts: the first part that the client added and the last ones, in order; empty unless the batch
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
@@ -186,7 +187,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     cancelled_at: float | None = None
     error: str | None = None
     traceparent: Traceparent | None = None
-    options: Options | None = None
+    options: BatchOptions | None = None
     parts: tuple[Part, ...] = ()
     kept: Kept | None = None
     added_at: float | None = None

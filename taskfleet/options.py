@@ -1,14 +1,15 @@
 """The options of a task's execution: how long it may take, how often it is tried, how much memory
-it may use. Owns their bounds and the rule which of them counts; not their keeping, which belongs to
-`ec2_worker`.
+it may use; and the options of a batch, which has these and its own. Owns their bounds and the rule
+which of them counts; not their keeping, which belongs to `ec2_worker` and `taskfleet.scheduler`.
 
-A kind, a batch and a task may each have options. Of several, the nearest to the task counts.
+A kind, a batch and a task may each have options of execution. Of several, the nearest to the task
+counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -80,11 +81,45 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
         return fields
 
 
+Shape = TypeVar("Shape", bound=Options)
+
+
+class BatchOptions(Options, frozen=True, omit_defaults=True):
+    """Options of a batch: those of its tasks that do not have their own, and those of the batch as
+    a whole."""
+
+    @property
+    def whole(self) -> BatchOptions | None:
+        """These options alone, of a struct that has them among other fields; None if none is
+        set."""
+        names = BatchOptions.__struct_fields__
+        options = BatchOptions(**{name: getattr(self, name) for name in names})
+        return options if options.as_fields() else None
+
+
+class BatchFields(TypedDict, total=False):
+    """The options of a batch as arguments: those of `BatchOptions`, by name."""
+
+    timeout_s: float | None
+    max_attempts: int | None
+    memory_mb: int | None
+    retry_timeouts: bool | None
+
+
 def read(given: Mapping[str, Any]) -> Options | None:
     """Returns the options in `given`, a JSON object with some of `NAMES`; None if none is set.
     Raises ValueError, which names the option at fault."""
+    return _read(given, Options).own
+
+
+def read_batch(given: Mapping[str, Any]) -> BatchOptions | None:
+    """Returns the options of a batch in `given`, as `read` does for a task."""
+    return _read(given, BatchOptions).whole
+
+
+def _read(given: Mapping[str, Any], shape: type[Shape]) -> Shape:
     try:
-        return msgspec.convert(given, Options).own
+        return msgspec.convert(given, shape)
     except msgspec.ValidationError as error:
         reason, _, name = str(error).partition(" - at `$.")
         raise ValueError(f"{name.rstrip('`')}: {reason}") from None

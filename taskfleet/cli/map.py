@@ -20,7 +20,7 @@ from taskfleet.cli.command import INTERRUPTED, SOME_FAILED, command
 from taskfleet.cli.download import Downloads
 from taskfleet.cli.follow import exit_code, wait_for
 from taskfleet.cli.items import Item, read_items
-from taskfleet.cli.options import key_option, name_option, task_options
+from taskfleet.cli.options import batch_options, key_option, name_option
 from taskfleet.cli.output import say, summary, write_json
 from taskfleet.cli.sending import send
 from taskfleet.client import ApiError, Client, ClientError
@@ -70,7 +70,7 @@ STREAM_BYTES = 16_000
     help="Download the outputs into this folder.",
 )
 @click.option("--force", is_flag=True, help="Overwrite files in the folder of --to.")
-@task_options
+@batch_options
 @name_option
 @key_option
 def map_command(

@@ -110,6 +110,15 @@ def task_options(function: F) -> F:
             "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
         ),
     )
+    return _with(function, added)
+
+
+def batch_options(function: F) -> F:
+    """Add the options of a batch: those of its tasks, and its own, each None unless given."""
+    return task_options(function)
+
+
+def _with(function: F, added: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(added):
         function = option(function)
     return function

@@ -13,7 +13,7 @@ from taskfleet.cli.api import client_here
 from taskfleet.cli.command import INTERRUPTED, command
 from taskfleet.cli.follow import follow_to_results, hand_over
 from taskfleet.cli.input import TaskFile
-from taskfleet.cli.options import key_option, name_option, task_options, wait_option
+from taskfleet.cli.options import batch_options, key_option, name_option, wait_option
 from taskfleet.cli.output import say
 from taskfleet.client import ApiError, Client, ClientError
 from taskfleet.client.progress import sending_bar
@@ -33,7 +33,7 @@ from taskfleet.wire.http import Accepted
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
 @name_option
 @key_option
-@task_options
+@batch_options
 @wait_option(default=True)
 def submit(
     file: TextIO,

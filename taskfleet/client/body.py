@@ -17,7 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from taskfleet.errors import InvalidTask
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.task import Task
 from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS, body_fault
@@ -32,7 +32,7 @@ def pack(
     *,
     name: str | None,
     idempotency_key: str,
-    options: Options | None = None,
+    options: BatchOptions | None = None,
     max_bytes: int = BODY_MAX_BYTES,
     max_tasks: int = MAX_TASKS,
 ) -> bytes | IO[bytes]:

@@ -16,7 +16,7 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any, Literal, Unpack
 
 import msgspec
 
@@ -30,7 +30,7 @@ from taskfleet.client.pace import HOLD_S, next_poll
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.client.watching import Watching
 from taskfleet.clock import SystemClock
-from taskfleet.options import read as read_options
+from taskfleet.options import BatchFields, read_batch
 from taskfleet.output import LogPage
 from taskfleet.ports import Clock
 from taskfleet.task import TaskStatus
@@ -56,15 +56,6 @@ OUTAGE_S = 60.0
 outage. The first call must succeed."""
 _OUTAGE_PAUSE_S = 1.0
 """Seconds between two polls while the API cannot be reached or fails."""
-
-
-class _OptionFields(TypedDict):
-    """The options of a submission by name."""
-
-    timeout_s: float | None
-    max_attempts: int | None
-    memory_mb: int | None
-    retry_timeouts: bool | None
 
 
 class NotFinished(ClientError):
@@ -143,10 +134,7 @@ class Client(GrowingBatches, ContentUploads, Watching):
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
-        timeout_s: float | None = None,
-        max_attempts: int | None = None,
-        memory_mb: int | None = None,
-        retry_timeouts: bool | None = None,
+        **options: Unpack[BatchFields],
     ) -> Accepted:
         """Submit a batch of any size. A task is text such as `sleep 1000`, or an object
         `{"kind": ..., "params": ...}`, which may have options too, such as `"timeout_s": 60`. Tasks
@@ -159,8 +147,8 @@ class Client(GrowingBatches, ContentUploads, Watching):
         on_sent: called with the bytes of the file that were sent so far and their total.
         traceparent: the trace context of the caller ("Trace Context", W3C), by whose trace id the
             service's logs and spans of the batch are found; a trace begins there unless given.
-        timeout_s, max_attempts, memory_mb, retry_timeouts: options of the tasks that do not have
-            their own, as in `taskfleet.options.Options`.
+        options: those of the batch, and those of the tasks that do not have their own, as in
+            `taskfleet.options.BatchOptions`.
 
         Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
         ValueError for a malformed `traceparent` or option.
@@ -171,13 +159,7 @@ class Client(GrowingBatches, ContentUploads, Watching):
             )
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         headers = trace_headers(traceparent)
-        options: _OptionFields = {
-            "timeout_s": timeout_s,
-            "max_attempts": max_attempts,
-            "memory_mb": memory_mb,
-            "retry_timeouts": retry_timeouts,
-        }
-        packed = pack(tasks, name=name, idempotency_key=key, options=read_options(options))
+        packed = pack(tasks, name=name, idempotency_key=key, options=read_batch(options))
         if isinstance(packed, bytes):
             try:
                 return self._http.call("POST", "/batches", Accepted, body=packed, headers=headers)
@@ -203,27 +185,18 @@ class Client(GrowingBatches, ContentUploads, Watching):
         idempotency_key: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         traceparent: str | None = None,
-        timeout_s: float | None = None,
-        max_attempts: int | None = None,
-        memory_mb: int | None = None,
-        retry_timeouts: bool | None = None,
+        **options: Unpack[BatchFields],
     ) -> Accepted:
         """Submit a task file of any size as a batch. `file` must be seekable.
 
         The service reads the file after its answer. If a line is faulty, the batch is cancelled,
         none of its tasks runs, and its `error` names the line.
 
-        name, on_sent, traceparent and the options: as for `submit`.
+        name, on_sent, traceparent, options: as for `submit`.
         idempotency_key: submitting the same content again with the same key gives the same batch.
         """
         headers = trace_headers(traceparent)
-        options: _OptionFields = {
-            "timeout_s": timeout_s,
-            "max_attempts": max_attempts,
-            "memory_mb": memory_mb,
-            "retry_timeouts": retry_timeouts,
-        }
-        read_options(options)  # an error in them must not cost an upload
+        read_batch(options)  # an error in them must not cost an upload
         fields = {
             "upload_id": self.upload(file, on_sent),
             "name": name,

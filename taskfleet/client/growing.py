@@ -7,7 +7,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import msgspec
 
@@ -16,7 +16,7 @@ from taskfleet.batch import is_id
 from taskfleet.client.answers import ApiError
 from taskfleet.client.body import encode_task
 from taskfleet.client.transport import Transport
-from taskfleet.options import read as read_options
+from taskfleet.options import BatchFields, read_batch
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http import (
     MAX_TASKS,
@@ -58,26 +58,17 @@ class GrowingBatches:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-        timeout_s: float | None = None,
-        max_attempts: int | None = None,
-        memory_mb: int | None = None,
-        retry_timeouts: bool | None = None,
+        **options: Unpack[BatchFields],
     ) -> Accepted:
         """Open a batch, to which `add` adds tasks until `close_batch` closes it, and hand in its
         first tasks, if any. With the key of an open batch, it is that one, and `total` is the
         number of tasks that it has by now, which is the `first` of the next ones.
 
-        name, idempotency_key, traceparent and the options: as for `submit`.
+        name, idempotency_key, traceparent, options: as for `submit`.
 
         Raises ApiError, with the status 409 if the key was used for another batch.
         """
-        options: dict[str, Any] = {
-            "timeout_s": timeout_s,
-            "max_attempts": max_attempts,
-            "memory_mb": memory_mb,
-            "retry_timeouts": retry_timeouts,
-        }
-        read_options(options)
+        read_batch(options)
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         fields = {"open": True, "name": name, "idempotency_key": key, **options}
         fields = {field: value for field, value in fields.items() if value is not None}

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import requests
 
 from taskfleet.client import ApiError, Client, Unreachable
 from taskfleet.client.transport import no_auth
+from taskfleet.options import BatchFields
 from taskfleet.wire.http import Accepted, BatchView, ResultView
 
 FETCH_TIMEOUT_S = 60.0
@@ -61,10 +62,7 @@ class Desk(Protocol):
         *,
         name: str | None,
         idempotency_key: str | None,
-        timeout_s: float | None,
-        max_attempts: int | None,
-        memory_mb: int | None,
-        retry_timeouts: bool | None,
+        **options: Unpack[BatchFields],
     ) -> Accepted:
         """Make an open batch, or find the one that the key made before."""
         ...

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 from taskfleet.client import Client
 from taskfleet.client.client import OUTAGE_S
@@ -28,7 +28,7 @@ from taskfleet.executor.future import FleetFuture
 from taskfleet.executor.mapping import results_of
 from taskfleet.executor.sender import Opening
 from taskfleet.executor.tasks import call_order, command_order
-from taskfleet.options import read as read_options
+from taskfleet.options import BatchFields, read_batch
 from taskfleet.wire.filenames import name_fault
 
 T = TypeVar("T")
@@ -42,10 +42,6 @@ class FleetExecutor(Executor):
     name: a name for the batch, to show.
     key: names the work, so that running a script again takes the results that its earlier run has
         and runs only the rest. The calls must be the same, in the same order.
-    timeout_s: seconds after which a call is ended; its future gets a TaskError.
-    max_attempts: executions of a call that fails or whose process dies; 1 unless given.
-    memory_mb: most memory of a call.
-    retry_timeouts: whether a call that was ended at its time-out is tried again.
     requirements: packages that the calls need, as pip names them. Workers make an environment of
         them once.
     url, token: of the API; else those of `TASKFLEET_URL` and `TASKFLEET_TOKEN`, or of the local
@@ -55,6 +51,9 @@ class FleetExecutor(Executor):
     slots: calls that run at a time with `local`; the number of cores unless given.
     outage_s: seconds for which an API that is away is tolerated.
     progress: show how far the calls are, on a terminal or in a notebook, never in a log.
+    options: those of the batch (`taskfleet.options.BatchOptions`), such as `timeout_s`, the seconds
+        after which a call is ended and its future gets a TaskError, or `max_attempts`, the
+        executions of a call that fails or whose process dies; 1 unless given.
 
     Raises ValueError for options that cannot work, and SettingsError when nothing says where the
     API is.
@@ -65,10 +64,6 @@ class FleetExecutor(Executor):
         *,
         name: str | None = None,
         key: str | None = None,
-        timeout_s: float | None = None,
-        max_attempts: int | None = None,
-        memory_mb: int | None = None,
-        retry_timeouts: bool | None = None,
         requirements: Sequence[str] = (),
         url: str | None = None,
         token: str | None = None,
@@ -77,6 +72,7 @@ class FleetExecutor(Executor):
         slots: int | None = None,
         outage_s: float = OUTAGE_S,
         progress: bool = False,
+        **options: Unpack[BatchFields],
     ) -> None:
         if isinstance(requirements, str):
             raise ValueError(f"requirements is a list, such as [{requirements!r}]")
@@ -84,15 +80,8 @@ class FleetExecutor(Executor):
             raise ValueError("slots is for local=True; elsewhere the workers have theirs")
         if local and (url or token or client):
             raise ValueError("local=True runs here: it takes no url, token or client")
-        read_options(
-            {
-                "timeout_s": timeout_s,
-                "max_attempts": max_attempts,
-                "memory_mb": memory_mb,
-                "retry_timeouts": retry_timeouts,
-            }
-        )
-        opening = Opening(name, key, timeout_s, max_attempts, memory_mb, retry_timeouts)
+        read_batch(options)
+        opening = Opening(name, key, options)
         if local:
             from taskfleet.executor.local import LocalCloud
 

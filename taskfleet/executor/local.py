@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -23,7 +23,7 @@ from taskfleet.client import ApiError
 from taskfleet.clock import SystemClock
 from taskfleet.errors import Conflict, NotFound, SettingsError, TaskfleetError
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
-from taskfleet.options import Options
+from taskfleet.options import BatchFields, read_batch
 from taskfleet.ports import CALL_MAX_MESSAGES
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
@@ -213,23 +213,14 @@ class LocalDesk:
         *,
         name: str | None,
         idempotency_key: str | None,
-        timeout_s: float | None,
-        max_attempts: int | None,
-        memory_mb: int | None,
-        retry_timeouts: bool | None,
+        **options: Unpack[BatchFields],
     ) -> Accepted:
         self._cloud.start()
-        options = Options(
-            timeout_s=timeout_s,
-            max_attempts=max_attempts,
-            memory_mb=memory_mb,
-            retry_timeouts=retry_timeouts,
-        )
         batch = self._cloud.open_batches.open(
             client_id=CLIENT_ID,
             name=name,
             idempotency_key=idempotency_key,
-            options=options if options.as_fields() else None,
+            options=read_batch(options),
         )
         return Accepted(batch.batch_id, batch.status, batch.total, "")
 

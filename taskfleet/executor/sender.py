@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from taskfleet.executor.patience import patiently
 from taskfleet.executor.problems import TaskError, lost_contact
 from taskfleet.executor.slowstart import SlowStart
 from taskfleet.executor.workers import check
+from taskfleet.options import BatchFields
 from taskfleet.ports import Clock
 
 PUTTERS = 4
@@ -36,10 +37,7 @@ class Opening:
 
     name: str | None = None
     key: str | None = None
-    timeout_s: float | None = None
-    max_attempts: int | None = None
-    memory_mb: int | None = None
-    retry_timeouts: bool | None = None
+    options: BatchFields = field(default_factory=BatchFields)
 
 
 class Sender:
@@ -110,10 +108,7 @@ class Sender:
         accepted = desk.open(
             name=opening.name,
             idempotency_key=opening.key,
-            timeout_s=opening.timeout_s,
-            max_attempts=opening.max_attempts,
-            memory_mb=opening.memory_mb,
-            retry_timeouts=opening.retry_timeouts,
+            **opening.options,
         )
         book.recorded_total = accepted.total
         book.batch_id = accepted.batch_id

@@ -113,6 +113,6 @@ def _body(batch: BatchRecord, number: int, tasks: Sequence[Task]) -> str:
             batch.batch_id,
             list(tasks),
             traceparent=batch.traceparent,
-            options=batch.options,
+            options=None if batch.options is None else batch.options.own,
         )
     )

@@ -30,7 +30,7 @@ from taskfleet.batch import (
 )
 from taskfleet.errors import Conflict, NotFound, TaskfleetError, TooLarge, TransientError
 from taskfleet.log import bound, fields
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import Added, Clock, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
@@ -99,7 +99,7 @@ class OpenBatches:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-        options: Options | None = None,
+        options: BatchOptions | None = None,
     ) -> BatchRecord:
         """Record an open batch, whose first part are the given tasks, if any. Returns the batch as
         recorded, all of whose tasks are enqueued. The same key, name and options are the same

@@ -9,7 +9,7 @@ import msgspec
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import Conflict
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import TaskMonitor
 
 
@@ -29,7 +29,7 @@ def record_once(monitor: TaskMonitor, wanted: BatchRecord) -> BatchRecord:
     return earlier
 
 
-def payload_hash(name: str | None, payload: Any, options: Options | None = None) -> str:
+def payload_hash(name: str | None, payload: Any, options: BatchOptions | None = None) -> str:
     """Returns a hash of the name, the payload and the options that does not depend on the order of
     keys. Without options it is that of earlier versions, so that their batches are found."""
     hashed = [name, payload] if options is None else [name, payload, options]

@@ -15,7 +15,7 @@ from typing import Any
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
 from taskfleet.errors import InvalidTask, TaskfleetError
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
@@ -72,7 +72,7 @@ class Submission:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-        options: Options | None = None,
+        options: BatchOptions | None = None,
         max_tasks: int = MAX_TASKS,
         retry_of: str | None = None,
     ) -> BatchRecord:

@@ -20,7 +20,7 @@ from taskfleet.batch import (
     upload_key,
 )
 from taskfleet.errors import NotFound, TooLarge, TransientError
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
@@ -100,7 +100,7 @@ class Uploads:
         name: str | None = None,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
-        options: Options | None = None,
+        options: BatchOptions | None = None,
     ) -> BatchRecord:
         """Record an open, empty batch and ask for its file to be read. Returns the batch as
         recorded. Without `idempotency_key`, the upload's id serves as one. `traceparent` and

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from taskfleet.batch import BatchStatus
-from taskfleet.options import Limits, Options
+from taskfleet.options import BatchOptions, Limits
 from taskfleet.task import TaskStatus
 from taskfleet.wire import faces
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
@@ -99,7 +99,7 @@ class BatchView(msgspec.Struct, frozen=True):
     service cancelled the batch, such as a fault in its file; it is null otherwise. `trace_id` is
     the trace id of the header `traceparent` (W3C Trace Context) of the submission, or one that the
     service made; the lines of the logs that are about the batch have it. `options` are those of
-    the submission that count for tasks without their own; it is null without any. `open` is true
+    the submission; it is null without any. `open` is true
     while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
     batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
     tasks, as far as they are known.
@@ -119,7 +119,7 @@ class BatchView(msgspec.Struct, frozen=True):
     cost_usd: float = 0.0
     error: str | None = None
     trace_id: str | None = None
-    options: Options | None = None
+    options: BatchOptions | None = None
     open: bool = False
     retry_of: str | None = None
     kinds: list[str] = []

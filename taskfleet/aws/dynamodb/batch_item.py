@@ -12,7 +12,7 @@ from taskfleet.aws.dynamodb.table import Item, number_of, wire_bool, wire_number
 from taskfleet.batch import BatchRecord, Kept, Mark, Part, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 
 _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
@@ -106,7 +106,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
     optional |= {name: item[name]["S"] for name in _OPTIONAL_TEXTS if name in item}
     optional |= {name: number_of(item, name) for name in _OPTIONAL_TIMES if name in item}
     if "options" in item:
-        optional["options"] = msgspec.json.decode(item["options"]["S"], type=Options)
+        optional["options"] = msgspec.json.decode(item["options"]["S"], type=BatchOptions)
     if "parts" in item:
         optional["parts"] = tuple(_part(each["S"]) for each in item["parts"]["L"])
     if "kinds" in item:
