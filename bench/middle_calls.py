@@ -238,6 +238,7 @@ def services(aws: Aws, *, random_bytes: Callable[[int], bytes] = os.urandom) -> 
         random_bytes=random_bytes,
         token_secret=str,
         records=aws.fleet_records(),
+        schedule_records=aws.schedule_records(),
         fleet=aws.fleet(),
         nudge=None,
         settings=replace(aws.settings, max_capacity=10),

@@ -27,8 +27,10 @@ from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.ports import ScheduleRecords
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.schedules import Schedules
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
@@ -72,6 +74,7 @@ class Services:
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
+    schedules: Schedules
 
 
 def assemble(
@@ -86,6 +89,7 @@ def assemble(
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
     records: FleetRecords,
+    schedule_records: ScheduleRecords,
     fleet: Fleet | None,
     nudge: Nudge | None,
     settings: Settings,
@@ -171,6 +175,23 @@ def assemble(
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),
+        schedules=Schedules(
+            registry,
+            schedule_records,
+            # Without a nudge, since the tick that submits runs the provisioner, and without
+            # uploads, which it may not write: a schedule's tasks are few.
+            Submission(
+                registry,
+                planner,
+                Enqueuer(task_queue, monitor, spent, Announcer(registry, records, None).announce),
+                monitor,
+                clock,
+                random_bytes,
+                limit=limit,
+            ),
+            clock,
+            random_bytes,
+        ),
     )
 
 

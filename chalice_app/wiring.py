@@ -41,6 +41,7 @@ def connect() -> Services:
         random_bytes=os.urandom,
         token_secret=FreshSecret(read_secret, clock),
         records=aws.fleet_records(),
+        schedule_records=aws.schedule_records(),
         fleet=aws.fleet() if settings.max_capacity else None,
         nudge=aws.nudge() if settings.nudge else None,
         settings=settings,

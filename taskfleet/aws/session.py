@@ -18,6 +18,7 @@ from botocore.exceptions import NoRegionError
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
+from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.ec2 import Ec2Fleet
 from taskfleet.aws.lambda_nudge import LambdaNudge
 from taskfleet.aws.latency import delay_calls
@@ -150,6 +151,13 @@ class Aws:
         """Returns the records of demand, workers and the provisioner's state."""
         client: DynamoDBClient = self.client("dynamodb")
         return DynamoFleetRecords(
+            client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
+        )
+
+    def schedule_records(self) -> DynamoScheduleRecords:
+        """Returns the schedules of all clients."""
+        client: DynamoDBClient = self.client("dynamodb")
+        return DynamoScheduleRecords(
             client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
         )
 

@@ -50,6 +50,7 @@ class Frontend:
             random_bytes=random.randbytes,
             token_secret=lambda: SECRET,
             records=Faulty(self.cloud.records, fault),
+            schedule_records=Faulty(self.cloud.schedules, fault),
             fleet=self.cloud.fleet,
             nudge=self.cloud.nudges,
             settings=settings or Settings(bucket="b"),
