@@ -1,5 +1,5 @@
-"""The routes for schedules. Each calls one method of the core and returns its result. Owns paths and
-methods; those of batches are in `chalice_app.routes`.
+"""The routes for schedules. Each calls one method of the core and returns its result. Owns paths
+and methods; those of batches are in `chalice_app.routes`.
 """
 
 from __future__ import annotations
