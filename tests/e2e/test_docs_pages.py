@@ -29,6 +29,7 @@ RUN = {
     "howto/redrive-dead-letters.md": 2,
     "howto/retry-failed-tasks.md": 1,
     "howto/give-a-reader-token.md": 1,
+    "howto/schedule-a-batch.md": 3,
 }
 """The pages whose blocks run, and how many of them at least."""
 ELSEWHERE = {
@@ -58,6 +59,7 @@ PRINTED = {
     "howto/collect-results-elsewhere.md": ["SUCCEEDED"],
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
+    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", "schedule nightly is removed"],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""
