@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
+from taskfleet.aws.dynamodb.schedules import SCHEDULES_CLIENT
 from taskfleet.options import BatchOptions
 from taskfleet.schedule import Missed, ScheduleRecord
 
@@ -71,3 +73,15 @@ def test_a_schedule_is_removed_once(world: Any) -> None:
     assert records.remove("alice", "nightly") == MADE
     assert records.remove("alice", "nightly") is None
     assert records.due(9_000.0, limit=10) == []
+
+
+def test_an_item_that_is_no_schedule_is_never_due(aws_stack: Any, world: Any) -> None:
+    """A worker may write the attributes of the index on items of its own."""
+    if world.kind != "aws":
+        pytest.skip("about the items of DynamoDB")
+    world.schedules.add(MADE)
+    item = {"Job_ID": "worker/w", "client_id": SCHEDULES_CLIENT, "created_at": 1}
+    wire = {k: {"N": str(v)} if isinstance(v, int) else {"S": v} for k, v in item.items()}
+    aws_stack.client("dynamodb").put_item(TableName=aws_stack.settings.monitor_table, Item=wire)
+    assert world.schedules.due(9_000.0, limit=10) == [MADE]
+    assert world.schedules.schedules("alice") == [MADE]

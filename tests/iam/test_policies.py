@@ -103,6 +103,8 @@ ALLOWED = {
     ],
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
+        Request("sqs:SendMessage", TASKS),  # the batches of schedules
+        Request("dynamodb:Query", INDEX),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
         Request("ec2:DescribeInstances", "*"),
         Request("ec2:CreateFleet", FLEET, TAGGED),
@@ -202,7 +204,7 @@ DENIED = {
     "tick": [
         Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
-        Request("sqs:SendMessage", TASKS),
+        Request("sqs:SendMessage", UPLOADS),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:])),  # not tagged
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:], *OTHER_TAG)),

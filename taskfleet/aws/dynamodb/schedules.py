@@ -102,7 +102,8 @@ class DynamoScheduleRecords:
 
     def _read(self, operation: str, keys: list[str]) -> list[ScheduleRecord]:
         items = self._table.read_many(operation, keys) if keys else {}
-        return [_record(items[key]) for key in keys if key in items]
+        # A worker may write the keys of the index on items of its own, which are no schedules.
+        return [_record(items[key]) for key in keys if "schedule" in items.get(key, {})]
 
 
 def _key(client_id: str, name: str) -> str:
