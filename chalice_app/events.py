@@ -64,7 +64,8 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         bodies = {record["messageId"]: record["body"] for record in records}
         services().recorder.observe(COLLECTOR_LAG_SECONDS, _ages_s(records, services().clock.now()))
         spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
-        to_keep = collect(bodies, services().monitor, services().clock, spent)
+        current = services()
+        to_keep = collect(bodies, current.monitor, current.clock, spent, ended=current.ended)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in to_keep]}
 
     @app.on_sqs_message(

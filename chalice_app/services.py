@@ -18,6 +18,7 @@ from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
 from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
+from taskfleet.scheduler.ended import Ended
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
@@ -48,6 +49,7 @@ class Services:
     provisioner: None where no machine may be launched.
     recorder: adds up the measurements of this process.
     report: tells what was measured since it was last called.
+    ended: is told of each batch that has ended.
     """
 
     submission: Submission
@@ -75,6 +77,7 @@ class Services:
     recorder: Recorder
     report: Callable[[], None]
     schedules: Schedules
+    ended: Ended
 
 
 def assemble(
@@ -118,6 +121,7 @@ def assemble(
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
+    ended = Ended()
     uploads = Uploads(
         planner,
         store,
@@ -138,9 +142,10 @@ def assemble(
         clock,
         random_bytes,
         limit=limit,
+        ended=ended,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle)
+    results = Results(registry, monitor, store, clock, open_batches.settle, ended)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -152,7 +157,15 @@ def assemble(
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
-            registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
+            registry,
+            planner,
+            enqueuer,
+            store,
+            upload_queue,
+            monitor,
+            clock,
+            limit=limit,
+            ended=ended,
         ),
         results=results,
         listing=Listing(monitor, clock),
@@ -192,6 +205,7 @@ def assemble(
             clock,
             random_bytes,
         ),
+        ended=ended,
     )
 
 

@@ -25,6 +25,7 @@ from taskfleet.errors import InvalidTask
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
@@ -63,6 +64,7 @@ class Expansion:
 
     upload_queue: the queue of batches whose files are to be read.
     limit: bounds the tasks of each client, so of each file.
+    ended: is told of a batch that ends because its file has a fault.
     part_tasks, part_bytes, time_check_lines, idle_lines_max: as the constants of the same names.
     max_bundles: as `taskfleet.batch.BATCH_MAX_BUNDLES`.
     """
@@ -78,6 +80,7 @@ class Expansion:
         clock: Clock,
         *,
         limit: ClientLimit = NO_LIMIT,
+        ended: Ended = UNHEARD,
         part_tasks: int = PART_TASKS,
         part_bytes: int = PART_BYTES,
         time_check_lines: int = TIME_CHECK_LINES,
@@ -93,6 +96,7 @@ class Expansion:
         self._monitor = monitor
         self._clock = clock
         self._limit = limit
+        self._ended = ended
         self._part_tasks = part_tasks
         self._part_bytes = part_bytes
         self._time_check_lines = time_check_lines
@@ -111,6 +115,7 @@ class Expansion:
             _log.warning("no such upload", extra=fields("upload_unknown", batch_id=batch_id))
             return
         if _ended(batch):
+            self._ended.tell(batch)  # an earlier run may have died before it could
             return
         with bound(batch.trace_id):
             self._expand(batch, batch.upload, time_left_s)
@@ -125,8 +130,10 @@ class Expansion:
             done = self._continue(batch, upload, is_late)
         except InvalidTask as error:
             reason = error.reason[:ERROR_MAX_CHARS]
-            self._monitor.cancel_batch(batch.batch_id, self._clock.now(), reason)
+            cancelled = self._monitor.cancel_batch(batch.batch_id, self._clock.now(), reason)
             _log.info("a file was refused", extra=fields("upload_refused", batch_id=batch.batch_id))
+            if cancelled is not None:
+                self._ended.tell(cancelled)
             return
         if not done:
             request_expansion(self._upload_queue, batch)

@@ -296,7 +296,8 @@ class TestProgress:
         assert not world.monitor.record_progress(ID, {bundle: Tally(1)}, at, last_index=index)
         assert world.monitor.batch(ID).tally == Tally()
         both = {2: Tally(1), bundle: Tally(7)}
-        assert world.monitor.record_progress(ID, both, at, last_index=9) is (bundle == 0)
+        record = world.monitor.record_progress(ID, both, at, last_index=9)
+        assert (record is not None) is (bundle == 0)
         assert world.monitor.batch(ID).tally == (Tally(8) if bundle == 0 else Tally(1))
 
     def test_of_nothing_changes_nothing(self, world):
