@@ -4,7 +4,7 @@ adapters behind the ports (`chalice_app.wiring`), so that tests can pass those i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
@@ -20,6 +20,7 @@ from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.ended import Ended
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
+from taskfleet.scheduler.events import Announcements
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.letters import DeadLetters
@@ -28,7 +29,7 @@ from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
-from taskfleet.scheduler.ports import ScheduleRecords
+from taskfleet.scheduler.ports import EventSink, ScheduleRecords
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.schedules import Schedules
@@ -98,6 +99,7 @@ def assemble(
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
+    sinks: Sequence[EventSink] = (),
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -105,6 +107,7 @@ def assemble(
     nudge: None where the provisioner cannot be called.
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
+    sinks: where the events of batches that have ended go.
     """
     recorder = recorder or Recorder()
     announcer = Announcer(registry, records, nudge)
@@ -121,7 +124,7 @@ def assemble(
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
-    ended = Ended()
+    ended = Ended(*([Announcements(sinks, settings.stage, clock).tell] if sinks else []))
     uploads = Uploads(
         planner,
         store,

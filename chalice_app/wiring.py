@@ -47,6 +47,7 @@ def connect() -> Services:
         settings=settings,
         spent=aws.meter.spend,
         recorder=Recorder(aws.meter.counts),
+        sinks=aws.event_sinks(),
     )
 
 

@@ -20,6 +20,7 @@ from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
 from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.ec2 import Ec2Fleet
+from taskfleet.aws.events import EventBus, Topic
 from taskfleet.aws.lambda_nudge import LambdaNudge
 from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter
@@ -160,6 +161,15 @@ class Aws:
         return DynamoScheduleRecords(
             client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
         )
+
+    def event_sinks(self) -> list[EventBus | Topic]:
+        """Returns where events go, as the settings say."""
+        sinks: list[EventBus | Topic] = []
+        if self.settings.events:
+            sinks.append(EventBus(self.client("events")))
+        if self.settings.events_topic:
+            sinks.append(Topic(self.client("sns"), self.settings.events_topic))
+        return sinks
 
     def nudge(self) -> LambdaNudge:
         """Returns the caller of the provisioner."""

@@ -1,5 +1,5 @@
-"""What the scheduler alone needs of the world, as Protocols: `ScheduleRecords`. Owns the promises,
-by the rules of `taskfleet.ports`, which has the ports that others need too.
+"""What the scheduler alone needs of the world, as Protocols: `ScheduleRecords`, `EventSink`. Owns
+the promises, by the rules of `taskfleet.ports`, which has the ports that others need too.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from taskfleet.schedule import ScheduleRecord
+from taskfleet.wire.events import FinishedBatch
 
 
 class ScheduleRecords(Protocol):
@@ -35,4 +36,12 @@ class ScheduleRecords(Protocol):
     def advance(self, before: ScheduleRecord, after: ScheduleRecord) -> bool:
         """Record `after` in the place of `before`. Returns False, with nothing changed, if the
         schedule was removed or replaced since `before` was read, or its `next_at` has changed."""
+        ...
+
+
+class EventSink(Protocol):
+    """A place to which events go."""
+
+    def send(self, event: FinishedBatch) -> None:
+        """Send the event that a batch has ended. After an error it may have been sent."""
         ...

@@ -294,7 +294,9 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     assert eventually(lambda: done(lost), 30, "a file that is gone")["status"] == "CANCELLED"
     assert call("POST", "/batches", {"upload_id": "0" * 26})["Code"] == "NotFoundError"
 
-    # A schedule, and one whose time has come.
+    # A schedule, and one whose time has come when the next `tick` starts.
+    no_machines.terminate()
+    no_machines.wait(60)
     schedule = {"name": "hourly", "every": "1h", "tasks": ["sleep 1"]}
     assert call("POST", "/schedules", schedule)["total"] == 1
     assert call("DELETE", "/schedules/hourly")["name"] == "hourly"
@@ -305,8 +307,6 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     DynamoScheduleRecords(cloud.client("dynamodb"), table, clock=clock, backoff=backoff).add(come)
 
     # A machine by the template, which never beats and has its strikes.
-    no_machines.terminate()
-    no_machines.wait(60)
     ec2 = made_template(cloud)
     limits = {"TASKFLEET_MAX_CAPACITY": "3", "TASKFLEET_CLIENT_MAX_WAITING": "100000"}
     functions.start_tick(TASKFLEET_BOOT_S="0.3", **limits)

@@ -229,9 +229,7 @@ class Table:
             )
         return [(number_of(item, "created_at"), item["Job_ID"]["S"]) for item in response["Items"]]
 
-    def list_until(
-        self, operation: str, client_id: str, *, until: float, limit: int
-    ) -> list[str]:
+    def list_until(self, operation: str, client_id: str, *, until: float, limit: int) -> list[str]:
         """Returns the keys of up to `limit` items of one client that were created by `until`,
         oldest first."""
         with self._translated(operation):
