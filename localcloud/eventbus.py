@@ -1,5 +1,5 @@
-"""PutEvents of Amazon EventBridge, as far as `taskfleet.aws.events` needs it. Owns the HTTP and what
-EventBridge refuses; `localcloud.onevent` does with an event what there is to do.
+"""PutEvents of Amazon EventBridge, as far as `taskfleet.aws.events` needs it. Owns the HTTP and
+what EventBridge refuses; `localcloud.onevent` does with an event what there is to do.
 
 Sources: "PutEvents" and "Calculating PutEvents event entry size", Amazon EventBridge.
 """
@@ -22,6 +22,8 @@ CALL_MAX_ENTRIES = 10
 """Most entries in one call."""
 CALL_MAX_BYTES = 262_144
 """Most bytes of the entries of one call."""
+POLL_S = 0.05
+"""Seconds between two looks whether to stop serving."""
 
 Put = Callable[[str, str, Any], None]
 """Takes an event: its source, its detail-type and its detail. It must not wait."""
@@ -87,7 +89,7 @@ class EventBus:
         self.url = f"http://{HOST}:{self._server.server_address[1]}"
         """Its URL."""
         thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="event bus", daemon=True
+            target=self._server.serve_forever, args=(POLL_S,), name="event bus", daemon=True
         )
         thread.start()
 

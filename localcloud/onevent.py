@@ -107,10 +107,10 @@ class OnEvent:
         try:
             _, told = process.communicate(json.dumps(detail).encode(), self._command_max_s)
         except subprocess.TimeoutExpired:
+            _kill(process)
+            process.communicate()
             return f"the command was ended after {self._command_max_s:g} s"
         finally:
-            _kill(process)
-            process.wait()
             with self._lock:
                 self._running = None
         if process.returncode:

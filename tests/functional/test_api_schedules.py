@@ -6,11 +6,13 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from taskfleet.errors import TransientError
 from taskfleet.registry import Registry, sleep
+from taskfleet.schedule import ScheduleRecord
 from taskfleet.scheduler.schedules import CLIENT_MAX_SCHEDULES
 from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
@@ -329,10 +331,6 @@ def test_no_schedule_nudges_the_provisioner_from_inside_the_tick(api: Frontend) 
 
 def test_a_record_of_an_earlier_version_is_read(api: Frontend) -> None:
     """Fields that are at their default are not stored, so that new ones can be added."""
-    import msgspec
-
-    from taskfleet.schedule import ScheduleRecord
-
     text = (
         '{"client_id":"alice","name":"s","created_at":1.0,"next_at":61.0,'
         '"tasks":["sleep 1"],"every_s":60}'
