@@ -72,14 +72,17 @@ def poller(sid: str) -> set[tuple[str, str]]:
     }
 
 
+TOPIC = {("EventsToATopic", "sns:Publish")}
+"""The local cloud names no topic: `tests/functional` has one."""
 NO_CALL_OF_ITS_OWN = {
     # A part of an open batch that is kept is read only by who finds it left behind.
-    "api": LAMBDA | {("KeptParts", "s3:GetObject")},
+    "api": LAMBDA | TOPIC | {("KeptParts", "s3:GetObject")},
     "authorize": LAMBDA,
-    "collect": LAMBDA | poller("Responses"),
+    "collect": LAMBDA | TOPIC | poller("Responses"),
     # A kept part is read after an interruption only, and pages of a file of more than 250 bundles
     # when it takes several runs: `tests/contract` has that.
     "expand": LAMBDA
+    | TOPIC
     | poller("Uploads")
     | {("Parts", "s3:GetObject"), ("Pages", "dynamodb:BatchGetItem")},
     # EC2 asks for these on behalf of CreateFleet: `tests/iam` has what each may be asked for.
@@ -265,6 +268,9 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     call("POST", f"/batches/{grown['batch_id']}/tasks", {"first": 0, "tasks": naps})
     call("POST", f"/batches/{grown['batch_id']}/close")
     eventually(lambda: done(grown), 60, "a batch that grew")
+    # One that ends when it is closed, and so with its request.
+    empty = call("POST", "/batches", {"open": True})
+    assert call("POST", f"/batches/{empty['batch_id']}/close")["status"] == "DONE"
     call("GET", "/kinds")
     printed(cloud, batch["batch_id"], "a line")
     assert call("GET", f"/batches/{batch['batch_id']}/tasks/0")["log_tail"] == "a line"

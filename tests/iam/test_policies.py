@@ -52,6 +52,11 @@ RESPONSES = sqs("Processed_Task-prod")
 DEAD_RESPONSES, DEAD_UPLOADS = sqs("Processed_Task-prod_dead"), sqs("Upload_to_expand-prod_dead")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
 UPLOADS = sqs("Upload_to_expand-prod")
+BUS = ARN.format(service="events", name="event-bus/default")
+TOPIC = ARN.format(service="sns", name="taskfleet-prod-batches")
+FINISHED = (("events:source", "taskfleet"), ("events:detail-type", "Batch finished"))
+TELL = [Request("events:PutEvents", BUS, FINISHED), Request("sns:Publish", TOPIC)]
+"""What a process that may be the first to know of the end of a batch tells the world."""
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {
@@ -66,6 +71,7 @@ ALLOWED = {
         Request("s3:GetObject", stored("outputs/b/0/a.csv")),  # signed for clients
         Request("s3:GetObject", stored("results/b/0/x.pickle")),  # signed for clients
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
+        *TELL,
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
         Request("s3:PutObject", stored("parts/added/b/x")),  # of open batches
@@ -88,8 +94,10 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        *TELL,
     ],
     "expand": [
+        *TELL,
         Request("sqs:ReceiveMessage", UPLOADS),
         Request("sqs:DeleteMessage", UPLOADS),
         Request("sqs:SendMessage", UPLOADS),
@@ -133,6 +141,12 @@ ALLOWED = {
 }
 
 EVERYWHERE_DENIED = [
+    Request("events:PutEvents", BUS),
+    Request("events:PutEvents", BUS, (("events:source", "payroll"), FINISHED[1])),
+    Request("events:PutRule", ARN.format(service="events", name="rule/x")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-dev-batches")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-production-batches")),
+    Request("sns:Subscribe", TOPIC),
     Request("sqs:SendMessage", sqs("Task_to_process")),  # another stage's
     Request("sqs:DeleteMessage", sqs("Payroll")),
     Request("sqs:PurgeQueue", TASKS),
@@ -170,6 +184,7 @@ DENIED = {
         Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
     "authorize": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("dynamodb:GetItem", table()),
         Request("sqs:SendMessage", TASKS),
@@ -202,6 +217,7 @@ DENIED = {
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:SendMessage", UPLOADS),
@@ -227,6 +243,7 @@ DENIED = {
         ),
     ],
     "worker": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:SendMessage", TASKS),

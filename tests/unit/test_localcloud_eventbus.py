@@ -147,7 +147,8 @@ def test_a_command_that_hangs_is_ended_and_the_next_event_is_told(tmp_path: Path
     assert told(lines, 3)[1] == "--on-event: the command was ended after 0.3 s"
     assert lines[2].startswith("finished: batch b1")
     eventually(lambda: pid.read_text().strip(), 20, "the second command runs", poll_s=0.01)
-    assert alive(child := pid.read_text().strip())
+    child = pid.read_text().strip()
+    assert alive(child)
     on_event.close()
     eventually(lambda: not alive(child), 20, "its child is ended", poll_s=0.01)
 
