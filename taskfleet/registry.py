@@ -9,7 +9,6 @@ runs.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import math
@@ -30,6 +29,9 @@ from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
+_SHORT_CHARS = TASK_MAX_BYTES // 10
+"""Text of so many characters has less than `TASK_MAX_BYTES` as JSON, where a character takes at
+most six bytes."""
 PACE_MAX_CHARS = 16
 """Most characters of a `TaskKind.pace`."""
 SLEEP_MAX_MS = 24 * 3600 * 1000
@@ -265,6 +267,8 @@ class Registry:
             self._check_options(task)
         except InvalidTask as error:
             raise error.at(index) from None
+        if _is_short(task.params) and task.options is None:
+            return task
         size = len(_encode(compacted([task])[0]))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
@@ -318,6 +322,13 @@ class Registry:
         return f"{task.kind}:{pace}" if pace else task.kind
 
 
+def _is_short(params: Any) -> bool:
+    """Returns whether a look at the params shows that they are far below the cap of a task."""
+    if isinstance(params, str):
+        return len(params) < _SHORT_CHARS and params.isascii()
+    return params is None or isinstance(params, float)
+
+
 # --- the built-in kind ----------------------------------------------------------------------
 
 
@@ -328,9 +339,10 @@ def _parse_sleep(raw: Any) -> int | float:
     value: float | None = None
     is_text = isinstance(raw, str) and len(raw) <= 20 and raw.isascii() and "_" not in raw
     if is_text or (isinstance(raw, int | float) and not isinstance(raw, bool)):
-        # ValueError: not a number. OverflowError: an integer too large for a float.
-        with contextlib.suppress(ValueError, OverflowError):
+        try:
             value = float(raw)
+        except (ValueError, OverflowError):  # not a number; an integer too large for a float
+            value = None
     if value is None or not math.isfinite(value):
         raise InvalidTask(f"sleep needs a number of milliseconds, not {raw!r:.40}")
     if value < 0:

@@ -145,7 +145,7 @@ class BatchList(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-class ResultView(msgspec.Struct, frozen=True):
+class ResultView(msgspec.Struct, frozen=True, gc=False):
     """A task and its result.
 
     `index` is the task's place in the batch, from 0. `task` is the task as it was submitted, with
