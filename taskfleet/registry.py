@@ -141,6 +141,9 @@ class TaskKind:
         and all runners can share.
     check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
         cannot run the kind. That worker then takes no tasks of the kind.
+    deterministic: whether equal params always give results of equal worth, so that a task may take
+        the result of an earlier one (`taskfleet.reuse`). Rename the kind, or add a version to its
+        params, when its code changes what they mean.
     present: called with the result and the store each time a client reads the result; returns the
         result to show. Use it for what must not be stored, such as a presigned URL.
     schema: the JSON Schema of the params, which clients can read; None if there is none.
@@ -162,6 +165,7 @@ class TaskKind:
     prepare: Callable[[], None] = lambda: None
     preload: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    deterministic: bool = False
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
     schema: dict[str, Any] | None = None
 
@@ -178,6 +182,10 @@ class TaskKind:
             memory_mb=found.memory_mb,
             retry=replace(self.retry, max_attempts=found.max_attempts),
         )
+
+    def reuses(self, batch: Options | None, task: Options | None) -> bool:
+        """Returns whether a task with these options may take an earlier result."""
+        return limits(self, batch, task).reuse
 
     def __post_init__(self) -> None:
         """Raise SettingsError for limits that cannot be kept."""
@@ -284,6 +292,10 @@ class Registry:
         if options is not None and options.memory_mb and self[task.kind].runs_in == "thread":
             raise InvalidTask(
                 f"memory_mb: tasks of kind {task.kind} run in a thread, whose memory has no limit"
+            )
+        if options is not None and options.reuse and not self[task.kind].deterministic:
+            raise InvalidTask(
+                f"reuse: kind {task.kind} is not deterministic, so results do not serve again"
             )
 
     def revalidate(self, task: Task) -> Task:

@@ -243,6 +243,7 @@ class Results:
             worker_id=result.worker_id,
             progress=result.progress,
             traceback=result.traceback,
+            reused_from=result.reused_from,
         )
 
 
