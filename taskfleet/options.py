@@ -174,7 +174,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_attempts: int
     memory_mb: int | None
     retry_timeouts: bool
-    reuse: bool
+    reuse: bool = False
 
 
 def limits(kind: KindLimits, batch: Options | None, task: Options | None) -> Limits:
