@@ -99,10 +99,11 @@ NO_CALL_OF_ITS_OWN = {
         ("GiveMachinesTheirRole", "iam:PassRole"),
     }
     # More machines than tasks, which here never work, and a schedule of a client that has too many
-    # tasks: `tests/functional` has both.
+    # tasks, or a large batch: `tests/functional` and `tests/contract` have these.
     | {
         ("AskToLeave", "dynamodb:UpdateItem"),
         ("BatchesOfALimitedClient", "dynamodb:GetItem"),
+        ("PagesOfALimitedClient", "dynamodb:BatchGetItem"),
     },
 }
 DEAD_LETTERS = {

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from taskfleet.client import ApiError, Client
 from taskfleet.errors import TransientError
 from taskfleet.registry import Registry, sleep
 from taskfleet.schedule import ScheduleRecord
 from taskfleet.scheduler.schedules import CLIENT_MAX_SCHEDULES
 from taskfleet.settings import Settings
+from taskfleet.wire.token import Role
 from tests.support.frontend import Frontend
 from tests.support.worker import Cloud, thread_kind
 
@@ -338,3 +340,37 @@ def test_a_record_of_an_earlier_version_is_read(api: Frontend) -> None:
     record = msgspec.json.decode(text, type=ScheduleRecord)
     assert msgspec.json.encode(record).decode() == text
     assert replace(record, last_error="x") != record
+
+
+def test_the_client_adds_lists_and_removes(api: Frontend) -> None:
+    with api.served() as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with Client(url, api.token(), backoff_s=0) as client:
+            made = client.add_schedule("a.b", iter(TASKS), every="15m", timeout_s=60)
+            assert (made.every_s, made.total) == (900, 2)
+            assert made.options is not None
+            assert made.options.timeout_s == 60
+            cron = client.add_schedule("n", TASKS, cron="0 3 * * *", missed="catch_up")
+            assert client.schedules() == [made, cron]
+            assert client.remove_schedule("a.b") == made
+            for wrong in ("a.b", "a/b", "ä b"):
+                with pytest.raises(ApiError) as refused:
+                    client.remove_schedule(wrong)
+                assert refused.value.status == 404
+            with pytest.raises(ApiError) as refused:
+                client.add_schedule("x", ["sleep 1", "nap"], every=60)
+            assert (refused.value.status, refused.value.index) == (422, 1)
+            with pytest.raises(ValueError, match="max_attempts"):
+                client.add_schedule("x", TASKS, every=60, max_attempts=0)
+            with pytest.raises(TypeError, match="a list of several tasks"):
+                client.add_schedule("x", "sleep 1", every=60)
+
+
+def test_a_reader_lists_and_changes_nothing(api: Frontend) -> None:
+    made = add(api)
+    reader = {"authorization": f"Bearer {api.token(role=Role.READER)}"}
+    listed = api.call("GET", "/schedules", headers=reader)
+    assert listed.json_body["schedules"] == [made]
+    assert api.call("DELETE", "/schedules/nightly", headers=reader).status_code == 403
+    body = {"name": "x", "every": 60, "tasks": TASKS}
+    assert api.call("POST", "/schedules", body, headers=reader).status_code == 403

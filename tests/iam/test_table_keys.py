@@ -49,7 +49,7 @@ READS = {
     "authorize": set(),
     "collect": {"batch"},
     "expand": {"batch"},
-    "tick": {"batch", "page", "demand", "state"},
+    "tick": {"batch", "demand", "state"},
     "worker": {"batch"},
 }
 """The items that each process reads one by one."""
