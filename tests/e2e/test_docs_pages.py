@@ -59,7 +59,7 @@ PRINTED = {
     "howto/collect-results-elsewhere.md": ["SUCCEEDED"],
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
-    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", "schedule nightly is removed"],
+    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", '"name":"weekly"'],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""
