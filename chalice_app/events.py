@@ -73,8 +73,11 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         delivers it again and at last moves it to the dead-letter queue."""
         context: Any = event.context
         for record in event:
+            wanted = decode_upload(record.body)
             services().expansion.expand(
-                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                wanted.batch_id,
+                lambda: context.get_remaining_time_in_millis() / 1000,
+                ended=wanted.ended,
             )
 
     @app.schedule("rate(1 minute)")

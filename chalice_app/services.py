@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from taskfleet.batch import BatchRecord
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
 from taskfleet.measure import Recorder
@@ -16,6 +17,7 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.after import Precedence
 from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.ended import Ended
@@ -117,7 +119,8 @@ def assemble(
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
-    ended = Ended()
+    precedence = Precedence(monitor, upload_queue, clock)
+    ended = Ended(precedence.hear)
     uploads = Uploads(
         planner,
         store,
@@ -128,6 +131,7 @@ def assemble(
         max_bytes=settings.upload_max_bytes,
         expires_s=settings.upload_url_s,
         limit=limit,
+        precedence=precedence,
     )
     open_batches = OpenBatches(
         registry,
@@ -141,7 +145,11 @@ def assemble(
         ended=ended,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle, ended)
+
+    def settle(batch: BatchRecord) -> BatchRecord:
+        return precedence.settle(open_batches.settle(batch))
+
+    results = Results(registry, monitor, store, clock, settle, ended)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -162,13 +170,22 @@ def assemble(
             clock,
             limit=limit,
             ended=ended,
+            precedence=precedence,
         ),
         results=results,
         listing=Listing(monitor, clock),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),
-        tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
+        tasks=TaskViews(
+            registry,
+            results,
+            monitor,
+            store,
+            clock,
+            lambda: fleet_views.view().why,
+            precedence.why,
+        ),
         dead_letters=DeadLetters(
             {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
         ),

@@ -355,6 +355,13 @@ class TaskMonitor(Protocol):
         with the others counted, if it lacks one of these bundles."""
         ...
 
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        """Note in the record of the batch that the batch `follower` waits for its end. Returns the
+        batch as it is then, in which results may be missing unless it is finished, or None if there
+        is none. If it is not finished then, the note is in the record that each of `cancel_batch`,
+        `close_batch` and `record_progress` returns when it is."""
+        ...
+
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         """Returns the batch, in which results may be missing, with the bundles that are counted on
         these pages of `taskfleet.batch.PAGE_BUNDLES` bundles. None if there is no such batch. One

@@ -47,6 +47,8 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 ALL_STATUSES = frozenset(TaskStatus)
+FOLLOWERS_SHOWN = 100
+"""Most batches that wait for a batch and are named in its view."""
 
 
 def view(batch: BatchRecord, now: float) -> BatchView:
@@ -71,6 +73,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        followers=list(batch.followers[:FOLLOWERS_SHOWN]),
     )
 
 
