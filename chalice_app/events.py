@@ -78,6 +78,7 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
                 wanted.batch_id,
                 lambda: context.get_remaining_time_in_millis() / 1000,
                 ended=wanted.ended,
+                again=_received(record.to_dict()) > 1,
             )
 
     @app.schedule("rate(1 minute)")
@@ -100,6 +101,11 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         if current.provisioner is not None:
             ends_at = current.clock.now() + TICK_S
             current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
+
+
+def _received(record: Mapping[str, Any]) -> int:
+    """Returns how often the message of an event was received, as far as SQS tells."""
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
 
 
 def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:

@@ -108,7 +108,12 @@ class Expansion:
         self._max_bundles = max_bundles
 
     def expand(
-        self, batch_id: str, time_left_s: Callable[[], float], *, ended: str | None = None
+        self,
+        batch_id: str,
+        time_left_s: Callable[[], float],
+        *,
+        ended: str | None = None,
+        again: bool = False,
     ) -> None:
         """Continue with a batch until all of it is enqueued, its slice of time is over or the
         run's time is nearly up; in the latter two cases the batch is put on the upload queue again.
@@ -116,14 +121,18 @@ class Expansion:
 
         A file with a fault cancels its batch with the reason. After any other error the caller
         calls again. `time_left_s` returns the seconds until this run must end. `ended` is the batch
-        whose end is the occasion; None for none.
+        whose end is the occasion; None for none. `again` says that the same message was read before,
+        by a run that may have died.
         """
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.upload is None:
             _log.warning("no such upload", extra=fields("upload_unknown", batch_id=batch_id))
             return
         if _ended(batch):
-            self._ended.tell(batch)  # an earlier run may have died before it could
+            # The earlier run may have died before it could tell. A first message tells nothing: it
+            # is one of several for this batch, and along a chain they would multiply.
+            if again:
+                self._ended.tell(batch)
             return
         with bound(batch.trace_id):
             if not batch.waiting or self._goes(batch, ended):
