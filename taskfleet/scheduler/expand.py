@@ -121,8 +121,8 @@ class Expansion:
 
         A file with a fault cancels its batch with the reason. After any other error the caller
         calls again. `time_left_s` returns the seconds until this run must end. `ended` is the batch
-        whose end is the occasion; None for none. `again` says that the same message was read before,
-        by a run that may have died.
+        whose end is the occasion; None for none. `again` says that the same message was read
+        before, by a run that may have died.
         """
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.upload is None:
