@@ -48,6 +48,7 @@ ROW = {
     "worker_id": "w1",
     "progress": None,
     "traceback": None,
+    "reused_from": None,
 }
 
 TASK = {
