@@ -61,7 +61,8 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         bodies = {record["messageId"]: record["body"] for record in records}
         services().recorder.observe(COLLECTOR_LAG_SECONDS, _ages_s(records, services().clock.now()))
         spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
-        to_keep = collect(bodies, services().monitor, services().clock, spent)
+        current = services()
+        to_keep = collect(bodies, current.monitor, current.clock, spent, ended=current.ended)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in to_keep]}
 
     @app.on_sqs_message(
@@ -72,8 +73,12 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         delivers it again and at last moves it to the dead-letter queue."""
         context: Any = event.context
         for record in event:
+            wanted = decode_upload(record.body)
             services().expansion.expand(
-                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                wanted.batch_id,
+                lambda: context.get_remaining_time_in_millis() / 1000,
+                ended=wanted.ended,
+                again=_received(record.to_dict()) > 1,
             )
 
     @app.schedule("rate(1 minute)")
@@ -96,6 +101,11 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         if current.provisioner is not None:
             ends_at = current.clock.now() + TICK_S
             current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
+
+
+def _received(record: Mapping[str, Any]) -> int:
+    """Returns how often the message of an event was received, as far as SQS tells."""
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
 
 
 def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:

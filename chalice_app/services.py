@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from taskfleet.batch import BatchRecord
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
 from taskfleet.measure import Recorder
@@ -16,8 +17,10 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.after import Precedence
 from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
+from taskfleet.scheduler.ended import Ended
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
@@ -46,6 +49,7 @@ class Services:
     provisioner: None where no machine may be launched.
     recorder: adds up the measurements of this process.
     report: tells what was measured since it was last called.
+    ended: is told of each batch that has ended.
     """
 
     submission: Submission
@@ -72,6 +76,7 @@ class Services:
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
+    ended: Ended
 
 
 def assemble(
@@ -114,6 +119,8 @@ def assemble(
     )
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
+    precedence = Precedence(monitor, upload_queue, clock)
+    ended = Ended(precedence.hear)
     uploads = Uploads(
         planner,
         store,
@@ -124,6 +131,7 @@ def assemble(
         max_bytes=settings.upload_max_bytes,
         expires_s=settings.upload_url_s,
         limit=limit,
+        precedence=precedence,
     )
     open_batches = OpenBatches(
         registry,
@@ -134,9 +142,14 @@ def assemble(
         clock,
         random_bytes,
         limit=limit,
+        ended=ended,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle)
+
+    def settle(batch: BatchRecord) -> BatchRecord:
+        return precedence.settle(open_batches.settle(batch))
+
+    results = Results(registry, monitor, store, clock, settle, ended)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -148,14 +161,31 @@ def assemble(
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
-            registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
+            registry,
+            planner,
+            enqueuer,
+            store,
+            upload_queue,
+            monitor,
+            clock,
+            limit=limit,
+            ended=ended,
+            precedence=precedence,
         ),
         results=results,
         listing=Listing(monitor, clock),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),
-        tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
+        tasks=TaskViews(
+            registry,
+            results,
+            monitor,
+            store,
+            clock,
+            lambda: fleet_views.view().why,
+            precedence.why,
+        ),
         dead_letters=DeadLetters(
             {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
         ),
@@ -171,6 +201,7 @@ def assemble(
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),
+        ended=ended,
     )
 
 

@@ -8,8 +8,8 @@ counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Protocol, TypedDict, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -51,6 +51,24 @@ MemoryMb = Annotated[
 ]
 RetryTimeouts = Annotated[
     bool, Meta(description="Whether a task that was ended at its time-out is tried again.")
+]
+AFTER_MAX = 100
+"""Most batches that one batch may wait for."""
+After = Annotated[
+    tuple[Annotated[str, Meta(max_length=64)], ...],
+    Meta(
+        min_length=1,
+        max_length=AFTER_MAX,
+        description="Ids of your batches that must have ended before this one goes; until then it "
+        "is WAITING. Not for an open batch.",
+    ),
+]
+AfterFailures = Annotated[
+    Literal["cancel", "run"],
+    Meta(
+        description="What becomes of this batch when one of those in `after` ended with tasks that "
+        "failed or were cancelled: `cancel`, which is the default, or `run`."
+    ),
 ]
 
 ReuseResults = Annotated[
@@ -96,7 +114,15 @@ Shape = TypeVar("Shape", bound=Options)
 
 class BatchOptions(Options, frozen=True, omit_defaults=True):
     """Options of a batch: those of its tasks that do not have their own, and those of the batch as
-    a whole."""
+    a whole.
+
+    `after`: ids of batches that must have ended before this one goes. `after_failures`: whether it
+    is cancelled (`cancel`, which None means, too) or goes (`run`) when one of them ended with tasks
+    that failed or were cancelled.
+    """
+
+    after: After | None = None
+    after_failures: AfterFailures | None = None
 
     @property
     def whole(self) -> BatchOptions | None:
@@ -115,6 +141,8 @@ class BatchFields(TypedDict, total=False):
     memory_mb: int | None
     retry_timeouts: bool | None
     reuse: bool | None
+    after: Sequence[str] | None
+    after_failures: Literal["cancel", "run"] | None
 
 
 def read(given: Mapping[str, Any]) -> Options | None:

@@ -121,7 +121,23 @@ def task_options(function: F) -> F:
 
 def batch_options(function: F) -> F:
     """Add the options of a batch: those of its tasks, and its own, each None unless given."""
-    return task_options(function)
+    added = (
+        click.option(
+            "--after",
+            multiple=True,
+            callback=lambda _ctx, _option, value: list(value) or None,
+            metavar="BATCH",
+            shell_complete=batch_ids,
+            help="Wait until this batch has ended; can be given several times.",
+        ),
+        click.option(
+            "--after-failures",
+            type=click.Choice(["cancel", "run"]),
+            help="When a batch of --after did not succeed: cancel this one, as without the option, "
+            "or run it.",
+        ),
+    )
+    return task_options(_with(function, added))
 
 
 def _with(function: F, added: Sequence[Callable[[F], F]]) -> F:

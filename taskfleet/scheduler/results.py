@@ -18,6 +18,7 @@ from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -45,6 +46,8 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 ALL_STATUSES = frozenset(TaskStatus)
+FOLLOWERS_SHOWN = 100
+"""Most batches that wait for a batch and are named in its view."""
 
 
 def view(batch: BatchRecord, now: float) -> BatchView:
@@ -69,6 +72,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        followers=list(batch.followers[:FOLLOWERS_SHOWN]),
     )
 
 
@@ -78,6 +82,7 @@ class Results:
 
     settle: called with each batch that is read by its id; returns it as it is then
         (`taskfleet.scheduler.open.OpenBatches.settle`).
+    ended: is told of a batch that ends by being cancelled.
     """
 
     def __init__(
@@ -87,12 +92,14 @@ class Results:
         store: ObjectStore,
         clock: Clock,
         settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
+        ended: Ended = UNHEARD,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
         self._settle = settle
+        self._ended = ended
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -124,8 +131,10 @@ class Results:
         is."""
         self.own(batch_id, client_id)
         now = self._clock.now()
-        batch = self._monitor.cancel_batch(batch_id, now)
-        return view(self._settle(batch) if batch else self.own(batch_id, client_id), now)
+        cancelled = self._monitor.cancel_batch(batch_id, now)
+        batch = self._settle(cancelled) if cancelled else self.own(batch_id, client_id)
+        self._ended.tell(batch)
+        return view(batch, now)
 
     def results(
         self,

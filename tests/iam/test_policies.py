@@ -88,6 +88,7 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        Request("sqs:SendMessage", UPLOADS),  # for the batches that wait
     ],
     "expand": [
         Request("sqs:ReceiveMessage", UPLOADS),
