@@ -4,7 +4,7 @@ adapters behind the ports (`chalice_app.wiring`), so that tests can pass those i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from taskfleet.batch import BatchRecord
@@ -22,6 +22,7 @@ from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.ended import Ended
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
+from taskfleet.scheduler.events import Announcements
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.letters import DeadLetters
@@ -30,8 +31,10 @@ from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.ports import EventSink, ScheduleRecords
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.schedules import Schedules
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
@@ -76,6 +79,7 @@ class Services:
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
+    schedules: Schedules
     ended: Ended
 
 
@@ -91,11 +95,13 @@ def assemble(
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
     records: FleetRecords,
+    schedule_records: ScheduleRecords,
     fleet: Fleet | None,
     nudge: Nudge | None,
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
+    sinks: Sequence[EventSink] = (),
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -103,6 +109,7 @@ def assemble(
     nudge: None where the provisioner cannot be called.
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
+    sinks: where the events of batches that have ended go.
     """
     recorder = recorder or Recorder()
     announcer = Announcer(registry, records, nudge)
@@ -120,7 +127,8 @@ def assemble(
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
     precedence = Precedence(monitor, upload_queue, clock)
-    ended = Ended(precedence.hear)
+    announcements = [Announcements(sinks, settings.stage, clock).tell] if sinks else []
+    ended = Ended(precedence.hear, *announcements)
     uploads = Uploads(
         planner,
         store,
@@ -201,6 +209,23 @@ def assemble(
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),
+        schedules=Schedules(
+            registry,
+            schedule_records,
+            # Without a nudge, since the tick that submits runs the provisioner, and without
+            # uploads, which it may not write: a schedule's tasks are few.
+            Submission(
+                registry,
+                planner,
+                Enqueuer(task_queue, monitor, spent, Announcer(registry, records, None).announce),
+                monitor,
+                clock,
+                random_bytes,
+                limit=limit,
+            ),
+            clock,
+            random_bytes,
+        ),
         ended=ended,
     )
 
