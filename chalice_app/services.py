@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
+from taskfleet.lanes import Lanes
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.provisioner.history import Histories
@@ -91,6 +92,7 @@ def assemble(
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
+    high_queue: TaskQueue | None = None,
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -98,13 +100,15 @@ def assemble(
     nudge: None where the provisioner cannot be called.
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
+    high_queue: that of bundles of high priority; None where these go to `task_queue`.
     """
     recorder = recorder or Recorder()
+    lanes = Lanes(task_queue, high_queue)
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(
-            ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
+            ProvisionerPorts(task_queue, monitor, records, fleet, clock, high_queue), settings
         )
     planner = Planner(
         registry,
@@ -112,7 +116,7 @@ def assemble(
         least_slots=settings.slots,
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
-    enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    enqueuer = Enqueuer(lanes, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
     uploads = Uploads(
         planner,
@@ -141,7 +145,7 @@ def assemble(
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
     )
-    fleet_views = FleetViews(task_queue, records, clock, settings)
+    fleet_views = FleetViews(lanes, records, clock, settings)
     return Services(
         submission=submission,
         reruns=Reruns(results, submission),
@@ -157,7 +161,7 @@ def assemble(
         stream=Stream(completed),
         tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
         dead_letters=DeadLetters(
-            {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
+            {"tasks": lanes, "responses": response_queue, "uploads": upload_queue}, monitor
         ),
         task_queue=task_queue,
         monitor=monitor,

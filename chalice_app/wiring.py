@@ -46,6 +46,7 @@ def connect() -> Services:
         settings=settings,
         spent=aws.meter.spend,
         recorder=Recorder(aws.meter.counts),
+        high_queue=aws.high_queue(),
     )
 
 

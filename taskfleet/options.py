@@ -9,7 +9,7 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +52,13 @@ MemoryMb = Annotated[
 RetryTimeouts = Annotated[
     bool, Meta(description="Whether a task that was ended at its time-out is tried again.")
 ]
+Priority = Annotated[
+    Literal["normal", "high"],
+    Meta(
+        description="Workers take the tasks of a batch of priority `high` before others. `normal` "
+        "is as if it were not given."
+    ),
+]
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,7 +93,17 @@ Shape = TypeVar("Shape", bound=Options)
 
 class BatchOptions(Options, frozen=True, omit_defaults=True):
     """Options of a batch: those of its tasks that do not have their own, and those of the batch as
-    a whole."""
+    a whole.
+
+    `priority`: whether workers take its tasks before those of others.
+    """
+
+    priority: Priority | None = None
+
+    @property
+    def is_high(self) -> bool:
+        """Whether workers take its tasks before those of others."""
+        return self.priority == "high"
 
     @property
     def whole(self) -> BatchOptions | None:
@@ -104,6 +121,7 @@ class BatchFields(TypedDict, total=False):
     max_attempts: int | None
     memory_mb: int | None
     retry_timeouts: bool | None
+    priority: Priority | None
 
 
 def read(given: Mapping[str, Any]) -> Options | None:

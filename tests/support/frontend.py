@@ -53,6 +53,7 @@ class Frontend:
             fleet=self.cloud.fleet,
             nudge=self.cloud.nudges,
             settings=settings or Settings(bucket="b"),
+            high_queue=Faulty(self.cloud.high, fault),
         )
         self.on_services: Callable[[], None] = lambda: None
         """Called whenever a handler gets its services."""

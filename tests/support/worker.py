@@ -16,6 +16,7 @@ from ec2_worker.parts import Abilities, Hooks, Identity, WorkerPorts, assemble
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bill import Spend
 from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
+from taskfleet.lanes import Lanes
 from taskfleet.memory import (
     ManualClock,
     MemoryFleet,
@@ -91,6 +92,7 @@ class Cloud:
     def __post_init__(self) -> None:
         self.dead = MemoryQueue(self.clock, name="dead tasks")
         self.tasks = MemoryQueue(self.clock, name="tasks", dead=self.dead)
+        self.high = MemoryQueue(self.clock, name="tasks of high priority", dead=self.dead)
         dead_responses = MemoryQueue(self.clock, name="dead responses")
         self.responses = MemoryQueue(self.clock, name="responses", dead=dead_responses)
         dead_uploads = MemoryQueue(self.clock, name="dead uploads")
@@ -102,7 +104,7 @@ class Cloud:
         self.nudges = Nudges()
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
-        made = submission(registry, self.tasks, self.monitor, self.clock)
+        made = submission(registry, Lanes(self.tasks, self.high), self.monitor, self.clock)
         return made.submit(tasks, client_id="alice", **options).batch_id
 
     def collect(self, wait_s: float = 0.0) -> int:
@@ -157,6 +159,7 @@ class HandWorker:
             clock=cloud.clock,
             spent=spent,
             telemetry=self.telemetry,
+            high=Faulty(cloud.high, fault) if hasattr(cloud, "high") else None,  # type: ignore[arg-type]
         )
         parts = assemble(
             ports,
@@ -179,7 +182,7 @@ class HandWorker:
         or None if none was received."""
         if not self.workload.has_room():
             return None
-        claims = self.intake.poll(self.ended)
+        claims = self.intake.poll(self.ended, high=True) or self.intake.poll(self.ended)
         return any(claim.result() for claim in claims) if claims else None
 
     def take(self) -> Chunk | None:
