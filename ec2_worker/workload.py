@@ -194,10 +194,10 @@ class Workload:
             if self._looks.normal_is_due:
                 self._room.notify_all()
 
-    def has_room(self) -> bool:
-        """Returns whether another message would find a free slot."""
+    def has_room(self, *, high: bool = False) -> bool:
+        """Returns whether another message of this priority would find a free slot."""
         with self._lock:
-            return self._messages_wanted() > 0
+            return self._messages_wanted(high=high) > 0
 
     def _messages_wanted(self, *, high: bool = False) -> int:
         if not self._starting or (careful := self._turn()).alone:

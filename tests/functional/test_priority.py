@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import threading
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from ec2_worker.parts import WorkerPorts
 from ec2_worker.turns import EVERY
+from ec2_worker.worker import Worker
+from taskfleet.clock import SystemClock
+from taskfleet.options import read_batch
+from taskfleet.ports import QueueDepth
 from taskfleet.registry import Registry
+from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
+from tests.support.waiting import eventually
 from tests.support.worker import Cloud, HandWorker, Recorder, thread_kind
 
 
@@ -59,7 +69,7 @@ def test_high_work_runs_first_and_normal_work_has_every_eighth_turn(
 def test_high_work_finds_room_where_normal_work_waits(
     recorded: tuple[Cloud, Registry, Recorder],
 ) -> None:
-    cloud, registry, recorder = recorded
+    cloud, registry, _ = recorded
     submit(cloud, registry, 100, None)
     worker = HandWorker(cloud, registry, threads=4)
     worker.poll()
@@ -89,7 +99,7 @@ def test_a_dead_letter_of_high_priority_is_redriven_to_its_queue() -> None:
     batch_id = front.submit([{"kind": "gone"}], priority="high")
     HandWorker(front.cloud, Registry.load()).work()  # it does not know the kind
     assert front.cloud.dead.depth().backlog == 1
-    answer = front.call("POST", "/dead-letters/tasks/redrive")
+    answer = front.call("POST", "/dead-letters/redrive", {"queue": "tasks"})
     assert answer.json_body == {"moved": 1}, answer.body
     assert front.cloud.high.depth().backlog == 1
     (message,) = front.cloud.high.receive(1, wait_s=0, visibility_s=0)
@@ -124,12 +134,87 @@ def test_the_fleet_and_the_provisioner_count_both_queues() -> None:
     provisioner = front.services.provisioner
     assert provisioner is not None
     # Old enough that the totals of demand alone do not tell of them.
-    front.cloud.clock.advance(3_600)
+    front.cloud.clock.sleep(3_600)
     state = provisioner.round()
     assert state is not None
-    front.cloud.clock.advance(3_600)
+    front.cloud.clock.sleep(3_600)
     for message in front.cloud.tasks.receive(10, wait_s=0, visibility_s=30):
         front.cloud.tasks.delete([message])
     state = provisioner.round()
     assert state is not None
     assert state.wanted > 0
+
+
+# --- the daemon ---------------------------------------------------------------------------------
+
+
+class Counted:
+    """A port that counts its calls."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._port, name)
+
+
+class Daemon:
+    """A worker with its threads, in real time."""
+
+    def __init__(self, *, receive_wait_s: float, exit_when_idle_s: float | None = None) -> None:
+        self.cloud = Cloud(clock=SystemClock())  # type: ignore[arg-type]
+        self.registry = Registry.load()
+        cloud = self.cloud
+        made = [Counted(x) for x in (cloud.tasks, cloud.responses, cloud.monitor, cloud.high)]
+        self.others, self.high = made[:3], made[3]
+        ports: Any = WorkerPorts
+        self.worker = Worker(
+            ports(*self.others, cloud.store, cloud.clock, high=self.high),
+            self.registry,
+            Settings(receive_wait_s=receive_wait_s),
+            threads=16,
+            worker_id="w-1",
+            rng=random.Random(0),
+            exit_when_idle_s=exit_when_idle_s,
+        )
+        self.thread = threading.Thread(target=self.worker.run)
+
+    def submit(self, tasks: list[str], priority: str | None = None) -> str:
+        options = read_batch({} if priority is None else {"priority": priority})
+        return self.cloud.submit(self.registry, tasks, options=options)
+
+    def ended(self, batch_id: str) -> bool:
+        self.cloud.collect()
+        batch = self.cloud.monitor.batch(batch_id)
+        return batch is not None and batch.finished
+
+    def __enter__(self) -> Daemon:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # An empty poll ends when something comes.
+        self.worker.drain()
+        self.thread.join(30)
+
+
+def test_a_batch_without_priority_costs_less_than_two_percent_more_calls() -> None:
+    daemon = Daemon(receive_wait_s=20)
+    batch_id = daemon.submit(["sleep 1"] * 8_000)
+    with daemon:
+        eventually(lambda: daemon.ended(batch_id))
+    assert daemon.high.calls["receive"] == daemon.high.calls.total() == 1
+    assert sum(port.calls.total() for port in daemon.others) >= 50
+
+
+def test_an_idle_worker_leaves_only_when_both_queues_are_empty() -> None:
+    with Daemon(receive_wait_s=20, exit_when_idle_s=0.6) as daemon:
+        for _ in range(2):
+            batch_id = daemon.submit(["sleep 450"], "high")
+            eventually(lambda batch_id=batch_id: daemon.ended(batch_id))  # type: ignore[misc]
+            assert daemon.thread.is_alive()
+        daemon.thread.join(5)
+        assert not daemon.thread.is_alive(), "neither poll holds it up"
+    assert daemon.cloud.high.depth() == daemon.cloud.tasks.depth() == QueueDepth(0, 0)

@@ -180,10 +180,12 @@ class HandWorker:
     def poll(self) -> bool | None:
         """Receive and claim as many bundles as there is room for. Returns whether any was claimed,
         or None if none was received."""
-        if not self.workload.has_room():
-            return None
-        claims = self.intake.poll(self.ended, high=True) or self.intake.poll(self.ended)
-        return any(claim.result() for claim in claims) if claims else None
+        for high in (True, False):
+            if self.workload.has_room(high=high):
+                claims = self.intake.poll(self.ended, high=high)
+                if claims:
+                    return any(claim.result() for claim in claims)
+        return None
 
     def take(self) -> Chunk | None:
         """Take a chunk for a slot. Returns None if there is none."""
