@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from taskfleet.cli.complete import batch_ids, kind_names
 from taskfleet.cli.input import duration_s
-from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
+from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB, Priority
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=StrEnum)
@@ -115,7 +115,14 @@ def task_options(function: F) -> F:
 
 def batch_options(function: F) -> F:
     """Add the options of a batch: those of its tasks, and its own, each None unless given."""
-    return task_options(function)
+    own = (
+        click.option(
+            "--priority",
+            type=click.Choice(get_args(get_args(Priority)[0])),
+            help="With high, workers take the tasks before those of other batches.",
+        ),
+    )
+    return task_options(_with(function, own))
 
 
 def _with(function: F, added: Sequence[Callable[[F], F]]) -> F:

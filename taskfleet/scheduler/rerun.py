@@ -47,8 +47,9 @@ class Reruns:
         traceparent: str | None = None,
     ) -> BatchRecord:
         """Submit the tasks of the batch that ended with one of these statuses, in their order, with
-        their own options and those of the batch, under its name. Returns the new batch. The same
-        `idempotency_key` gives the same batch; without one, each call makes another.
+        their own options and those of the batch, its priority too, under its name. Returns the new
+        batch. The same `idempotency_key` gives the same batch; without one, each call makes
+        another.
 
         Raises NotFound when the client has no such batch; Conflict while it has not ended;
         InvalidTask when it has no such task, or one whose kind is not there any more; TooLarge when
