@@ -14,7 +14,10 @@ from ec2_worker.turns import EVERY
 from ec2_worker.worker import Worker
 from taskfleet.clock import SystemClock
 from taskfleet.options import read_batch
-from taskfleet.ports import QueueDepth
+from taskfleet.ports import OutgoingMessage, QueueDepth
+from taskfleet.provisioner.ports import ProvisionerPorts
+from taskfleet.provisioner.reconcile import Provisioner
+from taskfleet.provisioner.records import Demand, KindDemand
 from taskfleet.registry import Registry
 from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
@@ -125,24 +128,48 @@ def test_another_priority_is_refused() -> None:
     assert "priority" in answer.json_body["Message"]
 
 
-def test_the_fleet_and_the_provisioner_count_both_queues() -> None:
+def test_the_fleet_counts_both_queues() -> None:
     front = Frontend()
     front.submit(["sleep 60000"] * 3)
     assert front.call("GET", "/fleet").json_body["backlog"] == 3
     front.submit(["sleep 60000"] * 4, priority="high")
     assert front.call("GET", "/fleet").json_body["backlog"] == 7
-    provisioner = front.services.provisioner
-    assert provisioner is not None
-    # Old enough that the totals of demand alone do not tell of them.
-    front.cloud.clock.sleep(3_600)
-    state = provisioner.round()
-    assert state is not None
-    front.cloud.clock.sleep(3_600)
-    for message in front.cloud.tasks.receive(10, wait_s=0, visibility_s=30):
-        front.cloud.tasks.delete([message])
-    state = provisioner.round()
-    assert state is not None
-    assert state.wanted > 0
+
+
+def test_the_provisioner_counts_both_queues_once_one_of_high_priority_was_submitted() -> None:
+    cloud = Cloud()
+    high = Counted(cloud.high)
+    ports = ProvisionerPorts(
+        cloud.tasks,
+        cloud.monitor,
+        cloud.records,
+        cloud.fleet,
+        cloud.clock,
+        high,  # type: ignore[arg-type]
+    )
+    provisioner = Provisioner(ports, Settings())
+
+    def wanted() -> int:
+        """The machines for what waits, an hour later: what has arrived says nothing any more."""
+        cloud.clock.sleep(3_600)
+        state = provisioner.round()
+        assert state is not None
+        return state.wanted
+
+    def demand(batches: int, high_messages: int) -> None:
+        """Announce 500 tasks of a minute each, a message each."""
+        kinds = {"sleep": KindDemand(500, 500, 30_000.0)}
+        cloud.records.add_demand(Demand(batches, 500, kinds, high_messages))
+
+    demand(1, 0)
+    cloud.tasks.send([OutgoingMessage("a bundle")] * 500)
+    usual = wanted()
+    assert usual > 1
+    assert not high.calls, "a stage without high priority pays no call"
+    demand(1, 500)
+    cloud.high.send([OutgoingMessage("a bundle", high=True)] * 500)
+    assert wanted() > usual
+    assert high.calls == {"depth": 1}
 
 
 # --- the daemon ---------------------------------------------------------------------------------
