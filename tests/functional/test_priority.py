@@ -13,8 +13,9 @@ from ec2_worker.parts import WorkerPorts
 from ec2_worker.turns import EVERY
 from ec2_worker.worker import Worker
 from taskfleet.clock import SystemClock
+from taskfleet.memory import ManualClock
 from taskfleet.options import read_batch
-from taskfleet.ports import OutgoingMessage, QueueDepth
+from taskfleet.ports import Clock, OutgoingMessage, QueueDepth
 from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand
@@ -190,8 +191,14 @@ class Counted:
 class Daemon:
     """A worker with its threads, in real time."""
 
-    def __init__(self, *, receive_wait_s: float, exit_when_idle_s: float | None = None) -> None:
-        self.cloud = Cloud(clock=SystemClock())  # type: ignore[arg-type]
+    def __init__(
+        self,
+        *,
+        receive_wait_s: float,
+        exit_when_idle_s: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.cloud = Cloud(clock=clock or SystemClock())  # type: ignore[arg-type]
         self.registry = Registry.load()
         cloud = self.cloud
         made = [Counted(x) for x in (cloud.tasks, cloud.responses, cloud.monitor, cloud.high)]
@@ -245,3 +252,14 @@ def test_an_idle_worker_leaves_only_when_both_queues_are_empty() -> None:
         daemon.thread.join(5)
         assert not daemon.thread.is_alive(), "neither poll holds it up"
     assert daemon.cloud.high.depth() == daemon.cloud.tasks.depth() == QueueDepth(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "wait_s"), [(0.0, 20.0), (25.0, 20.0), (40.0, 5.0), (44.5, 1.0), (50.0, 1.0)]
+)
+def test_no_poll_keeps_a_machine_longer_than_it_may_stay(idle_s: float, wait_s: float) -> None:
+    clock = ManualClock()
+    daemon = Daemon(receive_wait_s=20, exit_when_idle_s=45, clock=clock)
+    clock.sleep(idle_s)
+    assert daemon.worker._wait_s() == wait_s
+    assert Daemon(receive_wait_s=20, clock=clock).worker._wait_s() == 20
