@@ -162,6 +162,12 @@ class ClaimedBundle:
                 rows[task.index] = row.following(before)
         return list(rows.values())
 
+    def record_pending(self, rows: Iterable[TaskResult]) -> None:
+        """Record the rows of pending tasks that need not run."""
+        for row in rows:
+            self.record(row)
+        self.pending = deque(task for task in self.pending if task.index not in self.results)
+
     def cancel_pending(self) -> None:
         """Record the pending tasks as CANCELLED."""
         for task in self.pending:

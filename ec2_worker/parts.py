@@ -19,6 +19,7 @@ from ec2_worker.logs import Logs
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.reuse import Reuse
 from ec2_worker.runner import taskuser
 from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
@@ -162,12 +163,14 @@ def assemble(
     )
     watch = BatchWatch(ports.monitor, clock)
     logs = Logs(ports.store, clock, interval_s=settings.heartbeat_s)
+    reuse = Reuse(ports.monitor, ports.store, registry, clock, who.worker_id)
     settlement = Settlement(
         tasks=tasks,
         monitor=ports.monitor,
         logs=logs,
         outbox=outbox,
         registry=registry,
+        reuse=reuse,
         telemetry=ports.telemetry,
         clock=clock,
         rng=rng,
@@ -176,6 +179,7 @@ def assemble(
         tasks=tasks,
         monitor=ports.monitor,
         settlement=settlement,
+        reuse=reuse,
         registry=registry,
         unavailable=abilities.unavailable,
         watch=watch,

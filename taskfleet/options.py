@@ -60,6 +60,14 @@ Priority = Annotated[
     ),
 ]
 
+ReuseResults = Annotated[
+    bool,
+    Meta(
+        description="Whether a task of a deterministic kind takes the result of an equal task of "
+        "yours that asked for the same and succeeded before, and leaves its own to later ones."
+    ),
+]
+
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of a batch or a task: an object with those that are set.
@@ -67,19 +75,21 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     `timeout_s`: seconds after which an execution is ended and its task FAILED. `max_attempts`: most
     executions of one task, including the first. `memory_mb`: most MB that the process of a task and
     its children may use together. `retry_timeouts`: whether a task that was ended at its time-out
-    is tried again.
+    is tried again. `reuse`: whether a task of a deterministic kind takes the result of an earlier,
+    equal task of the same client, and leaves its own to later ones.
     """
 
     timeout_s: TimeoutS | None = None
     max_attempts: MaxAttempts | None = None
     memory_mb: MemoryMb | None = None
     retry_timeouts: RetryTimeouts | None = None
+    reuse: ReuseResults | None = None
 
     @property
     def own(self) -> Options | None:
         """These options alone, of a struct that has them among other fields; None if none is
         set."""
-        options = Options(self.timeout_s, self.max_attempts, self.memory_mb, self.retry_timeouts)
+        options = Options(**{name: getattr(self, name) for name in NAMES})
         return None if options == NO_OPTIONS else options
 
     def as_fields(self) -> dict[str, Any]:
@@ -121,6 +131,7 @@ class BatchFields(TypedDict, total=False):
     max_attempts: int | None
     memory_mb: int | None
     retry_timeouts: bool | None
+    reuse: bool | None
     priority: Priority | None
 
 
@@ -169,6 +180,8 @@ class KindLimits(Protocol):
     def retry_timeouts(self) -> bool: ...
     @property
     def retry(self) -> KindRetry: ...
+    @property
+    def deterministic(self) -> bool: ...
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -179,11 +192,13 @@ class Limits(msgspec.Struct, frozen=True):
     max_attempts: int
     memory_mb: int | None
     retry_timeouts: bool
+    reuse: bool = False
 
 
 def limits(kind: KindLimits, batch: Options | None, task: Options | None) -> Limits:
     """Returns the limits that count for a task: each is that of the task itself, else that of its
-    batch, else that of its kind. A task of a kind that runs in a thread has no limit of memory."""
+    batch, else that of its kind. A task of a kind that runs in a thread has no limit of memory, and
+    only one of a deterministic kind reuses results."""
     own, shared = task or NO_OPTIONS, batch or NO_OPTIONS
     in_process = kind.runs_in == "process"
     return Limits(
@@ -191,6 +206,7 @@ def limits(kind: KindLimits, batch: Options | None, task: Options | None) -> Lim
         _first(own.max_attempts, shared.max_attempts, kind.retry.max_attempts),
         _first(own.memory_mb, shared.memory_mb, kind.memory_mb) if in_process else None,
         _first(own.retry_timeouts, shared.retry_timeouts, kind.retry_timeouts),
+        bool(kind.deterministic and _first(own.reuse, shared.reuse)),
     )
 
 

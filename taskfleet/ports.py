@@ -24,6 +24,7 @@ from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Kept, Mark, Part, Ta
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
+from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
 
@@ -391,6 +392,14 @@ class TaskMonitor(Protocol):
     def learn(self, samples: Mapping[str, Sample]) -> None:
         """Update the paces of kinds with measured durations. Best effort: a sample may count twice,
         or be lost to a concurrent update."""
+        ...
+
+    def kept_results(self, keys: Sequence[str]) -> dict[str, KeptResult]:
+        """Returns the results that are kept under these keys (`taskfleet.reuse.key`)."""
+        ...
+
+    def keep_result(self, key: str, result: KeptResult) -> None:
+        """Keep a result for later tasks. The first one under a key stays."""
         ...
 
 

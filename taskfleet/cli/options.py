@@ -86,8 +86,8 @@ def status_option(statuses: Sequence[S]) -> Callable[[F], F]:
 
 
 def task_options(function: F) -> F:
-    """Add the options of tasks: `timeout_s`, `max_attempts`, `memory_mb` and `retry_timeouts`, each
-    None unless given."""
+    """Add the options of tasks: `timeout_s`, `max_attempts`, `memory_mb`, `retry_timeouts` and
+    `reuse`, each None unless given."""
     added = (
         click.option(
             "--timeout",
@@ -108,6 +108,12 @@ def task_options(function: F) -> F:
         ),
         click.option(
             "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
+        ),
+        click.option(
+            "--reuse",
+            is_flag=True,
+            default=None,
+            help="Take the results of equal tasks of yours that ran with --reuse before.",
         ),
     )
     return _with(function, added)

@@ -24,6 +24,7 @@ from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Added, BatchPage, BundleRecord, Claim, Clock, Counted
+from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
 
@@ -66,6 +67,7 @@ class MemoryMonitor:
         self._by_client: dict[str, list[tuple[float, str]]] = {}  # (created_at, batch_id), sorted
         self._counted: dict[str, set[int]] = {}
         self._paces: dict[str, Pace] = {}
+        self._kept: dict[str, KeptResult] = {}
 
     # --- bundles ---
 
@@ -330,3 +332,13 @@ class MemoryMonitor:
         with self._lock:
             for kind, sample in samples.items():
                 self._paces[kind] = self._paces.get(kind, Pace()).learn(sample)
+
+    # --- results that serve again ---
+
+    def kept_results(self, keys: Sequence[str]) -> dict[str, KeptResult]:
+        with self._lock:
+            return {key: self._kept[key] for key in keys if key in self._kept}
+
+    def keep_result(self, key: str, result: KeptResult) -> None:
+        with self._lock:
+            self._kept.setdefault(key, result)

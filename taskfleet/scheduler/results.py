@@ -5,7 +5,6 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.rout
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from taskfleet.bundle import job_id
 from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
-from taskfleet.registry import Registry, TaskKind
+from taskfleet.registry import Registry
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -206,9 +205,13 @@ class Results:
         what = f"the result of task {task_id(batch_id, result.index)}"
         return msgspec.json.decode(spill.get(self._store, result.stored, what))
 
-    def _presented(self, kind: TaskKind, value: Any, batch_id: str) -> Any:
-        """The result as its kind shows it. One in which a client's code names objects of others is
-        shown as it was recorded."""
+    def _presented(self, kind_name: str, value: Any, batch_id: str) -> Any:
+        """The result as its kind shows it. One whose kind is no longer loaded, or in which a
+        client's code names objects of others, is shown as it was recorded."""
+        try:
+            kind = self._registry[kind_name]
+        except UnknownKind:
+            return value
         if not kind.runs_client_code:
             return kind.present(value, self._store)
         try:
@@ -226,9 +229,7 @@ class Results:
         except PermanentError as gone:
             value, error = None, str(gone)
         if task is not None and value is not None and not recorded:
-            # When the kind is no longer loaded, its results are shown as recorded.
-            with contextlib.suppress(UnknownKind):
-                value = self._presented(self._registry[task.kind], value, batch_id)
+            value = self._presented(task.kind, value, batch_id)
         return ResultView(
             task_id=task_id(batch_id, result.index),
             index=result.index,
@@ -242,6 +243,7 @@ class Results:
             worker_id=result.worker_id,
             progress=result.progress,
             traceback=result.traceback,
+            reused_from=result.reused_from,
         )
 
 

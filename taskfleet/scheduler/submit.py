@@ -148,11 +148,12 @@ def validate(
     parsed: dict[str, Task] = {}  # large batches repeat the same text many times
     tasks = []
     for index, raw in enumerate(raw_tasks):
-        if not isinstance(raw, str):
-            tasks.append(parse(raw, index))
+        same = parsed.get(raw) if isinstance(raw, str) else None
+        if same is not None:
+            tasks.append(Task(index, same.kind, same.params))
             continue
-        task = parsed.get(raw)
-        if task is None:
-            task = parsed[raw] = parse(raw, index)
-        tasks.append(Task(index, task.kind, task.params))
+        task = parse(raw, index)
+        if isinstance(raw, str):
+            parsed[raw] = task
+        tasks.append(task)
     return tasks

@@ -145,7 +145,7 @@ class BatchList(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-class ResultView(msgspec.Struct, frozen=True):
+class ResultView(msgspec.Struct, frozen=True, gc=False):
     """A task and its result.
 
     `index` is the task's place in the batch, from 0. `task` is the task as it was submitted, with
@@ -154,6 +154,7 @@ class ResultView(msgspec.Struct, frozen=True):
     broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
     the last execution. `progress` is `[done, total]` while a running task reports it, null
     otherwise. `traceback` has the task's own frames at its last error, null if there are none.
+    `reused_from` is the id of the earlier task whose result this is, null if the task ran itself.
     """
 
     task_id: str
@@ -168,6 +169,7 @@ class ResultView(msgspec.Struct, frozen=True):
     worker_id: str | None
     progress: Any = None
     traceback: str | None = None
+    reused_from: str | None = None
 
     def __repr__(self) -> str:
         return faces.row_text(self)

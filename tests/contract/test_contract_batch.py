@@ -16,7 +16,7 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 
 ID = "0123456789abcdefghjkmnpqrs"
 
@@ -56,7 +56,7 @@ class TestCreate:
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
-            new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
+            new_batch(options=BatchOptions(timeout_s=2.5, retry_timeouts=False)),
             new_batch(retry_of="0" * 26, kinds=("animoto", "sleep")),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
             new_batch(

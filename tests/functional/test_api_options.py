@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions, Options
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire.queues import decode_bundle
 from tests.support.frontend import Frontend
 from tests.support.worker import run_nothing
 
 FIELDS = {"timeout_s": 60, "max_attempts": 3, "memory_mb": 512, "retry_timeouts": True}
-OPTIONS = Options(timeout_s=60, max_attempts=3, memory_mb=512, retry_timeouts=True)
+OPTIONS = BatchOptions(timeout_s=60, max_attempts=3, memory_mb=512, retry_timeouts=True)
 QUERY = "timeout_s=60&max_attempts=3&memory_mb=512&retry_timeouts=true"
 
 

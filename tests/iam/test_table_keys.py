@@ -19,6 +19,7 @@ ITEMS = {
     "state": "fleet/state",
     "history": "fleet/history/1469444",
     "history with a key as long as a batch's": "fleet/history/146944412345",
+    "kept result": "reuse/" + 64 * "0",
     "worker": "worker/w-0123abcd",
     "worker with an id as long as a batch's": "worker/i-0123456789abcdef0",
 }
@@ -32,7 +33,7 @@ WRITES = {
     "collect": {"batch", "page", *KINDS},
     "expand": {"batch", "demand"},
     "tick": {"demand", "state", *HISTORIES, *WORKERS},
-    "worker": {"batch", *BUNDLES, *WORKERS},
+    "worker": {"batch", "kept result", *BUNDLES, *WORKERS},
 }
 """The items that each process updates."""
 CREATES = {process: {"batch"} if process == "api" else set() for process in WRITES}
@@ -51,13 +52,14 @@ READS_MANY = {
     "collect": KINDS,
     "expand": {"page"},
     "tick": KINDS | WORKERS,
-    "worker": set(),
+    "worker": {"kept result"},
 }
 """The items that each process reads several at a time."""
 WRITTEN_BY_A_WORKER = {
     "batch": ["started_at", "ttl"],
     "bundle": ["status", "owner", "attempt", "expires_at", "ttl", "packed", "spill"],
     "bundle of 2014": ["status", "owner", "attempt", "expires_at", "ttl", "packed", "spill"],
+    "kept result": ["kept", "ttl"],
     **{key: ["record", "client_id", "created_at", "signed_off", "ttl"] for key in WORKERS},
 }
 """The attributes that a worker's updates name, beside `Job_ID`."""

@@ -47,6 +47,7 @@ ROW = {
     "worker_id": "w1",
     "progress": None,
     "traceback": None,
+    "reused_from": None,
 }
 
 TASK = {

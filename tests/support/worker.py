@@ -105,7 +105,7 @@ class Cloud:
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
         made = submission(registry, Lanes(self.tasks, self.high), self.monitor, self.clock)
-        return made.submit(tasks, client_id="alice", **options).batch_id
+        return made.submit(tasks, **{"client_id": "alice", **options}).batch_id
 
     def collect(self, wait_s: float = 0.0) -> int:
         """Collect all responses, and wait for more as long as told. Returns the number of
