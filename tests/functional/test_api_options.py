@@ -28,7 +28,7 @@ def sent(api):
 
 def test_a_json_batch_has_options(api):
     batch_id = api.submit(["sleep 1", {"kind": "sleep", "params": 1, "timeout_s": 5}], **FIELDS)
-    assert api.cloud.monitor.batch(batch_id).options.own == OPTIONS
+    assert api.cloud.monitor.batch(batch_id).options == OPTIONS
     (bundle,) = sent(api)
     assert bundle.options == OPTIONS
     assert [task.options for task in bundle.tasks] == [None, Options(timeout_s=5)]
@@ -51,7 +51,7 @@ def test_an_upload_has_options_and_so_have_its_lines():
     body = {"upload_id": api.upload(lines), **FIELDS}
     batch_id = api.call("POST", "/batches", body).json_body["batch_id"]
     api.feed(api.cloud.uploads, "expand_upload", 1)
-    assert api.cloud.monitor.batch(batch_id).options.own == OPTIONS
+    assert api.cloud.monitor.batch(batch_id).options == OPTIONS
     (bundle,) = sent(api)
     assert bundle.options == OPTIONS
     assert [task.options for task in bundle.tasks] == [None, Options(memory_mb=64)]
