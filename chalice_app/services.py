@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from taskfleet.batch import BatchRecord
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
+from taskfleet.lanes import Lanes
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.provisioner.history import Histories
@@ -102,6 +103,7 @@ def assemble(
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
     sinks: Sequence[EventSink] = (),
+    high_queue: TaskQueue | None = None,
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -110,13 +112,15 @@ def assemble(
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
     sinks: where the events of batches that have ended go.
+    high_queue: that of bundles of high priority; None where these go to `task_queue`.
     """
     recorder = recorder or Recorder()
+    lanes = Lanes(task_queue, high_queue)
     announcer = Announcer(registry, records, nudge)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(
-            ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
+            ProvisionerPorts(task_queue, monitor, records, fleet, clock, high_queue), settings
         )
     planner = Planner(
         registry,
@@ -124,7 +128,7 @@ def assemble(
         least_slots=settings.slots,
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
-    enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    enqueuer = Enqueuer(lanes, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
     precedence = Precedence(monitor, upload_queue, clock)
     announcements = [Announcements(sinks, settings.stage, clock).tell] if sinks else []
@@ -162,7 +166,7 @@ def assemble(
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
     )
-    fleet_views = FleetViews(task_queue, records, clock, settings)
+    fleet_views = FleetViews(lanes, records, clock, settings)
     return Services(
         submission=submission,
         reruns=Reruns(results, submission),
@@ -195,7 +199,7 @@ def assemble(
             precedence.why,
         ),
         dead_letters=DeadLetters(
-            {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
+            {"tasks": lanes, "responses": response_queue, "uploads": upload_queue}, monitor
         ),
         task_queue=task_queue,
         monitor=monitor,

@@ -70,6 +70,13 @@ AfterFailures = Annotated[
         "failed or were cancelled: `cancel`, which is the default, or `run`."
     ),
 ]
+Priority = Annotated[
+    Literal["normal", "high"],
+    Meta(
+        description="Workers take the tasks of a batch of priority `high` before others. `normal` "
+        "is as if it were not given."
+    ),
+]
 
 ReuseResults = Annotated[
     bool,
@@ -118,11 +125,17 @@ class BatchOptions(Options, frozen=True, omit_defaults=True):
 
     `after`: ids of batches that must have ended before this one goes. `after_failures`: whether it
     is cancelled (`cancel`, which None means, too) or goes (`run`) when one of them ended with tasks
-    that failed or were cancelled.
+    that failed or were cancelled. `priority`: whether workers take its tasks before those of others.
     """
 
     after: After | None = None
     after_failures: AfterFailures | None = None
+    priority: Priority | None = None
+
+    @property
+    def is_high(self) -> bool:
+        """Whether workers take its tasks before those of others."""
+        return self.priority == "high"
 
     @property
     def whole(self) -> BatchOptions | None:
@@ -143,6 +156,7 @@ class BatchFields(TypedDict, total=False):
     reuse: bool | None
     after: Sequence[str] | None
     after_failures: Literal["cancel", "run"] | None
+    priority: Priority | None
 
 
 def read(given: Mapping[str, Any]) -> Options | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from taskfleet.cli.complete import batch_ids, kind_names
 from taskfleet.cli.input import duration_s
-from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
+from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB, Priority
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=StrEnum)
@@ -135,6 +135,11 @@ def batch_options(function: F) -> F:
             type=click.Choice(["cancel", "run"]),
             help="When a batch of --after did not succeed: cancel this one, as without the option, "
             "or run it.",
+        ),
+        click.option(
+            "--priority",
+            type=click.Choice(get_args(get_args(Priority)[0])),
+            help="With high, workers take the tasks before those of other batches.",
         ),
     )
     return task_options(_with(function, added))

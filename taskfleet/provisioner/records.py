@@ -39,14 +39,17 @@ class KindDemand(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Demand(msgspec.Struct, frozen=True):
+class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
     """Running totals of everything that was ever put on the queue. Tasks that end are not
     subtracted: what waits is about the newest part of the totals, so they never need correction.
+
+    high: those of the `messages` that are of high priority.
     """
 
     batches: int = 0
     messages: int = 0
     kinds: dict[str, KindDemand] = {}
+    high: int = 0
 
     @property
     def tasks(self) -> int:
@@ -60,6 +63,7 @@ class Demand(msgspec.Struct, frozen=True):
                 name: self.kinds.get(name, KindDemand()) + other.kinds.get(name, KindDemand())
                 for name in {**self.kinds, **other.kinds}
             },
+            self.high + other.high,
         )
 
     def since(self, earlier: Demand) -> Demand:
@@ -71,6 +75,7 @@ class Demand(msgspec.Struct, frozen=True):
             self.batches - earlier.batches,
             self.messages - earlier.messages,
             {name: kind for name, kind in kinds.items() if kind.tasks > 0},
+            self.high - earlier.high,
         )
 
 

@@ -38,10 +38,12 @@ class Announcer:
         self._records = records
         self._nudge = nudge
 
-    def announce(self, tasks: Sequence[Task], messages: int) -> None:
-        """Tells the provisioner that `tasks` are on the queue, in `messages` messages."""
+    def announce(self, tasks: Sequence[Task], messages: int, high: bool) -> None:
+        """Tells the provisioner that `tasks` are on the queue, in `messages` messages, or, if
+        `high`, on that of high priority."""
         try:
-            machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            demand = Demand(1, messages, self._by_kind(tasks), messages if high else 0)
+            machines = self._records.add_demand(demand)
             if self._nudge is not None and not machines:
                 self._nudge.nudge()
         except TaskfleetError as error:
@@ -68,7 +70,8 @@ class Enqueuer:
     """Puts bundles on the queue.
 
     spent: returns the running total of this process's AWS calls.
-    announce: called with tasks that are on the queue and the number of their messages.
+    announce: called with tasks that are on the queue, the number of their messages, and whether
+        these are of high priority.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Enqueuer:
         queue: TaskQueue,
         monitor: TaskMonitor,
         spent: Callable[[], Spend] = Spend,
-        announce: Callable[[Sequence[Task], int], None] = lambda _tasks, _messages: None,
+        announce: Callable[[Sequence[Task], int, bool], None] = lambda _tasks, _messages, _high: (
+            None
+        ),
     ) -> None:
         self._queue = queue
         self._monitor = monitor
@@ -89,13 +94,14 @@ class Enqueuer:
         """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
         was spent since `spent_before` goes on the batch's bill."""
         first = batch.bundles - len(bundles)
+        high = batch.options is not None and batch.options.is_high
         self._queue.send(
             [
-                OutgoingMessage(_body(batch, first + place, tasks), group=batch.client_id)
+                OutgoingMessage(_body(batch, first + place, tasks), batch.client_id, high)
                 for place, tasks in enumerate(bundles)
             ]
         )
-        self._announce([task for tasks in bundles for task in tasks], len(bundles))
+        self._announce([task for tasks in bundles for task in tasks], len(bundles), high)
         self._monitor.record_enqueued(
             batch.batch_id,
             batch.total,

@@ -14,7 +14,7 @@ import { Stream } from "../stream.js";
 const STATUS_S = 2;
 const STREAM_S = 3;
 const RESULTS_S = 5;
-const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again", after_failures: "after failures", reuse: "results reused" };
+const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again", after_failures: "after failures", reuse: "results reused", priority: "priority" };
 
 export async function show(root, params, context) {
   const { api, poll, signal } = context;

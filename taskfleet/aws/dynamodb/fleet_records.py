@@ -64,6 +64,8 @@ class DynamoFleetRecords:
 
     def add_demand(self, more: Demand) -> int | None:
         amounts: dict[str, float] = {"batches": more.batches, "messages": more.messages}
+        if more.high:
+            amounts["high"] = more.high
         for name, kind in more.kinds.items():
             amounts |= {f"tasks/{name}": kind.tasks}
             if kind.known:
@@ -86,6 +88,7 @@ class DynamoFleetRecords:
                 )
                 for name, kind in kinds.items()
             },
+            _count(item, "high"),
         )
 
     def note_machines(self, count: int, slots: int) -> None:
