@@ -100,7 +100,7 @@ def assemble(
     recorder: adds up the measurements of this process; a new one unless given.
     """
     recorder = recorder or Recorder()
-    announcer = Announcer(registry, records, nudge)
+    announcer = Announcer(registry, records, nudge, watches=fleet is not None)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(

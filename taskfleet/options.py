@@ -22,6 +22,10 @@ MEMORY_MIN_MB = 32
 """Least memory limit of a task, in MB: the Python of its process needs about half of that."""
 MEMORY_MAX_MB = 16 * 1024 * 1024
 """Largest memory limit of a task, in MB: more than any machine has."""
+DEADLINE_MAX_S = 7 * 24 * 3600
+"""Latest deadline of a batch, in seconds from its submission: one week."""
+BUDGET_MAX_USD = 1_000_000
+"""Largest budget of a batch, in US dollars."""
 
 TimeoutS = Annotated[
     float,
@@ -51,6 +55,25 @@ MemoryMb = Annotated[
 ]
 RetryTimeouts = Annotated[
     bool, Meta(description="Whether a task that was ended at its time-out is tried again.")
+]
+DeadlineS = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=DEADLINE_MAX_S,
+        description="Seconds from the submission within which the batch should end. The fleet gets "
+        "as many machines as that takes. A batch that will miss it says so and goes on.",
+    ),
+]
+BudgetUsd = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=BUDGET_MAX_USD,
+        description="US dollars that the machines and the AWS calls of the batch may cost. When "
+        "they are spent, no machine is launched or kept for it; its tasks wait and are not "
+        "cancelled.",
+    ),
 ]
 
 
@@ -86,7 +109,19 @@ Shape = TypeVar("Shape", bound=Options)
 
 class BatchOptions(Options, frozen=True, omit_defaults=True):
     """Options of a batch: those of its tasks that do not have their own, and those of the batch as
-    a whole."""
+    a whole.
+
+    `deadline_s`: seconds from the submission within which the batch should end. `budget_usd`: US
+    dollars that its machines and AWS calls may cost.
+    """
+
+    deadline_s: DeadlineS | None = None
+    budget_usd: BudgetUsd | None = None
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether there is a deadline or a budget, which the provisioner looks after."""
+        return self.deadline_s is not None or self.budget_usd is not None
 
     @property
     def whole(self) -> BatchOptions | None:
@@ -104,6 +139,8 @@ class BatchFields(TypedDict, total=False):
     max_attempts: int | None
     memory_mb: int | None
     retry_timeouts: bool | None
+    deadline_s: float | None
+    budget_usd: float | None
 
 
 def read(given: Mapping[str, Any]) -> Options | None:
