@@ -320,9 +320,7 @@ class FleetState(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_idle(self) -> bool:
         """Whether there is neither work nor a machine, no launch whose outcome is unknown and no
         watched batch."""
-        return not (
-            self.machines or self.wanted or self.unlisted or self.intent or self.watched
-        )
+        return not (self.machines or self.wanted or self.unlisted or self.intent or self.watched)
 
 
 DECISIONS_KEPT = 20
