@@ -30,11 +30,13 @@ from taskfleet.provisioner.policy import (
     decide,
 )
 
-MARGIN = 0.08
+MARGIN = 0.1
 """Share of the time left that is kept in reserve, for machines that fail and tasks that take longer
 than expected."""
 REACTION_S = 20.0
 """Seconds until the next round sees what this one did, and results are counted."""
+RESERVE_MAX = 1.5
+"""Most machines that are planned for each one that would do."""
 SOME_TASKS = 1.0
 """Fewer tasks than this are none: numbers of tasks are estimates."""
 
@@ -149,7 +151,7 @@ def _wanted(
         ahead_s += goal.work_s
         if goal.waiting + goal.running <= 0 or goal.due_in_s == math.inf:
             continue
-        need = _needed(seen, ahead_s, _time_s(goal))
+        need = _planned(seen, ahead_s, goal)
         if need is None:  # no machine helps in time, so it is served as if it had no deadline
             need, _ = policy(replace(seen, loads=[*others, goal.load]))
         need = max(1, min(need, _useful(seen, goals, others)))
@@ -179,6 +181,17 @@ def work_s(load: KindLoad) -> float:
 def _time_s(goal: Goal) -> float:
     """Seconds in which the last of its tasks must have started."""
     return (goal.due_in_s - REACTION_S) * (1 - MARGIN) - goal.tail_s
+
+
+def _planned(seen: Observation, work_s: float, goal: Goal) -> int | None:
+    """Machines with which to do the work in time: with reserves, but where time is so short that
+    these would cost more than the work, at most `RESERVE_MAX` as many as without."""
+    barely = _needed(seen, work_s, goal.due_in_s - goal.mean_s)
+    if barely is None:
+        return None
+    safely = _needed(seen, work_s, _time_s(goal))
+    at_most = max(barely + 1, math.ceil(barely * RESERVE_MAX))
+    return at_most if safely is None else min(safely, at_most)
 
 
 def _useful(seen: Observation, goals: Sequence[Goal], others: Sequence[KindLoad]) -> int:
