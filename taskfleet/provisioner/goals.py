@@ -103,19 +103,26 @@ def steer(
     if not goals:
         return decide(policy, seen), {}
     wanted, why = _wanted(policy, seen, goals, others)
-    capped = wanted
+    here = len(_boots_s(seen))
+    total_s = sum(goal.work_s for goal in goals) + sum(map(work_s, others))
+    capped, excess = wanted, 0
     limits: dict[str, int] = {}
     for goal in goals:
         if goal.usd_left < math.inf:
             rest = [other for other in goals if other is not goal]
-            share = wanted - min(wanted, _wanted(policy, seen, rest, others)[0])
-            limits[goal.batch_id] = _affordable(seen, goal, share, reaction)
-            capped -= max(0, share - limits[goal.batch_id])
+            without, _ = _wanted(policy, seen, rest, others)
+            own = math.ceil(here * goal.work_s / total_s) if total_s > 0 else here
+            if _is_alone(seen, others) and not rest:
+                own = here
+            kept, new = _affordable(seen, goal, own, reaction)
+            limits[goal.batch_id] = kept + new
+            capped -= max(0, wanted - without - kept - new)
+            excess += min(own - kept, max(0, here - without))
     if capped < wanted:
         why += f"; a budget pays for {capped} of {wanted} machines"
     decision = decide(lambda _: (capped, why), seen)
-    decision = _leave(decision, seen, capped if capped < wanted else None, goals, others)
-    return decision, _risks(seen, goals, others, limits)
+    decision = _leave(decision, seen, excess, goals, others)
+    return decision, _risks(seen, goals, others, limits, reaction)
 
 
 def others_of(
@@ -229,27 +236,25 @@ def _needed(seen: Observation, work_s: float, time_s: float) -> int | None:
 # --- money --------------------------------------------------------------------------------------
 
 
-def _affordable(seen: Observation, goal: Goal, share: int, reaction: Reaction) -> int:
-    """Machines that the budget of a batch pays for, of `share` that it would have without one.
+def _affordable(seen: Observation, goal: Goal, here: int, reaction: Reaction) -> tuple[int, int]:
+    """Machines that the budget of a batch pays for: of the `here` that work for it, and new ones.
 
     Of the money, the work itself takes its part. The rest pays for the boots and the ends of
     machines. Whatever is planned, each machine that is kept must be paid until it is gone after the
     next round.
     """
     price = seen.limits.usd_per_hour / 3600
-    if price <= 0 or share <= 0:
-        return share
-    money_s = goal.usd_left / price
-    here = min(share, len(_boots_s(seen)))
+    if price <= 0:
+        return here, seen.limits.max_capacity
     leave_s = reaction.leave_s(goal)
-    spare_s = money_s - goal.work_s / seen.limits.slots - here * leave_s
-    more = max(0, math.floor(spare_s / (seen.boot_s + leave_s)))
-    # Even what is too little for the whole batch buys a part of it.
-    planned = max(here + more, 1)
-    kept = min(here, math.floor(money_s / leave_s))
-    # A new machine that could only boot and leave again would do nothing.
-    new = math.floor((money_s - kept * leave_s) / (seen.boot_s + goal.mean_s + leave_s))
-    return max(0, min(planned, kept + max(0, new), share))
+    leaving = sum(1 for m in seen.machines if not counts(m, seen.boot_s))
+    money_s = goal.usd_left / price - leaving * (leave_s - reaction.look_s)
+    kept = max(0, min(here, math.floor(money_s / leave_s)))
+    spare_s = money_s - goal.work_s / seen.limits.slots - kept * leave_s
+    new = max(0, math.floor(spare_s / (seen.boot_s + leave_s)))
+    if not kept + new and money_s >= seen.boot_s + goal.mean_s + leave_s:
+        new = 1  # what is too little for the whole batch buys a part of it
+    return kept, new
 
 
 # --- leaving ------------------------------------------------------------------------------------
@@ -258,25 +263,22 @@ def _affordable(seen: Observation, goal: Goal, share: int, reaction: Reaction) -
 def _leave(
     decision: Decision,
     seen: Observation,
-    paid: int | None,
+    excess: int,
     goals: Sequence[Goal],
     others: Sequence[KindLoad],
 ) -> Decision:
-    """The decision with the machines that leave for the money's sake: those beyond the number that
-    is paid for, if there is one, and idle ones once nothing waits. A machine that boots has no work
-    to lose, so it is ended at once if it is not paid for."""
-    here = [m for m in seen.machines if counts(m, seen.boot_s)]
-    live = [m for m in here if m.state is MachineState.LIVE]
+    """The decision with the machines that leave for the money's sake: `excess` of those that work,
+    which nobody pays for, and idle ones once nothing waits. A machine that boots has no work to
+    lose, so it is ended at once."""
+    live = [m for m in seen.machines if m.state is MachineState.LIVE and counts(m, seen.boot_s)]
     end, retire = list(decision.end), list(decision.retire)
-    if paid is not None and len(here) > paid:
-        stuck = [m for m in seen.machines if m.state is MachineState.BOOTING]
-        excess = len(here) - paid
-        booting = sorted(stuck, key=lambda m: m.age_s)
-        chosen = [m for m in booting if m not in here]
-        chosen += [m for m in booting if m in here][:excess]
-        end += [m.machine_id for m in chosen if m.machine_id not in end]
-        excess -= len([m for m in chosen if m in here])
-        retire += _ids(sorted(live, key=lambda m: (m.busy, -m.age_s))[:excess], retire)
+    if excess > 0:
+        booting = [m for m in seen.machines if m.state is MachineState.BOOTING]
+        overdue = [m for m in booting if not counts(m, seen.boot_s)]
+        young = sorted((m for m in booting if m not in overdue), key=lambda m: m.age_s)[:excess]
+        end += _ids([*overdue, *young], end)
+        by_load = sorted(live, key=lambda m: (m.busy, -m.age_s))
+        retire += _ids(by_load[: excess - len(young)], retire)
     waiting = sum(load.waiting for load in others) + sum(goal.waiting for goal in goals)
     if _is_alone(seen, others) and waiting < SOME_TASKS:
         retire += _ids([m for m in live if not m.busy], retire)
@@ -295,6 +297,7 @@ def _risks(
     goals: Sequence[Goal],
     others: Sequence[KindLoad],
     affordable: Mapping[str, int],
+    reaction: Reaction,
 ) -> dict[str, str]:
     """Why batches will miss their goals, by id. Judged without the reserves that the plan has, so
     that a batch which is merely tight is not called late."""
@@ -308,7 +311,7 @@ def _risks(
         if goal.waiting + goal.running < SOME_TASKS:
             continue
         text = _late(seen, goal, ahead_s, room, affordable.get(goal.batch_id))
-        text = text or _too_dear(seen, goal)
+        text = text or _too_dear(seen, goal, reaction)
         if text:
             found[goal.batch_id] = text
     return found
@@ -336,16 +339,17 @@ def _late(
     return None
 
 
-def _too_dear(seen: Observation, goal: Goal) -> str | None:
-    """Why the batch needs more than is left of its budget, None if it does not."""
+def _too_dear(seen: Observation, goal: Goal, reaction: Reaction) -> str | None:
+    """Why the batch needs more than is left of its budget, None if it does not. A single machine is
+    the cheapest way to do the rest."""
     price = seen.limits.usd_per_hour / 3600
     if goal.usd_left == math.inf or price <= 0:
         return None
-    first_s = 0.0 if _boots_s(seen) or seen.static_slots else seen.boot_s
-    dollars = (goal.work_s / seen.limits.slots + first_s) * price
+    boot_s = 0.0 if _boots_s(seen) or seen.static_slots else seen.boot_s
+    dollars = (goal.work_s / seen.limits.slots + boot_s + reaction.leave_s(goal)) * price
     if dollars <= goal.usd_left:
         return None
     return (
-        f"its tasks need about ${dollars:.3g} of machines, and ${max(0.0, goal.usd_left):.3g} of "
-        "its budget are left"
+        f"its tasks need about ${dollars:.3g} of machines, with their boot and their end, and "
+        f"${max(0.0, goal.usd_left):.3g} of its budget are left"
     )

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 WATCHED_MAX = 100
 """Most batches that are watched at a time; further ones wait for their turn. Each costs a read in
 each round."""
-TAIL_DEVIATIONS = 2.0
+TAIL_DEVIATIONS = 3.0
 """Standard deviations above the mean that one of the longest tasks of a batch takes."""
 
 
