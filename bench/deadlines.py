@@ -16,7 +16,7 @@ import logging
 import math
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -220,3 +220,123 @@ def cheapest(one: Case, deadline_s: float) -> Run | None:
         if (made := plan(one, machines)).end_s <= deadline_s
     ]
     return min(in_time, key=lambda made: made.cost_usd, default=None)
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+FEASIBLE = (1.5, 10.0)
+"""Range of the deadlines, in times of what the whole fleet takes in the clairvoyant's hands."""
+INFEASIBLE = (0.1, 0.7)
+BUDGETS = (0.5, 3.0)
+"""Range of the budgets, in times of the price of the work alone; those over 1 get the price of a
+boot on top."""
+TOLD_S = 15.0
+"""Seconds between two rounds."""
+
+
+def _drawn(seed: int, bounds: tuple[float, float]) -> float:
+    """A factor between the bounds, evenly on a logarithmic scale."""
+    low, high = bounds
+    return math.exp(random.Random(f"{seed}/{low}").uniform(math.log(low), math.log(high)))
+
+
+def deadline_row(seed: int) -> report.Row:
+    """A batch with a deadline that can be met."""
+    one = case(seed)
+    deadline_s = plan(one, MAX_CAPACITY).end_s * _drawn(seed, FEASIBLE)
+    made, best = run(one, BatchOptions(deadline_s=deadline_s)), cheapest(one, deadline_s)
+    assert best is not None, "the whole fleet meets it"
+    return {
+        "seed": seed,
+        "goal": "deadline",
+        "tasks": len(one.trace.at),
+        "mean_s": float(one.trace.seconds.mean()),
+        "deadline_s": deadline_s,
+        "end_s": made.end_s,
+        "cost_usd": made.cost_usd,
+        "cheapest_usd": best.cost_usd,
+        "met": made.end_s <= deadline_s,
+        "told": bool(made.risks),
+    }
+
+
+def missed_row(seed: int) -> report.Row:
+    """A batch with a deadline that cannot be met. `told`: within one round."""
+    one = case(seed)
+    deadline_s = plan(one, MAX_CAPACITY).end_s * _drawn(seed, INFEASIBLE)
+    made = run(one, BatchOptions(deadline_s=deadline_s))
+    return {
+        "seed": seed,
+        "goal": "impossible deadline",
+        "tasks": len(one.trace.at),
+        "mean_s": float(one.trace.seconds.mean()),
+        "deadline_s": deadline_s,
+        "end_s": made.end_s,
+        "cost_usd": made.cost_usd,
+        "met": made.end_s <= deadline_s,
+        "told": bool(made.risks) and made.risks[0][0] <= TOLD_S,
+    }
+
+
+def budget_row(seed: int) -> report.Row:
+    """A batch with a budget. `over` is in machine-minutes; `told`: that it would not end."""
+    one = case(seed)
+    factor = _drawn(seed, BUDGETS)
+    budget_usd = one.work_usd * factor
+    if factor > 1:
+        budget_usd += plan(one, 1).cost_usd - one.work_usd
+    made = run(one, BatchOptions(budget_usd=budget_usd))
+    return {
+        "seed": seed,
+        "goal": "budget",
+        "tasks": len(one.trace.at),
+        "mean_s": float(one.trace.seconds.mean()),
+        "budget_usd": budget_usd,
+        "end_s": made.end_s,
+        "cost_usd": made.cost_usd,
+        "over": (made.cost_usd - budget_usd) / MACHINE_MINUTE_USD,
+        "met": math.isfinite(made.end_s),
+        "told": bool(made.risks),
+    }
+
+
+def _rows(make: Callable[[int], report.Row], seeds: range) -> list[report.Row]:
+    silence = partial(logging.getLogger("taskfleet").setLevel, logging.CRITICAL)
+    with ProcessPoolExecutor(initializer=silence) as pool:
+        return list(pool.map(make, seeds))
+
+
+def _share(rows: Sequence[report.Row], name: str) -> float:
+    return sum(bool(row[name]) for row in rows) / len(rows)
+
+
+def main() -> None:
+    parser = report.parser("deadlines", __doc__, measured=False)
+    parser.add_argument("--batches", type=int, default=200, help="batches with each goal (200)")
+    options, given = report.parsed(parser)
+    seeds = range(1, 1 + (20 if options.quick else given.batches))
+    met, missed = _rows(deadline_row, seeds), _rows(missed_row, seeds)
+    paid = _rows(budget_row, seeds)
+    ratios = [row["cost_usd"] / row["cheapest_usd"] for row in met]
+    total = sum(row["cost_usd"] for row in met) / sum(row["cheapest_usd"] for row in met)
+    unfinished = [row for row in paid if not row["met"]]
+    table: list[report.Row] = [
+        {"figure": "deadlines met", "value": _share(met, "met")},
+        {"figure": "cost to the cheapest plan, mean", "value": statistics.fmean(ratios)},
+        {"figure": "cost to the cheapest plan, all together", "value": total},
+        {"figure": "called at risk, and met", "value": _share(met, "told")},
+        {"figure": "impossible ones told in a round", "value": _share(missed, "told")},
+        {"figure": "impossible ones met", "value": _share(missed, "met")},
+        {"figure": "most over a budget, machine-minutes", "value": max(r["over"] for r in paid)},
+        {"figure": "ended within the budget", "value": _share(paid, "met")},
+    ]
+    if unfinished:
+        table.append({"figure": "not ended, and told", "value": _share(unfinished, "told")})
+    report.show(f"{len(seeds)} batches with each goal", table, machine=False)
+    columns = list(dict.fromkeys(name for row in [*met, *missed, *paid] for name in row))
+    rows = [{name: row.get(name, "") for name in columns} for row in [*met, *missed, *paid]]
+    report.write_csv(options.out / "deadlines.csv", rows, machine=False, digits=4)
+
+
+if __name__ == "__main__":
+    main()

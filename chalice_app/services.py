@@ -29,6 +29,7 @@ from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.risk import Risks
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
@@ -136,7 +137,8 @@ def assemble(
         limit=limit,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle)
+    risks = Risks(records if provisioner is not None else None)
+    results = Results(registry, monitor, store, clock, open_batches.settle, risks=risks)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -151,7 +153,7 @@ def assemble(
             registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
         ),
         results=results,
-        listing=Listing(monitor, clock),
+        listing=Listing(monitor, clock, risks=risks),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),

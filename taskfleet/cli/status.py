@@ -81,6 +81,8 @@ def status(
             _write([view], cost=cost, as_json=as_json)
     if view.error is not None:
         say(f"batch {batch} was cancelled: {view.error}")
+    if view.at_risk is not None:
+        say(f"batch {batch} is at risk: {view.at_risk}")
     return exit_code(view)
 
 

@@ -37,6 +37,8 @@ REACTION_S = 20.0
 """Seconds until the next round sees what this one did, and results are counted."""
 RESERVE_MAX = 1.5
 """Most machines that are planned for each one that would do."""
+TAILS = 2.0
+"""Longest tasks, one after the other, that a machine which leaves is taken to run still."""
 SOME_TASKS = 1.0
 """Fewer tasks than this are none: numbers of tasks are estimates."""
 
@@ -83,7 +85,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
     def leave_s(self, goal: Goal) -> float:
         """Seconds until a machine is gone that is asked to leave in the round after this one."""
-        return self.look_s + self.beat_s + min(self.drain_s, goal.tail_s)
+        return self.look_s + self.beat_s + min(self.drain_s, TAILS * goal.tail_s)
 
 
 def steer(
@@ -269,18 +271,22 @@ def _leave(
 ) -> Decision:
     """The decision with the machines that leave for the money's sake: `excess` of those that work,
     which nobody pays for, and idle ones once nothing waits. A machine that boots has no work to
-    lose, so it is ended at once."""
+    lose, so it is ended at once; so is one that boots for too long, if a batch with a budget would
+    pay for it."""
     live = [m for m in seen.machines if m.state is MachineState.LIVE and counts(m, seen.boot_s)]
     end, retire = list(decision.end), list(decision.retire)
+    booting = [m for m in seen.machines if m.state is MachineState.BOOTING]
     if excess > 0:
-        booting = [m for m in seen.machines if m.state is MachineState.BOOTING]
-        overdue = [m for m in booting if not counts(m, seen.boot_s)]
-        young = sorted((m for m in booting if m not in overdue), key=lambda m: m.age_s)[:excess]
-        end += _ids([*overdue, *young], end)
+        young = [m for m in booting if counts(m, seen.boot_s)]
+        young = sorted(young, key=lambda m: m.age_s)[:excess]
+        end += _ids(young, end)
         by_load = sorted(live, key=lambda m: (m.busy, -m.age_s))
         retire += _ids(by_load[: excess - len(young)], retire)
+    alone = _is_alone(seen, others)
+    if alone and any(goal.usd_left < math.inf for goal in goals):
+        end += _ids([m for m in booting if not counts(m, seen.boot_s)], end)
     waiting = sum(load.waiting for load in others) + sum(goal.waiting for goal in goals)
-    if _is_alone(seen, others) and waiting < SOME_TASKS:
+    if alone and waiting < SOME_TASKS:
         retire += _ids([m for m in live if not m.busy], retire)
     return replace(decision, end=end, retire=retire)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry, TaskKind
+from taskfleet.scheduler.risk import Risks, at_risk
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -48,8 +49,12 @@ CALL_MAX_BUNDLES = 100
 ALL_STATUSES = frozenset(TaskStatus)
 
 
-def view(batch: BatchRecord, now: float) -> BatchView:
-    """Returns the batch as its client sees it at `now`, in epoch seconds."""
+NO_RISKS = Risks(None)
+
+
+def view(batch: BatchRecord, now: float, told: Mapping[str, str] = {}) -> BatchView:
+    """Returns the batch as its client sees it at `now`, in epoch seconds. `told` has what the
+    provisioner told of batches that will miss a goal, by id (`taskfleet.scheduler.risk`)."""
     eta_s = batch.eta_s(now)
     return BatchView(
         batch_id=batch.batch_id,
@@ -70,6 +75,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        at_risk=at_risk(batch, now, told.get(batch.batch_id)),
     )
 
 
@@ -79,6 +85,7 @@ class Results:
 
     settle: called with each batch that is read by its id; returns it as it is then
         (`taskfleet.scheduler.open.OpenBatches.settle`).
+    risks: finds why a batch will miss its deadline or its budget.
     """
 
     def __init__(
@@ -88,12 +95,15 @@ class Results:
         store: ObjectStore,
         clock: Clock,
         settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
+        *,
+        risks: Risks = NO_RISKS,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
         self._settle = settle
+        self._risks = risks
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -118,7 +128,7 @@ class Results:
                 pause_s = settle_s(now - batch.created_at)
                 changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
                 deadline = min(deadline, now + pause_s)
-        return view(batch, now)
+        return view(batch, now, self._risks.told([batch]))
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
