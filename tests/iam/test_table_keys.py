@@ -17,6 +17,7 @@ ITEMS = {
     "kind with a name as long as a batch's": "kind/" + 21 * "x",
     "demand": "fleet/demand",
     "state": "fleet/state",
+    "watched": "fleet/watched",
     "history": "fleet/history/1469444",
     "history with a key as long as a batch's": "fleet/history/146944412345",
     "worker": "worker/w-0123abcd",
@@ -27,11 +28,11 @@ HISTORIES = {name for name in ITEMS if name.startswith("history")}
 WORKERS = {name for name in ITEMS if name.startswith("worker")}
 BUNDLES = {"bundle", "bundle of 2014"}
 WRITES = {
-    "api": {"batch", "demand"},
+    "api": {"batch", "demand", "watched"},
     "authorize": set(),
     "collect": {"batch", "page", *KINDS},
-    "expand": {"batch", "demand"},
-    "tick": {"demand", "state", *HISTORIES, *WORKERS},
+    "expand": {"batch", "demand", "watched"},
+    "tick": {"demand", "state", "watched", *HISTORIES, *WORKERS},
     "worker": {"batch", *BUNDLES, *WORKERS},
 }
 """The items that each process updates."""
@@ -41,7 +42,7 @@ READS = {
     "authorize": set(),
     "collect": {"batch"},
     "expand": {"batch"},
-    "tick": {"demand", "state"},
+    "tick": {"demand", "state", "watched"},
     "worker": {"batch"},
 }
 """The items that each process reads one by one."""
@@ -50,7 +51,7 @@ READS_MANY = {
     "authorize": set(),
     "collect": KINDS,
     "expand": {"page"},
-    "tick": KINDS | WORKERS,
+    "tick": {"batch"} | KINDS | WORKERS,
     "worker": set(),
 }
 """The items that each process reads several at a time."""
