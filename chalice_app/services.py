@@ -35,6 +35,7 @@ from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.ports import EventSink, ScheduleRecords
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.risk import Risks
 from taskfleet.scheduler.schedules import Schedules
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
@@ -116,7 +117,7 @@ def assemble(
     """
     recorder = recorder or Recorder()
     lanes = Lanes(task_queue, high_queue)
-    announcer = Announcer(registry, records, nudge)
+    announcer = Announcer(registry, records, nudge, watches=fleet is not None)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(
@@ -161,7 +162,8 @@ def assemble(
     def settle(batch: BatchRecord) -> BatchRecord:
         return precedence.settle(open_batches.settle(batch))
 
-    results = Results(registry, monitor, store, clock, settle, ended)
+    risks = Risks(records if provisioner is not None else None)
+    results = Results(registry, monitor, store, clock, settle, ended, risks=risks)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
@@ -185,7 +187,7 @@ def assemble(
             precedence=precedence,
         ),
         results=results,
-        listing=Listing(monitor, clock),
+        listing=Listing(monitor, clock, risks=risks),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),
