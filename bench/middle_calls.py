@@ -243,6 +243,7 @@ def services(aws: Aws, *, random_bytes: Callable[[int], bytes] = os.urandom) -> 
         nudge=None,
         settings=replace(aws.settings, max_capacity=10),
         spent=aws.meter.spend,
+        high_queue=aws.high_queue(),
     )
 
 

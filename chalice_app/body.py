@@ -148,7 +148,7 @@ def read_submission(
     media = _media_type(headers)
     _check_size(body, "send it as a file through POST /uploads")
     if media == TEXT_TYPE:
-        parameters = read_query(query, TextQuery)
+        parameters = read_query(query, TextQuery, lists=["after"])
         given = msgspec.structs.asdict(parameters)
         return SubmitRequest(tasks=_text_tasks(body), **given)
     read_query(query, NoQuery)

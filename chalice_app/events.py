@@ -76,8 +76,12 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         delivers it again and at last moves it to the dead-letter queue."""
         context: Any = event.context
         for record in event:
+            wanted = decode_upload(record.body)
             services().expansion.expand(
-                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                wanted.batch_id,
+                lambda: context.get_remaining_time_in_millis() / 1000,
+                ended=wanted.ended,
+                again=_received(record.to_dict()) > 1,
             )
 
     @app.schedule("rate(1 minute)")
@@ -108,6 +112,11 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
             current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
         if failure is not None:
             raise failure
+
+
+def _received(record: Mapping[str, Any]) -> int:
+    """Returns how often the message of an event was received, as far as SQS tells."""
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
 
 
 def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taskfleet.batch import BatchRecord
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
+from taskfleet.lanes import Lanes
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.provisioner.history import Histories
@@ -16,6 +18,7 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.after import Precedence
 from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
 from taskfleet.scheduler.ended import Ended
@@ -32,6 +35,7 @@ from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.ports import EventSink, ScheduleRecords
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.risk import Risks
 from taskfleet.scheduler.schedules import Schedules
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
@@ -100,6 +104,7 @@ def assemble(
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
     sinks: Sequence[EventSink] = (),
+    high_queue: TaskQueue | None = None,
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -108,13 +113,15 @@ def assemble(
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
     sinks: where the events of batches that have ended go.
+    high_queue: that of bundles of high priority; None where these go to `task_queue`.
     """
     recorder = recorder or Recorder()
-    announcer = Announcer(registry, records, nudge)
+    lanes = Lanes(task_queue, high_queue)
+    announcer = Announcer(registry, records, nudge, watches=fleet is not None)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(
-            ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
+            ProvisionerPorts(task_queue, monitor, records, fleet, clock, high_queue), settings
         )
     planner = Planner(
         registry,
@@ -122,9 +129,11 @@ def assemble(
         least_slots=settings.slots,
         seen_slots=records.slots if provisioner is not None else lambda: None,
     )
-    enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    enqueuer = Enqueuer(lanes, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
-    ended = Ended(*([Announcements(sinks, settings.stage, clock).tell] if sinks else []))
+    precedence = Precedence(monitor, upload_queue, clock)
+    announcements = [Announcements(sinks, settings.stage, clock).tell] if sinks else []
+    ended = Ended(precedence.hear, *announcements)
     uploads = Uploads(
         planner,
         store,
@@ -135,6 +144,7 @@ def assemble(
         max_bytes=settings.upload_max_bytes,
         expires_s=settings.upload_url_s,
         limit=limit,
+        precedence=precedence,
     )
     open_batches = OpenBatches(
         registry,
@@ -148,12 +158,17 @@ def assemble(
         ended=ended,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle, ended)
+
+    def settle(batch: BatchRecord) -> BatchRecord:
+        return precedence.settle(open_batches.settle(batch))
+
+    risks = Risks(records if provisioner is not None else None)
+    results = Results(registry, monitor, store, clock, settle, ended, risks=risks)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
     )
-    fleet_views = FleetViews(task_queue, records, clock, settings)
+    fleet_views = FleetViews(lanes, records, clock, settings)
     return Services(
         submission=submission,
         reruns=Reruns(results, submission),
@@ -169,15 +184,24 @@ def assemble(
             clock,
             limit=limit,
             ended=ended,
+            precedence=precedence,
         ),
         results=results,
-        listing=Listing(monitor, clock),
+        listing=Listing(monitor, clock, risks=risks),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),
-        tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
+        tasks=TaskViews(
+            registry,
+            results,
+            monitor,
+            store,
+            clock,
+            lambda: fleet_views.view().why,
+            precedence.why,
+        ),
         dead_letters=DeadLetters(
-            {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
+            {"tasks": lanes, "responses": response_queue, "uploads": upload_queue}, monitor
         ),
         task_queue=task_queue,
         monitor=monitor,

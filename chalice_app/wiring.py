@@ -48,6 +48,7 @@ def connect() -> Services:
         spent=aws.meter.spend,
         recorder=Recorder(aws.meter.counts),
         sinks=aws.event_sinks(),
+        high_queue=aws.high_queue(),
     )
 
 

@@ -205,6 +205,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Task_to_process{self._suffix}"
 
     @property
+    def high_queue(self) -> str:
+        """The queue of the bundles of high priority. Its dead letters go where those of
+        `task_queue` go."""
+        return f"{self.task_queue}_high"
+
+    @property
     def response_queue(self) -> str:
         return f"Processed_Task{self._suffix}"
 

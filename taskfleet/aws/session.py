@@ -114,6 +114,10 @@ class Aws:
         """Returns the queue of bundles, `Task_to_process`."""
         return self._queue(self.settings.task_queue)
 
+    def high_queue(self) -> SqsQueue:
+        """Returns the queue of bundles of high priority, `Task_to_process_high`."""
+        return self._queue(self.settings.high_queue)
+
     def response_queue(self) -> SqsQueue:
         """Returns the queue of responses, `Processed_Task`."""
         return self._queue(self.settings.response_queue)

@@ -309,6 +309,14 @@ class MemoryMonitor:
                 )
             return batch if len(known) == len(tallies) else None
 
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None:
+                followers = tuple(sorted({*batch.followers, follower}))
+                batch = self._batches[batch_id] = replace(batch, followers=followers)
+            return batch
+
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         with self._lock:
             batch = self._batches.get(batch_id)

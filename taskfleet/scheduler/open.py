@@ -28,7 +28,14 @@ from taskfleet.batch import (
     kinds_of,
     random_batch_id,
 )
-from taskfleet.errors import Conflict, NotFound, TaskfleetError, TooLarge, TransientError
+from taskfleet.errors import (
+    Conflict,
+    InvalidTask,
+    NotFound,
+    TaskfleetError,
+    TooLarge,
+    TransientError,
+)
 from taskfleet.log import bound, fields
 from taskfleet.options import BatchOptions
 from taskfleet.ports import Added, Clock, TaskMonitor
@@ -113,6 +120,10 @@ class OpenBatches:
         used the key before for another name, options, first part or kind of batch; TransientError
         when the queue or the table is busy: the caller may send the same again.
         """
+        if options is not None and (options.after or options.after_failures):
+            raise InvalidTask(
+                "after: an open batch cannot wait for others; submit its tasks at once"
+            )
         spent_before = self._enqueuer.spent()
         if idempotency_key is None:
             batch_id = random_batch_id(self._random_bytes(32))

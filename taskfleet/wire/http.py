@@ -102,7 +102,10 @@ class BatchView(msgspec.Struct, frozen=True):
     the submission; it is null without any. `open` is true
     while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
     batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
-    tasks, as far as they are known.
+    tasks, as far as they are known. `followers` are the batches that wait for the end of this one,
+    or waited, up to 100 of them; those for which this one waits are in `options.after`.
+    tasks, as far as they are known. `at_risk` says why the batch will miss its deadline or its
+    budget, or that it missed its deadline; it is null otherwise. Such a batch goes on.
     """
 
     batch_id: str
@@ -123,6 +126,8 @@ class BatchView(msgspec.Struct, frozen=True):
     open: bool = False
     retry_of: str | None = None
     kinds: list[str] = []
+    followers: list[str] = []
+    at_risk: str | None = None
 
     def __repr__(self) -> str:
         return faces.batch_text(self)

@@ -246,7 +246,7 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[2]["result"]
     command = {"kind": "command", "params": {"shell": "echo > a", "outputs": ["a"]}}
-    commanded = call("POST", "/batches", {"tasks": [command]})
+    commanded = call("POST", "/batches", {"tasks": [command], "priority": "high"})
     eventually(lambda: done(commanded), 60, "a command")
     shown = call("GET", f"/batches/{commanded['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[0]["result"]["outputs"][0]["url"]
@@ -289,6 +289,8 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     # An upload that takes the reader several runs, one whose file is gone, one that never was.
     file = b"sleep 0\n" * 5_998 + b'{"kind": "movie", "params": 1}\n' * 2
     upload = uploaded(functions, call, file)
+    urgent = uploaded(functions, call, b"sleep 0\n", priority="high")
+    assert eventually(lambda: done(urgent), 90, "an upload of high priority")["succeeded"] == 1
     assert eventually(lambda: done(upload), 90, "an upload")["succeeded"] == 6_000
     expander.send_signal(signal.SIGSTOP)
     try:
@@ -375,12 +377,14 @@ def printed(cloud: Any, batch_id: str, text: str) -> None:
     )
 
 
-def uploaded(functions: Functions, call: Callable[..., Any], content: bytes) -> dict[str, Any]:
+def uploaded(
+    functions: Functions, call: Callable[..., Any], content: bytes, **options: str
+) -> dict[str, Any]:
     """The batch of a new upload, with the upload's id."""
     form = call("POST", "/uploads")
     answer = requests.post(form["url"], data=form["fields"], files={"file": content}, timeout=30)
     assert answer.ok, answer.text
-    batch = call("POST", "/batches", {"upload_id": form["upload_id"]})
+    batch = call("POST", "/batches", {"upload_id": form["upload_id"], **options})
     return {**batch, "upload_id": form["upload_id"]}
 
 

@@ -33,7 +33,7 @@ class Process:
         self.clock = SystemClock()
         aws = Aws(SETTINGS, self.clock, rng=random.Random(0))
         self.tasks, self.responses = aws.task_queue(), aws.response_queue()
-        self.uploads = aws.upload_queue()
+        self.uploads, self.high_queue = aws.upload_queue(), aws.high_queue()
         self.monitor, self.store = aws.monitor(), aws.store()
         self.records, self.schedules = aws.fleet_records(), aws.schedule_records()
         self.meter = aws.meter
@@ -55,6 +55,7 @@ class Process:
             nudge=None,
             settings=SETTINGS,
             spent=self.meter.spend,
+            high_queue=self.high_queue,
         )
 
 

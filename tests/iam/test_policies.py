@@ -48,6 +48,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-eu-west-1-worker"
 TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
 
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
+HIGH = sqs("Task_to_process-prod_high")
 RESPONSES = sqs("Processed_Task-prod")
 DEAD_RESPONSES, DEAD_UPLOADS = sqs("Processed_Task-prod_dead"), sqs("Upload_to_expand-prod_dead")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
@@ -64,6 +65,7 @@ ALLOWED = {
         Request("sqs:SendMessage", TASKS),
         Request("sqs:GetQueueUrl", TASKS),
         Request("sqs:GetQueueAttributes", TASKS),  # what GET /fleet shows
+        *(Request(f"sqs:{c}", HIGH) for c in ("SendMessage", "GetQueueUrl", "GetQueueAttributes")),
         Request("dynamodb:Query", INDEX),
         Request("s3:GetObject", stored("spill/x")),
         Request("s3:GetObject", stored("logs/b/0/x")),
@@ -94,6 +96,7 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        Request("sqs:SendMessage", UPLOADS),  # for the batches that wait
         *TELL,
     ],
     "expand": [
@@ -102,6 +105,7 @@ ALLOWED = {
         Request("sqs:DeleteMessage", UPLOADS),
         Request("sqs:SendMessage", UPLOADS),
         Request("sqs:SendMessage", TASKS),
+        Request("sqs:SendMessage", HIGH),
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("parts/b/0")),
         Request("s3:GetObject", stored("parts/b/0")),
@@ -113,6 +117,7 @@ ALLOWED = {
         Request("sqs:GetQueueAttributes", TASKS),
         Request("sqs:SendMessage", TASKS),  # the batches of schedules
         Request("dynamodb:Query", INDEX),
+        Request("sqs:GetQueueAttributes", HIGH),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
         Request("ec2:DescribeInstances", "*"),
         Request("ec2:CreateFleet", FLEET, TAGGED),
@@ -126,6 +131,10 @@ ALLOWED = {
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:ChangeMessageVisibility", TASKS),
         Request("sqs:DeleteMessage", TASKS),
+        *(
+            Request(f"sqs:{call}", HIGH)
+            for call in ("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage")
+        ),
         Request("sqs:SendMessage", RESPONSES),
         Request("sqs:SendMessage", DEAD),
         Request("s3:PutObject", stored("movies/b/0.mp4")),

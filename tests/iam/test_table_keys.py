@@ -17,6 +17,7 @@ ITEMS = {
     "kind with a name as long as a batch's": "kind/" + 21 * "x",
     "demand": "fleet/demand",
     "state": "fleet/state",
+    "watched": "fleet/watched",
     "history": "fleet/history/1469444",
     "history with a key as long as a batch's": "fleet/history/146944412345",
     "kept result": "reuse/" + 64 * "0",
@@ -34,11 +35,11 @@ WORKERS = {name for name in ITEMS if name.startswith("worker")}
 SCHEDULES = {name for name in ITEMS if name.startswith("schedule")}
 BUNDLES = {"bundle", "bundle of 2014"}
 WRITES = {
-    "api": {"batch", "demand"},
+    "api": {"batch", "demand", "watched"},
     "authorize": set(),
     "collect": {"batch", "page", *KINDS},
-    "expand": {"batch", "demand"},
-    "tick": {"batch", "demand", "state", *HISTORIES, *WORKERS, *SCHEDULES},
+    "expand": {"batch", "demand", "watched"},
+    "tick": {"batch", "demand", "state", "watched", *HISTORIES, *WORKERS, *SCHEDULES},
     "worker": {"batch", "kept result", *BUNDLES, *WORKERS},
 }
 """The items that each process updates."""
@@ -49,7 +50,7 @@ READS = {
     "authorize": set(),
     "collect": {"batch"},
     "expand": {"batch"},
-    "tick": {"batch", "demand", "state"},
+    "tick": {"batch", "demand", "state", "watched"},
     "worker": {"batch"},
 }
 """The items that each process reads one by one."""

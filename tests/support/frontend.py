@@ -57,6 +57,7 @@ class Frontend:
             nudge=self.cloud.nudges,
             settings=settings or Settings(bucket="b"),
             sinks=sinks,
+            high_queue=Faulty(self.cloud.high, fault),
         )
         self.on_services: Callable[[], None] = lambda: None
         """Called whenever a handler gets its services."""

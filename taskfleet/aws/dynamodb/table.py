@@ -129,6 +129,20 @@ class Table:
         )
         return response.get("Attributes", {})
 
+    def remove(self, operation: str, key: str, names: Iterable[str]) -> None:
+        """Remove attributes of an item. Those that it does not have are ignored."""
+        placeholders = {f"#n{i}": name for i, name in enumerate(names)}
+        self._write(
+            operation,
+            lambda: self._client.update_item(
+                TableName=self._name,
+                Key={"Job_ID": wire_text(key)},
+                UpdateExpression=f"SET #ttl = :ttl REMOVE {', '.join(placeholders)}",
+                ExpressionAttributeNames={**placeholders, "#ttl": "ttl"},
+                ExpressionAttributeValues={":ttl": self._expiry()},
+            ),
+        )
+
     def create(self, operation: str, item: Item) -> None:
         """Write a new item. Raises ConditionFailed, with the existing item, if the key is taken."""
         self._write(
