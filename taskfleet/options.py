@@ -117,8 +117,8 @@ class BatchOptions(Options, frozen=True, omit_defaults=True):
     a whole.
 
     `after`: ids of batches that must have ended before this one goes. `after_failures`: whether it
-    is cancelled (`cancel`, which None means, too) or goes (`run`) when one of them ended with tasks
-    that failed or were cancelled.
+    is cancelled (`cancel`, as without it) or goes (`run`) when one of them ended with tasks that
+    failed or were cancelled.
     """
 
     after: After | None = None
