@@ -80,6 +80,11 @@ class ClaimedBundle:
         self.logs = Stored()
         self.stopping = Stop()
 
+    @property
+    def is_high(self) -> bool:
+        """Whether its tasks go before those of other bundles."""
+        return self.message.high
+
     def attempts_spent(self, index: int) -> int:
         """Attempts at the task that earlier claims have recorded: those that ended, and those that
         were noted and then lost with their worker."""

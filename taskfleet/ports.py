@@ -50,15 +50,28 @@ MESSAGE_MAX_BYTES = 1_048_576
 """Most bytes of one message, encoded in UTF-8 (same source)."""
 
 
+PRIORITY = "priority"
+"""Name of the attribute of messages that workers take before others."""
+HIGH = "high"
+"""Its value."""
+
+
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """A message to be sent.
 
     body: text of the message.
     group: message group for fair delivery; messages of one group do not delay those of another.
+    high: whether it has the attribute `PRIORITY`.
     """
 
     body: str
     group: str | None = None
+    high: bool = False
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Its string attributes."""
+        return {PRIORITY: HIGH} if self.high else {}
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -79,6 +92,11 @@ class Message(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = {}
     sent_at: float = 0.0
 
+    @property
+    def high(self) -> bool:
+        """Whether workers take it before others."""
+        return self.attributes.get(PRIORITY) == HIGH
+
 
 class QueueDepth(msgspec.Struct, frozen=True):
     """Numbers of messages on a queue. On AWS they are approximate and up to a minute old.
@@ -89,6 +107,9 @@ class QueueDepth(msgspec.Struct, frozen=True):
 
     backlog: int
     in_flight: int
+
+    def __add__(self, other: QueueDepth) -> QueueDepth:
+        return QueueDepth(self.backlog + other.backlog, self.in_flight + other.in_flight)
 
 
 class TaskQueue(Protocol):
@@ -117,9 +138,9 @@ class TaskQueue(Protocol):
         ...
 
     def dead_letter(self, message: Message, reason: str) -> None:
-        """Send the message's body to the dead-letter queue with the attribute `reason`, then delete
-        the message here. If this fails between the two steps, the message is on both queues; it is
-        never lost."""
+        """Send the message's body to the dead-letter queue with the attribute `reason`, and
+        `PRIORITY` if the message has it, then delete the message here. If this fails between the
+        two steps, the message is on both queues; it is never lost."""
         ...
 
     def depth(self) -> QueueDepth:

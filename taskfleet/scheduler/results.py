@@ -6,7 +6,7 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.rout
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.ended import UNHEARD, Ended
+from taskfleet.scheduler.risk import Risks, at_risk
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -50,8 +51,12 @@ FOLLOWERS_SHOWN = 100
 """Most batches that wait for a batch and are named in its view."""
 
 
-def view(batch: BatchRecord, now: float) -> BatchView:
-    """Returns the batch as its client sees it at `now`, in epoch seconds."""
+NO_RISKS = Risks(None)
+
+
+def view(batch: BatchRecord, now: float, told: Mapping[str, str] = {}) -> BatchView:
+    """Returns the batch as its client sees it at `now`, in epoch seconds. `told` has what the
+    provisioner told of batches that will miss a goal, by id (`taskfleet.scheduler.risk`)."""
     eta_s = batch.eta_s(now)
     return BatchView(
         batch_id=batch.batch_id,
@@ -73,6 +78,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
         followers=list(batch.followers[:FOLLOWERS_SHOWN]),
+        at_risk=at_risk(batch, now, told.get(batch.batch_id)),
     )
 
 
@@ -83,6 +89,7 @@ class Results:
     settle: called with each batch that is read by its id; returns it as it is then
         (`taskfleet.scheduler.open.OpenBatches.settle`).
     ended: is told of a batch that ends by being cancelled.
+    risks: finds why a batch will miss its deadline or its budget.
     """
 
     def __init__(
@@ -93,6 +100,8 @@ class Results:
         clock: Clock,
         settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
         ended: Ended = UNHEARD,
+        *,
+        risks: Risks = NO_RISKS,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
@@ -100,6 +109,7 @@ class Results:
         self._clock = clock
         self._settle = settle
         self._ended = ended
+        self._risks = risks
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -124,7 +134,7 @@ class Results:
                 pause_s = settle_s(now - batch.created_at)
                 changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
                 deadline = min(deadline, now + pause_s)
-        return view(batch, now)
+        return view(batch, now, self._risks.told([batch]))
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
