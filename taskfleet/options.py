@@ -8,7 +8,7 @@ counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, TypedDict, TypeVar
 
 import msgspec
@@ -22,6 +22,10 @@ MEMORY_MIN_MB = 32
 """Least memory limit of a task, in MB: the Python of its process needs about half of that."""
 MEMORY_MAX_MB = 16 * 1024 * 1024
 """Largest memory limit of a task, in MB: more than any machine has."""
+DEADLINE_MAX_S = 7 * 24 * 3600
+"""Latest deadline of a batch, in seconds from its submission: one week."""
+BUDGET_MAX_USD = 1_000_000
+"""Largest budget of a batch, in US dollars."""
 
 TimeoutS = Annotated[
     float,
@@ -52,6 +56,24 @@ MemoryMb = Annotated[
 RetryTimeouts = Annotated[
     bool, Meta(description="Whether a task that was ended at its time-out is tried again.")
 ]
+AFTER_MAX = 100
+"""Most batches that one batch may wait for."""
+After = Annotated[
+    tuple[Annotated[str, Meta(max_length=64)], ...],
+    Meta(
+        min_length=1,
+        max_length=AFTER_MAX,
+        description="Ids of your batches that must have ended before this one goes; until then it "
+        "is WAITING. Not for an open batch.",
+    ),
+]
+AfterFailures = Annotated[
+    Literal["cancel", "run"],
+    Meta(
+        description="What becomes of this batch when one of those in `after` ended with tasks that "
+        "failed or were cancelled: `cancel`, which is the default, or `run`."
+    ),
+]
 Priority = Annotated[
     Literal["normal", "high"],
     Meta(
@@ -65,6 +87,25 @@ ReuseResults = Annotated[
     Meta(
         description="Whether a task of a deterministic kind takes the result of an equal task of "
         "yours that asked for the same and succeeded before, and leaves its own to later ones."
+    ),
+]
+DeadlineS = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=DEADLINE_MAX_S,
+        description="Seconds from the submission within which the batch should end. The fleet gets "
+        "as many machines as that takes. A batch that will miss it says so and goes on.",
+    ),
+]
+BudgetUsd = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=BUDGET_MAX_USD,
+        description="US dollars that the machines and the AWS calls of the batch may cost. When "
+        "they are spent, no machine is launched or kept for it; its tasks wait and are not "
+        "cancelled.",
     ),
 ]
 
@@ -105,15 +146,28 @@ class BatchOptions(Options, frozen=True, omit_defaults=True):
     """Options of a batch: those of its tasks that do not have their own, and those of the batch as
     a whole.
 
-    `priority`: whether workers take its tasks before those of others.
+    `after`: ids of batches that must have ended before this one goes. `after_failures`: whether it
+    is cancelled (`cancel`, which None means, too) or goes (`run`) when one of them ended with tasks
+    that failed or were cancelled. `priority`: with `high`, workers take its tasks before those of
+    others. `deadline_s`: seconds from the submission within which the batch should end.
+    `budget_usd`: US dollars that its machines and AWS calls may cost.
     """
 
+    after: After | None = None
+    after_failures: AfterFailures | None = None
     priority: Priority | None = None
+    deadline_s: DeadlineS | None = None
+    budget_usd: BudgetUsd | None = None
 
     @property
     def is_high(self) -> bool:
         """Whether workers take its tasks before those of others."""
         return self.priority == "high"
+
+    @property
+    def has_goal(self) -> bool:
+        """Whether there is a deadline or a budget, which the provisioner looks after."""
+        return self.deadline_s is not None or self.budget_usd is not None
 
     @property
     def whole(self) -> BatchOptions | None:
@@ -132,7 +186,11 @@ class BatchFields(TypedDict, total=False):
     memory_mb: int | None
     retry_timeouts: bool | None
     reuse: bool | None
+    after: Sequence[str] | None
+    after_failures: Literal["cancel", "run"] | None
     priority: Priority | None
+    deadline_s: float | None
+    budget_usd: float | None
 
 
 def read(given: Mapping[str, Any]) -> Options | None:

@@ -366,13 +366,22 @@ class TaskMonitor(Protocol):
         *,
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
-    ) -> bool:
+    ) -> BatchRecord | None:
         """Add the tallies of finished bundles, by bundle number, to the batch, and their checksums,
         0 if missing. Each bundle is counted once, however often and in whatever order its tally
         comes. `spend` is added if any of the bundles was not counted before. `last_index` is the
         highest index of their tasks.
-        Returns False, with nothing counted, if there is no such batch or it has no task of that
-        index. Returns False, with the others counted, if it lacks one of these bundles."""
+        Returns the batch as it is then, in which results may be missing unless it is finished; it
+        is finished if this call or an earlier one counted the last result. Returns None, with
+        nothing counted, if there is no such batch or it has no task of that index. Returns None,
+        with the others counted, if it lacks one of these bundles."""
+        ...
+
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        """Note in the record of the batch that the batch `follower` waits for its end. Returns the
+        batch as it is then, in which results may be missing unless it is finished, or None if there
+        is none. If it is not finished then, the note is in the record that each of `cancel_batch`,
+        `close_batch` and `record_progress` returns when it is."""
         ...
 
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:

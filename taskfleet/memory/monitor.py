@@ -290,24 +290,32 @@ class MemoryMonitor:
         *,
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
-    ) -> bool:
+    ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is None or not batch.has(0, last_index if tallies else -1):
-                return batch is not None and not tallies
+                return None if tallies else batch
             counted = self._counted[batch_id]
             known = {number for number in tallies if number < batch.bundles}
             uncounted = known - counted
             if uncounted:
                 counted |= uncounted
-                self._batches[batch_id] = replace(
+                batch = self._batches[batch_id] = replace(
                     batch,
                     tally=sum((tallies[number] for number in uncounted), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
                     checksum=batch.checksum + sum(checksums.get(n, 0) for n in uncounted),
                 )
-            return len(known) == len(tallies)
+            return batch if len(known) == len(tallies) else None
+
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None:
+                followers = tuple(sorted({*batch.followers, follower}))
+                batch = self._batches[batch_id] = replace(batch, followers=followers)
+            return batch
 
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         with self._lock:

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import Conflict, InvalidTask, TooLarge
+from taskfleet.options import BatchOptions
 from taskfleet.scheduler.results import CALL_MAX_BUNDLES, Results, ended_as
 from taskfleet.scheduler.submit import Submission
 from taskfleet.task import TaskStatus
@@ -47,7 +50,7 @@ class Reruns:
         traceparent: str | None = None,
     ) -> BatchRecord:
         """Submit the tasks of the batch that ended with one of these statuses, in their order, with
-        their own options and those of the batch, its priority too, under its name. Returns the new
+        their own options and those of the batch but for `after`, under its name. Returns the new
         batch. The same `idempotency_key` gives the same batch; without one, each call makes
         another.
 
@@ -63,7 +66,7 @@ class Reruns:
             name=batch.name,
             idempotency_key=idempotency_key,
             traceparent=traceparent,
-            options=batch.options,
+            options=_options(batch),
             retry_of=batch_id,
         )
 
@@ -108,3 +111,10 @@ class Reruns:
                 "submit them anew"
             )
         return found
+
+
+def _options(batch: BatchRecord) -> BatchOptions | None:
+    """Returns the options of the new batch: it waits for no other, since this one did."""
+    if batch.options is None:
+        return None
+    return replace(batch.options, after=None, after_failures=None).whole

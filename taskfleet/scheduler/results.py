@@ -6,7 +6,7 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.rout
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,8 @@ from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
+from taskfleet.scheduler.ended import UNHEARD, Ended
+from taskfleet.scheduler.risk import Risks, at_risk
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -45,10 +47,16 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 ALL_STATUSES = frozenset(TaskStatus)
+FOLLOWERS_SHOWN = 100
+"""Most batches that wait for a batch and are named in its view."""
 
 
-def view(batch: BatchRecord, now: float) -> BatchView:
-    """Returns the batch as its client sees it at `now`, in epoch seconds."""
+NO_RISKS = Risks(None)
+
+
+def view(batch: BatchRecord, now: float, told: Mapping[str, str] = {}) -> BatchView:
+    """Returns the batch as its client sees it at `now`, in epoch seconds. `told` has what the
+    provisioner told of batches that will miss a goal, by id (`taskfleet.scheduler.risk`)."""
     eta_s = batch.eta_s(now)
     return BatchView(
         batch_id=batch.batch_id,
@@ -69,6 +77,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        followers=list(batch.followers[:FOLLOWERS_SHOWN]),
+        at_risk=at_risk(batch, now, told.get(batch.batch_id)),
     )
 
 
@@ -78,6 +88,8 @@ class Results:
 
     settle: called with each batch that is read by its id; returns it as it is then
         (`taskfleet.scheduler.open.OpenBatches.settle`).
+    ended: is told of a batch that ends by being cancelled.
+    risks: finds why a batch will miss its deadline or its budget.
     """
 
     def __init__(
@@ -87,12 +99,17 @@ class Results:
         store: ObjectStore,
         clock: Clock,
         settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
+        ended: Ended = UNHEARD,
+        *,
+        risks: Risks = NO_RISKS,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
         self._settle = settle
+        self._ended = ended
+        self._risks = risks
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -117,15 +134,17 @@ class Results:
                 pause_s = settle_s(now - batch.created_at)
                 changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
                 deadline = min(deadline, now + pause_s)
-        return view(batch, now)
+        return view(batch, now, self._risks.told([batch]))
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
         is."""
         self.own(batch_id, client_id)
         now = self._clock.now()
-        batch = self._monitor.cancel_batch(batch_id, now)
-        return view(self._settle(batch) if batch else self.own(batch_id, client_id), now)
+        cancelled = self._monitor.cancel_batch(batch_id, now)
+        batch = self._settle(cancelled) if cancelled else self.own(batch_id, client_id)
+        self._ended.tell(batch)
+        return view(batch, now)
 
     def results(
         self,

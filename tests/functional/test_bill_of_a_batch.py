@@ -35,7 +35,7 @@ class Process:
         self.tasks, self.responses = aws.task_queue(), aws.response_queue()
         self.uploads, self.high_queue = aws.upload_queue(), aws.high_queue()
         self.monitor, self.store = aws.monitor(), aws.store()
-        self.records = aws.fleet_records()
+        self.records, self.schedules = aws.fleet_records(), aws.schedule_records()
         self.meter = aws.meter
 
     def services(self, registry: Registry) -> Services:
@@ -50,6 +50,7 @@ class Process:
             random_bytes=os.urandom,
             token_secret=str,
             records=self.records,
+            schedule_records=self.schedules,
             fleet=None,
             nudge=None,
             settings=SETTINGS,

@@ -53,6 +53,11 @@ RESPONSES = sqs("Processed_Task-prod")
 DEAD_RESPONSES, DEAD_UPLOADS = sqs("Processed_Task-prod_dead"), sqs("Upload_to_expand-prod_dead")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
 UPLOADS = sqs("Upload_to_expand-prod")
+BUS = ARN.format(service="events", name="event-bus/default")
+TOPIC = ARN.format(service="sns", name="taskfleet-prod-batches")
+FINISHED = (("events:source", "taskfleet"), ("events:detail-type", "Batch finished"))
+TELL = [Request("events:PutEvents", BUS, FINISHED), Request("sns:Publish", TOPIC)]
+"""What a process that may be the first to know of the end of a batch tells the world."""
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {
@@ -68,6 +73,7 @@ ALLOWED = {
         Request("s3:GetObject", stored("outputs/b/0/a.csv")),  # signed for clients
         Request("s3:GetObject", stored("results/b/0/x.pickle")),  # signed for clients
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
+        *TELL,
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
         Request("s3:PutObject", stored("parts/added/b/x")),  # of open batches
@@ -90,8 +96,11 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        Request("sqs:SendMessage", UPLOADS),  # for the batches that wait
+        *TELL,
     ],
     "expand": [
+        *TELL,
         Request("sqs:ReceiveMessage", UPLOADS),
         Request("sqs:DeleteMessage", UPLOADS),
         Request("sqs:SendMessage", UPLOADS),
@@ -106,6 +115,8 @@ ALLOWED = {
     ],
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
+        Request("sqs:SendMessage", TASKS),  # the batches of schedules
+        Request("dynamodb:Query", INDEX),
         Request("sqs:GetQueueAttributes", HIGH),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
         Request("ec2:DescribeInstances", "*"),
@@ -139,6 +150,12 @@ ALLOWED = {
 }
 
 EVERYWHERE_DENIED = [
+    Request("events:PutEvents", BUS),
+    Request("events:PutEvents", BUS, (("events:source", "payroll"), FINISHED[1])),
+    Request("events:PutRule", ARN.format(service="events", name="rule/x")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-dev-batches")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-production-batches")),
+    Request("sns:Subscribe", TOPIC),
     Request("sqs:SendMessage", sqs("Task_to_process")),  # another stage's
     Request("sqs:DeleteMessage", sqs("Payroll")),
     Request("sqs:PurgeQueue", TASKS),
@@ -176,6 +193,7 @@ DENIED = {
         Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
     "authorize": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("dynamodb:GetItem", table()),
         Request("sqs:SendMessage", TASKS),
@@ -208,9 +226,10 @@ DENIED = {
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
-        Request("sqs:SendMessage", TASKS),
+        Request("sqs:SendMessage", UPLOADS),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:])),  # not tagged
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:], *OTHER_TAG)),
@@ -233,6 +252,7 @@ DENIED = {
         ),
     ],
     "worker": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:SendMessage", TASKS),

@@ -23,6 +23,7 @@ from taskfleet.memory import (
     MemoryFleetRecords,
     MemoryMonitor,
     MemoryQueue,
+    MemoryScheduleRecords,
     MemoryStore,
 )
 from taskfleet.registry import Registry, TaskKind
@@ -100,6 +101,7 @@ class Cloud:
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore(self.clock)
         self.records = MemoryFleetRecords()
+        self.schedules = MemoryScheduleRecords()
         self.fleet = MemoryFleet(self.clock)
         self.nudges = Nudges()
 
