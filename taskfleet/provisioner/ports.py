@@ -127,10 +127,12 @@ class Nudge(Protocol):
 
 @dataclass(frozen=True)
 class ProvisionerPorts:
-    """The ports that the provisioner works on."""
+    """The ports that the provisioner works on. `high` is the queue of high priority; None where
+    there is none."""
 
     tasks: TaskQueue
     monitor: TaskMonitor
     records: FleetRecords
     fleet: Fleet
     clock: Clock
+    high: TaskQueue | None = None

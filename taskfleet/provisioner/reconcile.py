@@ -82,7 +82,7 @@ class Provisioner:
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
         may succeed.
 
-        depth: the queue's depth, for the first round, when the caller has just read it.
+        depth: the depth of the normal queue, for the first round, when the caller has just read it.
 
         Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
         rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
@@ -137,12 +137,14 @@ class Provisioner:
         """Reconcile once. Returns the recorded state, None when another round was faster. Raises
         TaskfleetError, and then nothing was launched or ended that is not recorded.
 
-        depth: the queue's depth, when the caller has just read it.
+        depth: the depth of the normal queue, when the caller has just read it.
         """
         before = self._ports.records.state()
         # The depth is first, so that demand includes nearly all it counts.
         depth = self._ports.tasks.depth() if depth is None else depth
         demand = self._ports.records.demand()
+        if demand.high and self._ports.high is not None:
+            depth += self._ports.high.depth()  # a stage that never uses it need not ask
         if self._is_quiet(before, depth, demand):
             return before
         watched = self._watch.known(before, demand)

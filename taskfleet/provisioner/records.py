@@ -44,12 +44,14 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
     """Running totals of everything that was ever put on the queue. Tasks that end are not
     subtracted: what waits is about the newest part of the totals, so they never need correction.
 
+    high: those of the `messages` that are of high priority.
     watched: how often the provisioner was asked to watch a batch (`FleetRecords.watch`).
     """
 
     batches: int = 0
     messages: int = 0
     kinds: dict[str, KindDemand] = {}
+    high: int = 0
     watched: int = 0
 
     @property
@@ -64,6 +66,7 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
                 name: self.kinds.get(name, KindDemand()) + other.kinds.get(name, KindDemand())
                 for name in {**self.kinds, **other.kinds}
             },
+            self.high + other.high,
             self.watched + other.watched,
         )
 
@@ -76,6 +79,7 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
             self.batches - earlier.batches,
             self.messages - earlier.messages,
             {name: kind for name, kind in kinds.items() if kind.tasks > 0},
+            self.high - earlier.high,
             self.watched - earlier.watched,
         )
 

@@ -57,7 +57,9 @@ class Announcer:
         if self._watches and batch.options is not None and batch.options.has_goal:
             self._records.watch(batch.batch_id, self._by_pace(tasks))
         try:
-            machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            high = batch.options is not None and batch.options.is_high
+            demand = Demand(1, messages, self._by_kind(tasks), messages if high else 0)
+            machines = self._records.add_demand(demand)
             if self._nudge is not None and not machines:
                 self._nudge.nudge()
         except TaskfleetError as error:
@@ -117,9 +119,10 @@ class Enqueuer:
         """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
         was spent since `spent_before` goes on the batch's bill."""
         first = batch.bundles - len(bundles)
+        high = batch.options is not None and batch.options.is_high
         self._queue.send(
             [
-                OutgoingMessage(_body(batch, first + place, tasks), group=batch.client_id)
+                OutgoingMessage(_body(batch, first + place, tasks), batch.client_id, high)
                 for place, tasks in enumerate(bundles)
             ]
         )

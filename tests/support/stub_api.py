@@ -31,6 +31,7 @@ BATCH = {
     "options": None,
     "open": False,
     "retry_of": None,
+    "followers": [],
     "kinds": ["sleep"],
     "at_risk": None,
 }
@@ -48,6 +49,7 @@ ROW = {
     "worker_id": "w1",
     "progress": None,
     "traceback": None,
+    "reused_from": None,
 }
 
 TASK = {

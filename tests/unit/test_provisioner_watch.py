@@ -142,3 +142,14 @@ def test_the_list_is_read_only_when_it_has_grown_and_up_to_a_number() -> None:
     assert len(found) == WATCHED_MAX
     assert (found["b0"], found["b1"]) == (SLEEP, Watched(kinds))
     assert watch.batches(found) == [], "they have expired"
+
+
+def test_batches_come_in_the_order_in_which_their_tasks_are_taken() -> None:
+    monitor = MemoryMonitor(ManualClock())
+    watch = Watch(MemoryFleetRecords(), monitor)
+    high = BatchOptions(deadline_s=9, priority="high")
+    made = [batch("b2"), batch("b1", created_at=NOW), batch("b3", high, created_at=NOW + 9)]
+    for each in made:
+        monitor.create_batch(each)
+    found = watch.batches({each.batch_id: SLEEP for each in made})
+    assert [each.batch_id for each in found] == ["b3", "b2", "b1"]

@@ -14,8 +14,8 @@ import { Stream } from "../stream.js";
 const STATUS_S = 2;
 const STREAM_S = 3;
 const RESULTS_S = 5;
-const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again" };
-const SHOWN_APART = new Set(["deadline_s", "budget_usd"]);
+const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again", after_failures: "after failures", reuse: "results reused", priority: "priority" };
+const SHOWN_APART = new Set(["after", "deadline_s", "budget_usd"]);
 
 export async function show(root, params, context) {
   const { api, poll, signal } = context;
@@ -168,6 +168,8 @@ function batchFacts(path) {
   const finished = time(null);
   const due = time(null);
   const before = h("a");
+  const predecessors = batchLinks();
+  const followers = batchLinks();
   const id = h("code", {}, decodeURIComponent(path.slice("batches/".length)));
   const trace = h("code");
   return {
@@ -200,10 +202,28 @@ function batchFacts(path) {
         ["Options", optionsText(batch.options)],
         ["Growing", batch.open ? "tasks can still be added" : null],
         ["Retry of", batch.retry_of ? before : null],
+        [batch.status === "WAITING" ? "Waits for" : "Waited for", predecessors(batch.options?.after)],
+        [running ? "Waiting for this" : "Waited for this", followers(batch.followers)],
         ["Batch", id],
         ["Trace", batch.trace_id ? trace : null],
       ]);
     },
+  };
+}
+
+// Returns a function that gives the links to batches, by id, as one node; null for none.
+function batchLinks() {
+  const shown = 10;
+  const node = h("span", { class: "links" });
+  let drawn = "";
+  return (ids) => {
+    if (!ids?.length) return null;
+    if (drawn !== ids.join()) {
+      drawn = ids.join();
+      const links = ids.slice(0, shown).map((id) => h("a", { href: `#/batches/${encodeURIComponent(id)}` }, id));
+      replace(node, ...links.flatMap((link, n) => (n ? [", ", link] : [link])), ids.length > shown ? ` and ${count(ids.length - shown)} more` : "");
+    }
+    return node;
   };
 }
 

@@ -67,6 +67,8 @@ class DynamoFleetRecords:
 
     def add_demand(self, more: Demand) -> int | None:
         amounts: dict[str, float] = {"batches": more.batches, "messages": more.messages}
+        if more.high:
+            amounts["high"] = more.high
         amounts |= _amounts(more.kinds)
         item = self._table.add("count demand in", DEMAND_KEY, amounts)
         return _count(item, "machines") if "machines" in item else None
@@ -77,6 +79,7 @@ class DynamoFleetRecords:
             _count(item, "batches"),
             _count(item, "messages"),
             _kinds(item),
+            _count(item, "high"),
             _count(item, "watched"),
         )
 
