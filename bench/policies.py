@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from bench.scenario import PRICE_USD_H, SLOTS, Outcome, Trace, World
 from bench.simulated_ports import REPORT_S, ports
 from bench.simulation import Policy, Simulation
+from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.settings import Settings
 
@@ -26,15 +27,25 @@ class Taskfleet:
 
     It makes a round every `every_s` seconds. If `nudged`, it also makes one at once when a batch
     of `NUDGE_TASKS` arrives, and when any batch arrives while there is no machine. `settings` are
-    fields of `taskfleet.settings.Settings`. One object serves one simulation.
+    fields of `taskfleet.settings.Settings`; `connect` gives the ports of a simulation. One object
+    serves one simulation.
     """
 
-    def __init__(self, name: str, *, every_s: float, nudged: bool, **settings: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        every_s: float,
+        nudged: bool,
+        connect: Callable[[Simulation], ProvisionerPorts] = ports,
+        **settings: Any,
+    ) -> None:
         self.name = name
         self.every_s: float | None = every_s
         self.idle_s: float | None = settings["idle_s"]
         self._settings = settings
         self._nudged = nudged
+        self._connect = connect
         self._provisioner: Provisioner | None = None
 
     def on_arrival(self, sim: Simulation, count: int) -> None:
@@ -50,7 +61,7 @@ class Taskfleet:
                 beat_s=REPORT_S,
                 **self._settings,
             )
-            self._provisioner = Provisioner(ports(sim), conf)
+            self._provisioner = Provisioner(self._connect(sim), conf)
         self._provisioner.round()
 
 

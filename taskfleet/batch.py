@@ -71,6 +71,7 @@ class BatchStatus(StrEnum):
     """State of a batch. A cancelled batch may still have running tasks
     (`BatchRecord.finished`)."""
 
+    WAITING = "WAITING"
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     DONE = "DONE"
@@ -167,6 +168,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     retry_of: the batch whose tasks it runs again; None if there is none.
     kinds: the names of its tasks' kinds, in order, as far as its parts are recorded; empty in a
         record of an earlier version.
+    followers: ids of the batches that wait for the end of this one, or waited, in order.
     """
 
     batch_id: str
@@ -195,6 +197,19 @@ class BatchRecord(msgspec.Struct, frozen=True):
     checksum: int = 0
     retry_of: str | None = None
     kinds: tuple[str, ...] = ()
+    followers: tuple[str, ...] = ()
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The batches that must have ended before this one goes."""
+        return (self.options and self.options.after) or ()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether none of its tasks is handed in yet, since the batch waits, or waited, for
+        others."""
+        pending = self.upload is not None and not self.total and not self.closed
+        return bool(self.after) and pending and self.cancelled_at is None
 
     @property
     def is_open(self) -> bool:
@@ -234,6 +249,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
             return BatchStatus.DONE
         if self.started_at is not None or self.tally.total:
             return BatchStatus.RUNNING
+        if self.waiting:
+            return BatchStatus.WAITING
         return BatchStatus.QUEUED
 
     @property

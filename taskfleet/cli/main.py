@@ -18,6 +18,7 @@ from taskfleet.cli.kinds import kinds
 from taskfleet.cli.map import map_command
 from taskfleet.cli.redrive import redrive
 from taskfleet.cli.results import results
+from taskfleet.cli.schedule import schedule
 from taskfleet.cli.status import status
 from taskfleet.cli.steer import cancel, retry
 from taskfleet.cli.submit import submit
@@ -25,7 +26,7 @@ from taskfleet.cli.task import explain, log
 from taskfleet.cli.token import make_token
 
 _SECTIONS = {
-    "Batches": (submit, map_command, status, results, audit, retry, cancel),
+    "Batches": (submit, map_command, status, results, audit, retry, cancel, schedule),
     "Tasks": (log, explain),
     "Fleet": (fleet, kinds, redrive, doctor),
     "Access and shell": (make_token, keys, completion),

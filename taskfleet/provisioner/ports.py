@@ -4,13 +4,20 @@ other ports it works on, `ProvisionerPorts`. Owns the promises, by the rules of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue
 from taskfleet.provisioner.points import Point
-from taskfleet.provisioner.records import Demand, FleetState, Instance, Launch, WorkerRecord
+from taskfleet.provisioner.records import (
+    Demand,
+    FleetState,
+    Instance,
+    KindDemand,
+    Launch,
+    WorkerRecord,
+)
 
 
 class Fleet(Protocol):
@@ -49,6 +56,20 @@ class FleetRecords(Protocol):
 
     def demand(self) -> Demand:
         """The totals."""
+        ...
+
+    def watch(self, batch_id: str, kinds: Mapping[str, KindDemand]) -> None:
+        """Ask the provisioner to watch a batch, which has a deadline or a budget: `kinds` of its
+        tasks join the queue, by the name of their pace. They are added to those of earlier calls,
+        and again if the call is repeated."""
+        ...
+
+    def watched(self) -> dict[str, dict[str, KindDemand]]:
+        """The batches to watch, by id, with their tasks."""
+        ...
+
+    def unwatch(self, batch_id: str) -> None:
+        """Take a batch off the list. An unknown one is ignored."""
         ...
 
     def note_machines(self, count: int, slots: int) -> None:
@@ -106,10 +127,12 @@ class Nudge(Protocol):
 
 @dataclass(frozen=True)
 class ProvisionerPorts:
-    """The ports that the provisioner works on."""
+    """The ports that the provisioner works on. `high` is the queue of high priority; None where
+    there is none."""
 
     tasks: TaskQueue
     monitor: TaskMonitor
     records: FleetRecords
     fleet: Fleet
     clock: Clock
+    high: TaskQueue | None = None

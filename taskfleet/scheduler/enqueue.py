@@ -25,23 +25,41 @@ from taskfleet.wire.queues import encode_bundle
 
 _log = logging.getLogger(__name__)
 
+PACES_MAX = 20
+"""Most names of paces by which the tasks of a watched batch are told apart."""
+
 
 class Announcer:
     """Tells the provisioner of new work: adds to the totals of demand, and nudges it when there is
-    no machine. What is lost here costs time only, since the provisioner sees the queue too.
+    no machine. What is lost here costs time only, since the provisioner sees the queue too. A batch
+    with a deadline or a budget is put on the list that it watches first.
 
     nudge: None where the provisioner cannot be called.
+    watches: whether there is a provisioner, which takes batches off that list.
     """
 
-    def __init__(self, registry: Registry, records: FleetRecords, nudge: Nudge | None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        records: FleetRecords,
+        nudge: Nudge | None,
+        *,
+        watches: bool = True,
+    ) -> None:
         self._registry = registry
         self._records = records
         self._nudge = nudge
+        self._watches = watches
 
-    def announce(self, tasks: Sequence[Task], messages: int) -> None:
-        """Tells the provisioner that `tasks` are on the queue, in `messages` messages."""
+    def announce(self, batch: BatchRecord, tasks: Sequence[Task], messages: int) -> None:
+        """Tells the provisioner that `tasks` of the batch are on the queue, in `messages` messages.
+        Raises TransientError if a batch that is to be watched could not be put on the list."""
+        if self._watches and batch.options is not None and batch.options.has_goal:
+            self._records.watch(batch.batch_id, self._by_pace(tasks))
         try:
-            machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            high = batch.options is not None and batch.options.is_high
+            demand = Demand(1, messages, self._by_kind(tasks), messages if high else 0)
+            machines = self._records.add_demand(demand)
             if self._nudge is not None and not machines:
                 self._nudge.nudge()
         except TaskfleetError as error:
@@ -49,6 +67,15 @@ class Announcer:
                 "the provisioner was not told of a batch",
                 extra=fields("announce_failed", messages=messages, reason=str(error)),
             )
+
+    def _by_pace(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
+        """The tasks by the name of their pace, or of their kind where there are very many names."""
+        groups: dict[str, list[Task]] = {}
+        for task in tasks:
+            groups.setdefault(self._registry.pace_name(task), []).append(task)
+        if len(groups) > PACES_MAX:
+            return self._by_kind(tasks)
+        return {name: self._by_kind(group)[group[0].kind] for name, group in groups.items()}
 
     def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
         demand: dict[str, KindDemand] = {}
@@ -68,7 +95,8 @@ class Enqueuer:
     """Puts bundles on the queue.
 
     spent: returns the running total of this process's AWS calls.
-    announce: called with tasks that are on the queue and the number of their messages.
+    announce: called with a batch, tasks of it that are on the queue and the number of their
+        messages.
     """
 
     def __init__(
@@ -76,7 +104,9 @@ class Enqueuer:
         queue: TaskQueue,
         monitor: TaskMonitor,
         spent: Callable[[], Spend] = Spend,
-        announce: Callable[[Sequence[Task], int], None] = lambda _tasks, _messages: None,
+        announce: Callable[
+            [BatchRecord, Sequence[Task], int], None
+        ] = lambda _batch, _tasks, _messages: None,
     ) -> None:
         self._queue = queue
         self._monitor = monitor
@@ -89,13 +119,14 @@ class Enqueuer:
         """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
         was spent since `spent_before` goes on the batch's bill."""
         first = batch.bundles - len(bundles)
+        high = batch.options is not None and batch.options.is_high
         self._queue.send(
             [
-                OutgoingMessage(_body(batch, first + place, tasks), group=batch.client_id)
+                OutgoingMessage(_body(batch, first + place, tasks), batch.client_id, high)
                 for place, tasks in enumerate(bundles)
             ]
         )
-        self._announce([task for tasks in bundles for task in tasks], len(bundles))
+        self._announce(batch, [task for tasks in bundles for task in tasks], len(bundles))
         self._monitor.record_enqueued(
             batch.batch_id,
             batch.total,

@@ -34,11 +34,11 @@ def test_demand_adds_up_and_returns_the_machines(world: Any) -> None:
     assert records.slots() == 80
     records.note_machines(0, 16)
     records.note_machines(0, 16)
-    assert records.add_demand(Demand(1, 1, {})) == 0
+    assert records.add_demand(Demand(1, 1, {}, high=1)) == 0
     assert records.slots() == 16
     kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
-    assert records.demand() == Demand(3, 4, kinds)
-    assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})
+    assert records.demand() == Demand(3, 4, kinds, high=1)
+    assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {}, high=1)
 
 
 def test_points_are_read_since_a_time_in_order_and_once_each(world: Any) -> None:
