@@ -19,15 +19,14 @@ from tests.e2e.dashboard import (
     calls_a_second,
     ended,
     go,
-    no_sideways_scroll,
     opened,
     submit,
 )
 from tests.support.browser import (
-    PHONE,
     Watched,
     accessibility_faults,
     browser,
+    faults_in_every_look,
     let_pass,
     watched,
 )
@@ -198,20 +197,11 @@ class TestShell:
             let_pass(one, 2.5)
             assert len(one.calls()) > before
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_axe_finds_nothing(
-        self, browser: Browser, cloud: Cloud, failing: str, scheme: str
+    def test_axe_finds_nothing_and_every_view_fits(
+        self, browser: Browser, cloud: Cloud, failing: str
     ) -> None:
-        with opened(browser, cloud, color_scheme=scheme) as one:
+        with opened(browser, cloud) as one:
             for view in VIEWS:
                 go(one.page, view)
                 one.page.wait_for_load_state("networkidle")
-                assert accessibility_faults(one.page) == [], view
-
-    def test_every_view_fits_a_phone(self, browser: Browser, cloud: Cloud, failing: str) -> None:
-        with opened(browser, cloud, size=PHONE) as one:
-            for view in VIEWS:
-                go(one.page, view)
-                one.page.wait_for_load_state("networkidle")
-                assert no_sideways_scroll(one.page), view
-                assert accessibility_faults(one.page) == [], view
+                assert faults_in_every_look(one.page) == [], view
