@@ -125,23 +125,10 @@ def task_options(function: F) -> F:
     return _with(function, added)
 
 
-def batch_options(function: F) -> F:
-    """Add the options of a batch: those of its tasks, and its own, each None unless given."""
+def recurring_options(function: F) -> F:
+    """Add the options of the batches of a schedule: all of a batch but those that name other
+    batches."""
     added = (
-        click.option(
-            "--after",
-            multiple=True,
-            callback=lambda _ctx, _option, value: list(value) or None,
-            metavar="BATCH",
-            shell_complete=batch_ids,
-            help="Wait until this batch has ended; can be given several times.",
-        ),
-        click.option(
-            "--after-failures",
-            type=click.Choice(["cancel", "run"]),
-            help="When a batch of --after did not succeed: cancel this one, as without the option, "
-            "or run it.",
-        ),
         click.option(
             "--priority",
             type=click.Choice(get_args(get_args(Priority)[0])),
@@ -163,6 +150,27 @@ def batch_options(function: F) -> F:
         ),
     )
     return task_options(_with(function, added))
+
+
+def batch_options(function: F) -> F:
+    """Add the options of a batch: those of its tasks, and its own, each None unless given."""
+    added = (
+        click.option(
+            "--after",
+            multiple=True,
+            callback=lambda _ctx, _option, value: list(value) or None,
+            metavar="BATCH",
+            shell_complete=batch_ids,
+            help="Wait until this batch has ended; can be given several times.",
+        ),
+        click.option(
+            "--after-failures",
+            type=click.Choice(["cancel", "run"]),
+            help="When a batch of --after did not succeed: cancel this one, as without the option, "
+            "or run it.",
+        ),
+    )
+    return recurring_options(_with(function, added))
 
 
 def _with(function: F, added: Sequence[Callable[[F], F]]) -> F:

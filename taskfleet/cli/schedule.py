@@ -13,7 +13,7 @@ from rich.text import Text
 from taskfleet.cli.api import client_here
 from taskfleet.cli.command import command
 from taskfleet.cli.input import TaskFile, duration_s
-from taskfleet.cli.options import batch_options
+from taskfleet.cli.options import recurring_options
 from taskfleet.cli.output import say, write_json
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import ApiError
@@ -58,7 +58,7 @@ def schedule() -> None:
     help="What becomes of times at which the service did not look: they are left out, or up to 60 "
     "of them are made up for.",
 )
-@batch_options
+@recurring_options
 def add(
     name: str,
     file: TextIO,

@@ -21,6 +21,7 @@ import boto3
 import pytest
 import requests
 from botocore.config import Config
+from msgspec.structs import replace
 
 from infra.stage import Stage
 from localcloud.cloud import IMAGE
@@ -29,6 +30,7 @@ from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.bundle import Response, job_id
 from taskfleet.clock import SystemClock
+from taskfleet.options import BatchOptions
 from taskfleet.schedule import ScheduleRecord
 from taskfleet.settings import Settings
 from taskfleet.task import TaskResult, TaskStatus
@@ -219,10 +221,13 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     cloud.client("ssm").put_parameter(Name=SECRET_NAME, Value=secret, Type="SecureString")
     no_machines = functions.start_tick(TASKFLEET_MAX_CAPACITY="0")
     functions.start("collect_responses")
-    expander, _ = functions.start("expand_upload")
+    watching = {"TASKFLEET_MAX_CAPACITY": "3"}  # batches with a deadline
+    expander, _ = functions.start("expand_upload", **watching)
     # Its server plays the authorizer, too, which shall be alone here.
     alone = {"TASKFLEET_TOKEN_SECRET": secret, "TASKFLEET_TOKEN_SECRET_SSM": ""}
-    _, served = functions.start("api_handler", "--port", "0", ready="serving http", **alone)
+    _, served = functions.start(
+        "api_handler", "--port", "0", ready="serving http", **alone, **watching
+    )
     url = served.split()[-1]
 
     def call(method: str, path: str, body: Any = None) -> Any:
@@ -269,6 +274,12 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     call("POST", f"/batches/{grown['batch_id']}/tasks", {"first": 0, "tasks": naps})
     call("POST", f"/batches/{grown['batch_id']}/close")
     eventually(lambda: done(grown), 60, "a batch that grew")
+    # One with a deadline, which another waits for, as a request and as an upload.
+    first = call("POST", "/batches", {"tasks": ["sleep 500"], "deadline_s": 600})
+    second = call("POST", "/batches", {"tasks": ["sleep 1"], "after": [first["batch_id"]]})
+    eventually(lambda: done(second), 60, "a batch after another")
+    upload = uploaded(functions, call, b"sleep 0\n", deadline_s=600)
+    eventually(lambda: done(upload), 60, "an upload with a deadline")
     # One that ends when it is closed, and so with its request.
     empty = call("POST", "/batches", {"open": True})
     assert call("POST", f"/batches/{empty['batch_id']}/close")["status"] == "DONE"
@@ -309,19 +320,24 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     schedule = {"name": "hourly", "every": "1h", "tasks": ["sleep 1"]}
     assert call("POST", "/schedules", schedule)["total"] == 1
     assert call("DELETE", "/schedules/hourly")["name"] == "hourly"
-    come = ScheduleRecord("local", "now", 1.0, float(int(time.time())), ["sleep 1"], every_s=3_600)
+    now = float(int(time.time()))
+    come = ScheduleRecord("local", "now", 1.0, now, ["sleep 1"], every_s=3_600)
+    steered = BatchOptions(priority="high", deadline_s=600)
     table = Settings().monitor_table
     clock = SystemClock()
     backoff = Backoff(clock, random.Random(0))
-    DynamoScheduleRecords(cloud.client("dynamodb"), table, clock=clock, backoff=backoff).add(come)
+    made = DynamoScheduleRecords(cloud.client("dynamodb"), table, clock=clock, backoff=backoff)
+    made.add(come)
+    made.add(replace(come, name="urgent", options=steered))
 
     # A machine by the template, which never beats and has its strikes.
     ec2 = made_template(cloud)
     limits = {"TASKFLEET_MAX_CAPACITY": "3", "TASKFLEET_CLIENT_MAX_WAITING": "100000"}
     functions.start_tick(TASKFLEET_BOOT_S="0.3", **limits)
-    (listed,) = call("GET", "/schedules")["schedules"]
-    assert listed["name"] == "now"
-    eventually(lambda: call("GET", "/schedules")["schedules"][0]["last_batch_id"], 30, "its batch")
+    for n in range(2):
+        eventually(
+            lambda n=n: call("GET", "/schedules")["schedules"][n]["last_batch_id"], 30, "its batch"
+        )
     waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
     eventually(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
     answered_again(cloud, waiting["batch_id"], 300)  # of a bundle on a page of its own
@@ -378,7 +394,7 @@ def printed(cloud: Any, batch_id: str, text: str) -> None:
 
 
 def uploaded(
-    functions: Functions, call: Callable[..., Any], content: bytes, **options: str
+    functions: Functions, call: Callable[..., Any], content: bytes, **options: Any
 ) -> dict[str, Any]:
     """The batch of a new upload, with the upload's id."""
     form = call("POST", "/uploads")
