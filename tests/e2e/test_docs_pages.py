@@ -61,7 +61,7 @@ PRINTED = {
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
     "howto/run-batches-in-order.md": ["the report was cancelled", "DONE"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
-    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", "schedule nightly is removed"],
+    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", '"name":"weekly"'],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""
