@@ -72,9 +72,10 @@ def batches_table(batches: Iterable[BatchView], width: int, *, cost: bool = Fals
         numbers += [batch.cancelled] if cancelled else []
         seconds = seconds_of(batch)
         left = "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}"
+        at_risk = batch.at_risk is not None and batch.finished_at is None
         table.add_row(
             batch.batch_id,
-            _status(batch.status).append(" at risk" if batch.at_risk and not batch.finished_at else "", "yellow"),
+            _status(batch.status).append(" at risk" if at_risk else "", "yellow"),
             *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
             *([left] if eta else []),
