@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+from msgspec import structs
 
 from bench import report
 from bench.policies import Taskfleet
@@ -125,7 +126,7 @@ class GoalRecords(SimulatedRecords):
 
     def demand(self) -> Demand:
         found = super().demand()
-        return Demand(found.batches, found.messages, found.kinds, 1 if found.messages else 0)
+        return structs.replace(found, watched=1 if found.messages else 0)
 
     def watched(self) -> dict[str, dict[str, KindDemand]]:
         return {BATCH: super().demand().kinds}

@@ -72,9 +72,10 @@ def batches_table(batches: Iterable[BatchView], width: int, *, cost: bool = Fals
         numbers += [batch.cancelled] if cancelled else []
         seconds = seconds_of(batch)
         left = "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}"
+        at_risk = batch.at_risk is not None and batch.finished_at is None
         table.add_row(
             batch.batch_id,
-            _status(batch.status).append(" at risk" if batch.at_risk else "", "yellow"),
+            _status(batch.status).append(" at risk" if at_risk else "", "yellow"),
             *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
             *([left] if eta else []),
@@ -98,8 +99,9 @@ def _cost(batch: BatchView) -> tuple[str, ...]:
 
 
 def risk(batch: BatchView) -> str:
-    """Returns why the batch is at risk as one line."""
-    return f"batch {batch.batch_id} is at risk: {plain(batch.at_risk or '')}"
+    """Returns why the batch is at risk, or that it ended late, as one line."""
+    said = "" if batch.finished_at else " is at risk"
+    return f"batch {batch.batch_id}{said}: {plain(batch.at_risk or '')}"
 
 
 def summary(batch: BatchView) -> str:

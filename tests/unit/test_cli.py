@@ -345,6 +345,10 @@ def test_a_batch_at_risk_is_told_once_while_it_is_waited_for(api: StubApi, run: 
     api.answers(risky)
     result = run("status", BATCH_ID)
     assert "RUNNING at risk" in result.stdout
+    api.answers({**DONE, "at_risk": "it ended 9 s after its deadline"})
+    late = run("status", BATCH_ID)
+    assert "at risk" not in late.stdout + late.stderr
+    assert f"batch {BATCH_ID}: it ended 9 s after its deadline" in late.stderr
     assert f"batch {BATCH_ID} is at risk: 12 machines would do" in result.stderr
 
 

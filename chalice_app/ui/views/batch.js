@@ -63,7 +63,7 @@ export async function show(root, params, context) {
     outcome.fill(batch);
     facts.fill(batch);
     receipt.fill(batch);
-    const said = [batch.error, batch.at_risk && `At risk: ${batch.at_risk}`].filter(Boolean).join("; ");
+    const said = [batch.error, batch.at_risk && `${batch.finished_at ? "Late" : "At risk"}: ${batch.at_risk}`].filter(Boolean).join("; ");
     text(banner, said);
     banner.hidden = !said;
   }
