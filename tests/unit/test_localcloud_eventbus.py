@@ -140,13 +140,21 @@ def test_the_command_gets_each_event_in_order_and_its_failures_cost_a_line(tmp_p
 def test_a_command_that_hangs_is_ended_and_the_next_event_is_told(tmp_path: Path) -> None:
     lines: list[str] = []
     pid = tmp_path / "pid"
-    command = f"sleep 60 & echo $! > {pid}; wait"
-    on_event = OnEvent(lines.append, command, {}, command_max_s=0.3)
+    command = f"grep -q b0 || exit 0; sleep 60 & echo $! > {pid}; wait"
+    on_event = OnEvent(lines.append, command, {}, command_max_s=0.5)
     on_event.put("taskfleet", "Batch finished", {"batch_id": "b0", "status": "DONE"})
     on_event.put("taskfleet", "Batch finished", {"batch_id": "b1", "status": "DONE"})
-    assert told(lines, 3)[1] == "--on-event: the command was ended after 0.3 s"
+    assert told(lines, 3)[1] == "--on-event: the command was ended after 0.5 s"
     assert lines[2].startswith("finished: batch b1")
-    eventually(lambda: pid.read_text().strip(), 20, "the second command runs", poll_s=0.01)
+    eventually(lambda: not alive(pid.read_text().strip()), 20, "its child is ended", poll_s=0.01)
+    on_event.close()
+
+
+def test_a_command_that_runs_is_ended_with_the_cloud(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    on_event = OnEvent([].append, f"sleep 60 & echo $! > {pid}.new; mv {pid}.new {pid}; wait", {})
+    on_event.put("taskfleet", "Batch finished", {"batch_id": "b0", "status": "DONE"})
+    eventually(pid.exists, 20, "the command runs", poll_s=0.01)
     child = pid.read_text().strip()
     assert alive(child)
     on_event.close()
