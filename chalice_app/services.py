@@ -27,6 +27,8 @@ from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.quoter import Quoter
+from taskfleet.scheduler.quotes import Quotes
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.stream import Stream
@@ -72,6 +74,7 @@ class Services:
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
+    quotes: Quotes
 
 
 def assemble(
@@ -106,12 +109,18 @@ def assemble(
         provisioner = Provisioner(
             ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
         )
+
+    def noted_slots() -> int | None:
+        noted = records.noted()
+        return None if noted is None else noted.slots
+
     planner = Planner(
         registry,
         monitor,
         least_slots=settings.slots,
-        seen_slots=records.slots if provisioner is not None else lambda: None,
+        seen_slots=noted_slots if provisioner is not None else lambda: None,
     )
+    quoter = Quoter(settings, records, clock, launches=provisioner is not None)
     enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
     uploads = Uploads(
@@ -139,7 +148,15 @@ def assemble(
     results = Results(registry, monitor, store, clock, open_batches.settle)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
-        registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+        registry,
+        planner,
+        enqueuer,
+        monitor,
+        clock,
+        random_bytes,
+        uploads,
+        limit=limit,
+        quoter=quoter,
     )
     fleet_views = FleetViews(task_queue, records, clock, settings)
     return Services(
@@ -171,6 +188,7 @@ def assemble(
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),
+        quotes=Quotes(registry, planner, quoter, records, clock, settings.beat_s),
     )
 
 

@@ -18,7 +18,8 @@ from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 from taskfleet.ports import OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords, Nudge
-from taskfleet.provisioner.records import Demand, KindDemand
+from taskfleet.provisioner.records import Demand, KindDemand, Noted
+from taskfleet.quote import Quote
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 from taskfleet.wire.queues import encode_bundle
@@ -38,17 +39,20 @@ class Announcer:
         self._records = records
         self._nudge = nudge
 
-    def announce(self, tasks: Sequence[Task], messages: int) -> None:
-        """Tells the provisioner that `tasks` are on the queue, in `messages` messages."""
+    def announce(self, tasks: Sequence[Task], messages: int) -> Noted | None:
+        """Tells the provisioner that `tasks` are on the queue, in `messages` messages. Returns what
+        it last noted of the fleet; None when that is not known."""
+        noted = None
         try:
-            machines = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
-            if self._nudge is not None and not machines:
+            noted = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            if self._nudge is not None and not (noted and noted.machines):
                 self._nudge.nudge()
         except TaskfleetError as error:
             _log.warning(
                 "the provisioner was not told of a batch",
                 extra=fields("announce_failed", messages=messages, reason=str(error)),
             )
+        return noted
 
     def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
         demand: dict[str, KindDemand] = {}
@@ -68,7 +72,8 @@ class Enqueuer:
     """Puts bundles on the queue.
 
     spent: returns the running total of this process's AWS calls.
-    announce: called with tasks that are on the queue and the number of their messages.
+    announce: called with tasks that are on the queue and the number of their messages; returns what
+        is noted of the fleet, None if nothing is.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class Enqueuer:
         queue: TaskQueue,
         monitor: TaskMonitor,
         spent: Callable[[], Spend] = Spend,
-        announce: Callable[[Sequence[Task], int], None] = lambda _tasks, _messages: None,
+        announce: Callable[[Sequence[Task], int], Noted | None] = lambda _tasks, _messages: None,
     ) -> None:
         self._queue = queue
         self._monitor = monitor
@@ -84,10 +89,15 @@ class Enqueuer:
         self._announce = announce
 
     def enqueue(
-        self, batch: BatchRecord, bundles: Sequence[Sequence[Task]], spent_before: Spend
+        self,
+        batch: BatchRecord,
+        bundles: Sequence[Sequence[Task]],
+        spent_before: Spend,
+        quote: Callable[[Noted | None], Quote | None] = lambda _noted: None,
     ) -> None:
         """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
-        was spent since `spent_before` goes on the batch's bill."""
+        was spent since `spent_before` goes on the batch's bill. `quote` makes the quote that the
+        batch keeps of what is noted of the fleet."""
         first = batch.bundles - len(bundles)
         self._queue.send(
             [
@@ -95,12 +105,13 @@ class Enqueuer:
                 for place, tasks in enumerate(bundles)
             ]
         )
-        self._announce([task for tasks in bundles for task in tasks], len(bundles))
+        noted = self._announce([task for tasks in bundles for task in tasks], len(bundles))
         self._monitor.record_enqueued(
             batch.batch_id,
             batch.total,
             self.spent() - spent_before,
             forget=len(batch.parts) > PARTS_REMEMBERED,
+            quote=quote(noted),
         )
 
 

@@ -19,6 +19,7 @@ from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry, TaskKind
+from taskfleet.scheduler.quoted import batch_quote
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -70,6 +71,7 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        quote=batch_quote(batch),
     )
 
 

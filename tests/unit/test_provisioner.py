@@ -131,28 +131,34 @@ def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
     assert "nothing waits" in view.decisions[0].reason
 
 
+def noted_slots(world: World) -> int:
+    noted = world.records.noted()
+    assert noted is not None
+    return noted.slots
+
+
 def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     world = World()
     static = WorkerRecord("w-static", None, 8, ["sleep"], world.clock.now(), world.clock.now())
     world.provisioner.round()
-    assert world.records.slots() == 0
+    assert noted_slots(world) == 0
     world.records.report(static)
     world.provisioner.round()
-    assert world.records.slots() == 8
+    assert noted_slots(world) == 8
     world.submit(2_000)
     world.provisioner.round()
     booting = world.live()
     assert booting >= 2
-    assert world.records.slots() == 8 + 16 * booting, "booting machines count"
+    assert noted_slots(world) == 8 + 16 * booting, "booting machines count"
     world.run(30)
     name = world.fleet.instances()[0].instance_id
     (worker,) = (w for w in world.records.workers() if w.instance_id == name)
-    before = world.records.slots()
+    before = noted_slots(world)
     world.records.report(replace(worker, leaving=True, running={}))
     world.provisioner.round()
-    assert world.records.slots() == (before or 0) - 16
+    assert noted_slots(world) == before - 16
     world.run(900)
-    assert world.records.slots() == 0
+    assert noted_slots(world) == 0
 
 
 def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() -> None:
@@ -426,7 +432,7 @@ def test_an_idle_stage_writes_nothing_but_a_sign_of_life() -> None:
 
         def __getattr__(self, name: str) -> Any:
             calls.append(name)
-            if name in ("save_state", "note_machines"):
+            if name in ("save_state", "note"):
                 writes.append(world.clock.now())
             return getattr(self._port, name)
 

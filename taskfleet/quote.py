@@ -1,0 +1,387 @@
+"""Quotes: how long a batch is expected to take and what it is expected to cost, before it runs, and
+how good such quotes were. Owns the rules, as pure functions, and the form in which a batch keeps
+its quote; not the reading of what they rest on (`taskfleet.scheduler.quotes`).
+
+The time is that of list scheduling: each slot takes the next task as soon as it is free. From the
+mean and the deviation of the durations follow when tasks start, by the theory of renewals (D. R.
+Cox, "Renewal Theory", 1962), and the probability that all of them have ended at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from taskfleet.bill import DYNAMODB_WRITE_USD, SQS_REQUEST_USD
+from taskfleet.pace import ASSUMED_TASK_S, Sample
+
+Z90 = 1.2816
+"""The standard deviations that lie between the median and the 90th percentile of a normal
+distribution."""
+EVEN = 0.1
+"""Relative deviation up to which tasks count as equally long, so that they end in waves."""
+REMEMBERED = 100.0
+"""Tasks that a learned mean is worth at most: older ones fade (`taskfleet.pace.WEIGHT`)."""
+UNKNOWN_FACTOR = 5.0
+"""The 90th percentile of the duration of tasks of which nothing is known, relative to the assumed
+duration."""
+MODEL_ERROR = 0.05
+"""Relative error of the model itself, as a standard deviation."""
+HANDLING_S = 0.4
+"""Seconds from a submission to the start of its first task on a worker that waits, and from the end
+of its last task until that is counted."""
+HANDLING_SD_S = 0.4
+"""The deviation of `HANDLING_S`."""
+ENDLESS_S = 3_153_600_000.0
+"""Seconds that stand in a quote for a time without end, as of a batch for which no slot is there
+and no machine may be launched: a hundred years."""
+_SHORTEST_S = 1e-6
+"""Least mean of a task's duration, in seconds, so that nothing is divided by 0."""
+_POINTS = 12
+"""Moments for which the starts of a batch's tasks are taken, beside those of the first ones."""
+_HALVINGS = 12
+"""Halvings of a range in which a time is looked for."""
+
+BATCH_CALLS_USD = 3.0e-6
+"""AWS calls of a batch that do not depend on its size, in dollars: it is recorded, announced,
+started and counted at least once."""
+BUNDLE_CALLS_USD = 2 * DYNAMODB_WRITE_USD + 1.0 * SQS_REQUEST_USD
+"""AWS calls of each bundle, in dollars: a claim and a commit; sending, receiving, answering and
+deleting go in tens."""
+TASK_CALLS_USD = 7.0e-9
+"""AWS calls of each task, in dollars: its row takes a few bytes of the bundle's item."""
+RENEWALS_USD_S = 0.1 * (DYNAMODB_WRITE_USD + SQS_REQUEST_USD)
+"""AWS calls for keeping one bundle claimed, in dollars a second."""
+
+
+class TaskGroup(msgspec.Struct, frozen=True):
+    """Tasks of which the same is known.
+
+    name: kind of the tasks, or the name of their pace.
+    tasks: how many there are.
+    mean_s: expected seconds of one task.
+    sd_s: standard deviation of their durations, in seconds.
+    learned: tasks from which this was learned; 0 for a mere assumption, None where the kind says
+        beforehand how long its tasks take.
+    slots_each: slots that one task takes up, over 1 for a kind of which a machine runs fewer.
+    """
+
+    name: str
+    tasks: int
+    mean_s: float
+    sd_s: float = 0.0
+    learned: int | None = None
+    slots_each: float = 1.0
+
+    @property
+    def mean_error_s(self) -> float:
+        """The standard error of the mean, in seconds."""
+        if self.learned is None:
+            return 0.0
+        if not self.learned:
+            return self.mean_s * (UNKNOWN_FACTOR - 1) / Z90
+        return self.sd_s / math.sqrt(min(float(self.learned), REMEMBERED))
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What a batch has to do: its tasks, and the bundles they are cut into."""
+
+    groups: tuple[TaskGroup, ...]
+    bundles: int = 1
+
+    @property
+    def tasks(self) -> int:
+        return sum(group.tasks for group in self.groups)
+
+    @property
+    def slot_s(self) -> float:
+        """Expected seconds for which its tasks occupy slots."""
+        return sum(g.tasks * g.mean_s * g.slots_each for g in self.groups)
+
+    @property
+    def busy_s(self) -> float:
+        """Expected seconds of its tasks together."""
+        return sum(g.tasks * g.mean_s for g in self.groups)
+
+    @property
+    def slot_error_s(self) -> float:
+        """The standard deviation of `slot_s`: the tasks differ, and the means may be wrong."""
+        scatter = sum(
+            g.tasks * (g.sd_s * g.slots_each) ** 2 for g in self.groups if g.learned is not None
+        )
+        wrong = sum((g.tasks * g.mean_error_s * g.slots_each) ** 2 for g in self.groups)
+        return math.sqrt(scatter + wrong)
+
+
+class Supply(msgspec.Struct, frozen=True):
+    """The slots that a batch finds.
+
+    ready: slots of workers that are there.
+    coming: slots of machines that boot or will be launched.
+    coming_s: seconds until those are there.
+    coming_sd_s: the deviation of that.
+    ahead_s: slot-seconds of other work that goes before.
+    """
+
+    ready: float
+    coming: float = 0.0
+    coming_s: float = 0.0
+    coming_sd_s: float = 0.0
+    ahead_s: float = 0.0
+
+
+class Quote(msgspec.Struct, frozen=True, array_like=True):
+    """The quote of a batch as it is kept with it, as an array of few bytes.
+
+    p50_s, p90_s: seconds from the submission to the end, which are kept in half and in nine tenths
+        of all cases.
+    usd: dollars of the machine time of its tasks and of its AWS calls.
+    machines: machines that were expected to work on it.
+    usd_a_busy_s: dollars of one second of a task, by which the actual dollars are counted.
+    """
+
+    p50_s: float
+    p90_s: float
+    usd: float
+    machines: int
+    usd_a_busy_s: float
+
+
+def finite(seconds: float) -> float | None:
+    """Returns the seconds of a quote, None for a time without end."""
+    return None if seconds >= ENDLESS_S else seconds
+
+
+def kept(quote: Quote) -> Quote:
+    """Returns the quote with four significant digits, so that it takes few bytes."""
+    return Quote(
+        _short(quote.p50_s),
+        _short(quote.p90_s),
+        _short(quote.usd),
+        quote.machines,
+        _short(quote.usd_a_busy_s),
+    )
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+# --- time -------------------------------------------------------------------------------------
+
+
+def times_s(work: Work, supply: Supply) -> tuple[float, float]:
+    """Returns the seconds from the submission until the batch has ended that are kept in half of
+    all cases, and those that are kept in nine tenths. Both are infinite if there is no slot and
+    none will come."""
+    if supply.ready + supply.coming <= 0:
+        return math.inf, math.inf
+    median, late = (_end_s(work, supply, p) for p in (0.5, 0.9))
+    slots = min(supply.ready + supply.coming, float(work.tasks))
+    late_s = [
+        late - median,
+        Z90 * work.slot_error_s / max(slots, 1.0),
+        Z90 * HANDLING_SD_S,
+        Z90 * MODEL_ERROR * median,
+    ]
+    if _awaits(work, supply):
+        late_s.append(Z90 * supply.coming_sd_s)
+    median += HANDLING_S
+    return median, median + math.hypot(*late_s)
+
+
+def _awaits(work: Work, supply: Supply) -> bool:
+    """Whether the batch lasts until the machines that come are there."""
+    if supply.ready <= 0:
+        return True
+    return bool(supply.coming) and _drained_s(work.slot_s + supply.ahead_s, supply) > (
+        supply.coming_s
+    )
+
+
+def _end_s(work: Work, supply: Supply, p: float) -> float:
+    """The seconds until the last task has ended that are kept with the probability `p`, if the
+    means are right. All tasks have ended at t with the product of the probabilities that each is
+    shorter than what is left from its start until t."""
+    tasks = float(work.tasks)
+    mean_s = max(work.slot_s / tasks, _SHORTEST_S)
+    second = sum(g.tasks * (g.mean_s**2 + g.sd_s**2) * g.slots_each for g in work.groups) / tasks
+    cv = math.sqrt(max(0.0, second / (mean_s * mean_s) - 1))
+    first_s = _drained_s(supply.ahead_s, supply)
+    later_s = max(first_s, supply.coming_s)
+    slots = supply.ready + supply.coming
+    if cv < EVEN and (later_s == first_s or not supply.ready or tasks <= supply.ready):
+        begin_s = first_s if supply.ready else later_s
+        return begin_s + math.ceil(tasks / slots) * mean_s
+    last_s = _last_start_s(tasks, supply, first_s, later_s, mean_s, cv)
+    shorter = _durations(mean_s, cv)
+    at_first = min(tasks, supply.ready)
+    at_later = min(tasks - at_first, supply.coming) if last_s >= later_s else 0.0
+    between = max(0.0, tasks - at_first - at_later) / _POINTS
+    begin_s = first_s if supply.ready else later_s
+    starts = [(first_s, at_first), (later_s, at_later)]
+    starts += [
+        (begin_s + (last_s - begin_s) * (i + 0.5) / _POINTS, between) for i in range(_POINTS)
+    ]
+    starts = [(at, count) for at, count in starts if count > 0]
+
+    def have_ended(t: float) -> float:
+        """The logarithm of the probability that all have ended at t."""
+        return sum(count * math.log(max(shorter(t - at), 1e-300)) for at, count in starts)
+
+    wanted = math.log(p)
+    low, high = last_s, last_s + mean_s
+    while have_ended(high) < wanted:
+        low, high = high, last_s + 2 * (high - last_s)
+    return max(_bisected(low, high, lambda t: have_ended(t) >= wanted), _whole_s(work, supply))
+
+
+def _whole_s(work: Work, supply: Supply) -> float:
+    """The seconds until the work is done if all slots are always busy: no schedule is shorter."""
+    slots = supply.ready + supply.coming
+    return 0.0 if work.tasks < slots else _drained_s(work.slot_s + supply.ahead_s, supply)
+
+
+def _last_start_s(
+    tasks: float, supply: Supply, first_s: float, later_s: float, mean_s: float, cv: float
+) -> float:
+    """The time at which the last task starts: when the slots have begun as many tasks."""
+
+    def begun(t: float) -> float:
+        at_first = supply.ready * _begun_a_slot(t - first_s, mean_s, cv)
+        return at_first + supply.coming * _begun_a_slot(t - later_s, mean_s, cv)
+
+    low = first_s if supply.ready else later_s
+    if begun(low) >= tasks:
+        return low
+    high = later_s + mean_s
+    while begun(high) < tasks:
+        high = low + 2 * (high - low)
+    return _bisected(low, high, lambda t: begun(t) >= tasks)
+
+
+def _begun_a_slot(t: float, mean_s: float, cv: float) -> float:
+    """Tasks that one slot has begun after it was busy for t: the renewal function, between its
+    values at the start and far from it (Cox, "Renewal Theory", sections 4.2 and 4.5)."""
+    if t < 0:
+        return 0.0
+    far = (cv * cv - 1) / 2
+    return 1 + t / mean_s + far * -math.expm1(-t / (mean_s * max(far, 0.5)))
+
+
+def _bisected(low: float, high: float, reached: Callable[[float], bool]) -> float:
+    """The least value between both that `reached` holds for, within a thousandth of the range."""
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+def _drained_s(slot_s: float, supply: Supply) -> float:
+    """The seconds until `slot_s` slot-seconds of work are done, if all slots are always busy."""
+    if slot_s <= 0:
+        return 0.0
+    if supply.ready > 0 and (supply.coming <= 0 or slot_s <= supply.ready * supply.coming_s):
+        return slot_s / supply.ready
+    return (slot_s + supply.coming * supply.coming_s) / (supply.ready + supply.coming)
+
+
+def _durations(mean_s: float, cv: float) -> Callable[[float], float]:
+    """The distribution function of durations with this mean and relative deviation: a Weibull
+    distribution, with the usual approximation of its shape, and a log-normal one for a tail that is
+    heavier than the exponential's."""
+    if cv <= 1.1:
+        shape = max(cv, 0.02) ** -1.086
+        scale = mean_s / math.gamma(1 + 1 / shape)
+        return lambda t: -math.expm1(-((t / scale) ** shape)) if t > 0 else 0.0
+    variance = math.log1p(cv * cv)
+    middle, spread = math.log(mean_s) - variance / 2, math.sqrt(2 * variance)
+    return lambda t: 0.5 * math.erfc((middle - math.log(t)) / spread) if t > 0 else 0.0
+
+
+# --- dollars ----------------------------------------------------------------------------------
+
+
+def calls_usd(work: Work) -> float:
+    """Expected dollars of the AWS calls for a batch."""
+    longest_s = max((g.mean_s for g in work.groups), default=0.0)
+    renewals = RENEWALS_USD_S * max(work.busy_s, 0.0) if longest_s > 10.0 else 0.0
+    return (
+        BATCH_CALLS_USD + BUNDLE_CALLS_USD * work.bundles + TASK_CALLS_USD * work.tasks + renewals
+    )
+
+
+def idle_usd(
+    work: Work, supply: Supply, launched: int, end_s: float, idle_s: float, usd_a_machine_s: float
+) -> float:
+    """Expected dollars of the machines launched for a batch beyond the time of its tasks: boots,
+    free slots, and the idle time before a machine ends itself."""
+    if not launched:
+        return 0.0
+    total = launched * (max(end_s, supply.coming_s) + idle_s)
+    share = supply.coming / (supply.ready + supply.coming)
+    slots = supply.coming / launched
+    return max(0.0, total - share * work.slot_s / max(slots, 1.0)) * usd_a_machine_s
+
+
+def foretold(kind: str, sample: Sample) -> TaskGroup:
+    """Returns the group of the tasks of a kind that says beforehand how long each takes; `sample`
+    has these durations."""
+    mean_s = sample.total_s / sample.tasks
+    variance = max(0.0, sample.total_s2 / sample.tasks - mean_s * mean_s)
+    return TaskGroup(kind, sample.tasks, mean_s, math.sqrt(variance))
+
+
+def assumed(name: str, tasks: int, hint_s: float | None = None) -> TaskGroup:
+    """Returns the group of tasks of which no more is known than their kind's hint, in seconds, or
+    nothing at all."""
+    mean_s = ASSUMED_TASK_S if hint_s is None else hint_s
+    return TaskGroup(name, tasks, mean_s, mean_s, 0)
+
+
+# --- score ------------------------------------------------------------------------------------
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A quote beside what became of it: seconds and dollars of a batch that has ended."""
+
+    p50_s: float
+    p90_s: float
+    usd: float
+    actual_s: float
+    actual_usd: float
+
+
+class Score(msgspec.Struct, frozen=True):
+    """How good quotes were.
+
+    batches: ended batches that had a quote.
+    time_error, usd_error: median of the relative errors; 0.1 is 10 % too much or too little.
+    p90_held: share of the batches that took at most `p90_s`.
+    """
+
+    batches: int
+    time_error: float | None
+    usd_error: float | None
+    p90_held: float | None
+
+
+def score(outcomes: Iterable[Outcome]) -> Score:
+    """Returns how good the quotes of these batches were."""
+    found = list(outcomes)
+    if not found:
+        return Score(0, None, None, None)
+    return Score(
+        len(found),
+        _median_error([(each.p50_s, each.actual_s) for each in found]),
+        _median_error([(each.usd, each.actual_usd) for each in found]),
+        sum(each.actual_s <= each.p90_s for each in found) / len(found),
+    )
+
+
+def _median_error(pairs: Sequence[tuple[float, float]]) -> float | None:
+    errors = [abs(quoted - actual) / actual for quoted, actual in pairs if actual > 0]
+    return statistics.median(errors) if errors else None
