@@ -14,6 +14,7 @@ from typing import Any
 from bench.scenario import PRICE_USD_H, SLOTS, Outcome, Trace, World
 from bench.simulated_ports import REPORT_S, ports
 from bench.simulation import Policy, Simulation
+from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.settings import Settings
 
@@ -43,15 +44,22 @@ class Taskfleet:
 
     def decide(self, sim: Simulation) -> None:
         if self._provisioner is None:
-            conf = Settings(
-                max_capacity=sim.trace.max_capacity,
-                slots=SLOTS,
-                instance_usd_per_hour=PRICE_USD_H,
-                beat_s=REPORT_S,
-                **self._settings,
-            )
-            self._provisioner = Provisioner(ports(sim), conf)
+            self._provisioner = Provisioner(self.ports(sim), self.conf(sim))
         self._provisioner.round()
+
+    def ports(self, sim: Simulation) -> ProvisionerPorts:
+        """The ports of the provisioner. Called once."""
+        return ports(sim)
+
+    def conf(self, sim: Simulation) -> Settings:
+        """The settings of the provisioner."""
+        return Settings(
+            max_capacity=sim.trace.max_capacity,
+            slots=SLOTS,
+            instance_usd_per_hour=PRICE_USD_H,
+            beat_s=REPORT_S,
+            **self._settings,
+        )
 
 
 class Keda:

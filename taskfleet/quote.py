@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from taskfleet.bill import DYNAMODB_WRITE_USD, SQS_REQUEST_USD
-from taskfleet.pace import ASSUMED_TASK_S, Sample
+from taskfleet.pace import ASSUMED_TASK_S, SLOW_WEIGHT, Pace, Sample
 
 Z90 = 1.2816
 """The standard deviations that lie between the median and the 90th percentile of a normal
 distribution."""
 EVEN = 0.1
 """Relative deviation up to which tasks count as equally long, so that they end in waves."""
-REMEMBERED = 100.0
-"""Tasks that a learned mean is worth at most: older ones fade (`taskfleet.pace.WEIGHT`)."""
+REMEMBERED = 2 / SLOW_WEIGHT
+"""Tasks that a learned mean is worth at most, since older ones fade."""
 UNKNOWN_FACTOR = 5.0
 """The 90th percentile of the duration of tasks of which nothing is known, relative to the assumed
 duration."""
@@ -333,6 +333,12 @@ def foretold(kind: str, sample: Sample) -> TaskGroup:
     mean_s = sample.total_s / sample.tasks
     variance = max(0.0, sample.total_s2 / sample.tasks - mean_s * mean_s)
     return TaskGroup(kind, sample.tasks, mean_s, math.sqrt(variance))
+
+
+def learned(name: str, tasks: int, pace: Pace) -> TaskGroup:
+    """Returns the group of tasks that take as long as earlier ones did."""
+    mean_s, variance_s2 = pace.slow
+    return TaskGroup(name, tasks, mean_s, math.sqrt(variance_s2), pace.tasks)
 
 
 def assumed(name: str, tasks: int, hint_s: float | None = None) -> TaskGroup:

@@ -4,14 +4,13 @@ fleet. Owns the plan of a batch; the cutting itself is a pure function of `taskf
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import TaskMonitor
-from taskfleet.quote import TaskGroup, assumed, foretold
+from taskfleet.quote import TaskGroup, assumed, foretold, learned
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 
@@ -74,7 +73,7 @@ class Planner:
 
     def _group(self, name: str, count: int, pace: Pace | None) -> TaskGroup:
         if pace is not None:
-            return TaskGroup(name, count, pace.mean_s, math.sqrt(pace.variance_s2), pace.tasks)
+            return learned(name, count, pace)
         hint_s = self._registry[name.partition(":")[0]].hint_s
         return assumed(name, count, hint_s)
 
@@ -93,8 +92,8 @@ class Planner:
 
     def _paces(self, names: Collection[str]) -> dict[str, Pace | None]:
         """What was learned under these names, in order; None under a name without a pace."""
-        learned = self._monitor.paces(sorted(names)) if names else {}
-        return {name: learned.get(name) for name in sorted(names)}
+        found = self._monitor.paces(sorted(names)) if names else {}
+        return {name: found.get(name) for name in sorted(names)}
 
     def _estimates(self, paces: Mapping[str, Pace | None]) -> dict[str, float]:
         """Expected seconds of one task by the name of its pace: as learned, else as the kind's hint
