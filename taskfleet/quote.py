@@ -2,27 +2,25 @@
 how good such quotes were. Owns the rules, as pure functions, and the form in which a batch keeps
 its quote; not the reading of what they rest on (`taskfleet.scheduler.quotes`).
 
-The time is that of list scheduling: each slot takes the next task as soon as it is free. From the
-mean and the deviation of the durations follow when tasks start, by the theory of renewals (D. R.
-Cox, "Renewal Theory", 1962), and the probability that all of them have ended at a time.
+The time is that of tasks which free slots take one after the other (`taskfleet.makespan`), with
+what is uncertain about the means, the boots and the rule itself.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from taskfleet.bill import DYNAMODB_WRITE_USD, SQS_REQUEST_USD
+from taskfleet.makespan import Course
 from taskfleet.pace import ASSUMED_TASK_S, SLOW_WEIGHT, Pace, Sample
 
 Z90 = 1.2816
 """The standard deviations that lie between the median and the 90th percentile of a normal
 distribution."""
-EVEN = 0.1
-"""Relative deviation up to which tasks count as equally long, so that they end in waves."""
 REMEMBERED = 2 / SLOW_WEIGHT
 """Tasks that a learned mean is worth at most, since older ones fade."""
 UNKNOWN_FACTOR = 5.0
@@ -38,12 +36,6 @@ HANDLING_SD_S = 0.4
 ENDLESS_S = 3_153_600_000.0
 """Seconds that stand in a quote for a time without end, as of a batch for which no slot is there
 and no machine may be launched: a hundred years."""
-_SHORTEST_S = 1e-6
-"""Least mean of a task's duration, in seconds, so that nothing is divided by 0."""
-_POINTS = 12
-"""Moments for which the starts of a batch's tasks are taken, beside those of the first ones."""
-_HALVINGS = 12
-"""Halvings of a range in which a time is looked for."""
 
 BATCH_CALLS_USD = 3.0e-6
 """AWS calls of a batch that do not depend on its size, in dollars: it is recorded, announced,
@@ -107,12 +99,10 @@ class Work(msgspec.Struct, frozen=True):
         return sum(g.tasks * g.mean_s for g in self.groups)
 
     @property
-    def slot_error_s(self) -> float:
-        """The standard deviation of `slot_s`: the tasks differ, and the means may be wrong."""
-        scatter = sum(
-            g.tasks * (g.sd_s * g.slots_each) ** 2 for g in self.groups if g.learned is not None
-        )
-        wrong = sum((g.tasks * g.mean_error_s * g.slots_each) ** 2 for g in self.groups)
+    def busy_error_s(self) -> float:
+        """The standard deviation of `busy_s`: the tasks differ, and the means may be wrong."""
+        scatter = sum(g.tasks * g.sd_s**2 for g in self.groups if g.learned is not None)
+        wrong = sum((g.tasks * g.mean_error_s) ** 2 for g in self.groups)
         return math.sqrt(scatter + wrong)
 
 
@@ -179,127 +169,36 @@ def times_s(work: Work, supply: Supply) -> tuple[float, float]:
     none will come."""
     if supply.ready + supply.coming <= 0:
         return math.inf, math.inf
-    median, late = (_end_s(work, supply, p) for p in (0.5, 0.9))
-    slots = min(supply.ready + supply.coming, float(work.tasks))
-    late_s = [
-        late - median,
-        Z90 * work.slot_error_s / max(slots, 1.0),
+    course = _course(work, supply)
+    median_s, late_s = course.end_s(0.5), course.end_s(0.9)
+    slots = min(course.ready + course.coming, course.tasks)
+    late = [
+        late_s - median_s,
+        Z90 * work.busy_error_s / max(slots, 1.0),
         Z90 * HANDLING_SD_S,
-        Z90 * MODEL_ERROR * median,
+        Z90 * MODEL_ERROR * median_s,
     ]
-    if _awaits(work, supply):
-        late_s.append(Z90 * supply.coming_sd_s)
-    median += HANDLING_S
-    return median, median + math.hypot(*late_s)
+    if course.awaits_machines:
+        late.append(Z90 * supply.coming_sd_s)
+    median_s += HANDLING_S
+    return median_s, median_s + math.hypot(*late)
 
 
-def _awaits(work: Work, supply: Supply) -> bool:
-    """Whether the batch lasts until the machines that come are there."""
-    if supply.ready <= 0:
-        return True
-    return bool(supply.coming) and _drained_s(work.slot_s + supply.ahead_s, supply) > (
-        supply.coming_s
+def _course(work: Work, supply: Supply) -> Course:
+    """The course of a batch. A task that takes up two slots leaves half as many lanes."""
+    tasks = work.tasks
+    mean_s = work.busy_s / tasks
+    second = sum(g.tasks * (g.mean_s**2 + g.sd_s**2) for g in work.groups) / tasks
+    width = work.slot_s / work.busy_s if work.busy_s else 1.0
+    return Course(
+        tasks,
+        mean_s,
+        math.sqrt(max(0.0, second - mean_s * mean_s)),
+        ready=supply.ready / width,
+        coming=supply.coming / width,
+        coming_s=supply.coming_s,
+        ahead_s=supply.ahead_s / width,
     )
-
-
-def _end_s(work: Work, supply: Supply, p: float) -> float:
-    """The seconds until the last task has ended that are kept with the probability `p`, if the
-    means are right. All tasks have ended at t with the product of the probabilities that each is
-    shorter than what is left from its start until t."""
-    tasks = float(work.tasks)
-    mean_s = max(work.slot_s / tasks, _SHORTEST_S)
-    second = sum(g.tasks * (g.mean_s**2 + g.sd_s**2) * g.slots_each for g in work.groups) / tasks
-    cv = math.sqrt(max(0.0, second / (mean_s * mean_s) - 1))
-    first_s = _drained_s(supply.ahead_s, supply)
-    later_s = max(first_s, supply.coming_s)
-    slots = supply.ready + supply.coming
-    if cv < EVEN and (later_s == first_s or not supply.ready or tasks <= supply.ready):
-        begin_s = first_s if supply.ready else later_s
-        return begin_s + math.ceil(tasks / slots) * mean_s
-    last_s = _last_start_s(tasks, supply, first_s, later_s, mean_s, cv)
-    shorter = _durations(mean_s, cv)
-    at_first = min(tasks, supply.ready)
-    at_later = min(tasks - at_first, supply.coming) if last_s >= later_s else 0.0
-    between = max(0.0, tasks - at_first - at_later) / _POINTS
-    begin_s = first_s if supply.ready else later_s
-    starts = [(first_s, at_first), (later_s, at_later)]
-    starts += [
-        (begin_s + (last_s - begin_s) * (i + 0.5) / _POINTS, between) for i in range(_POINTS)
-    ]
-    starts = [(at, count) for at, count in starts if count > 0]
-
-    def have_ended(t: float) -> float:
-        """The logarithm of the probability that all have ended at t."""
-        return sum(count * math.log(max(shorter(t - at), 1e-300)) for at, count in starts)
-
-    wanted = math.log(p)
-    low, high = last_s, last_s + mean_s
-    while have_ended(high) < wanted:
-        low, high = high, last_s + 2 * (high - last_s)
-    return max(_bisected(low, high, lambda t: have_ended(t) >= wanted), _whole_s(work, supply))
-
-
-def _whole_s(work: Work, supply: Supply) -> float:
-    """The seconds until the work is done if all slots are always busy: no schedule is shorter."""
-    slots = supply.ready + supply.coming
-    return 0.0 if work.tasks < slots else _drained_s(work.slot_s + supply.ahead_s, supply)
-
-
-def _last_start_s(
-    tasks: float, supply: Supply, first_s: float, later_s: float, mean_s: float, cv: float
-) -> float:
-    """The time at which the last task starts: when the slots have begun as many tasks."""
-
-    def begun(t: float) -> float:
-        at_first = supply.ready * _begun_a_slot(t - first_s, mean_s, cv)
-        return at_first + supply.coming * _begun_a_slot(t - later_s, mean_s, cv)
-
-    low = first_s if supply.ready else later_s
-    if begun(low) >= tasks:
-        return low
-    high = later_s + mean_s
-    while begun(high) < tasks:
-        high = low + 2 * (high - low)
-    return _bisected(low, high, lambda t: begun(t) >= tasks)
-
-
-def _begun_a_slot(t: float, mean_s: float, cv: float) -> float:
-    """Tasks that one slot has begun after it was busy for t: the renewal function, between its
-    values at the start and far from it (Cox, "Renewal Theory", sections 4.2 and 4.5)."""
-    if t < 0:
-        return 0.0
-    far = (cv * cv - 1) / 2
-    return 1 + t / mean_s + far * -math.expm1(-t / (mean_s * max(far, 0.5)))
-
-
-def _bisected(low: float, high: float, reached: Callable[[float], bool]) -> float:
-    """The least value between both that `reached` holds for, within a thousandth of the range."""
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
-
-
-def _drained_s(slot_s: float, supply: Supply) -> float:
-    """The seconds until `slot_s` slot-seconds of work are done, if all slots are always busy."""
-    if slot_s <= 0:
-        return 0.0
-    if supply.ready > 0 and (supply.coming <= 0 or slot_s <= supply.ready * supply.coming_s):
-        return slot_s / supply.ready
-    return (slot_s + supply.coming * supply.coming_s) / (supply.ready + supply.coming)
-
-
-def _durations(mean_s: float, cv: float) -> Callable[[float], float]:
-    """The distribution function of durations with this mean and relative deviation: a Weibull
-    distribution, with the usual approximation of its shape, and a log-normal one for a tail that is
-    heavier than the exponential's."""
-    if cv <= 1.1:
-        shape = max(cv, 0.02) ** -1.086
-        scale = mean_s / math.gamma(1 + 1 / shape)
-        return lambda t: -math.expm1(-((t / scale) ** shape)) if t > 0 else 0.0
-    variance = math.log1p(cv * cv)
-    middle, spread = math.log(mean_s) - variance / 2, math.sqrt(2 * variance)
-    return lambda t: 0.5 * math.erfc((middle - math.log(t)) / spread) if t > 0 else 0.0
 
 
 # --- dollars ----------------------------------------------------------------------------------
@@ -315,16 +214,19 @@ def calls_usd(work: Work) -> float:
 
 
 def idle_usd(
-    work: Work, supply: Supply, launched: int, end_s: float, idle_s: float, usd_a_machine_s: float
+    work: Work, supply: Supply, launched: int, idle_s: float, usd_a_machine_s: float
 ) -> float:
     """Expected dollars of the machines launched for a batch beyond the time of its tasks: boots,
     free slots, and the idle time before a machine ends itself."""
     if not launched:
         return 0.0
-    total = launched * (max(end_s, supply.coming_s) + idle_s)
-    share = supply.coming / (supply.ready + supply.coming)
     slots = supply.coming / launched
-    return max(0.0, total - share * work.slot_s / max(slots, 1.0)) * usd_a_machine_s
+    # The tasks of one machine have all ended with more probability than those of all machines.
+    of_all = (supply.ready + supply.coming) / max(slots, 1.0)
+    busy_until_s = max(_course(work, supply).end_s(max(0.5**of_all, 1e-300)), supply.coming_s)
+    share = supply.coming / (supply.ready + supply.coming)
+    machine_s = launched * (busy_until_s + idle_s) - share * work.slot_s / max(slots, 1.0)
+    return max(0.0, machine_s) * usd_a_machine_s
 
 
 def foretold(kind: str, sample: Sample) -> TaskGroup:

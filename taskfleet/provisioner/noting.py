@@ -53,6 +53,7 @@ def noted_slots(state: FleetState, slots: int) -> int:
 
 def note_of(state: FleetState, slots: int) -> Noted:
     """Returns the note of the fleet in this state."""
+    booting = state.groups.get(MachineState.BOOTING)
     return Noted(
         state.machines,
         noted_slots(state, slots),
@@ -62,4 +63,5 @@ def note_of(state: FleetState, slots: int) -> Noted:
         round(state.ahead_s, 1),
         state.ahead_at,
         state.limits,
+        round(booting.newest_at, 1) if booting else None,
     )

@@ -84,6 +84,7 @@ class Noted(msgspec.Struct, frozen=True):
     ahead_s: expected slot-seconds of the work that waited or ran at the time `at`.
     limits: most tasks of a kind that one worker runs at a time, for kinds with fewer than all
         slots.
+    booting_at: launch of the newest machine that boots; None if none does.
     """
 
     machines: int
@@ -94,6 +95,7 @@ class Noted(msgspec.Struct, frozen=True):
     ahead_s: float = 0.0
     at: float = 0.0
     limits: dict[str, int] = {}
+    booting_at: float | None = None
 
 
 class WorkerRecord(

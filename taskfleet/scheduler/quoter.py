@@ -37,6 +37,8 @@ TICK_S = 60.0
 """Seconds between two runs of the provisioner where nothing calls it and nothing is to do."""
 NUDGED_S = 1.5
 """Seconds from a submission until the provisioner that it calls has launched machines."""
+LAST_STEPS = 0.2
+"""Least share of a boot that is taken to be left while it is not over."""
 BOOT_SPREAD = 0.25
 """The deviation of boot times as a share of their mean."""
 
@@ -101,7 +103,7 @@ class Quoter:
             math.ceil(used / conf.slots - 1e-9),
             usd_a_slot_s * (work.slot_s / work.busy_s if work.busy_s else 1.0),
         )
-        idle_usd = rules.idle_usd(work, supply, launched, quote.p50_s, conf.idle_s, usd_a_machine_s)
+        idle_usd = rules.idle_usd(work, supply, launched, conf.idle_s, usd_a_machine_s)
         return Expected(rules.kept(quote), idle_usd, launched, supply)
 
     def _weighed(self, group: TaskGroup, noted: Noted) -> TaskGroup:
@@ -138,7 +140,9 @@ class Quoter:
         coming = launched * conf.slots + booting
         if not coming:
             return Supply(noted.ready, ahead_s=ahead_s)
-        begun_s = (launched * conf.slots * (wait_s + boot_s) + booting * boot_s / 2) / coming
+        begun_at = self._clock.now() if noted.booting_at is None else noted.booting_at
+        left_s = max(LAST_STEPS * boot_s, begun_at + boot_s - self._clock.now())
+        begun_s = (launched * conf.slots * (wait_s + boot_s) + booting * left_s) / coming
         spread_s = (
             math.hypot(BOOT_SPREAD * boot_s, wait_s / math.sqrt(3)) if launched else boot_s / 3
         )
