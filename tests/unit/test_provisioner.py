@@ -22,7 +22,7 @@ from taskfleet.memory import (
 from taskfleet.ports import OutgoingMessage, QueueDepth
 from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
-from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
+from taskfleet.provisioner.records import Demand, KindDemand, Noted, Shortage, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
 from tests.support.worker import Faulty
@@ -159,6 +159,25 @@ def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     assert noted_slots(world) == before - 16
     world.run(900)
     assert noted_slots(world) == 0
+
+
+def test_the_note_follows_the_work_and_is_seldom_written() -> None:
+    world = World()
+    notes: list[Noted] = []
+
+    class Noting(MemoryFleetRecords):
+        def note(self, noted: Noted) -> None:
+            notes.append(noted)
+            super().note(noted)
+
+    world.records = Noting()
+    world.provisioner = world.new_provisioner()
+    world.submit(2_000)
+    world.run(1_200)
+    assert max(noted.ahead_s for noted in notes) > 1_000
+    assert (notes[-1].machines, notes[-1].ready, notes[-1].ahead_s) == (0, 0, 0.0)
+    rounds = 1_200 / world.conf.look_s
+    assert len(notes) < rounds / 2
 
 
 def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() -> None:
