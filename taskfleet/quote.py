@@ -26,23 +26,27 @@ REMEMBERED = 2 / SLOW_WEIGHT
 UNKNOWN_FACTOR = 5.0
 """The 90th percentile of the duration of tasks of which nothing is known, relative to the assumed
 duration."""
-MODEL_ERROR = 0.05
+MODEL_ERROR = 0.08
 """Relative error of the model itself, as a standard deviation."""
-HANDLING_S = 0.4
+HANDLING_S = 0.6
 """Seconds from a submission to the start of its first task on a worker that waits, and from the end
 of its last task until that is counted."""
-HANDLING_SD_S = 0.4
+HANDLING_SD_S = 0.6
 """The deviation of `HANDLING_S`."""
 ENDLESS_S = 3_153_600_000.0
 """Seconds that stand in a quote for a time without end, as of a batch for which no slot is there
 and no machine may be launched: a hundred years."""
 
-BATCH_CALLS_USD = 3.0e-6
-"""AWS calls of a batch that do not depend on its size, in dollars: it is recorded, announced,
-started and counted at least once."""
+BATCH_CALLS_USD = 2.0e-6
+"""AWS calls of a batch that do not depend on its size, in dollars: it is recorded, announced and
+started."""
 BUNDLE_CALLS_USD = 2 * DYNAMODB_WRITE_USD + 1.0 * SQS_REQUEST_USD
-"""AWS calls of each bundle, in dollars: a claim and a commit; sending, receiving, answering and
-deleting go in tens."""
+"""AWS calls of each bundle among many, in dollars: a claim and a commit; sending, receiving,
+answering, counting and deleting go in tens."""
+LONE_BUNDLE_USD = DYNAMODB_WRITE_USD + 6 * SQS_REQUEST_USD
+"""AWS calls that each bundle needs beside these if the calls for it serve no other bundle."""
+SHARING_A_S = 10.0
+"""Bundles that end in a second, from which on most calls serve several of them."""
 TASK_CALLS_USD = 7.0e-9
 """AWS calls of each task, in dollars: its row takes a few bytes of the bundle's item."""
 RENEWALS_USD_S = 0.1 * (DYNAMODB_WRITE_USD + SQS_REQUEST_USD)
@@ -204,13 +208,13 @@ def _course(work: Work, supply: Supply) -> Course:
 # --- dollars ----------------------------------------------------------------------------------
 
 
-def calls_usd(work: Work) -> float:
-    """Expected dollars of the AWS calls for a batch."""
+def calls_usd(work: Work, end_s: float) -> float:
+    """Expected dollars of the AWS calls for a batch that takes so many seconds."""
+    lone = 1 / (1 + work.bundles / max(end_s, 0.1) / SHARING_A_S)
+    a_bundle = BUNDLE_CALLS_USD + lone * LONE_BUNDLE_USD
     longest_s = max((g.mean_s for g in work.groups), default=0.0)
     renewals = RENEWALS_USD_S * max(work.busy_s, 0.0) if longest_s > 10.0 else 0.0
-    return (
-        BATCH_CALLS_USD + BUNDLE_CALLS_USD * work.bundles + TASK_CALLS_USD * work.tasks + renewals
-    )
+    return BATCH_CALLS_USD + a_bundle * work.bundles + TASK_CALLS_USD * work.tasks + renewals
 
 
 def idle_usd(

@@ -93,7 +93,7 @@ class Quoter:
         p50_s, p90_s = rules.times_s(work, supply)
         usd_a_machine_s = conf.instance_usd_per_hour / 3600
         usd_a_slot_s = usd_a_machine_s / conf.slots
-        usd = rules.calls_usd(work) + work.slot_s * usd_a_slot_s
+        usd = rules.calls_usd(work, p50_s) + work.slot_s * usd_a_slot_s
         slots = supply.ready + supply.coming
         used = min(slots, sum(g.tasks * g.slots_each for g in work.groups))
         quote = Quote(

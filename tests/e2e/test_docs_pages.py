@@ -28,6 +28,7 @@ RUN = {
     "howto/run-any-program.md": 2,
     "howto/redrive-dead-letters.md": 2,
     "howto/retry-failed-tasks.md": 1,
+    "howto/ask-for-a-quote.md": 3,
     "howto/give-a-reader-token.md": 1,
 }
 """The pages whose blocks run, and how many of them at least."""
@@ -58,6 +59,12 @@ PRINTED = {
     "howto/collect-results-elsewhere.md": ["SUCCEEDED"],
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
+    "howto/ask-for-a-quote.md": [
+        "100 tasks: ",
+        "as the kind says",
+        "in nine of ten cases",
+        "p90 s",
+    ],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""

@@ -105,7 +105,7 @@ def test_a_batch_keeps_the_quote_that_was_answered_and_shows_what_it_took(api: F
     assert batch["quote"]["actual_usd"] == pytest.approx(
         batch["cost_usd"] + 32 * SLOT_USD_S, rel=1e-3
     )
-    assert batch["quote"]["p50_s"] == pytest.approx(2.4, abs=0.1)
+    assert batch["quote"]["p50_s"] == pytest.approx(2.6, abs=0.1)
 
 
 def test_what_a_kind_took_is_learned_for_its_next_quote(api: Frontend) -> None:
