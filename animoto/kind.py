@@ -161,6 +161,7 @@ animoto = TaskKind(
     retry=RETRY,
     max_concurrent=max_concurrent,
     prepare=remove_leftovers,
+    deterministic=True,
     check=check,
     present=present,
 )

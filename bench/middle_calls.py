@@ -238,14 +238,18 @@ def services(aws: Aws, *, random_bytes: Callable[[int], bytes] = os.urandom) -> 
         random_bytes=random_bytes,
         token_secret=str,
         records=aws.fleet_records(),
+        schedule_records=aws.schedule_records(),
         fleet=aws.fleet(),
         nudge=None,
         settings=replace(aws.settings, max_capacity=10),
         spent=aws.meter.spend,
+        high_queue=aws.high_queue(),
     )
 
 
 def tick(made: Services) -> None:
     """Does what the scheduled function does (`chalice_app.events`)."""
     assert made.provisioner is not None
-    made.provisioner.run(lambda: 0.0, made.task_queue.depth())
+    depth = made.task_queue.depth()
+    made.schedules.submit_due(lambda: 0.0)
+    made.provisioner.run(lambda: 0.0, depth)

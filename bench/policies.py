@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,15 +27,25 @@ class Taskfleet:
 
     It makes a round every `every_s` seconds. If `nudged`, it also makes one at once when a batch
     of `NUDGE_TASKS` arrives, and when any batch arrives while there is no machine. `settings` are
-    fields of `taskfleet.settings.Settings`. One object serves one simulation.
+    fields of `taskfleet.settings.Settings`; `connect` gives the ports of a simulation. One object
+    serves one simulation.
     """
 
-    def __init__(self, name: str, *, every_s: float, nudged: bool, **settings: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        every_s: float,
+        nudged: bool,
+        connect: Callable[[Simulation], ProvisionerPorts] = ports,
+        **settings: Any,
+    ) -> None:
         self.name = name
         self.every_s: float | None = every_s
         self.idle_s: float | None = settings["idle_s"]
         self._settings = settings
         self._nudged = nudged
+        self._connect = connect
         self._provisioner: Provisioner | None = None
 
     def on_arrival(self, sim: Simulation, count: int) -> None:
@@ -44,12 +54,8 @@ class Taskfleet:
 
     def decide(self, sim: Simulation) -> None:
         if self._provisioner is None:
-            self._provisioner = Provisioner(self.ports(sim), self.conf(sim))
+            self._provisioner = Provisioner(self._connect(sim), self.conf(sim))
         self._provisioner.round()
-
-    def ports(self, sim: Simulation) -> ProvisionerPorts:
-        """The ports of the provisioner. Called once."""
-        return ports(sim)
 
     def conf(self, sim: Simulation) -> Settings:
         """The settings of the provisioner."""

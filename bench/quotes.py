@@ -21,6 +21,7 @@ from bench import report
 from bench.policies import Taskfleet
 from bench.report import Row
 from bench.scenario import PRICE_USD_H, SLOTS, Trace, World
+from bench.simulated_ports import ports
 from bench.simulation import Simulation
 from taskfleet.pace import Pace, Sample
 from taskfleet.provisioner.ports import ProvisionerPorts
@@ -69,7 +70,14 @@ class Quoting(Taskfleet):
     """Taskfleet's provisioner, before which each arriving batch is quoted."""
 
     def __init__(self, work: Workload, starts: list[int], world: World) -> None:
-        super().__init__("quoting", every_s=15.0, nudged=True, idle_s=world.idle_s, nudge=True)
+        super().__init__(
+            "quoting",
+            every_s=15.0,
+            nudged=True,
+            connect=self._kept_ports,
+            idle_s=world.idle_s,
+            nudge=True,
+        )
         self._work = work
         self._starts = starts
         self._pace = Pace()
@@ -77,8 +85,8 @@ class Quoting(Taskfleet):
         self._ports: ProvisionerPorts | None = None
         self.quotes: list[Expected] = []
 
-    def ports(self, sim: Simulation) -> ProvisionerPorts:
-        self._ports = super().ports(sim)
+    def _kept_ports(self, sim: Simulation) -> ProvisionerPorts:
+        self._ports = ports(sim)
         return self._ports
 
     def on_arrival(self, sim: Simulation, count: int) -> None:

@@ -102,10 +102,10 @@ class Simulation:
             boot_s = self._boot_rng.uniform(*self.world.boot_s)
             node = self.nodes[number] = Node(number, self.now, boot_failed)
             if not boot_failed:
-                self._schedule(self.now + boot_s, self._on_boot, node)
+                self.schedule(self.now + boot_s, self._on_boot, node)
                 if self.world.spot_per_h:
                     life_s = self._rng.expovariate(self.world.spot_per_h / 3600)
-                    self._schedule(self.now + life_s, self._on_notice, node)
+                    self.schedule(self.now + life_s, self._on_notice, node)
         self._peak = max(self._peak, len(self.nodes))
         return granted
 
@@ -140,7 +140,7 @@ class Simulation:
         the last task ends and `horizon_s` after the last arrival."""
         self._schedule_arrivals()
         if self.policy.every_s is not None:
-            self._schedule(self._rng.uniform(0, self.policy.every_s), self._on_decision)
+            self.schedule(self._rng.uniform(0, self.policy.every_s), self._on_decision)
         total, stop_at = len(self.trace.at), self.trace.end + horizon_s
         while self._events:
             now, _, handle, arguments = heapq.heappop(self._events)
@@ -173,7 +173,7 @@ class Simulation:
             samples=self._samples,
         )
 
-    def _schedule(self, at: float, handle: Callable[..., None], *arguments: Any) -> None:
+    def schedule(self, at: float, handle: Callable[..., None], *arguments: Any) -> None:
         """Call `handle(*arguments)` at the time `at`, after what was scheduled for it earlier."""
         self._event_number += 1
         heapq.heappush(self._events, (at, self._event_number, handle, arguments))
@@ -183,7 +183,7 @@ class Simulation:
         moments, starts = np.unique(self.trace.at, return_index=True)
         ends = [*starts[1:].tolist(), len(self.trace.at)]
         for moment, start, end in zip(moments.tolist(), starts.tolist(), ends, strict=True):
-            self._schedule(moment, self._on_arrival, range(start, end))
+            self.schedule(moment, self._on_arrival, range(start, end))
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class Simulation:
         self.policy.decide(self)
         self._samples.append((self.now, len(self.queue), len(self.nodes)))
         if self.policy.every_s is not None:
-            self._schedule(self.now + self.policy.every_s, self._on_decision)
+            self.schedule(self.now + self.policy.every_s, self._on_decision)
 
     def _on_boot(self, node: Node) -> None:
         if node.ended_at is not None:
@@ -217,7 +217,7 @@ class Simulation:
     def _on_notice(self, node: Node) -> None:
         """The worker drains; a task that outlasts the notice returns to the queue."""
         if node.ended_at is None:
-            self._schedule(self.now + self.world.notice_s, self.end, node)
+            self.schedule(self.now + self.world.notice_s, self.end, node)
             self.retire(node)
 
     def _on_idle_check(self, node: Node, epoch: int) -> None:
@@ -261,11 +261,11 @@ class Simulation:
         if node.free == 0:
             self._free.remove(node)
         ends_at = self.now + self._seconds[task]
-        self._schedule(ends_at, self._on_finish, node, task, self._version[task])
+        self.schedule(ends_at, self._on_finish, node, task, self._version[task])
 
     def _schedule_idle_check(self, node: Node) -> None:
         if self.policy.idle_s is not None:
-            self._schedule(self.now + self.policy.idle_s, self._on_idle_check, node, node.epoch)
+            self.schedule(self.now + self.policy.idle_s, self._on_idle_check, node, node.epoch)
 
     def _record_count(self) -> None:
         """Keep the queue's length for `read_backlog`, and forget those that are too old for it."""

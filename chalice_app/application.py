@@ -12,6 +12,7 @@ from chalice_app.auth import add_authorizer
 from chalice_app.dashboard import add_dashboard
 from chalice_app.events import add_events, stage_settings
 from chalice_app.routes import add_routes
+from chalice_app.schedule_routes import add_schedule_routes
 from chalice_app.services import Services
 from chalice_app.stage_routes import add_stage_routes
 from chalice_app.telemetry import add_telemetry
@@ -33,6 +34,7 @@ def create_app(
     api = Api(app, services, add_authorizer(app, services))
     add_routes(api)
     add_stage_routes(api)
+    add_schedule_routes(api)
     add_dashboard(api)
     add_events(app, services)
     return app

@@ -19,6 +19,8 @@ from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from taskfleet.errors import InvalidTask, TooLarge
 from taskfleet.options import BatchOptions
+from taskfleet.schedule import NAME as SCHEDULE_NAME
+from taskfleet.schedule import Missed
 from taskfleet.wire import strictjson
 from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, QueueName, body_fault
 from taskfleet.wire.taskfile import read_tasks
@@ -91,6 +93,44 @@ class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     idempotency_key: Key | None = None
 
 
+class ScheduleRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Makes a schedule of the given tasks, by which they are submitted as a batch again and again.
+    It has either `every` or `cron`. The options are those of each batch."""
+
+    name: Annotated[
+        str, Meta(pattern=SCHEDULE_NAME, description="A name for the schedule and its batches.")
+    ]
+    tasks: list[Any]
+    every: (
+        Annotated[
+            int | str,
+            Meta(
+                description="The rate: seconds, or text such as `15m`, `12h` or `1d`. The first "
+                "batch comes after so long."
+            ),
+        ]
+        | None
+    ) = None
+    cron: (
+        Annotated[
+            str,
+            Meta(
+                max_length=200,
+                description="A cron expression, in UTC: minute, hour, day of the month, month and "
+                "day of the week.",
+            ),
+        ]
+        | None
+    ) = None
+    missed: Annotated[
+        Missed,
+        Meta(
+            description="What becomes of times at which the service did not look: they are left "
+            "out, or up to 60 of them are made up for."
+        ),
+    ] = Missed.SKIP
+
+
 class TextQuery(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The query parameters of a text body, for the fields of a JSON body that it cannot have."""
 
@@ -108,7 +148,7 @@ def read_submission(
     media = _media_type(headers)
     _check_size(body, "send it as a file through POST /uploads")
     if media == TEXT_TYPE:
-        parameters = read_query(query, TextQuery)
+        parameters = read_query(query, TextQuery, lists=["after"])
         given = msgspec.structs.asdict(parameters)
         return SubmitRequest(tasks=_text_tasks(body), **given)
     read_query(query, NoQuery)
@@ -163,6 +203,14 @@ def read_retry(body: bytes, query: Mapping[str, list[str]] | None) -> RetryReque
     read_query(query, NoQuery)
     _check_size(body, "a retry needs no tasks in it")
     return _converted(_json_object(body.strip() or b"{}", '{"status": ["FAILED"]}'), RetryRequest)
+
+
+def read_schedule(body: bytes, query: Mapping[str, list[str]] | None) -> ScheduleRequest:
+    """Reads a schedule. Raises as `read_submission` does."""
+    read_query(query, NoQuery)
+    _check_size(body, "a schedule has fewer tasks")
+    example = '{"name": "nightly", "cron": "0 3 * * *", "tasks": ["sleep 1000"]}'
+    return _converted(_json_object(body, example), ScheduleRequest)
 
 
 class RedriveRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

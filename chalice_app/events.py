@@ -15,6 +15,7 @@ from chalice.app import Chalice, CloudWatchEvent, SQSEvent
 
 from chalice_app.services import Services
 from taskfleet.bill import event_source_spend
+from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 from taskfleet.measure import COLLECTOR_LAG_SECONDS
 from taskfleet.ports import CALL_MAX_MESSAGES
@@ -30,6 +31,8 @@ a larger number Lambda would wait for more, while clients wait for these."""
 TICK_S = 50.0
 """Seconds for which one tick runs rounds of the provisioner. It must end before the next tick,
 which comes a minute after it."""
+SCHEDULES_S = 20.0
+"""Seconds of a tick for which it submits batches of schedules."""
 _AT_IMPORT = ("TASKFLEET_STAGE", "TASKFLEET_COLLECTORS")
 UPLOADS_AT_A_TIME = 5
 """Most files that are read at a time, so that one client's large file does not delay the others."""
@@ -61,7 +64,8 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         bodies = {record["messageId"]: record["body"] for record in records}
         services().recorder.observe(COLLECTOR_LAG_SECONDS, _ages_s(records, services().clock.now()))
         spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
-        to_keep = collect(bodies, services().monitor, services().clock, spent)
+        current = services()
+        to_keep = collect(bodies, current.monitor, current.clock, spent, ended=current.ended)
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in to_keep]}
 
     @app.on_sqs_message(
@@ -72,17 +76,22 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         delivers it again and at last moves it to the dead-letter queue."""
         context: Any = event.context
         for record in event:
+            wanted = decode_upload(record.body)
             services().expansion.expand(
-                decode_upload(record.body), lambda: context.get_remaining_time_in_millis() / 1000
+                wanted.batch_id,
+                lambda: context.get_remaining_time_in_millis() / 1000,
+                ended=wanted.ended,
+                again=_received(record.to_dict()) > 1,
             )
 
     @app.schedule("rate(1 minute)")
     def tick(event: CloudWatchEvent) -> None:
         """Logs who calls, and how many messages wait and are in flight, for dashboards and alarms.
-        Then runs the provisioner, for up to `TICK_S` while there is work or a machine. Raises what
-        made the provisioner's rounds fail, so that Lambda counts an error and the alarm on them
-        fires."""
+        Then submits the batches of schedules that are due, and runs the provisioner, for up to
+        `TICK_S` while there is work or a machine. Raises what made either fail, after both had
+        their turn, so that Lambda counts an error and the alarm on them fires."""
         current = services()
+        ends_at = current.clock.now() + TICK_S
         depth = current.task_queue.depth()
         _log.info(
             "queue depth",
@@ -93,9 +102,21 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
                 called_by=[resource.rpartition("/")[2] for resource in event.resources],
             ),
         )
+        failure = None
+        try:
+            until = ends_at - TICK_S + SCHEDULES_S
+            current.schedules.submit_due(lambda: until - current.clock.now())
+        except TaskfleetError as error:  # machines are needed all the same
+            failure = error
         if current.provisioner is not None:
-            ends_at = current.clock.now() + TICK_S
             current.provisioner.run(lambda: ends_at - current.clock.now(), depth)
+        if failure is not None:
+            raise failure
+
+
+def _received(record: Mapping[str, Any]) -> int:
+    """Returns how often the message of an event was received, as far as SQS tells."""
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
 
 
 def _ages_s(records: Iterable[Mapping[str, Any]], now: float) -> list[float]:

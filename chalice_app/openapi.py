@@ -18,6 +18,7 @@ from chalice_app.body import (
     PartRequest,
     RedriveRequest,
     RetryRequest,
+    ScheduleRequest,
     SubmitRequest,
     TextQuery,
 )
@@ -61,6 +62,8 @@ from taskfleet.wire.http import (
     QuoteView,
     Redriven,
     ResultPage,
+    ScheduleList,
+    ScheduleView,
     Stored,
     StreamPage,
     TaskView,
@@ -73,6 +76,8 @@ _STRUCTS = [
     OpenRequest,
     PartRequest,
     RetryRequest,
+    ScheduleRequest,
+    ScheduleList,
     Accepted,
     AuditView,
     Grown,
@@ -283,6 +288,31 @@ def spec() -> Json:
                     f"header {LOG_END_HEADER} has the `offset` of the next answer, "
                     f"{LOG_BYTES_HEADER} the size of all that was kept, and {LOG_DROPPED_HEADER} "
                     "the bytes after that which were not. 404 if nothing was printed.",
+                ),
+            },
+            "/schedules": {
+                "get": operation("List your schedules, by name", ScheduleList, errors=(422,)),
+                "post": operation(
+                    "Make a schedule, by which a batch is submitted again and again",
+                    ScheduleView,
+                    status=201,
+                    errors=(400, 409, 413, 415, 422),
+                    body=json_body(ScheduleRequest),
+                    description="A batch has the name of its schedule, and the idempotency key "
+                    "`<name>@<time>`, such as `nightly@2030-01-31T03:00:00Z`, so that there is one "
+                    "batch for each time at most. Making the same schedule again changes nothing; "
+                    "409 if the name is that of another, or for more than 100 schedules.",
+                ),
+            },
+            "/schedules/{name}": {
+                "parameters": [
+                    {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                ],
+                "delete": operation(
+                    "Remove a schedule",
+                    ScheduleView,
+                    errors=(404, 422),
+                    description="Its batches stay. One that is due at this moment may still come.",
                 ),
             },
             "/me": {

@@ -23,9 +23,9 @@ _ERRORS = {
     "JSON.",
     401: "The request has no token.",
     403: "The token is not valid, has expired, or is a reader's, who changes nothing.",
-    404: "There is no such batch, task or upload, or it belongs to another client.",
-    409: "The idempotency key was used before for another payload, or no such part can join the "
-    "batch.",
+    404: "There is no such batch, task, upload or schedule, or it belongs to another client.",
+    409: "The idempotency key or the name of the schedule was used before for another payload, or "
+    "no such part can join the batch.",
     413: f"The body has more than {BODY_MAX_BYTES} bytes, or more than {ESCAPED_BODY_MAX_BYTES} "
     "with its quotes and line ends escaped, or its part makes too many bundles. Send a batch as a "
     "file through POST /uploads, and a part in several parts.",

@@ -5,7 +5,7 @@ parameters of the GET routes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -178,13 +178,20 @@ class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Q = TypeVar("Q")
 
 
-def read_query(given: Mapping[str, list[str]] | None, form: type[Q]) -> Q:
+def read_query(
+    given: Mapping[str, list[str]] | None, form: type[Q], *, lists: Collection[str] = ()
+) -> Q:
     """Returns the parameters as a `form`. Raises Unprocessable.
 
     given: all values of each parameter of the query string; None when it is empty.
+    lists: the parameters that may be given several times, or with several values and commas
+        between.
     """
-    single = {}
+    single: dict[str, str | list[str]] = {}
     for name, values in (given or {}).items():
+        if name in lists:
+            single[name] = [each for value in values for each in value.split(",")]
+            continue
         if len(values) != 1:
             raise Unprocessable(
                 f"the query: {name!r:.60} is given {len(values)} times; give it once"

@@ -4,11 +4,13 @@ adapters behind the ports (`chalice_app.wiring`), so that tests can pass those i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taskfleet.batch import BatchRecord
 from taskfleet.bill import Odometer, Spend
 from taskfleet.emf import EmfLog
+from taskfleet.lanes import Lanes
 from taskfleet.measure import Recorder
 from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
 from taskfleet.provisioner.history import Histories
@@ -16,9 +18,12 @@ from taskfleet.provisioner.ports import Fleet, FleetRecords, Nudge, ProvisionerP
 from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.registry import Registry
+from taskfleet.scheduler.after import Precedence
 from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.completed import Completed
+from taskfleet.scheduler.ended import Ended
 from taskfleet.scheduler.enqueue import Announcer, Enqueuer
+from taskfleet.scheduler.events import Announcements
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
 from taskfleet.scheduler.letters import DeadLetters
@@ -27,10 +32,13 @@ from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.ports import EventSink, ScheduleRecords
 from taskfleet.scheduler.quoter import Quoter
 from taskfleet.scheduler.quotes import Quotes
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
+from taskfleet.scheduler.risk import Risks
+from taskfleet.scheduler.schedules import Schedules
 from taskfleet.scheduler.stream import Stream
 from taskfleet.scheduler.submit import Submission
 from taskfleet.scheduler.tasks import TaskViews
@@ -48,6 +56,7 @@ class Services:
     provisioner: None where no machine may be launched.
     recorder: adds up the measurements of this process.
     report: tells what was measured since it was last called.
+    ended: is told of each batch that has ended.
     """
 
     submission: Submission
@@ -74,6 +83,8 @@ class Services:
     provisioner: Provisioner | None
     recorder: Recorder
     report: Callable[[], None]
+    schedules: Schedules
+    ended: Ended
     quotes: Quotes
 
 
@@ -89,11 +100,14 @@ def assemble(
     random_bytes: Callable[[int], bytes],
     token_secret: Callable[[], str],
     records: FleetRecords,
+    schedule_records: ScheduleRecords,
     fleet: Fleet | None,
     nudge: Nudge | None,
     settings: Settings,
     spent: Callable[[], Spend] = Spend,
     recorder: Recorder | None = None,
+    sinks: Sequence[EventSink] = (),
+    high_queue: TaskQueue | None = None,
 ) -> Services:
     """Returns the services on the given ports.
 
@@ -101,13 +115,16 @@ def assemble(
     nudge: None where the provisioner cannot be called.
     spent: returns the running total of this process's AWS calls.
     recorder: adds up the measurements of this process; a new one unless given.
+    sinks: where the events of batches that have ended go.
+    high_queue: that of bundles of high priority; None where these go to `task_queue`.
     """
     recorder = recorder or Recorder()
-    announcer = Announcer(registry, records, nudge)
+    lanes = Lanes(task_queue, high_queue)
+    announcer = Announcer(registry, records, nudge, watches=fleet is not None)
     provisioner = None
     if fleet is not None:
         provisioner = Provisioner(
-            ProvisionerPorts(task_queue, monitor, records, fleet, clock), settings
+            ProvisionerPorts(task_queue, monitor, records, fleet, clock, high_queue), settings
         )
 
     def noted_slots() -> int | None:
@@ -121,8 +138,11 @@ def assemble(
         seen_slots=noted_slots if provisioner is not None else lambda: None,
     )
     quoter = Quoter(settings, records, clock, launches=provisioner is not None)
-    enqueuer = Enqueuer(task_queue, monitor, spent, announcer.announce)
+    enqueuer = Enqueuer(lanes, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
+    precedence = Precedence(monitor, upload_queue, clock)
+    announcements = [Announcements(sinks, settings.stage, clock).tell] if sinks else []
+    ended = Ended(precedence.hear, *announcements)
     uploads = Uploads(
         planner,
         store,
@@ -133,6 +153,7 @@ def assemble(
         max_bytes=settings.upload_max_bytes,
         expires_s=settings.upload_url_s,
         limit=limit,
+        precedence=precedence,
     )
     open_batches = OpenBatches(
         registry,
@@ -143,9 +164,15 @@ def assemble(
         clock,
         random_bytes,
         limit=limit,
+        ended=ended,
         idle_s=settings.open_idle_s,
     )
-    results = Results(registry, monitor, store, clock, open_batches.settle)
+
+    def settle(batch: BatchRecord) -> BatchRecord:
+        return precedence.settle(open_batches.settle(batch))
+
+    risks = Risks(records if provisioner is not None else None)
+    results = Results(registry, monitor, store, clock, settle, ended, risks=risks)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
         registry,
@@ -158,23 +185,40 @@ def assemble(
         limit=limit,
         quoter=quoter,
     )
-    fleet_views = FleetViews(task_queue, records, clock, settings)
+    fleet_views = FleetViews(lanes, records, clock, settings)
     return Services(
         submission=submission,
         reruns=Reruns(results, submission),
         open_batches=open_batches,
         uploads=uploads,
         expansion=Expansion(
-            registry, planner, enqueuer, store, upload_queue, monitor, clock, limit=limit
+            registry,
+            planner,
+            enqueuer,
+            store,
+            upload_queue,
+            monitor,
+            clock,
+            limit=limit,
+            ended=ended,
+            precedence=precedence,
         ),
         results=results,
-        listing=Listing(monitor, clock),
+        listing=Listing(monitor, clock, risks=risks),
         completed=completed,
         audits=Audits(results, monitor, clock),
         stream=Stream(completed),
-        tasks=TaskViews(registry, results, monitor, store, clock, lambda: fleet_views.view().why),
+        tasks=TaskViews(
+            registry,
+            results,
+            monitor,
+            store,
+            clock,
+            lambda: fleet_views.view().why,
+            precedence.why,
+        ),
         dead_letters=DeadLetters(
-            {"tasks": task_queue, "responses": response_queue, "uploads": upload_queue}, monitor
+            {"tasks": lanes, "responses": response_queue, "uploads": upload_queue}, monitor
         ),
         task_queue=task_queue,
         monitor=monitor,
@@ -188,6 +232,25 @@ def assemble(
         provisioner=provisioner,
         recorder=recorder,
         report=_reporter(recorder, clock, settings),
+        schedules=Schedules(
+            registry,
+            schedule_records,
+            # Without a nudge, since the tick that submits runs the provisioner, and without
+            # uploads, which it may not write: a schedule's tasks are few.
+            Submission(
+                registry,
+                planner,
+                Enqueuer(task_queue, monitor, spent, Announcer(registry, records, None).announce),
+                monitor,
+                clock,
+                random_bytes,
+                limit=limit,
+                quoter=quoter,
+            ),
+            clock,
+            random_bytes,
+        ),
+        ended=ended,
         quotes=Quotes(registry, planner, quoter, records, clock, settings.beat_s),
     )
 

@@ -41,11 +41,14 @@ def connect() -> Services:
         random_bytes=os.urandom,
         token_secret=FreshSecret(read_secret, clock),
         records=aws.fleet_records(),
+        schedule_records=aws.schedule_records(),
         fleet=aws.fleet() if settings.max_capacity else None,
         nudge=aws.nudge() if settings.nudge else None,
         settings=settings,
         spent=aws.meter.spend,
         recorder=Recorder(aws.meter.counts),
+        sinks=aws.event_sinks(),
+        high_queue=aws.high_queue(),
     )
 
 

@@ -80,6 +80,11 @@ class ClaimedBundle:
         self.logs = Stored()
         self.stopping = Stop()
 
+    @property
+    def is_high(self) -> bool:
+        """Whether its tasks go before those of other bundles."""
+        return self.message.high
+
     def attempts_spent(self, index: int) -> int:
         """Attempts at the task that earlier claims have recorded: those that ended, and those that
         were noted and then lost with their worker."""
@@ -156,6 +161,12 @@ class ClaimedBundle:
                 row = TaskResult(task.index, TaskStatus.QUEUED, error=error, attempts=spent)
                 rows[task.index] = row.following(before)
         return list(rows.values())
+
+    def record_pending(self, rows: Iterable[TaskResult]) -> None:
+        """Record the rows of pending tasks that need not run."""
+        for row in rows:
+            self.record(row)
+        self.pending = deque(task for task in self.pending if task.index not in self.results)
 
     def cancel_pending(self) -> None:
         """Record the pending tasks as CANCELLED."""

@@ -1,5 +1,9 @@
 """Receiving messages: as many as the free slots can take, and no more. Owns the polling and which
-messages are handed back; the claim itself belongs to `ec2_worker.protocol`."""
+messages are handed back; the claim itself belongs to `ec2_worker.protocol`.
+
+Messages of high priority come by a long poll of their own, which nearly always hangs on the other
+queue. So they are noticed at once, and a worker to whom none come pays three calls a minute.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ from ec2_worker.protocol import BundleProtocol
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.errors import PermanentError, TaskfleetError
+from taskfleet.lanes import Lanes
 from taskfleet.log import bound, fields
-from taskfleet.ports import Clock, Message, TaskQueue
+from taskfleet.ports import Clock, Message
 
 _log = logging.getLogger(__name__)
 
@@ -29,12 +34,14 @@ REFUSED_S = (0.5, 1.5)
 
 
 class Intake:
-    """Polls the queue and claims what comes. `run` polls until `ended`.
+    """Polls the queues and claims what comes. `run` polls one of them until `ended`.
 
     pool: runs the claims in parallel, so that ten claims take one round trip, and the next messages
         are received meanwhile.
     settle: called with bundles that need no running.
-    on_empty: called between two polls when one brought nothing and no claim is under way.
+    wait_s: returns the seconds for which a poll waits for a message.
+    on_empty: called between two polls of the normal queue when one brought nothing and no claim is
+        under way.
     """
 
     def __init__(
@@ -42,14 +49,14 @@ class Intake:
         workload: Workload,
         protocol: BundleProtocol,
         asides: Asides,
-        tasks: TaskQueue,
+        tasks: Lanes,
         clock: Clock,
         rng: random.Random,
         pool: Executor,
         telemetry: Telemetry,
         *,
         lease_s: float,
-        wait_s: float,
+        wait_s: Callable[[], float],
         settle: Callable[[ClaimedBundle], None],
         on_empty: Callable[[], None] = lambda: None,
     ) -> None:
@@ -68,23 +75,23 @@ class Intake:
         self.last_work_at = clock.now()
         """When a poll last brought something."""
 
-    def run(self, ended: threading.Event) -> None:
-        """Poll until `ended`, then wait for the claims under way."""
+    def run(self, ended: threading.Event, *, high: bool = False) -> None:
+        """Poll the queue of this priority until `ended`, then wait for the claims under way."""
         claims: list[Future[bool]] = []
         while not ended.is_set():
-            earlier, claims = claims, self._poll_or_pause(ended)
+            earlier, claims = claims, self._poll_or_pause(ended, high)
             # Wait for the previous round's claims only after fetching the next.
             taken = [claim.result() for claim in earlier]
             if taken and not any(taken):
                 ended.wait(self._rng.uniform(*REFUSED_S))
-            elif not claims:
+            elif not claims and not high:
                 self._on_empty()
         wait(claims)
 
-    def _poll_or_pause(self, ended: threading.Event) -> list[Future[bool]]:
+    def _poll_or_pause(self, ended: threading.Event, high: bool) -> list[Future[bool]]:
         """Poll once; after an error, pause instead and return no claims."""
         try:
-            return self.poll(ended)
+            return self.poll(ended, high=high)
         except TaskfleetError as error:
             factor = 10 if isinstance(error, PermanentError) else 1
             _log.warning(
@@ -94,22 +101,25 @@ class Intake:
             ended.wait(factor * self._rng.uniform(*TROUBLE_S))
             return []
 
-    def poll(self, ended: threading.Event) -> list[Future[bool]]:
-        """Receive once, when there is room, and begin to claim what came. Returns a future for each
-        message, True once the message was taken."""
-        room = self._workload.wait_for_room(1.0)
+    def poll(self, ended: threading.Event, *, high: bool = False) -> list[Future[bool]]:
+        """Receive once from the queue of this priority, when there is room, and begin to claim what
+        came. Returns a future for each message, True once the message was taken."""
+        room = self._workload.wait_for_room(1.0, high=high)
         if not room:
             return []
+        receive = self._tasks.receive_high if high else self._tasks.receive
         messages: list[Message] = []
         try:
-            messages = self._tasks.receive(room, wait_s=self._wait_s, visibility_s=self._lease_s)
+            messages = receive(room, wait_s=self._wait_s(), visibility_s=self._lease_s)
         finally:
-            self._workload.give_up_room(room - len(messages))
+            self._workload.give_up_room(room - len(messages), high=high)
         if not messages:
             return []
         self.last_work_at = self._clock.now()
+        if high:
+            self._workload.found_high()
         if ended.is_set():
-            self._workload.give_up_room(len(messages))
+            self._workload.give_up_room(len(messages), high=high)
             self._tasks.change_visibility([(message, 0.0) for message in messages])
             return []
         return [self._pool.submit(self.take_in, message) for message in messages]
@@ -148,7 +158,7 @@ class Intake:
             return False
         finally:
             if claimed is None:
-                self._workload.give_up_room(1)
+                self._workload.give_up_room(1, high=message.high)
         if self._workload.add(claimed):
             self._settle(claimed)
         return True

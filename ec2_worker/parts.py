@@ -19,12 +19,14 @@ from ec2_worker.logs import Logs
 from ec2_worker.outbox import Outbox
 from ec2_worker.presence import Presence
 from ec2_worker.protocol import BundleProtocol
+from ec2_worker.reuse import Reuse
 from ec2_worker.runner import taskuser
 from ec2_worker.settlement import Settlement
 from ec2_worker.telemetry import Telemetry
 from ec2_worker.workload import Workload
 from taskfleet.bill import Odometer, Spend
 from taskfleet.errors import PermanentError
+from taskfleet.lanes import Lanes
 from taskfleet.log import fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords
@@ -42,6 +44,7 @@ class WorkerPorts:
     spent: returns the running total of the process's AWS calls.
     records: where the worker reports itself; None for a worker that nobody provisions.
     telemetry: told what became of each bundle.
+    high: the queue of bundles of high priority; None where there is none.
     """
 
     tasks: TaskQueue
@@ -52,6 +55,7 @@ class WorkerPorts:
     spent: Callable[[], Spend] = Spend
     records: FleetRecords | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
+    high: TaskQueue | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ class Hooks:
     leave: called when the provisioner asks the worker to leave.
     on_empty: called between two polls when one brought nothing.
     slot_given_up: called when a slot's thread was given up; see `ec2_worker.execute.Ways`.
+    wait_s: returns the seconds for which a poll waits; `Settings.receive_wait_s` if it is None.
     """
 
     settle: Callable[[ClaimedBundle], None]
     leave: Callable[[], None]
     on_empty: Callable[[], None] = lambda: None
     slot_given_up: Callable[[Chunk, list[Task], float], None] = lambda _chunk, _rest, _seconds: None
+    wait_s: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,7 @@ def assemble(
 ) -> Parts:
     """Put the parts together. `pool` runs the claims."""
     clock = ports.clock
+    tasks = Lanes(ports.tasks, ports.high)
     workload = Workload(
         who.slots,
         abilities.limits,
@@ -148,7 +155,7 @@ def assemble(
         registry.pace_name,
     )
     outbox = Outbox(
-        ports.tasks,
+        tasks,
         ports.responses,
         clock,
         Odometer(ports.spent),
@@ -156,20 +163,23 @@ def assemble(
     )
     watch = BatchWatch(ports.monitor, clock)
     logs = Logs(ports.store, clock, interval_s=settings.heartbeat_s)
+    reuse = Reuse(ports.monitor, ports.store, registry, clock, who.worker_id)
     settlement = Settlement(
-        tasks=ports.tasks,
+        tasks=tasks,
         monitor=ports.monitor,
         logs=logs,
         outbox=outbox,
         registry=registry,
+        reuse=reuse,
         telemetry=ports.telemetry,
         clock=clock,
         rng=rng,
     )
     protocol = BundleProtocol(
-        tasks=ports.tasks,
+        tasks=tasks,
         monitor=ports.monitor,
         settlement=settlement,
+        reuse=reuse,
         registry=registry,
         unavailable=abilities.unavailable,
         watch=watch,
@@ -180,26 +190,26 @@ def assemble(
         worker_id=who.worker_id,
     )
     asides = Asides(
-        protocol, settlement, ports.tasks, ports.monitor, clock, rng, lease_s=settings.lease_s
+        protocol, settlement, tasks, ports.monitor, clock, rng, lease_s=settings.lease_s
     )
     intake = Intake(
         workload,
         protocol,
         asides,
-        ports.tasks,
+        tasks,
         clock,
         rng,
         pool,
         ports.telemetry,
         lease_s=settings.lease_s,
-        wait_s=settings.receive_wait_s,
+        wait_s=hooks.wait_s or (lambda: settings.receive_wait_s),
         settle=hooks.settle,
         on_empty=hooks.on_empty,
     )
     heartbeat = Heartbeat(
         workload,
         protocol,
-        ports.tasks,
+        tasks,
         watch,
         clock,
         ports.telemetry,

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from ec2_worker.batchwatch import BatchWatch
 from ec2_worker.claimed import ClaimedBundle
+from ec2_worker.reuse import Reuse
 from ec2_worker.settlement import Recorded, Settlement
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, bundle_number
@@ -62,6 +63,7 @@ class BundleProtocol:
         tasks: TaskQueue,
         monitor: TaskMonitor,
         settlement: Settlement,
+        reuse: Reuse,
         registry: Registry,
         unavailable: Mapping[str, str],
         watch: BatchWatch,
@@ -74,6 +76,7 @@ class BundleProtocol:
         self._tasks = tasks
         self._monitor = monitor
         self._settlement = settlement
+        self._reuse = reuse
         self._registry = registry
         self._unavailable = unavailable
         self._watch = watch
@@ -140,6 +143,7 @@ class BundleProtocol:
                 self._fail_hopeless(claimed, faults)
                 if cancelled:
                     claimed.cancel_pending()
+                claimed.record_pending(self._reuse.take(valid, list(claimed.pending)))
                 self._telemetry.claimed(claimed)
                 return claimed
         except Exception:

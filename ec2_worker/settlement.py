@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ec2_worker.claimed import ClaimedBundle
 from ec2_worker.logs import Logs
 from ec2_worker.outbox import Letter, Outbox
+from ec2_worker.reuse import Reuse
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bundle import Bundle, Response
 from taskfleet.errors import LeaseLost, TransientError
@@ -42,6 +43,7 @@ class Settlement:
         logs: Logs,
         outbox: Outbox,
         registry: Registry,
+        reuse: Reuse,
         telemetry: Telemetry,
         clock: Clock,
         rng: random.Random,
@@ -51,6 +53,7 @@ class Settlement:
         self._logs = logs
         self._outbox = outbox
         self._registry = registry
+        self._reuse = reuse
         self._telemetry = telemetry
         self._clock = clock
         self._rng = rng
@@ -91,6 +94,7 @@ class Settlement:
             bundle.job_id, claimed.lease, tasks=bundle.tasks, results=results
         )
         self._telemetry.settled(claimed, self._clock.now(), "done")
+        self._reuse.keep(bundle, results)
         return Recorded(results, checksum)
 
     def publish(
@@ -123,6 +127,8 @@ class Settlement:
         samples: dict[str, Sample] = {}
         for task, row in zip(bundle.tasks, results, strict=True):
             if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
+                continue
+            if row.reused_from is not None:
                 continue
             if self._registry[task.kind].expected_s(task.params) is None:
                 name = self._registry.pace_name(task)

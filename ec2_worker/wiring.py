@@ -22,6 +22,7 @@ def aws_ports(settings: Settings, threads: int) -> WorkerPorts:
         raise SettingsError("TASKFLEET_BUCKET must name the S3 bucket")
     clock = SystemClock()
     aws = Aws(settings, clock, threads=threads + POOL_THREADS)
+    high = aws.high_queue()
     ports = WorkerPorts(
         tasks=aws.task_queue(),
         responses=aws.response_queue(),
@@ -31,7 +32,9 @@ def aws_ports(settings: Settings, threads: int) -> WorkerPorts:
         spent=aws.meter.spend,
         records=aws.fleet_records(),
         telemetry=Telemetry(Recorder(aws.meter.counts)),
+        high=high,
     )
+    high.depth()
     ports.tasks.depth()
     ports.responses.depth()
     return ports

@@ -19,8 +19,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from msgspec.structs import replace
-
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.parts import Hooks, Identity, WorkerPorts, assemble, find_abilities
 from ec2_worker.timed import SlotGivenUp
@@ -43,6 +41,8 @@ GRACE_S = 5.0
 INTAKE_S = 1.0
 """Seconds for claims under way. An empty long poll is waited for only when the worker leaves
 patiently; else a message that it might yet bring stays hidden until its visibility ends."""
+LAST_POLL_S = 1.0
+"""Least seconds of a poll of a worker that is about to leave."""
 
 
 class Worker:
@@ -62,6 +62,7 @@ class Worker:
         instance_id: str | None = None,
     ) -> None:
         self._clock = ports.clock
+        self._has_high = ports.high is not None
         self._telemetry = ports.telemetry
         self._exit_when_idle_s = exit_when_idle_s
         self._threads = threads
@@ -76,7 +77,7 @@ class Worker:
         parts = assemble(
             ports,
             registry,
-            replace(settings, receive_wait_s=self._poll_s),
+            settings,
             Identity(worker_id, threads, instance_id),
             find_abilities(registry),
             Hooks(
@@ -84,6 +85,7 @@ class Worker:
                 leave=partial(self.drain, patiently=True),
                 on_empty=self._leave_if_idle,
                 slot_given_up=self._replace_slot,
+                wait_s=self._wait_s,
             ),
             pool=self._pool,
             rng=rng,
@@ -105,7 +107,10 @@ class Worker:
         )
         for _ in range(self._threads):
             self._start("slot", self._slot)
-        intake = self._start("intake", lambda: self._intake.run(self._drain_asked))
+        intakes = [self._start("intake", lambda: self._intake.run(self._drain_asked))]
+        if self._has_high:
+            watch = partial(self._intake.run, self._drain_asked, high=True)
+            intakes.append(self._start("intake-high", watch))
         self._start("heartbeat", lambda: self._heartbeat.run(self._ended, self._executor.tidy))
         outbox = self._start("outbox", self._outbox.run)
         presence, reporting = self._presence, None
@@ -116,11 +121,11 @@ class Worker:
         poll_ends = time.monotonic() + self._poll_s + INTAKE_S
         if presence is not None:
             presence.leaving()
-        self._finish_or_release(intake)
+        self._finish_or_release(intakes)
         self._outbox.close()
         outbox.join(GRACE_S)
         if self._patient:
-            intake.join(max(0.0, poll_ends - time.monotonic()))
+            _join(intakes, poll_ends)
         self._ended.set()
         if presence is not None and reporting is not None:
             reporting.join(GRACE_S)
@@ -228,21 +233,33 @@ class Worker:
     # --- the end -----------------------------------------------------------------------------
 
     def _leave_if_idle(self) -> None:
-        """Drain after a long time without work. Called between two polls, so that no poll under way
-        can bring a message to a worker that ends."""
+        """Drain after a long time without work. Called between two polls of the normal queue. A
+        poll of the other one that is under way ends about now, and what it brings is given back."""
+        left_s = self._idle_left_s()
+        if left_s is not None and left_s <= 0:
+            _log.info("nothing to do", extra=fields("worker_idle", worker_id=self.worker_id))
+            self.drain(patiently=True)
+
+    def _idle_left_s(self) -> float | None:
+        """Seconds after which the worker leaves if no work comes; None if it has work, or stays
+        anyway."""
         idle_since = self._workload.idle_since()
         if self._exit_when_idle_s is None or idle_since is None:
-            return
+            return None
         idle_s = self._clock.now() - max(idle_since, self._intake.last_work_at)
-        if idle_s >= self._exit_when_idle_s:
-            _log.info("nothing to do", extra=fields("worker_idle", worker_id=self.worker_id))
-            self.drain()
+        return self._exit_when_idle_s - idle_s
 
-    def _finish_or_release(self, intake: threading.Thread) -> None:
+    def _wait_s(self) -> float:
+        """Seconds for which a poll waits for a message: no longer than the worker may stay, so that
+        the polls of both queues end together, and neither keeps its machine."""
+        left_s = self._idle_left_s()
+        return self._poll_s if left_s is None else min(self._poll_s, max(left_s, LAST_POLL_S))
+
+    def _finish_or_release(self, intakes: list[threading.Thread]) -> None:
         """Finish what is in hand within the drain time-out; then give back the rest."""
         for claimed in self._workload.stop_starting():
             self._settle_soon(claimed)
-        intake.join(INTAKE_S)
+        _join(intakes, time.monotonic() + INTAKE_S)
         deadline = time.monotonic() + self._drain_timeout_s
         if not self._workload.wait_empty(deadline - time.monotonic()):
             _log.warning(
@@ -253,3 +270,9 @@ class Worker:
             if not self._workload.wait_empty(GRACE_S):
                 for claimed in self._workload.abandon():
                     self._settle(claimed)
+
+
+def _join(threads: list[threading.Thread], until: float) -> None:
+    """Wait for the threads to end, until this time of the monotonic clock."""
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from ec2_worker import room
 from ec2_worker.careful import Turn, turn
 from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.turns import EVERY, Turns
 from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Message
@@ -65,7 +66,9 @@ class Workload:
     _running: Counter[str] = field(default_factory=Counter)
     _chunks: set[Chunk] = field(default_factory=set)
     _paces: dict[str, Pace] = field(default_factory=dict)
-    _incoming: int = 0
+    _incoming: Counter[bool] = field(default_factory=Counter)
+    _looks: Turns = field(default_factory=Turns)
+    _starts: Turns = field(default_factory=Turns)
     _starting: bool = True
     _slots_a_message: float = 1.0
     _claimed: int = 0
@@ -85,7 +88,7 @@ class Workload:
         with self._work:
             while self._starting:
                 careful = self._turn()
-                for claimed in self._in_hand.values():
+                for claimed in self._starts.order(self._in_hand.values()):
                     if not claimed.pending or claimed.leaving:
                         continue
                     if not careful.may_start(claimed, self._chunks):
@@ -134,6 +137,7 @@ class Workload:
             tasks.append(pending.popleft())
         chunk = Chunk(claimed, kind, tasks, self.now() + work_s if known else None)
         claimed.taken += len(tasks)
+        self._starts.took(high=claimed.is_high)
         self._running[kind] += 1
         self._chunks.add(chunk)
         return chunk
@@ -166,34 +170,55 @@ class Workload:
 
     # --- called by the intake ----------------------------------------------------------------
 
-    def wait_for_room(self, timeout_s: float) -> int:
+    def wait_for_room(self, timeout_s: float, *, high: bool = False) -> int:
         """Reserve room for as many messages as the free slots can take, and return their number.
         Every reserved place is filled by `add` or given up by `give_up_room`. Returns 0 when there
-        was no room for `timeout_s`."""
+        was no room for `timeout_s`.
+
+        high: whether the messages are of high priority. These find room where normal work waits.
+        """
         with self._room:
-            wanted = self._messages_wanted()
+            wanted = self._messages_wanted(high=high)
             if not wanted and self._starting:
                 self._room.wait(min(timeout_s, room.next_free_s(self._lefts_s())))
-                wanted = self._messages_wanted()
-            self._incoming += wanted
+                wanted = self._messages_wanted(high=high)
+            self._incoming[high] += wanted
+            if wanted and not high:
+                self._looks.took(high=False)
             return wanted
 
-    def has_room(self) -> bool:
-        """Returns whether another message would find a free slot."""
+    def found_high(self) -> None:
+        """Count a look at the queue of high priority that brought something."""
         with self._lock:
-            return self._messages_wanted() > 0
+            self._looks.took(high=True)
+            if self._looks.normal_is_due:
+                self._room.notify_all()
 
-    def _messages_wanted(self) -> int:
+    def has_room(self, *, high: bool = False) -> bool:
+        """Returns whether another message of this priority would find a free slot."""
+        with self._lock:
+            return self._messages_wanted(high=high) > 0
+
+    def _messages_wanted(self, *, high: bool = False) -> int:
         if not self._starting or (careful := self._turn()).alone:
             return 0
-        running = sum(map(room.share_left, self._lefts_s()))
-        pending = sum(c.slots_each * self._startable(c, careful) for c in self._in_hand.values())
+        if not high and self._looks.normal_is_due:
+            slots = max(1.0, self.threads / EVERY)  # of what high priority has taken up
+        else:
+            slots = self.threads - sum(map(room.share_left, self._lefts_s()))
+        before = [c for c in self._in_hand.values() if self._goes_before(c, high=high)]
         return room.messages_wanted(
-            free_slots=self.threads - running - pending,
-            incoming=self._incoming,
-            in_hand=len(self._in_hand),
+            free_slots=slots - sum(c.slots_each * self._startable(c, careful) for c in before),
+            incoming=self._incoming[high],
+            in_hand=len(before),
             slots_a_message=self._slots_a_message,
         )
+
+    def _goes_before(self, claimed: ClaimedBundle, *, high: bool) -> bool:
+        """Whether the bundle's tasks are started before those of a message of this priority."""
+        if high or self._looks.normal_is_due:
+            return claimed.is_high == high
+        return True
 
     def _startable(self, claimed: ClaimedBundle, careful: Turn) -> int:
         """Number of the bundle's pending tasks that free slots could take now."""
@@ -206,17 +231,17 @@ class Workload:
         now = self.now()
         return [None if chunk.ends_at is None else chunk.ends_at - now for chunk in self._chunks]
 
-    def give_up_room(self, messages: int) -> None:
-        """Give up so many of the reserved places."""
+    def give_up_room(self, messages: int, *, high: bool = False) -> None:
+        """Give up so many of the reserved places for messages of this priority."""
         with self._lock:
-            self._incoming -= messages
+            self._incoming[high] -= messages
             self._room.notify_all()
 
     def add(self, claimed: ClaimedBundle) -> bool:
         """Put a claimed bundle before the slots, in one reserved place. Returns whether the bundle
         is ready, so that the caller must settle it."""
         with self._lock:
-            self._incoming -= 1
+            self._incoming[claimed.is_high] -= 1
             self._claimed += 1
             self._in_hand[claimed.bundle.job_id] = claimed
             slots = sum(room.share_of_slot(self._seconds(task)) for task in claimed.pending)

@@ -107,6 +107,11 @@ PORT = click.IntRange(0, 65_535)
     metavar="NAME=N",
     help=f"Quota of AWS to set low; repeatable. Names: {', '.join(quotas.NAMES)}.",
 )
+@click.option(
+    "--on-event",
+    metavar="COMMAND",
+    help="Command for /bin/sh that gets each batch that has ended as JSON on standard input.",
+)
 def command(**options: Any) -> None:
     """Run Taskfleet and emulators of AWS on this machine, until Ctrl-C.
 

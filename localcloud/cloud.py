@@ -16,6 +16,8 @@ import boto3
 
 from infra import stack
 from localcloud import emulator, environment, quotas
+from localcloud.eventbus import EventBus
+from localcloud.onevent import OnEvent
 from localcloud.options import ROOT, OptionFault, Options, kind_modules, with_ports
 from localcloud.supervisor import Part, StopRequested, Supervisor
 from taskfleet import settings
@@ -81,7 +83,9 @@ def run(
         options.env_file.unlink(missing_ok=True)
         secret = environment.secret(options.directory)
         credentials = environment.credentials(options.directory)
-        cloud = environment.for_processes(options, conf, kinds, secret, credentials)
+        on_event = OnEvent(say, options.on_event, environ)
+        bus = EventBus(on_event.put, credentials["AWS_ACCESS_KEY_ID"])
+        cloud = environment.for_processes(options, conf, kinds, secret, credentials, bus.url)
         try:
             with Supervisor(options.logs, say) as supervisor:
                 _start(supervisor, options, conf, environ, cloud)
@@ -95,6 +99,9 @@ def run(
                     options.env_file.unlink(missing_ok=True)
         except StopRequested:
             return
+        finally:
+            bus.close()
+            on_event.close()
 
 
 def _start(

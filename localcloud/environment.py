@@ -43,17 +43,20 @@ def for_processes(
     kinds: tuple[str, ...],
     secret: str,
     credentials: Mapping[str, str],
+    events_url: str,
 ) -> dict[str, str]:
     """Returns the variables by which a process of Taskfleet uses this cloud.
 
     kinds: modules of task kinds.
     secret: the secret that signs tokens.
     credentials: those that the emulators demand; see `credentials`.
+    events_url: URL of EventBridge.
     """
     variables = {
         "AWS_ENDPOINT_URL": options.aws_url,
         "AWS_ENDPOINT_URL_EC2": options.ec2_url,
         "AWS_ENDPOINT_URL_LAMBDA": options.lambda_url,
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": events_url,
         **credentials,
         "AWS_DEFAULT_REGION": settings.region,
         "TASKFLEET_REGION": settings.region,
@@ -67,6 +70,7 @@ def for_processes(
         "TASKFLEET_CORES": str(max(1, settings.usable_cores // max(1, options.workers))),
         "TASKFLEET_NUDGE": "1" if options.max_instances else "0",
         "TASKFLEET_IMDS_URL": "",
+        "TASKFLEET_EVENTS": "1",
     }
     if kinds:
         variables["TASKFLEET_KINDS"] = ",".join(kinds)

@@ -18,7 +18,7 @@ from chalice.config import Config
 from chalice.local import LocalGateway, LocalGatewayException
 
 from localcloud.quotas import Quotas, Rate, Slots
-from taskfleet.wire.payload import ANSWER_MAX_BYTES, EVENT_MAX_BYTES
+from taskfleet.wire.payload import ANSWER_MAX_BYTES, EVENT_MAX_BYTES, answer_bytes
 
 ACCOUNT = "000000000000"
 """AWS account that an event names."""
@@ -128,6 +128,7 @@ class _Function:
             answer: dict[str, Any] = self._app({**json.loads(sent), "body": event["body"]}, context)
         finally:
             self._slots.leave()
-        if len(json.dumps(answer)) > ANSWER_MAX_BYTES:
+        body = answer_bytes((answer["body"] or "").encode())
+        if len(json.dumps({**answer, "body": None})) - len("null") + body > ANSWER_MAX_BYTES:
             raise BadGateway({}, b'{"message": "Internal server error"}')
         return answer

@@ -42,6 +42,7 @@ class Options:
     keep: whether queues, table and bucket survive a stop and a start.
     kinds: modules of task kinds, besides those of the environment.
     quotas: quotas of AWS, such as `api_rate=20` (`localcloud.quotas`).
+    on_event: command line that gets each event on standard input; None for none.
     """
 
     api_port: int = 8000
@@ -57,6 +58,7 @@ class Options:
     keep: bool = False
     kinds: tuple[str, ...] = ()
     quotas: tuple[str, ...] = ()
+    on_event: str | None = None
 
     @property
     def url(self) -> str:

@@ -72,6 +72,7 @@ class BatchStatus(StrEnum):
     """State of a batch. A cancelled batch may still have running tasks
     (`BatchRecord.finished`)."""
 
+    WAITING = "WAITING"
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     DONE = "DONE"
@@ -168,6 +169,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     retry_of: the batch whose tasks it runs again; None if there is none.
     kinds: the names of its tasks' kinds, in order, as far as its parts are recorded; empty in a
         record of an earlier version.
+    followers: ids of the batches that wait for the end of this one, or waited, in order.
     quote: what was expected of it when it was submitted; None if it was not quoted.
     busy_ms: milliseconds that the last executions of its tasks took, as far as they are counted.
     """
@@ -198,8 +200,21 @@ class BatchRecord(msgspec.Struct, frozen=True):
     checksum: int = 0
     retry_of: str | None = None
     kinds: tuple[str, ...] = ()
+    followers: tuple[str, ...] = ()
     quote: Quote | None = None
     busy_ms: int = 0
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The batches that must have ended before this one goes."""
+        return (self.options and self.options.after) or ()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether none of its tasks is handed in yet, since the batch waits, or waited, for
+        others."""
+        pending = self.upload is not None and not self.total and not self.closed
+        return bool(self.after) and pending and self.cancelled_at is None
 
     @property
     def is_open(self) -> bool:
@@ -239,6 +254,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
             return BatchStatus.DONE
         if self.started_at is not None or self.tally.total:
             return BatchStatus.RUNNING
+        if self.waiting:
+            return BatchStatus.WAITING
         return BatchStatus.QUEUED
 
     @property

@@ -33,6 +33,8 @@ S3_PUT_USD = 5.0e-6
 """Price of one S3 request that writes or lists, in dollars."""
 S3_GET_USD = 0.40e-6
 """Price of one S3 request that reads, in dollars."""
+EVENT_USD = {"eventbridge": 1.00e-6, "sns": 0.50e-6}
+"""Price of one event of up to 64 KiB, in dollars, by service."""
 
 _DYNAMODB_READS = frozenset({"GetItem", "BatchGetItem", "Query", "Scan"})
 _S3_READS = frozenset({"GetObject", "HeadObject"})
@@ -62,8 +64,8 @@ NOTHING = Spend()
 
 
 def price_usd(service: str, operation: str, request_bytes: int, response_bytes: int) -> float:
-    """Returns the price of one call, in dollars. Calls to services other than SQS, DynamoDB and S3
-    are rare and count as free.
+    """Returns the price of one call, in dollars. Calls to services other than SQS, DynamoDB, S3,
+    EventBridge and SNS are rare and count as free.
 
     service, operation: names as botocore spells them, such as `sqs` and `SendMessageBatch`.
     """
@@ -76,7 +78,7 @@ def price_usd(service: str, operation: str, request_bytes: int, response_bytes: 
         return DYNAMODB_WRITE_USD * max(1, math.ceil(request_bytes / DYNAMODB_WRITE_BYTES))
     if service == "s3":
         return S3_GET_USD if operation in _S3_READS else S3_PUT_USD
-    return 0.0
+    return EVENT_USD.get(service, 0.0)
 
 
 def event_source_spend(messages: int, messages_a_call: int) -> Spend:

@@ -25,6 +25,7 @@ from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
 from taskfleet.quote import Quote
+from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
 
@@ -50,15 +51,28 @@ MESSAGE_MAX_BYTES = 1_048_576
 """Most bytes of one message, encoded in UTF-8 (same source)."""
 
 
+PRIORITY = "priority"
+"""Name of the attribute of messages that workers take before others."""
+HIGH = "high"
+"""Its value."""
+
+
 class OutgoingMessage(msgspec.Struct, frozen=True):
     """A message to be sent.
 
     body: text of the message.
     group: message group for fair delivery; messages of one group do not delay those of another.
+    high: whether it has the attribute `PRIORITY`.
     """
 
     body: str
     group: str | None = None
+    high: bool = False
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Its string attributes."""
+        return {PRIORITY: HIGH} if self.high else {}
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -79,6 +93,11 @@ class Message(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = {}
     sent_at: float = 0.0
 
+    @property
+    def high(self) -> bool:
+        """Whether workers take it before others."""
+        return self.attributes.get(PRIORITY) == HIGH
+
 
 class QueueDepth(msgspec.Struct, frozen=True):
     """Numbers of messages on a queue. On AWS they are approximate and up to a minute old.
@@ -89,6 +108,9 @@ class QueueDepth(msgspec.Struct, frozen=True):
 
     backlog: int
     in_flight: int
+
+    def __add__(self, other: QueueDepth) -> QueueDepth:
+        return QueueDepth(self.backlog + other.backlog, self.in_flight + other.in_flight)
 
 
 class TaskQueue(Protocol):
@@ -117,9 +139,9 @@ class TaskQueue(Protocol):
         ...
 
     def dead_letter(self, message: Message, reason: str) -> None:
-        """Send the message's body to the dead-letter queue with the attribute `reason`, then delete
-        the message here. If this fails between the two steps, the message is on both queues; it is
-        never lost."""
+        """Send the message's body to the dead-letter queue with the attribute `reason`, and
+        `PRIORITY` if the message has it, then delete the message here. If this fails between the
+        two steps, the message is on both queues; it is never lost."""
         ...
 
     def depth(self) -> QueueDepth:
@@ -353,13 +375,22 @@ class TaskMonitor(Protocol):
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
         busy_ms: Mapping[int, int] = {},
-    ) -> bool:
+    ) -> BatchRecord | None:
         """Add the tallies of finished bundles, by bundle number, to the batch, and their checksums
         and the milliseconds of their tasks, 0 if missing. Each bundle is counted once, however
         often and in whatever order its tally comes. `spend` is added if any of the bundles was not
         counted before. `last_index` is the highest index of their tasks.
-        Returns False, with nothing counted, if there is no such batch or it has no task of that
-        index. Returns False, with the others counted, if it lacks one of these bundles."""
+        Returns the batch as it is then, in which results may be missing unless it is finished; it
+        is finished if this call or an earlier one counted the last result. Returns None, with
+        nothing counted, if there is no such batch or it has no task of that index. Returns None,
+        with the others counted, if it lacks one of these bundles."""
+        ...
+
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        """Note in the record of the batch that the batch `follower` waits for its end. Returns the
+        batch as it is then, in which results may be missing unless it is finished, or None if there
+        is none. If it is not finished then, the note is in the record that each of `cancel_batch`,
+        `close_batch` and `record_progress` returns when it is."""
         ...
 
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
@@ -379,6 +410,14 @@ class TaskMonitor(Protocol):
     def learn(self, samples: Mapping[str, Sample]) -> None:
         """Update the paces of kinds with measured durations. Best effort: a sample may count twice,
         or be lost to a concurrent update."""
+        ...
+
+    def kept_results(self, keys: Sequence[str]) -> dict[str, KeptResult]:
+        """Returns the results that are kept under these keys (`taskfleet.reuse.key`)."""
+        ...
+
+    def keep_result(self, key: str, result: KeptResult) -> None:
+        """Keep a result for later tasks. The first one under a key stays."""
         ...
 
 

@@ -9,7 +9,6 @@ runs.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import math
@@ -30,6 +29,9 @@ from taskfleet.wire.taskfile import kind_and_params, own_options
 
 TASK_MAX_BYTES = 250_000
 """Most bytes of one task's JSON. A message of 1 MiB holds it, and a page of results repeats it."""
+_SHORT_CHARS = TASK_MAX_BYTES // 10
+"""Text of so many characters has less than `TASK_MAX_BYTES` as JSON, where a character takes at
+most six bytes."""
 PACE_MAX_CHARS = 16
 """Most characters of a `TaskKind.pace`."""
 SLEEP_MAX_MS = 24 * 3600 * 1000
@@ -139,6 +141,9 @@ class TaskKind:
         and all runners can share.
     check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
         cannot run the kind. That worker then takes no tasks of the kind.
+    deterministic: whether equal params always give results of equal worth, so that a task may take
+        the result of an earlier one (`taskfleet.reuse`). Rename the kind, or add a version to its
+        params, when its code changes what they mean.
     present: called with the result and the store each time a client reads the result; returns the
         result to show. Use it for what must not be stored, such as a presigned URL.
     schema: the JSON Schema of the params, which clients can read; None if there is none.
@@ -160,6 +165,7 @@ class TaskKind:
     prepare: Callable[[], None] = lambda: None
     preload: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    deterministic: bool = False
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
     schema: dict[str, Any] | None = None
 
@@ -176,6 +182,10 @@ class TaskKind:
             memory_mb=found.memory_mb,
             retry=replace(self.retry, max_attempts=found.max_attempts),
         )
+
+    def reuses(self, batch: Options | None, task: Options | None) -> bool:
+        """Returns whether a task with these options may take an earlier result."""
+        return limits(self, batch, task).reuse
 
     def __post_init__(self) -> None:
         """Raise SettingsError for limits that cannot be kept."""
@@ -265,6 +275,8 @@ class Registry:
             self._check_options(task)
         except InvalidTask as error:
             raise error.at(index) from None
+        if _is_short(task.params) and task.options is None:
+            return task
         size = len(_encode(compacted([task])[0]))
         if size > TASK_MAX_BYTES:
             raise InvalidTask(
@@ -280,6 +292,10 @@ class Registry:
         if options is not None and options.memory_mb and self[task.kind].runs_in == "thread":
             raise InvalidTask(
                 f"memory_mb: tasks of kind {task.kind} run in a thread, whose memory has no limit"
+            )
+        if options is not None and options.reuse and not self[task.kind].deterministic:
+            raise InvalidTask(
+                f"reuse: kind {task.kind} is not deterministic, so results do not serve again"
             )
 
     def revalidate(self, task: Task) -> Task:
@@ -318,6 +334,13 @@ class Registry:
         return f"{task.kind}:{pace}" if pace else task.kind
 
 
+def _is_short(params: Any) -> bool:
+    """Returns whether a look at the params shows that they are far below the cap of a task."""
+    if isinstance(params, str):
+        return len(params) < _SHORT_CHARS and params.isascii()
+    return params is None or isinstance(params, float)
+
+
 # --- the built-in kind ----------------------------------------------------------------------
 
 
@@ -328,9 +351,10 @@ def _parse_sleep(raw: Any) -> int | float:
     value: float | None = None
     is_text = isinstance(raw, str) and len(raw) <= 20 and raw.isascii() and "_" not in raw
     if is_text or (isinstance(raw, int | float) and not isinstance(raw, bool)):
-        # ValueError: not a number. OverflowError: an integer too large for a float.
-        with contextlib.suppress(ValueError, OverflowError):
+        try:
             value = float(raw)
+        except (ValueError, OverflowError):  # not a number; an integer too large for a float
+            value = None
     if value is None or not math.isfinite(value):
         raise InvalidTask(f"sleep needs a number of milliseconds, not {raw!r:.40}")
     if value < 0:

@@ -21,6 +21,8 @@ to guess than the signature."""
 TAG = r"^(?!aws:|taskfleet:)[\w.:/+@-]{1,128}=[\w .:/+=@-]{0,256}\Z"
 """Form of a tag. The two prefixes are AWS's and ours; the letters are those that every service
 takes ("Tag naming limits and requirements", AWS Tagging User Guide)."""
+TOPIC = r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256})?\Z"
+"""Form of the ARN of a topic, or of nothing."""
 Seconds = Annotated[float, Meta(ge=0, le=43_200)]
 
 
@@ -174,6 +176,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_host: str = "127.0.0.1"
     """The address of the worker at which it serves its metrics. Anyone who reaches it can read
     them."""
+    events: bool = False
+    """Whether an event goes to the default bus of Amazon EventBridge when a batch has ended
+    (`docs/howto/hear-of-the-end-of-a-batch.md`). It costs a call a batch."""
+    events_topic: Annotated[str, Meta(pattern=TOPIC)] = ""
+    """The ARN of the Amazon SNS topic to which the same event goes, with or without EventBridge.
+    The topic's name begins with `taskfleet-`, the stage and `-`. Empty means none."""
 
     @property
     def _suffix(self) -> str:
@@ -195,6 +203,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def task_queue(self) -> str:
         return f"Task_to_process{self._suffix}"
+
+    @property
+    def high_queue(self) -> str:
+        """The queue of the bundles of high priority. Its dead letters go where those of
+        `task_queue` go."""
+        return f"{self.task_queue}_high"
 
     @property
     def response_queue(self) -> str:
@@ -241,6 +255,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"TASKFLEET_MAX_USD_PER_HOUR={budget:g} pays for no machine at "
                 f"TASKFLEET_INSTANCE_USD_PER_HOUR={self.instance_usd_per_hour:g}; "
                 "TASKFLEET_MAX_CAPACITY=0 launches none"
+            )
+        topic = self.events_topic.rpartition(":")[2]
+        if topic and not topic.startswith(f"taskfleet-{self.stage}-"):
+            found.append(
+                f"TASKFLEET_EVENTS_TOPIC names the topic {topic!r}; its name must begin with "
+                f"taskfleet-{self.stage}-, the only topics that the functions may use"
             )
         if self.token_secret and len(self.token_secret.encode()) < SECRET_MIN_BYTES:
             found.append(f"TASKFLEET_TOKEN_SECRET must have at least {SECRET_MIN_BYTES} characters")

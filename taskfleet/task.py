@@ -121,6 +121,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
         None when it printed nothing.
     earlier: the attempts before the last execution, oldest first, at most `HISTORY_MAX`; None if
         there were none.
+    reused_from: id of the earlier task whose result this is; None if the task ran itself.
     """
 
     index: int
@@ -136,6 +137,7 @@ class TaskResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     traceback: str | None = None
     log: tuple[str, int, int, int] | None = None
     earlier: list[Attempt] | None = None
+    reused_from: str | None = None
 
     @property
     def is_note(self) -> bool:

@@ -20,6 +20,7 @@ const VIEWS = [
   },
   { path: /^fleet$/, load: () => import("./views/fleet.js"), nav: "fleet" },
   { path: /^dead-letters$/, load: () => import("./views/letters.js"), nav: "dead-letters" },
+  { path: /^schedules$/, load: () => import("./views/schedules.js"), nav: "schedules" },
   { path: /^submit$/, load: () => import("./views/submit.js"), nav: "submit" },
 ];
 const NAVIGATION = [
@@ -27,6 +28,7 @@ const NAVIGATION = [
   ["batches", "Batches"],
   ["fleet", "Fleet"],
   ["dead-letters", "Dead letters"],
+  ["schedules", "Schedules"],
   ["submit", "Submit"],
 ];
 

@@ -18,7 +18,9 @@ from botocore.exceptions import NoRegionError
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
+from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.ec2 import Ec2Fleet
+from taskfleet.aws.events import EventBus, Topic
 from taskfleet.aws.lambda_nudge import LambdaNudge
 from taskfleet.aws.latency import delay_calls
 from taskfleet.aws.meter import Meter
@@ -112,6 +114,10 @@ class Aws:
         """Returns the queue of bundles, `Task_to_process`."""
         return self._queue(self.settings.task_queue)
 
+    def high_queue(self) -> SqsQueue:
+        """Returns the queue of bundles of high priority, `Task_to_process_high`."""
+        return self._queue(self.settings.high_queue)
+
     def response_queue(self) -> SqsQueue:
         """Returns the queue of responses, `Processed_Task`."""
         return self._queue(self.settings.response_queue)
@@ -152,6 +158,22 @@ class Aws:
         return DynamoFleetRecords(
             client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
         )
+
+    def schedule_records(self) -> DynamoScheduleRecords:
+        """Returns the schedules of all clients."""
+        client: DynamoDBClient = self.client("dynamodb")
+        return DynamoScheduleRecords(
+            client, self.settings.monitor_table, clock=self._clock, backoff=self._backoff
+        )
+
+    def event_sinks(self) -> list[EventBus | Topic]:
+        """Returns where events go, as the settings say."""
+        sinks: list[EventBus | Topic] = []
+        if self.settings.events:
+            sinks.append(EventBus(self.client("events")))
+        if self.settings.events_topic:
+            sinks.append(Topic(self.client("sns"), self.settings.events_topic))
+        return sinks
 
     def nudge(self) -> LambdaNudge:
         """Returns the caller of the provisioner."""

@@ -22,7 +22,9 @@ from taskfleet.aws.errors import is_transient, translated
 from taskfleet.errors import PermanentError, TaskfleetError, TooLarge, TransientError
 from taskfleet.ports import (
     CALL_MAX_MESSAGES,
+    HIGH,
     MESSAGE_MAX_BYTES,
+    PRIORITY,
     Message,
     OutgoingMessage,
     QueueDepth,
@@ -42,6 +44,8 @@ VISIBILITY_MAX_S = 43_200
 """Longest visibility time-out, in seconds: 12 hours."""
 REASON_MAX_CHARS = 1_000
 """Most characters of the attribute `reason` on a dead letter."""
+PRIORITY_BYTES = len(f"{PRIORITY}String{HIGH}")
+"""Bytes by which the attribute `PRIORITY` adds to a message's size."""
 _GROUP_ID = re.compile(r"[!-~]{1,128}")
 """The form of a message group id that SQS accepts."""
 
@@ -145,7 +149,8 @@ class SqsQueue:
             self._client.send_message(
                 QueueUrl=dead._url,
                 MessageBody=message.body,
-                MessageAttributes=_reason_attribute(message.body, reason),
+                MessageAttributes=_reason_attribute(message.body, reason)
+                | _priority_attribute(high=message.high),
             )
         self.delete([message])
 
@@ -226,7 +231,7 @@ def _split_into_calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
     calls: list[list[Entry]] = []
     free_bytes = 0
     for message in messages:
-        size = len(message.body.encode())
+        size = len(message.body.encode()) + (PRIORITY_BYTES if message.high else 0)
         if size > MESSAGE_MAX_BYTES:
             raise TooLarge(
                 f"a message of {size} bytes is over the cap of {MESSAGE_MAX_BYTES} bytes"
@@ -238,6 +243,8 @@ def _split_into_calls(messages: Iterable[OutgoingMessage]) -> list[list[Entry]]:
         entry: Entry = {"Id": str(len(calls[-1])), "MessageBody": message.body}
         if message.group is not None:
             entry["MessageGroupId"] = _group_id(message.group)
+        if message.high:
+            entry["MessageAttributes"] = _priority_attribute(high=True)
         calls[-1].append(entry)
     return calls
 
@@ -265,12 +272,17 @@ def _visibility(seconds: float) -> int:
     return min(max(math.ceil(seconds), 0), VISIBILITY_MAX_S)
 
 
+def _priority_attribute(*, high: bool) -> Any:
+    """Returns the message attribute of messages that workers take before others."""
+    return {PRIORITY: {"DataType": "String", "StringValue": HIGH}} if high else {}
+
+
 def _reason_attribute(body: str, reason: str) -> Any:
     """Returns the message attribute `reason`, shortened and cleaned so that SQS accepts it: the
     attribute's name, type and value count towards the message's size, the value may not be empty,
     and it may hold only characters that XML allows. Empty if there is no room for it."""
     value = "".join(char if _is_xml(char) else "?" for char in reason[:REASON_MAX_CHARS])
-    free_bytes = MESSAGE_MAX_BYTES - len(body.encode()) - len("reasonString")
+    free_bytes = MESSAGE_MAX_BYTES - len(body.encode()) - len("reasonString") - PRIORITY_BYTES
     value = value.encode()[: max(free_bytes, 0)].decode(errors="ignore")
     return {"reason": {"DataType": "String", "StringValue": value}} if value else {}
 

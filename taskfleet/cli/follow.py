@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from taskfleet.cli.command import INTERRUPTED, SOME_FAILED
-from taskfleet.cli.output import say, summary, write_json
+from taskfleet.cli.output import risk, say, summary, write_json
 from taskfleet.client import Client, ClientError
 from taskfleet.client.progress import Failed, Rate, TimeLeft, batch_bar
 from taskfleet.errors import TaskfleetError
@@ -27,11 +27,18 @@ def wait_for(
 
     on_interrupt: called after Ctrl-C; returns what to say.
     """
+    warned: list[str] = []
+
+    def warn(batch: BatchView) -> None:
+        if batch.at_risk is not None and not warned:
+            warned.append(batch.at_risk)
+            say(risk(batch))
+
     try:
         if show is not None:
-            return client.wait(batch_id, on_progress=show)
+            return client.wait(batch_id, on_progress=_both(show, warn))
         with batch_bar(Failed(), Rate(), TimeLeft()) as bar:
-            return client.wait(batch_id, on_progress=bar)
+            return client.wait(batch_id, on_progress=_both(bar, warn))
     except KeyboardInterrupt:
         say(on_interrupt())
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -41,6 +48,16 @@ def wait_for(
         raise TaskfleetError(
             f"{error}; the batch goes on; to wait again: taskfleet status {batch_id} --wait"
         ) from error
+
+
+def _both(
+    first: Callable[[BatchView], None], second: Callable[[BatchView], None]
+) -> Callable[[BatchView], None]:
+    def call(batch: BatchView) -> None:
+        first(batch)
+        second(batch)
+
+    return call
 
 
 def follow(

@@ -59,11 +59,14 @@ class TaskFile:
         return TaskfleetError(f"{self._name}, line {self._lines[error.index]}: {error.reason}")
 
     def refusal(self, error: str) -> TaskfleetError:
-        """Returns the `error` of the batch that was made of this file, with the file's name.
+        """Returns the `error` of the batch that was made of this file, with the file's name unless
+        the error is about another batch.
 
         The error counts lines of the file that was sent. That is this file when it was `large`;
         otherwise it was a temporary file with one line for each task.
         """
+        if error.startswith("batch "):  # one for which it waited
+            return TaskfleetError(error)
         match = re.fullmatch(r"line (\d+): (.*)", error, re.DOTALL)
         if match and self._lines:
             error = f"line {self._lines[int(match[1]) - 1]}: {match[2]}"

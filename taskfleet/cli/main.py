@@ -19,6 +19,7 @@ from taskfleet.cli.map import map_command
 from taskfleet.cli.quote import quote
 from taskfleet.cli.redrive import redrive
 from taskfleet.cli.results import results
+from taskfleet.cli.schedule import schedule
 from taskfleet.cli.status import status
 from taskfleet.cli.steer import cancel, retry
 from taskfleet.cli.submit import submit
@@ -26,7 +27,7 @@ from taskfleet.cli.task import explain, log
 from taskfleet.cli.token import make_token
 
 _SECTIONS = {
-    "Batches": (quote, submit, map_command, status, results, audit, retry, cancel),
+    "Batches": (quote, submit, map_command, status, results, audit, retry, cancel, schedule),
     "Tasks": (log, explain),
     "Fleet": (fleet, kinds, redrive, doctor),
     "Access and shell": (make_token, keys, completion),

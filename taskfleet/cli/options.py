@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from taskfleet.cli.complete import batch_ids, kind_names
 from taskfleet.cli.input import duration_s
-from taskfleet.options import ATTEMPTS_MAX, MEMORY_MAX_MB, MEMORY_MIN_MB
+from taskfleet.options import (
+    ATTEMPTS_MAX,
+    BUDGET_MAX_USD,
+    MEMORY_MAX_MB,
+    MEMORY_MIN_MB,
+    Priority,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=StrEnum)
@@ -86,8 +92,8 @@ def status_option(statuses: Sequence[S]) -> Callable[[F], F]:
 
 
 def task_options(function: F) -> F:
-    """Add the options of tasks: `timeout_s`, `max_attempts`, `memory_mb` and `retry_timeouts`, each
-    None unless given."""
+    """Add the options of tasks: `timeout_s`, `max_attempts`, `memory_mb`, `retry_timeouts` and
+    `reuse`, each None unless given."""
     added = (
         click.option(
             "--timeout",
@@ -109,13 +115,54 @@ def task_options(function: F) -> F:
         click.option(
             "--retry-timeouts", is_flag=True, default=None, help="Try a task again at its time-out."
         ),
+        click.option(
+            "--reuse",
+            is_flag=True,
+            default=None,
+            help="Take the results of equal tasks of yours that ran with --reuse before.",
+        ),
     )
     return _with(function, added)
 
 
 def batch_options(function: F) -> F:
     """Add the options of a batch: those of its tasks, and its own, each None unless given."""
-    return task_options(function)
+    added = (
+        click.option(
+            "--after",
+            multiple=True,
+            callback=lambda _ctx, _option, value: list(value) or None,
+            metavar="BATCH",
+            shell_complete=batch_ids,
+            help="Wait until this batch has ended; can be given several times.",
+        ),
+        click.option(
+            "--after-failures",
+            type=click.Choice(["cancel", "run"]),
+            help="When a batch of --after did not succeed: cancel this one, as without the option, "
+            "or run it.",
+        ),
+        click.option(
+            "--priority",
+            type=click.Choice(get_args(get_args(Priority)[0])),
+            help="With high, workers take the tasks before those of other batches.",
+        ),
+        click.option(
+            "--deadline",
+            "deadline_s",
+            callback=duration_s,
+            metavar="DURATION",
+            help="Get as many machines as finish the batch within this time, such as 90m or 12h.",
+        ),
+        click.option(
+            "--budget",
+            "budget_usd",
+            type=click.FloatRange(0, BUDGET_MAX_USD, min_open=True),
+            metavar="USD",
+            help="Spend at most so many US dollars on machines and AWS calls of the batch.",
+        ),
+    )
+    return task_options(_with(function, added))
 
 
 def _with(function: F, added: Sequence[Callable[[F], F]]) -> F:

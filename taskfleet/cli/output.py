@@ -74,7 +74,7 @@ def batches_table(batches: Iterable[BatchView], width: int, *, cost: bool = Fals
         left = "" if seconds is not None or batch.eta_s is None else f"{batch.eta_s:.0f}"
         table.add_row(
             batch.batch_id,
-            _status(batch.status),
+            _status(batch.status).append(" at risk" if batch.at_risk else "", "yellow"),
             *(f"{count:,}" for count in numbers),
             "" if seconds is None else f"{seconds:.1f}",
             *([left] if eta else []),
@@ -95,6 +95,11 @@ def _cost(batch: BatchView) -> tuple[str, ...]:
         f"{batch.cost_usd:.6f}",
         f"{batch.cost_usd / batch.total * 1e6:.3f}",
     )
+
+
+def risk(batch: BatchView) -> str:
+    """Returns why the batch is at risk as one line."""
+    return f"batch {batch.batch_id} is at risk: {plain(batch.at_risk or '')}"
 
 
 def summary(batch: BatchView) -> str:

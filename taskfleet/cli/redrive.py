@@ -18,6 +18,7 @@ from taskfleet.cli.output import say, write_json
 from taskfleet.cli.stage import open_stage
 from taskfleet.cli.terminal import paged
 from taskfleet.client import endpoint
+from taskfleet.lanes import Lanes
 from taskfleet.ports import Message, TaskQueue
 from taskfleet.scheduler.redrive import peek
 from taskfleet.scheduler.redrive import redrive as move
@@ -128,7 +129,7 @@ def open_queue(name: QueueName, stage: str | None = None) -> TaskQueue:
 def _connect(name: QueueName, stage: str | None, environ: Mapping[str, str]) -> TaskQueue:
     aws = open_stage(stage, environ)
     if name == "tasks":
-        return aws.task_queue()
+        return Lanes(aws.task_queue(), aws.high_queue())
     return aws.response_queue() if name == "responses" else aws.upload_queue()
 
 

@@ -22,7 +22,7 @@ from taskfleet.cli.options import (
     wait_option,
     watch_option,
 )
-from taskfleet.cli.output import batches_table, say, write_json
+from taskfleet.cli.output import batches_table, risk, say, write_json
 from taskfleet.cli.quote import quotes_table, score_line, scored
 from taskfleet.cli.screen import screen, watch
 from taskfleet.cli.terminal import stdout_console
@@ -99,6 +99,8 @@ def status(
             _write([view], cost=cost, as_json=as_json)
     if view.error is not None:
         say(f"batch {batch} was cancelled: {view.error}")
+    if view.at_risk is not None:
+        say(risk(view))
     return exit_code(view)
 
 

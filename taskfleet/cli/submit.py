@@ -27,6 +27,7 @@ from taskfleet.wire.http import Accepted
         "taskfleet submit tasks.txt --name nightly",
         "taskfleet submit tasks.txt --timeout 15m --max-attempts 3 --json > results.jsonl",
         "seq 100 | sed 's/^/sleep /' | taskfleet submit - --no-wait",
+        "taskfleet submit tasks.txt --after 0123456789abcdefghjkmnpqrs",
     ),
     json="the results, one on each line; with --no-wait, the batch that was accepted.",
 )

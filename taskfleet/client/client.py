@@ -27,6 +27,7 @@ from taskfleet.client.content import ContentUploads
 from taskfleet.client.endpoint import find
 from taskfleet.client.growing import GrowingBatches, batch_path, status_param, trace_headers
 from taskfleet.client.pace import HOLD_S, next_poll
+from taskfleet.client.schedules import ScheduleCalls
 from taskfleet.client.transport import BACKOFF_S, READ_TIMEOUT_S, Transport
 from taskfleet.client.watching import Watching
 from taskfleet.clock import SystemClock
@@ -66,7 +67,7 @@ class NotFinished(ClientError):
         self.batch = batch
 
 
-class Client(GrowingBatches, ContentUploads, Watching):
+class Client(GrowingBatches, ContentUploads, Watching, ScheduleCalls):
     """Calls the API at `url` as the client that `token` names. For one thread at a time.
 
     A throttle is waited out for minutes; short outages and lost connections are retried. After the

@@ -22,6 +22,7 @@ from taskfleet.bundle import Response
 from taskfleet.client import ApiError
 from taskfleet.clock import SystemClock
 from taskfleet.errors import Conflict, NotFound, SettingsError, TaskfleetError
+from taskfleet.lanes import Lanes
 from taskfleet.memory import MemoryMonitor, MemoryQueue, MemoryStore
 from taskfleet.options import BatchFields, read_batch
 from taskfleet.ports import CALL_MAX_MESSAGES
@@ -102,8 +103,9 @@ class LocalCloud:
         self.monitor = MemoryMonitor(self.clock)
         self._dead = MemoryQueue(self.clock, name="dead tasks")
         self._tasks = MemoryQueue(self.clock, name="tasks", dead=self._dead)
+        self._high = MemoryQueue(self.clock, name="tasks of high priority", dead=self._dead)
         self._responses = MemoryQueue(self.clock, name="responses")
-        enqueuer = Enqueuer(self._tasks, self.monitor)
+        enqueuer = Enqueuer(Lanes(self._tasks, self._high), self.monitor)
         self.open_batches = OpenBatches(
             self.registry,
             Planner(self.registry, self.monitor, least_slots=slots),
@@ -127,7 +129,12 @@ class LocalCloud:
                 return
             parts, worker = self._parts
             ports = parts.WorkerPorts(
-                self._tasks, self._responses, self.monitor, self.store, self.clock
+                self._tasks,
+                self._responses,
+                self.monitor,
+                self.store,
+                self.clock,
+                high=self._high,
             )
             self._worker = worker.Worker(
                 ports,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from taskfleet.provisioner.records import (
     FleetState,
     Instance,
     InstanceState,
+    KindDemand,
     Launch,
     Noted,
     Shortage,
@@ -106,6 +107,7 @@ class MemoryFleetRecords:
         self._asked_to_leave: set[str] = set()
         self._state = FleetState()
         self._points: set[Point] = set()
+        self._watched: dict[str, dict[str, KindDemand]] = {}
 
     def add_demand(self, more: Demand) -> Noted | None:
         with self._lock:
@@ -114,6 +116,20 @@ class MemoryFleetRecords:
 
     def demand(self) -> Demand:
         return self._demand
+
+    def watch(self, batch_id: str, kinds: Mapping[str, KindDemand]) -> None:
+        with self._lock:
+            had = Demand(kinds=self._watched.get(batch_id, {}))
+            self._watched[batch_id] = (had + Demand(kinds=dict(kinds))).kinds
+            self._demand += Demand(watched=1)
+
+    def watched(self) -> dict[str, dict[str, KindDemand]]:
+        with self._lock:
+            return dict(self._watched)
+
+    def unwatch(self, batch_id: str) -> None:
+        with self._lock:
+            self._watched.pop(batch_id, None)
 
     def note(self, noted: Noted) -> None:
         self._noted = noted

@@ -25,6 +25,7 @@ from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Added, BatchPage, BundleRecord, Claim, Clock, Counted
 from taskfleet.quote import Quote
+from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
 
@@ -67,6 +68,7 @@ class MemoryMonitor:
         self._by_client: dict[str, list[tuple[float, str]]] = {}  # (created_at, batch_id), sorted
         self._counted: dict[str, set[int]] = {}
         self._paces: dict[str, Pace] = {}
+        self._kept: dict[str, KeptResult] = {}
 
     # --- bundles ---
 
@@ -297,17 +299,17 @@ class MemoryMonitor:
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
         busy_ms: Mapping[int, int] = {},
-    ) -> bool:
+    ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is None or not batch.has(0, last_index if tallies else -1):
-                return batch is not None and not tallies
+                return None if tallies else batch
             counted = self._counted[batch_id]
             known = {number for number in tallies if number < batch.bundles}
             uncounted = known - counted
             if uncounted:
                 counted |= uncounted
-                self._batches[batch_id] = replace(
+                batch = self._batches[batch_id] = replace(
                     batch,
                     tally=sum((tallies[number] for number in uncounted), start=batch.tally),
                     progressed_at=max(at, batch.progressed_at or at),
@@ -315,7 +317,15 @@ class MemoryMonitor:
                     checksum=batch.checksum + sum(checksums.get(n, 0) for n in uncounted),
                     busy_ms=batch.busy_ms + sum(busy_ms.get(n, 0) for n in uncounted),
                 )
-            return len(known) == len(tallies)
+            return batch if len(known) == len(tallies) else None
+
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            if batch is not None:
+                followers = tuple(sorted({*batch.followers, follower}))
+                batch = self._batches[batch_id] = replace(batch, followers=followers)
+            return batch
 
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         with self._lock:
@@ -340,3 +350,13 @@ class MemoryMonitor:
         with self._lock:
             for kind, sample in samples.items():
                 self._paces[kind] = self._paces.get(kind, Pace()).learn(sample)
+
+    # --- results that serve again ---
+
+    def kept_results(self, keys: Sequence[str]) -> dict[str, KeptResult]:
+        with self._lock:
+            return {key: self._kept[key] for key in keys if key in self._kept}
+
+    def keep_result(self, key: str, result: KeptResult) -> None:
+        with self._lock:
+            self._kept.setdefault(key, result)

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from taskfleet.errors import PermanentError, TooLarge
 from taskfleet.memory.clock import wait_for_change
 from taskfleet.ports import (
+    HIGH,
     MESSAGE_MAX_BYTES,
+    PRIORITY,
     Clock,
     Message,
     OutgoingMessage,
@@ -84,7 +86,11 @@ class MemoryQueue:
         with self._changed:
             now = self._clock.now()
             for message in messages:
-                self._add(_Entry(str(next(self._ids)), message.body, message.group, {}, now))
+                self._add(
+                    _Entry(
+                        str(next(self._ids)), message.body, message.group, message.attributes, now
+                    )
+                )
             self._changed.notify(len(messages))
 
     def receive(self, max_messages: int, *, wait_s: float, visibility_s: float) -> list[Message]:
@@ -123,7 +129,9 @@ class MemoryQueue:
         dead = self._dead_letters()
         with dead._changed:
             now = self._clock.now()
-            dead._add(_Entry(str(next(dead._ids)), message.body, None, {"reason": reason}, now))
+            kept = {PRIORITY: HIGH} if message.high else {}
+            attributes = {"reason": reason} | kept
+            dead._add(_Entry(str(next(dead._ids)), message.body, None, attributes, now))
             dead._changed.notify()
         self.delete([message])
 

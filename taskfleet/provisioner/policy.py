@@ -202,7 +202,7 @@ def by_threshold(threshold: int) -> Policy:
     """The policy of 2014: one machine more in each round in which over `threshold` tasks wait."""
 
     def policy(seen: Observation) -> tuple[int, str]:
-        there = sum(1 for m in seen.machines if _counts(m, seen.boot_s))
+        there = sum(1 for m in seen.machines if counts(m, seen.boot_s))
         if seen.waiting > threshold:
             return there + 1, f"{seen.waiting:.0f} tasks wait, over the threshold of {threshold}"
         return there, f"{seen.waiting:.0f} tasks wait, within the threshold of {threshold}"
@@ -221,7 +221,7 @@ def decide(policy: Policy, seen: Observation) -> Decision:
     wanted, why = policy(seen)
     room = seen.limits.affordable
     desired = min(wanted, room)
-    counted = [m for m in seen.machines if _counts(m, seen.boot_s)]
+    counted = [m for m in seen.machines if counts(m, seen.boot_s)]
     launch = max(0, min(desired - len(counted), room - len(seen.machines)))
     if seen.launch_at_most is not None:
         launch = min(launch, seen.launch_at_most)
@@ -244,7 +244,7 @@ def decide(policy: Policy, seen: Observation) -> Decision:
     )
 
 
-def _counts(machine: Machine, boot_s: float) -> bool:
+def counts(machine: Machine, boot_s: float) -> bool:
     """Returns whether the machine works, or will soon."""
     if machine.state is MachineState.BOOTING:
         return machine.age_s < max(BOOT_OVERDUE_S, 2 * boot_s)

@@ -4,7 +4,7 @@ other ports it works on, `ProvisionerPorts`. Owns the promises, by the rules of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from taskfleet.provisioner.records import (
     Demand,
     FleetState,
     Instance,
+    KindDemand,
     Launch,
     Noted,
     WorkerRecord,
@@ -55,6 +56,20 @@ class FleetRecords(Protocol):
 
     def demand(self) -> Demand:
         """The totals."""
+        ...
+
+    def watch(self, batch_id: str, kinds: Mapping[str, KindDemand]) -> None:
+        """Ask the provisioner to watch a batch, which has a deadline or a budget: `kinds` of its
+        tasks join the queue, by the name of their pace. They are added to those of earlier calls,
+        and again if the call is repeated."""
+        ...
+
+    def watched(self) -> dict[str, dict[str, KindDemand]]:
+        """The batches to watch, by id, with their tasks."""
+        ...
+
+    def unwatch(self, batch_id: str) -> None:
+        """Take a batch off the list. An unknown one is ignored."""
         ...
 
     def note(self, noted: Noted) -> None:
@@ -111,10 +126,12 @@ class Nudge(Protocol):
 
 @dataclass(frozen=True)
 class ProvisionerPorts:
-    """The ports that the provisioner works on."""
+    """The ports that the provisioner works on. `high` is the queue of high priority; None where
+    there is none."""
 
     tasks: TaskQueue
     monitor: TaskMonitor
     records: FleetRecords
     fleet: Fleet
     clock: Clock
+    high: TaskQueue | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -23,13 +23,13 @@ from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
+from taskfleet.provisioner.goals import Reaction, steer
 from taskfleet.provisioner.noting import is_news, note_of, ready_slots, work_ahead_s
 from taskfleet.provisioner.observe import grown, is_alive, observe
 from taskfleet.provisioner.points import is_due, point
 from taskfleet.provisioner.policy import (
     Decision,
     Observation,
-    decide,
     policy_of,
 )
 from taskfleet.provisioner.ports import ProvisionerPorts
@@ -42,9 +42,11 @@ from taskfleet.provisioner.records import (
     Reading,
     Round,
     Shortage,
+    Watched,
     with_round,
 )
 from taskfleet.provisioner.shortages import trouble_after
+from taskfleet.provisioner.watch import Watch, follow
 from taskfleet.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ FAILED_ROUNDS = 3
 PEEK_S = 3.0
 """Between two rounds, demand alone is read this often, to notice a batch early."""
 SUDDEN_MESSAGES = 16
-"""New messages that start the next round early."""
+"""New messages that start the next round early; so does a batch to watch."""
 IDLE_ROUND_S = 1_800.0
 """In an idle stage a whole round is made, and recorded, this often. It finds machines that nobody
 recorded. One a minute would cost more than all else that the tick does."""
@@ -72,13 +74,15 @@ class Provisioner:
         self._ports = ports
         self._conf = settings
         self._policy = policy_of(settings)
+        self._watch = Watch(ports.records, ports.monitor)
+        self._reaction = Reaction(settings.look_s, settings.beat_s, settings.drain_timeout_s)
 
     def run(self, remaining_s: Callable[[], float], depth: QueueDepth | None = None) -> None:
         """Make a round every `look_s` seconds, sooner when a batch comes, while there is work or a
         machine and `remaining_s` leaves time for another round. A failed round is logged; the next
         may succeed.
 
-        depth: the queue's depth, for the first round, when the caller has just read it.
+        depth: the depth of the normal queue, for the first round, when the caller has just read it.
 
         Raises TaskfleetError at the end, so that whoever schedules this counts an error, when all
         rounds failed or `FAILED_ROUNDS` in a row, and while launches pause since machines boot in
@@ -88,25 +92,25 @@ class Provisioner:
         rounds = in_a_row = worst = 0
         while True:
             rounds += 1
-            active, messages = True, None
+            active, seen = True, None
             try:
                 state = self.round(depth)
                 active = state is None or state.machines > 0 or state.wanted > 0
-                messages = state.history[-1].demand.messages if state else None
+                seen = state.history[-1].demand if state else None
                 in_a_row = 0
             except TaskfleetError as failure:
                 _log.error("a round failed", extra=fields("look_failed", reason=str(failure)))
                 error, in_a_row = failure, in_a_row + 1
                 worst = max(worst, in_a_row)
             depth = None
-            if not active or not self._wait(messages, remaining_s):
+            if not active or not self._wait(seen, remaining_s):
                 break
         if error is not None and worst >= min(rounds, FAILED_ROUNDS):
             raise error
         if state is not None and state.wanted > 0 and is_broken(state.boot_failures):
             raise PermanentError(complaint(state.boot_failures, self._ports.clock.now()))
 
-    def _wait(self, messages: int | None, remaining_s: Callable[[], float]) -> bool:
+    def _wait(self, seen: Demand | None, remaining_s: Callable[[], float]) -> bool:
         """Wait until the next round is due. Returns False when there is no time for it."""
         left_s = self._conf.look_s
         while left_s > 0:
@@ -115,38 +119,51 @@ class Provisioner:
                 return False
             self._ports.clock.sleep(pause_s)
             left_s -= pause_s
-            if (
-                messages is not None
-                and left_s > 0
-                and self._arrived_since(messages) >= SUDDEN_MESSAGES
-            ):
+            if seen is not None and left_s > 0 and self._is_sudden(seen):
                 return True
         return True
 
-    def _arrived_since(self, messages: int) -> int:
-        """Messages that were put on the queue since their total was `messages`."""
+    def _is_sudden(self, seen: Demand) -> bool:
+        """Returns whether so much came since the totals were `seen`, or a batch to watch, that the
+        next round is made at once."""
         try:
-            return self._ports.records.demand().messages - messages
+            came = self._ports.records.demand().since(seen)
         except TaskfleetError as error:
             _log.warning("demand not read", extra=fields("peek_failed", reason=str(error)))
-            return 0
+            return False
+        return came.messages >= SUDDEN_MESSAGES or came.watched > 0
 
     def round(self, depth: QueueDepth | None = None) -> FleetState | None:
         """Reconcile once. Returns the recorded state, None when another round was faster. Raises
         TaskfleetError, and then nothing was launched or ended that is not recorded.
 
-        depth: the queue's depth, when the caller has just read it.
+        depth: the depth of the normal queue, when the caller has just read it.
         """
         before = self._ports.records.state()
         # The depth is first, so that demand includes nearly all it counts.
         depth = self._ports.tasks.depth() if depth is None else depth
         demand = self._ports.records.demand()
+        if demand.high and self._ports.high is not None:
+            depth += self._ports.high.depth()  # a stage that never uses it need not ask
         if self._is_quiet(before, depth, demand):
             return before
-        reading = self._read(depth, demand)
+        watched = self._watch.known(before, demand)
+        reading = self._read(depth, demand, watched)
         seen, state = observe(reading, before, self._conf)
         state = replace(state, boot_failures=self._explained(before, state.boot_failures))
-        decision = decide(self._policy, seen)
+        batches = self._watch.batches(watched)
+        spent_usd = state.cost_usd - before.cost_usd
+        followed = follow(watched, batches, reading, seen.loads, before, spent_usd)
+        decision, risks = steer(self._policy, seen, followed.goals, followed.others, self._reaction)
+        state = replace(
+            state,
+            watched={
+                batch_id: replace(each, at_risk=risks.get(batch_id, ""))
+                for batch_id, each in followed.watched.items()
+            },
+            watched_to=demand.watched,
+            other_tasks=followed.other_tasks,
+        )
         intent = self._intent(before, seen, decision)
         state = self._decided(state, seen, decision, intent)
         due, ended = is_due(before, reading.at), state.ended_since
@@ -160,6 +177,7 @@ class Provisioner:
             _log.info("another round was faster", extra=fields("look_overtaken"))
             return None
         state = replace(state, revision=state.revision + 1)
+        self._watch.forget([batch_id for batch_id in watched if batch_id not in state.watched])
         done = self._act(state, decision, intent)
         if done is not state and self._ports.records.save_state(done):
             done = replace(done, revision=done.revision + 1)
@@ -205,9 +223,11 @@ class Provisioner:
             and not self._ports.records.workers()
         )
 
-    def _read(self, depth: QueueDepth, demand: Demand) -> Reading:
+    def _read(self, depth: QueueDepth, demand: Demand, watched: Mapping[str, Watched]) -> Reading:
         ports = self._ports
-        unknown = [name for name, kind in demand.kinds.items() if kind.known < kind.tasks]
+        kinds = [demand.kinds, *(each.kinds for each in watched.values())]
+        names = {name for of in kinds for name, kind in of.items() if kind.known < kind.tasks}
+        unknown = sorted(names)
         paces = ports.monitor.paces(unknown) if unknown else {}
         now = ports.clock.now()
         # Dead workers stay listed for a day. Their machines, if any, have been ended.
@@ -220,6 +240,7 @@ class Provisioner:
             workers,
             instances,
             {kind: pace.mean_s for kind, pace in paces.items()},
+            paces,
         )
 
     def _explained(self, before: FleetState, failures: BootFailures) -> BootFailures:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
+from taskfleet.pace import Pace
 from taskfleet.ports import QueueDepth
 
 
@@ -39,14 +40,19 @@ class KindDemand(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Demand(msgspec.Struct, frozen=True):
+class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
     """Running totals of everything that was ever put on the queue. Tasks that end are not
     subtracted: what waits is about the newest part of the totals, so they never need correction.
+
+    high: those of the `messages` that are of high priority.
+    watched: how often the provisioner was asked to watch a batch (`FleetRecords.watch`).
     """
 
     batches: int = 0
     messages: int = 0
     kinds: dict[str, KindDemand] = {}
+    high: int = 0
+    watched: int = 0
 
     @property
     def tasks(self) -> int:
@@ -60,6 +66,8 @@ class Demand(msgspec.Struct, frozen=True):
                 name: self.kinds.get(name, KindDemand()) + other.kinds.get(name, KindDemand())
                 for name in {**self.kinds, **other.kinds}
             },
+            self.high + other.high,
+            self.watched + other.watched,
         )
 
     def since(self, earlier: Demand) -> Demand:
@@ -71,6 +79,8 @@ class Demand(msgspec.Struct, frozen=True):
             self.batches - earlier.batches,
             self.messages - earlier.messages,
             {name: kind for name, kind in kinds.items() if kind.tasks > 0},
+            self.high - earlier.high,
+            self.watched - earlier.watched,
         )
 
 
@@ -179,7 +189,7 @@ class Launch(msgspec.Struct, frozen=True):
 
 class Reading(msgspec.Struct, frozen=True):
     """Everything that the provisioner reads in one round. `means_s` has the learned seconds of one
-    task by kind."""
+    task by kind, `paces` all that was learned of them and of the tasks of watched batches."""
 
     at: float
     depth: QueueDepth
@@ -187,6 +197,7 @@ class Reading(msgspec.Struct, frozen=True):
     workers: Sequence[WorkerRecord]
     instances: Sequence[Instance]
     means_s: Mapping[str, float] = {}
+    paces: Mapping[str, Pace] = {}
 
 
 # --- what the provisioner remembers ---------------------------------------------------------
@@ -264,7 +275,25 @@ class Group(msgspec.Struct, frozen=True):
     newest_at: float
 
 
-class FleetState(msgspec.Struct, frozen=True):
+class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A batch with a deadline or a budget, as the provisioner remembers it until the batch ends.
+
+    kinds: its tasks on the queue by the name of their pace (`Registry.pace_name`). A part that was
+        enqueued twice counts twice, so only proportions are taken from it.
+    machines_usd: dollars of machines that were put down to it.
+    at_risk: why it will miss its deadline or its budget; empty if it will not.
+    """
+
+    kinds: dict[str, KindDemand] = {}
+    machines_usd: float = 0.0
+    at_risk: str = ""
+
+    @property
+    def tasks(self) -> int:
+        return sum(kind.tasks for kind in self.kinds.values())
+
+
+class FleetState(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the provisioner remembers of one stage.
 
     revision: counts the writes. A writer that read an older revision has lost and writes nothing.
@@ -278,6 +307,9 @@ class FleetState(msgspec.Struct, frozen=True):
     ended: tasks that each worker has ended, as last reported.
     ended_since: tasks that ended since the last point of the history.
     pointed_at: when that point was made.
+    watched: the batches with a deadline or a budget that have not ended, by id.
+    watched_to: `Demand.watched` when they were last read.
+    other_tasks: tasks of all other batches, as last estimated; kept while `watched` has any.
     ahead_s, ahead_at: as last noted (`Noted`).
     limits: as in `Noted`, of the workers seen last.
     """
@@ -308,6 +340,9 @@ class FleetState(msgspec.Struct, frozen=True):
     intent: Intent | None = None
     trouble: Trouble | None = None
     decisions: list[Round] = []
+    watched: dict[str, Watched] = {}
+    watched_to: int = 0
+    other_tasks: float = 0.0
 
     @property
     def machines(self) -> int:
@@ -316,8 +351,9 @@ class FleetState(msgspec.Struct, frozen=True):
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is neither work nor a machine, and no launch whose outcome is unknown."""
-        return not (self.machines or self.wanted or self.unlisted or self.intent)
+        """Whether there is neither work nor a machine, no launch whose outcome is unknown and no
+        watched batch."""
+        return not (self.machines or self.wanted or self.unlisted or self.intent or self.watched)
 
 
 DECISIONS_KEPT = 20

@@ -115,6 +115,8 @@ def diagnose(state: FleetState, workers: Sequence[WorkerRecord], conf: Settings,
         return "the budget (TASKFLEET_MAX_USD_PER_HOUR) pays for no machine"
     if state.trouble is not None:
         return launch_trouble(state.trouble, now)
+    if state.watched and not state.wanted and state.decisions:
+        return f"no machine is paid for: {state.decisions[-1].reason}"
     if state.machines >= conf.max_capacity:
         return (
             f"all {state.machines} places within TASKFLEET_MAX_CAPACITY are taken by machines "

@@ -7,13 +7,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from taskfleet.batch import Tally
+from taskfleet.batch import BatchRecord, Tally
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Response, bundle_number
 from taskfleet.errors import Undecodable
 from taskfleet.log import bound, fields
 from taskfleet.pace import Sample
 from taskfleet.ports import Clock, TaskMonitor
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import LegacyResponseMessage
 
@@ -24,15 +25,22 @@ _LONGEST_TASK_S = 30 * 86_400.0
 
 
 def collect(
-    bodies: Mapping[str, str], monitor: TaskMonitor, clock: Clock, overhead: Spend = NOTHING
+    bodies: Mapping[str, str],
+    monitor: TaskMonitor,
+    clock: Clock,
+    overhead: Spend = NOTHING,
+    *,
+    ended: Ended = UNHEARD,
 ) -> list[str]:
     """Count responses. Returns the ids of messages that must stay on the queue: responses to
     programs of 2014, which read them from there themselves.
 
     bodies: message id -> body.
     overhead: what receiving these messages cost; it is divided among their batches.
+    ended: is told of each batch that has ended with one of these responses or an earlier one.
 
-    Raises TransientError when the table is busy; the caller then passes all of them again.
+    Raises TransientError when the table is busy, and what a listener of `ended` raises; the caller
+    then passes all of them again.
     """
     to_keep: list[str] = []
     by_batch: dict[str, dict[int, Response]] = {}
@@ -59,9 +67,17 @@ def collect(
                 # The kind's own pace is that of all its tasks; the provisioner counts by kind.
                 for each in {name, name.partition(":")[0]}:
                     samples[each] = samples.get(each, Sample()) + sample
+    counted: list[BatchRecord] = []
     for batch_id, responses in by_batch.items():
         with bound(next(iter(responses.values())).trace_id):
-            _count(monitor, responses, clock.now(), spends[batch_id] + overhead / len(by_batch))
+            spend = spends[batch_id] + overhead / len(by_batch)
+            batch = _count(monitor, responses, clock.now(), spend)
+        if batch is not None:
+            counted.append(batch)
+    # Everything is counted first, so that an error of a listener keeps no result from its batch.
+    for batch in counted:
+        with bound(batch.trace_id):
+            ended.tell(batch)
     if samples:
         monitor.learn(samples)
     return to_keep
@@ -69,15 +85,16 @@ def collect(
 
 def _count(
     monitor: TaskMonitor, responses: Mapping[int, Response], now: float, spend: Spend
-) -> None:
-    """Count the responses of one batch, by bundle number. When the batch lacks a bundle or task of
+) -> BatchRecord | None:
+    """Count the responses of one batch, by bundle number. Returns the batch as it is then, None if
+    it has no bundle or task of the last ones. When the batch lacks a bundle or task of
     them, each half is counted by itself, so that a forged response takes no other with it."""
     batch_id = next(iter(responses.values())).batch_id
     tallies = {number: Tally.of(each.results) for number, each in responses.items()}
     checksums = {number: each.checksum for number, each in responses.items()}
     last_index = max(row.index for each in responses.values() for row in each.results)
     busy_ms = {number: _busy_ms(each) for number, each in responses.items()}
-    if monitor.record_progress(
+    batch = monitor.record_progress(
         batch_id,
         tallies,
         now,
@@ -85,17 +102,19 @@ def _count(
         last_index=last_index,
         checksums=checksums,
         busy_ms=busy_ms,
-    ):
-        return
+    )
+    if batch is not None:
+        return batch
     if len(responses) > 1:
         pairs = list(responses.items())
-        for half in (pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]):
-            _count(monitor, dict(half), now, spend / 2)
-        return
+        halves = (pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :])
+        first, second = (_count(monitor, dict(half), now, spend / 2) for half in halves)
+        return second or first
     _log.warning(
         "a response for an unknown batch, bundle or task was dropped",
         extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
     )
+    return None
 
 
 def _busy_ms(response: Response) -> int:

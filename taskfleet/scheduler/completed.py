@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from operator import itemgetter
 from typing import TypeVar
 
 from taskfleet.batch import BatchRecord
@@ -184,7 +185,7 @@ class Completed:
             # A bundle that does not fit whole would be read again for the next page.
             if (rows and len(rows) + each > limit) or given.rest is not None:
                 break
-        rows.sort(key=lambda entry: entry[:2])
+        rows.sort(key=itemgetter(0, 1))
         return [row for _, _, row in rows]
 
 

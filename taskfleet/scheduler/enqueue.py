@@ -26,25 +26,43 @@ from taskfleet.wire.queues import encode_bundle
 
 _log = logging.getLogger(__name__)
 
+PACES_MAX = 20
+"""Most names of paces by which the tasks of a watched batch are told apart."""
+
 
 class Announcer:
     """Tells the provisioner of new work: adds to the totals of demand, and nudges it when there is
-    no machine. What is lost here costs time only, since the provisioner sees the queue too.
+    no machine. What is lost here costs time only, since the provisioner sees the queue too. A batch
+    with a deadline or a budget is put on the list that it watches first.
 
     nudge: None where the provisioner cannot be called.
+    watches: whether there is a provisioner, which takes batches off that list.
     """
 
-    def __init__(self, registry: Registry, records: FleetRecords, nudge: Nudge | None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        records: FleetRecords,
+        nudge: Nudge | None,
+        *,
+        watches: bool = True,
+    ) -> None:
         self._registry = registry
         self._records = records
         self._nudge = nudge
+        self._watches = watches
 
-    def announce(self, tasks: Sequence[Task], messages: int) -> Noted | None:
-        """Tells the provisioner that `tasks` are on the queue, in `messages` messages. Returns what
-        it last noted of the fleet; None when that is not known."""
+    def announce(self, batch: BatchRecord, tasks: Sequence[Task], messages: int) -> Noted | None:
+        """Tells the provisioner that `tasks` of the batch are on the queue, in `messages` messages.
+        Returns what it last noted of the fleet; None when that is not known. Raises TransientError
+        if a batch that is to be watched could not be put on the list."""
+        if self._watches and batch.options is not None and batch.options.has_goal:
+            self._records.watch(batch.batch_id, self._by_pace(tasks))
         noted = None
         try:
-            noted = self._records.add_demand(Demand(1, messages, self._by_kind(tasks)))
+            high = batch.options is not None and batch.options.is_high
+            demand = Demand(1, messages, self._by_kind(tasks), messages if high else 0)
+            noted = self._records.add_demand(demand)
             if self._nudge is not None and not (noted and noted.machines):
                 self._nudge.nudge()
         except TaskfleetError as error:
@@ -53,6 +71,15 @@ class Announcer:
                 extra=fields("announce_failed", messages=messages, reason=str(error)),
             )
         return noted
+
+    def _by_pace(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
+        """The tasks by the name of their pace, or of their kind where there are very many names."""
+        groups: dict[str, list[Task]] = {}
+        for task in tasks:
+            groups.setdefault(self._registry.pace_name(task), []).append(task)
+        if len(groups) > PACES_MAX:
+            return self._by_kind(tasks)
+        return {name: self._by_kind(group)[group[0].kind] for name, group in groups.items()}
 
     def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
         demand: dict[str, KindDemand] = {}
@@ -72,8 +99,8 @@ class Enqueuer:
     """Puts bundles on the queue.
 
     spent: returns the running total of this process's AWS calls.
-    announce: called with tasks that are on the queue and the number of their messages; returns what
-        is noted of the fleet, None if nothing is.
+    announce: called with a batch, tasks of it that are on the queue and the number of their
+        messages; returns what is noted of the fleet, None if nothing is.
     """
 
     def __init__(
@@ -81,7 +108,9 @@ class Enqueuer:
         queue: TaskQueue,
         monitor: TaskMonitor,
         spent: Callable[[], Spend] = Spend,
-        announce: Callable[[Sequence[Task], int], Noted | None] = lambda _tasks, _messages: None,
+        announce: Callable[
+            [BatchRecord, Sequence[Task], int], Noted | None
+        ] = lambda _batch, _tasks, _messages: None,
     ) -> None:
         self._queue = queue
         self._monitor = monitor
@@ -99,13 +128,14 @@ class Enqueuer:
         was spent since `spent_before` goes on the batch's bill. `quote` makes the quote that the
         batch keeps of what is noted of the fleet."""
         first = batch.bundles - len(bundles)
+        high = batch.options is not None and batch.options.is_high
         self._queue.send(
             [
-                OutgoingMessage(_body(batch, first + place, tasks), group=batch.client_id)
+                OutgoingMessage(_body(batch, first + place, tasks), batch.client_id, high)
                 for place, tasks in enumerate(bundles)
             ]
         )
-        noted = self._announce([task for tasks in bundles for task in tasks], len(bundles))
+        noted = self._announce(batch, [task for tasks in bundles for task in tasks], len(bundles))
         self._monitor.record_enqueued(
             batch.batch_id,
             batch.total,

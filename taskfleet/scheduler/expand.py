@@ -25,12 +25,13 @@ from taskfleet.errors import InvalidTask
 from taskfleet.log import bound, fields
 from taskfleet.ports import Clock, ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.registry import Registry
+from taskfleet.scheduler.after import Precedence, request_expansion
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.filelines import LineReader, PlacedLine, lines_after
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
-from taskfleet.scheduler.upload import request_expansion
 from taskfleet.task import Task
 from taskfleet.wire.taskfile import holds_task
 
@@ -63,6 +64,9 @@ class Expansion:
 
     upload_queue: the queue of batches whose files are to be read.
     limit: bounds the tasks of each client, so of each file.
+    ended: is told of a batch that ends here, since its file has a fault or one for which it waited
+        failed.
+    precedence: tells when a batch that waits for others goes; one on the same ports unless given.
     part_tasks, part_bytes, time_check_lines, idle_lines_max: as the constants of the same names.
     max_bundles: as `taskfleet.batch.BATCH_MAX_BUNDLES`.
     """
@@ -78,6 +82,8 @@ class Expansion:
         clock: Clock,
         *,
         limit: ClientLimit = NO_LIMIT,
+        ended: Ended = UNHEARD,
+        precedence: Precedence | None = None,
         part_tasks: int = PART_TASKS,
         part_bytes: int = PART_BYTES,
         time_check_lines: int = TIME_CHECK_LINES,
@@ -93,27 +99,56 @@ class Expansion:
         self._monitor = monitor
         self._clock = clock
         self._limit = limit
+        self._ended = ended
+        self._precedence = precedence or Precedence(monitor, upload_queue, clock)
         self._part_tasks = part_tasks
         self._part_bytes = part_bytes
         self._time_check_lines = time_check_lines
         self._idle_lines_max = idle_lines_max
         self._max_bundles = max_bundles
 
-    def expand(self, batch_id: str, time_left_s: Callable[[], float]) -> None:
+    def expand(
+        self,
+        batch_id: str,
+        time_left_s: Callable[[], float],
+        *,
+        ended: str | None = None,
+        again: bool = False,
+    ) -> None:
         """Continue with a batch until all of it is enqueued, its slice of time is over or the
         run's time is nearly up; in the latter two cases the batch is put on the upload queue again.
+        Does nothing for a batch that waits for others, unless they have ended.
 
         A file with a fault cancels its batch with the reason. After any other error the caller
-        calls again. `time_left_s` returns the seconds until this run must end.
+        calls again. `time_left_s` returns the seconds until this run must end. `ended` is the batch
+        whose end is the occasion; None for none. `again` says that the same message was read
+        before, by a run that may have died.
         """
         batch = self._monitor.batch(batch_id)
         if batch is None or batch.upload is None:
             _log.warning("no such upload", extra=fields("upload_unknown", batch_id=batch_id))
             return
         if _ended(batch):
+            # The earlier run may have died before it could tell. A first message tells nothing: it
+            # is one of several for this batch, and along a chain they would multiply.
+            if again:
+                self._ended.tell(batch)
             return
         with bound(batch.trace_id):
-            self._expand(batch, batch.upload, time_left_s)
+            if not batch.waiting or self._goes(batch, ended):
+                self._expand(batch, batch.upload, time_left_s)
+
+    def _goes(self, batch: BatchRecord, ended: str | None) -> bool:
+        """Returns whether the turn of a batch that waits has come. Cancels it if it never will."""
+        turn = self._precedence.turn(batch, ended)
+        if turn.fault is not None:
+            self._cancel(batch, turn.fault)
+        return turn.fault is None and turn.waits_for is None
+
+    def _cancel(self, batch: BatchRecord, reason: str) -> None:
+        cancelled = self._monitor.cancel_batch(batch.batch_id, self._clock.now(), reason)
+        if cancelled is not None:
+            self._ended.tell(cancelled)
 
     def _expand(self, batch: BatchRecord, upload: Upload, time_left_s: Callable[[], float]) -> None:
         slice_end = self._clock.now() + SLICE_S
@@ -125,8 +160,8 @@ class Expansion:
             done = self._continue(batch, upload, is_late)
         except InvalidTask as error:
             reason = error.reason[:ERROR_MAX_CHARS]
-            self._monitor.cancel_batch(batch.batch_id, self._clock.now(), reason)
             _log.info("a file was refused", extra=fields("upload_refused", batch_id=batch.batch_id))
+            self._cancel(batch, reason)
             return
         if not done:
             request_expansion(self._upload_queue, batch)

@@ -7,11 +7,14 @@ first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from taskfleet.batch import BatchRecord, BatchStatus, page_cursor
 from taskfleet.ports import Clock, TaskMonitor
-from taskfleet.scheduler.results import view
+from taskfleet.scheduler.results import NO_RISKS, view
+from taskfleet.scheduler.risk import Risks
 from taskfleet.wire.http import BATCHES_PAGE_MAX, BatchList, BatchView
 
 READ_MAX_PAGES = 5
@@ -50,11 +53,17 @@ class Listing:
     """Lists batches on behalf of clients."""
 
     def __init__(
-        self, monitor: TaskMonitor, clock: Clock, *, page_batches: int = BATCHES_PAGE_MAX
+        self,
+        monitor: TaskMonitor,
+        clock: Clock,
+        *,
+        page_batches: int = BATCHES_PAGE_MAX,
+        risks: Risks = NO_RISKS,
     ) -> None:
         self._monitor = monitor
         self._clock = clock
         self._page_batches = page_batches
+        self._risks = risks
 
     def page(
         self, *, client_id: str, limit: int, cursor: str | None, search: Search = EVERY
@@ -66,19 +75,23 @@ class Listing:
         now = self._clock.now()
         if search == EVERY:
             page = self._monitor.batches(client_id, limit=limit, cursor=cursor or None)
-            return BatchList([view(batch, now) for batch in page.items], page.cursor)
-        found: list[BatchView] = []
+            return BatchList(self._views(page.items, now), page.cursor)
+        found: list[BatchRecord] = []
         before = cursor or None
         for _ in range(READ_MAX_PAGES):
             page = self._monitor.batches(client_id, limit=self._page_batches, cursor=before)
             for batch in page.items:
                 if search.finds(batch):
-                    found.append(view(batch, now))
+                    found.append(batch)
                     if len(found) == limit:
                         is_last = page.cursor is None and batch is page.items[-1]
                         after = None if is_last else page_cursor(batch.created_at, batch.batch_id)
-                        return BatchList(found, after)
+                        return BatchList(self._views(found, now), after)
             before = page.cursor
             if before is None:
                 break
-        return BatchList(found, before)
+        return BatchList(self._views(found, now), before)
+
+    def _views(self, batches: Sequence[BatchRecord], now: float) -> list[BatchView]:
+        told = self._risks.told(batches)
+        return [view(batch, now, told) for batch in batches]

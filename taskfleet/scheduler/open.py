@@ -28,11 +28,19 @@ from taskfleet.batch import (
     kinds_of,
     random_batch_id,
 )
-from taskfleet.errors import Conflict, NotFound, TaskfleetError, TooLarge, TransientError
+from taskfleet.errors import (
+    Conflict,
+    InvalidTask,
+    NotFound,
+    TaskfleetError,
+    TooLarge,
+    TransientError,
+)
 from taskfleet.log import bound, fields
 from taskfleet.options import BatchOptions
 from taskfleet.ports import Added, Clock, TaskMonitor
 from taskfleet.registry import Registry
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.parts import Parts
@@ -59,6 +67,7 @@ class OpenBatches:
 
     random_bytes: returns the given number of random bytes, such as `os.urandom`.
     limit: bounds the tasks of each client.
+    ended: is told of a batch that ends by being closed.
     send_max_bundles: most bundles of one part.
     max_bundles: most bundles of one batch.
     idle_s: seconds without a part after which a batch is closed.
@@ -75,6 +84,7 @@ class OpenBatches:
         random_bytes: Callable[[int], bytes],
         *,
         limit: ClientLimit = NO_LIMIT,
+        ended: Ended = UNHEARD,
         send_max_bundles: int = SEND_MAX_BUNDLES,
         max_bundles: int = BATCH_MAX_BUNDLES,
         idle_s: float = IDLE_S,
@@ -87,6 +97,7 @@ class OpenBatches:
         self._clock = clock
         self._random_bytes = random_bytes
         self._limit = limit
+        self._ended = ended
         self._send_max_bundles = send_max_bundles
         self._max_bundles = max_bundles
         self._idle_s = idle_s
@@ -109,6 +120,10 @@ class OpenBatches:
         used the key before for another name, options, first part or kind of batch; TransientError
         when the queue or the table is busy: the caller may send the same again.
         """
+        if options is not None and (options.after or options.after_failures):
+            raise InvalidTask(
+                "after: an open batch cannot wait for others; submit its tasks at once"
+            )
         spent_before = self._enqueuer.spent()
         if idempotency_key is None:
             batch_id = random_batch_id(self._random_bytes(32))
@@ -222,7 +237,9 @@ class OpenBatches:
             raise NotFound(f"no batch {batch_id!r}")
         if batch.upload is not None and not batch.closed and batch.cancelled_at is None:
             raise Conflict(f"batch {batch_id} is made of a file, whose last task closes it")
-        return self._parts.enqueue_kept(batch)
+        batch = self._parts.enqueue_kept(batch)
+        self._ended.tell(batch)
+        return batch
 
     def settle(self, batch: BatchRecord) -> BatchRecord:
         """Do for a batch that is read what nobody else may do any more: close one that is idle for
@@ -236,6 +253,7 @@ class OpenBatches:
                 _log.info("an idle batch is closed", extra=fields("open_idle", idle_s=idle_s))
                 closed = self._monitor.close_batch(batch.batch_id, now, client_id=batch.client_id)
                 batch = closed or batch
+                self._ended.tell(batch)
             if batch.kept is not None and (not batch.is_open or idle_s > LEFT_S):
                 batch = self._parts.enqueue_kept(batch)
         except TaskfleetError as error:  # the next reader tries again
@@ -260,6 +278,7 @@ class OpenBatches:
         """Close the batch if the last part that was sent is still its last one."""
         if batch.is_open and batch.total == total:
             return self.close(batch.batch_id, client_id=batch.client_id)
+        self._ended.tell(batch)  # an earlier request may have died before it could
         return batch
 
     def _check_takes(self, batch: BatchRecord, first: int, bundles: int) -> None:

@@ -46,7 +46,7 @@ def redrive(
             moved = [message for message in messages if wanted(message)]
             left += [message for message in messages if message not in moved]
             if moved:
-                queue.send([OutgoingMessage(message.body) for message in moved])
+                queue.send([OutgoingMessage(message.body, high=message.high) for message in moved])
                 dead.delete(moved)
                 yield from moved
     finally:

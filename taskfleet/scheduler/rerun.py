@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import Conflict, InvalidTask, TooLarge
+from taskfleet.options import BatchOptions
 from taskfleet.scheduler.results import CALL_MAX_BUNDLES, Results, ended_as
 from taskfleet.scheduler.submit import Submission
 from taskfleet.task import TaskStatus
@@ -47,8 +50,9 @@ class Reruns:
         traceparent: str | None = None,
     ) -> BatchRecord:
         """Submit the tasks of the batch that ended with one of these statuses, in their order, with
-        their own options and those of the batch, under its name. Returns the new batch. The same
-        `idempotency_key` gives the same batch; without one, each call makes another.
+        their own options and those of the batch but for `after`, under its name. Returns the new
+        batch. The same `idempotency_key` gives the same batch; without one, each call makes
+        another.
 
         Raises NotFound when the client has no such batch; Conflict while it has not ended;
         InvalidTask when it has no such task, or one whose kind is not there any more; TooLarge when
@@ -62,7 +66,7 @@ class Reruns:
             name=batch.name,
             idempotency_key=idempotency_key,
             traceparent=traceparent,
-            options=batch.options,
+            options=_options(batch),
             retry_of=batch_id,
         )
 
@@ -107,3 +111,10 @@ class Reruns:
                 "submit them anew"
             )
         return found
+
+
+def _options(batch: BatchRecord) -> BatchOptions | None:
+    """Returns the options of the new batch: it waits for no other, since this one did."""
+    if batch.options is None:
+        return None
+    return replace(batch.options, after=None, after_failures=None).whole

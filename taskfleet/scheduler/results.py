@@ -5,9 +5,8 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP itself (`chalice_app.rout
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +17,10 @@ from taskfleet.bundle import job_id
 from taskfleet.confined import ConfinedStore
 from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
-from taskfleet.registry import Registry, TaskKind
+from taskfleet.registry import Registry
+from taskfleet.scheduler.ended import UNHEARD, Ended
 from taskfleet.scheduler.quoted import batch_quote
+from taskfleet.scheduler.risk import Risks, at_risk
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
@@ -47,10 +48,16 @@ _CURSOR = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 CALL_MAX_BUNDLES = 100
 """Most bundles in one read of the table."""
 ALL_STATUSES = frozenset(TaskStatus)
+FOLLOWERS_SHOWN = 100
+"""Most batches that wait for a batch and are named in its view."""
 
 
-def view(batch: BatchRecord, now: float) -> BatchView:
-    """Returns the batch as its client sees it at `now`, in epoch seconds."""
+NO_RISKS = Risks(None)
+
+
+def view(batch: BatchRecord, now: float, told: Mapping[str, str] = {}) -> BatchView:
+    """Returns the batch as its client sees it at `now`, in epoch seconds. `told` has what the
+    provisioner told of batches that will miss a goal, by id (`taskfleet.scheduler.risk`)."""
     eta_s = batch.eta_s(now)
     return BatchView(
         batch_id=batch.batch_id,
@@ -71,6 +78,8 @@ def view(batch: BatchRecord, now: float) -> BatchView:
         open=batch.is_open,
         retry_of=batch.retry_of,
         kinds=list(batch.kinds),
+        followers=list(batch.followers[:FOLLOWERS_SHOWN]),
+        at_risk=at_risk(batch, now, told.get(batch.batch_id)),
         quote=batch_quote(batch),
     )
 
@@ -81,6 +90,8 @@ class Results:
 
     settle: called with each batch that is read by its id; returns it as it is then
         (`taskfleet.scheduler.open.OpenBatches.settle`).
+    ended: is told of a batch that ends by being cancelled.
+    risks: finds why a batch will miss its deadline or its budget.
     """
 
     def __init__(
@@ -90,12 +101,17 @@ class Results:
         store: ObjectStore,
         clock: Clock,
         settle: Callable[[BatchRecord], BatchRecord] = lambda batch: batch,
+        ended: Ended = UNHEARD,
+        *,
+        risks: Risks = NO_RISKS,
     ) -> None:
         self._registry = registry
         self._monitor = monitor
         self._store = store
         self._clock = clock
         self._settle = settle
+        self._ended = ended
+        self._risks = risks
 
     def status(self, batch_id: str, *, client_id: str, wait_s: float = 0.0) -> BatchView:
         """Returns the batch now, or, with `wait_s` (seconds, at most 25), as soon as it changes or
@@ -120,15 +136,17 @@ class Results:
                 pause_s = settle_s(now - batch.created_at)
                 changed, poll_s = True, max(2 * FIRST_POLL_S, pause_s / 20)
                 deadline = min(deadline, now + pause_s)
-        return view(batch, now)
+        return view(batch, now, self._risks.told([batch]))
 
     def cancel(self, batch_id: str, *, client_id: str) -> BatchView:
         """Cancel the tasks that have not started. Returns the batch. A finished batch stays as it
         is."""
         self.own(batch_id, client_id)
         now = self._clock.now()
-        batch = self._monitor.cancel_batch(batch_id, now)
-        return view(self._settle(batch) if batch else self.own(batch_id, client_id), now)
+        cancelled = self._monitor.cancel_batch(batch_id, now)
+        batch = self._settle(cancelled) if cancelled else self.own(batch_id, client_id)
+        self._ended.tell(batch)
+        return view(batch, now)
 
     def results(
         self,
@@ -208,9 +226,13 @@ class Results:
         what = f"the result of task {task_id(batch_id, result.index)}"
         return msgspec.json.decode(spill.get(self._store, result.stored, what))
 
-    def _presented(self, kind: TaskKind, value: Any, batch_id: str) -> Any:
-        """The result as its kind shows it. One in which a client's code names objects of others is
-        shown as it was recorded."""
+    def _presented(self, kind_name: str, value: Any, batch_id: str) -> Any:
+        """The result as its kind shows it. One whose kind is no longer loaded, or in which a
+        client's code names objects of others, is shown as it was recorded."""
+        try:
+            kind = self._registry[kind_name]
+        except UnknownKind:
+            return value
         if not kind.runs_client_code:
             return kind.present(value, self._store)
         try:
@@ -228,9 +250,7 @@ class Results:
         except PermanentError as gone:
             value, error = None, str(gone)
         if task is not None and value is not None and not recorded:
-            # When the kind is no longer loaded, its results are shown as recorded.
-            with contextlib.suppress(UnknownKind):
-                value = self._presented(self._registry[task.kind], value, batch_id)
+            value = self._presented(task.kind, value, batch_id)
         return ResultView(
             task_id=task_id(batch_id, result.index),
             index=result.index,
@@ -244,6 +264,7 @@ class Results:
             worker_id=result.worker_id,
             progress=result.progress,
             traceback=result.traceback,
+            reused_from=result.reused_from,
         )
 
 

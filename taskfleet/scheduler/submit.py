@@ -90,7 +90,8 @@ class Submission:
         `options` count for the tasks that do not have their own. `retry_of` is the batch whose
         tasks these are.
 
-        Raises InvalidTask for the first invalid task, with nothing done; Conflict when the client
+        Raises InvalidTask for the first invalid task, and for a batch in `after` for which this one
+        may not wait, with nothing done; Conflict when the client
         used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
         client has too many tasks; TransientError when the queue or the
         table is busy: the caller may send the same again.
@@ -102,6 +103,11 @@ class Submission:
         else:
             batch_id = keyed_batch_id(client_id, idempotency_key)
         self._limit.check(self._monitor, client_id, batch_id, len(tasks))
+        waits = options is not None and options.after is not None
+        if self._uploads is not None:
+            self._uploads.check(client_id, batch_id, options)
+        elif waits:
+            raise InvalidTask("after: no batch can wait for others here")
 
         plan, groups = self._planner.weigh(tasks)
         bundles = self._planner.cut(tasks, plan)
@@ -127,9 +133,11 @@ class Submission:
             return self._quoter.quote(groups, len(bundles), noted).quote
 
         try:
-            if self._uploads is not None and len(bundles) > self._send_max_bundles:
+            if self._uploads is not None and (waits or len(bundles) > self._send_max_bundles):
                 noted = None if self._quoter is None else self._quoter.noted()
-                wanted = self._uploads.as_file(replace(wanted, quote=quote(noted)), tasks)
+                # Nobody knows when a batch goes that waits for others.
+                wanted = wanted if waits else replace(wanted, quote=quote(noted))
+                wanted = self._uploads.as_file(wanted, tasks)
             batch = record_once(self._monitor, wanted)
             if batch.upload is not None and self._uploads is not None:
                 self._uploads.request(batch)
@@ -163,11 +171,12 @@ def validate(
     parsed: dict[str, Task] = {}  # large batches repeat the same text many times
     tasks = []
     for index, raw in enumerate(raw_tasks):
-        if not isinstance(raw, str):
-            tasks.append(parse(raw, index))
+        same = parsed.get(raw) if isinstance(raw, str) else None
+        if same is not None:
+            tasks.append(Task(index, same.kind, same.params))
             continue
-        task = parsed.get(raw)
-        if task is None:
-            task = parsed[raw] = parse(raw, index)
-        tasks.append(Task(index, task.kind, task.params))
+        task = parse(raw, index)
+        if isinstance(raw, str):
+            parsed[raw] = task
+        tasks.append(task)
     return tasks

@@ -17,7 +17,7 @@ from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.locate import Place, locate
 from taskfleet.scheduler.results import Results
-from taskfleet.scheduler.why import why
+from taskfleet.scheduler.why import waits_for_others, why
 from taskfleet.task import HISTORY_MAX, Attempt, Task, TaskResult, TaskStatus
 from taskfleet.wire.http import AttemptView, TaskView, iso_time
 
@@ -39,6 +39,7 @@ class TaskViews:
     exist, belongs to another client or can have no task of the index.
 
     fleet_why: returns why nothing runs; None if something does.
+    others: returns what a batch waits for that waits for others.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TaskViews:
         store: ObjectStore,
         clock: Clock,
         fleet_why: Callable[[], str | None] = lambda: None,
+        others: Callable[[BatchRecord], str] = waits_for_others,
     ) -> None:
         self._registry = registry
         self._results = results
@@ -56,6 +58,7 @@ class TaskViews:
         self._store = store
         self._clock = clock
         self._fleet_why = fleet_why
+        self._others = others
 
     def view(self, batch_id: str, index: int, *, client_id: str) -> TaskView:
         """Returns the task now."""
@@ -70,6 +73,7 @@ class TaskViews:
             now=self._clock.now(),
             counted=lambda: self._monitor.is_counted(batch_id, found.place.number or 0),
             fleet=self._why_nothing_runs,
+            others=self._others,
         )
         _, _, log_bytes, log_dropped = row.log or ("", 0, 0, 0)
         return TaskView(

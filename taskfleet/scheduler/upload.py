@@ -21,13 +21,13 @@ from taskfleet.batch import (
 )
 from taskfleet.errors import NotFound, TooLarge, TransientError
 from taskfleet.options import BatchOptions
-from taskfleet.ports import Clock, OutgoingMessage, TaskMonitor, TaskQueue, UploadStore
+from taskfleet.ports import Clock, TaskMonitor, TaskQueue, UploadStore
+from taskfleet.scheduler.after import Precedence, request_expansion
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.task import Task
 from taskfleet.wire.http import Stored, UploadForm
-from taskfleet.wire.queues import encode_upload
 
 KEPT_DAYS = 7
 """Days after which the bucket deletes an upload (`infra/stack.yaml`)."""
@@ -43,6 +43,7 @@ class Uploads:
     max_bytes: size of the largest file that a form takes.
     expires_s: seconds for which a form may be used.
     limit: bounds the tasks of each client.
+    precedence: lets batches wait for others; one on the same ports unless given.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Uploads:
         max_bytes: int,
         expires_s: int,
         limit: ClientLimit = NO_LIMIT,
+        precedence: Precedence | None = None,
     ) -> None:
         self._planner = planner
         self._store = store
@@ -67,6 +69,7 @@ class Uploads:
         self._max_bytes = max_bytes
         self._expires_s = expires_s
         self._limit = limit
+        self._precedence = precedence or Precedence(monitor, upload_queue, clock)
 
     def form(self, client_id: str) -> UploadForm:
         """Makes a form with which the client can send one file."""
@@ -107,7 +110,8 @@ class Uploads:
         `options` are as for `Submission.submit`.
 
         Raises NotFound when the client has no such upload; Conflict when the client used the key
-        before for another file, name or options; LimitReached when the client has too many tasks or
+        before for another file, name or options; InvalidTask when it may not wait for the batches
+        in `after`; LimitReached when the client has too many tasks or
         another of its files is still being read; TransientError when the queue or the table is
         busy: the caller may send the same again.
         """
@@ -123,6 +127,7 @@ class Uploads:
                 f"no upload {upload_id!r:.60}: get one from POST /uploads and send the file to its "
                 "url first"
             )
+        self._precedence.check(client_id, batch_id, options)
         self._limit.check(self._monitor, client_id, batch_id, None)
         batch = record_once(
             self._monitor,
@@ -143,6 +148,10 @@ class Uploads:
         )
         self.request(batch)
         return batch
+
+    def check(self, client_id: str, batch_id: str, options: BatchOptions | None) -> None:
+        """Raises as `Precedence.check` does, for a batch that is to go by `as_file`."""
+        self._precedence.check(client_id, batch_id, options)
 
     def as_file(self, batch: BatchRecord, tasks: Sequence[Task]) -> BatchRecord:
         """Store the tasks of a batch, which are valid, as a file of the client's. Returns the batch
@@ -168,9 +177,11 @@ class Uploads:
         return replace(batch, total=0, bundles=0, closed=False, upload=upload)
 
     def request(self, batch: BatchRecord) -> None:
-        """Ask for the batch's file to be read, unless its reading has begun. Asking twice does no
-        harm."""
-        if not _begun(batch):
+        """Ask for the batch's file to be read, unless its reading has begun; for that of one that
+        waits for others, when they have ended. Asking twice does no harm."""
+        if batch.waiting:
+            self._precedence.note(batch)
+        elif not _begun(batch):
             request_expansion(self._upload_queue, batch)
 
     def _find(self, upload_id: str, client_id: str) -> Upload | None:
@@ -193,8 +204,3 @@ def _begun(batch: BatchRecord) -> bool:
 def _line(task: Task) -> bytes:
     """Returns a valid task as a line of a task file. Equal tasks make equal lines."""
     return msgspec.json.encode(task.as_object, order="sorted") + b"\n"
-
-
-def request_expansion(upload_queue: TaskQueue, batch: BatchRecord) -> None:
-    """Puts the batch on the queue of batches whose files are to be read."""
-    upload_queue.send([OutgoingMessage(encode_upload(batch.batch_id), group=batch.client_id)])

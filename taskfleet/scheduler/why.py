@@ -14,6 +14,12 @@ from taskfleet.task import TaskResult
 from taskfleet.wire.http import iso_time
 
 
+def waits_for_others(_batch: BatchRecord) -> str:
+    """Returns what the tasks of a batch wait for that waits for others, of which nothing is
+    known."""
+    return "its batch waits for others"
+
+
 def why(
     batch: BatchRecord,
     index: int,
@@ -23,6 +29,7 @@ def why(
     now: float,
     counted: Callable[[], bool],
     fleet: Callable[[], str | None],
+    others: Callable[[BatchRecord], str] = waits_for_others,
 ) -> str:
     """Returns what the task waits for.
 
@@ -30,6 +37,7 @@ def why(
     row: what is recorded of the task; None if nothing is.
     counted: returns whether the bundle's results are in the batch's counts.
     fleet: returns why nothing runs; None if something does (`taskfleet.provisioner.view`).
+    others: returns what a batch waits for that waits for others (`taskfleet.scheduler.after`).
     """
     bundle = place.record
     if row is not None and row.status.final:
@@ -38,6 +46,8 @@ def why(
         return _held(bundle, row, now)
     if batch.cancelled_at is not None:
         return "nothing: its batch was cancelled; the next worker that meets it records that"
+    if batch.waiting:
+        return others(batch)
     if index >= batch.total:
         return "the batch is open: the task is not handed in yet"
     if index >= batch.enqueued:

@@ -68,7 +68,8 @@ def batch_html(batch: BatchView) -> str:
     rest = batch.total - batch.succeeded - batch.failed - batch.cancelled
     parts += [f'<span style="flex:{rest}"></span>'] if rest > 0 else []
     left = "" if batch.finished_at or batch.eta_s is None else f", {_duration(batch.eta_s)} left"
-    error = "" if batch.error is None else f"<div>{_cell(batch.error)}</div>"
+    said = [text for text in (batch.error, batch.at_risk) if text is not None]
+    error = "".join(f"<div>{_cell(text)}</div>" for text in said)
     return (
         f"<div>{_status(batch.status)} <b>{_cell(batch.name or '')}</b> "
         f"<code>{_cell(batch.batch_id)}</code>"

@@ -149,8 +149,12 @@ class BatchView(msgspec.Struct, frozen=True):
     the submission; it is null without any. `open` is true
     while tasks can be added to the batch, which does not end before it is closed. `retry_of` is the
     batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
-    tasks, as far as they are known. `quote` is what was expected of it; it is null for an open
-    batch and one of an upload, whose tasks were not known.
+    tasks, as far as they are known. `followers` are the batches that wait for the end of this one,
+    or waited, up to 100 of them; those for which this one waits are in `options.after`.
+    `at_risk` says why the batch will miss its deadline or its
+    budget, or that it missed its deadline; it is null otherwise. Such a batch goes on. `quote` is
+    what was expected of it; it is null for an open batch, one of an upload and one that waits for
+    others.
     """
 
     batch_id: str
@@ -171,6 +175,8 @@ class BatchView(msgspec.Struct, frozen=True):
     open: bool = False
     retry_of: str | None = None
     kinds: list[str] = []
+    followers: list[str] = []
+    at_risk: str | None = None
     quote: BatchQuote | None = None
 
     def __repr__(self) -> str:
@@ -194,7 +200,7 @@ class BatchList(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-class ResultView(msgspec.Struct, frozen=True):
+class ResultView(msgspec.Struct, frozen=True, gc=False):
     """A task and its result.
 
     `index` is the task's place in the batch, from 0. `task` is the task as it was submitted, with
@@ -203,6 +209,7 @@ class ResultView(msgspec.Struct, frozen=True):
     broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
     the last execution. `progress` is `[done, total]` while a running task reports it, null
     otherwise. `traceback` has the task's own frames at its last error, null if there are none.
+    `reused_from` is the id of the earlier task whose result this is, null if the task ran itself.
     """
 
     task_id: str
@@ -217,6 +224,7 @@ class ResultView(msgspec.Struct, frozen=True):
     worker_id: str | None
     progress: Any = None
     traceback: str | None = None
+    reused_from: str | None = None
 
     def __repr__(self) -> str:
         return faces.row_text(self)
@@ -545,6 +553,36 @@ class Me(msgspec.Struct, frozen=True):
     client_id: str
     role: Literal["reader", "writer"]
     expires_at: str | None
+
+
+class ScheduleView(msgspec.Struct, frozen=True):
+    """A schedule, by which batches of the same tasks are submitted again and again.
+
+    It has a rate of `every_s` seconds or a `cron` expression of five fields, in UTC; the other is
+    null. `missed` says what becomes of times at which the service did not look: `skip` or
+    `catch_up`. `total` is the number of tasks of each batch, and `options` are those of each batch.
+    `next_at` is the time of the next batch. `last_at` and `last_batch_id` are those of the last
+    one; both are null before the first. `last_error` says why the last time has no batch; it is
+    null if it has one. Times are in ISO 8601, UTC.
+    """
+
+    name: str
+    every_s: int | None
+    cron: str | None
+    missed: Literal["skip", "catch_up"]
+    total: int
+    options: BatchOptions | None
+    created_at: str
+    next_at: str
+    last_at: str | None
+    last_batch_id: str | None
+    last_error: str | None
+
+
+class ScheduleList(msgspec.Struct, frozen=True):
+    """The caller's schedules, by name. The list follows a change within about a second."""
+
+    schedules: list[ScheduleView]
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -278,23 +278,25 @@ def _check_timings(message: ResponseMessage) -> None:
         )
 
 
-class UploadMessage(msgspec.Struct, frozen=True):
-    """`Upload_to_expand`, version 1."""
+class UploadMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`Upload_to_expand`, version 1: a batch whose file is to be read. `ended` is a batch for which
+    this one waits and whose end is the occasion; None if it does not wait."""
 
     v: int
     batch_id: str
+    ended: str | None = None
 
 
 _upload_decoder = msgspec.json.Decoder(UploadMessage)
 
 
-def encode_upload(batch_id: str) -> str:
+def encode_upload(batch_id: str, ended: str | None = None) -> str:
     """Returns a message of `Upload_to_expand` for the batch."""
-    return _encode(UploadMessage(WIRE_VERSION, batch_id))
+    return _encode(UploadMessage(WIRE_VERSION, batch_id, ended))
 
 
-def decode_upload(body: str) -> str:
-    """Reads a message of `Upload_to_expand` and returns the batch's id. Raises Undecodable."""
+def decode_upload(body: str) -> UploadMessage:
+    """Reads a message of `Upload_to_expand`. Raises Undecodable."""
     try:
         message = _upload_decoder.decode(body)
     except msgspec.DecodeError as error:
@@ -303,4 +305,4 @@ def decode_upload(body: str) -> str:
         raise Undecodable(
             f"upload message of version {message.v}; this reader knows version {WIRE_VERSION}"
         )
-    return message.batch_id
+    return message

@@ -61,7 +61,7 @@ class World:
             part_tasks=3,
         )
         while messages := cloud.uploads.receive(1, wait_s=0, visibility_s=30):
-            expansion.expand(decode_upload(messages[0].body), lambda: RESERVE_S + 1)
+            expansion.expand(decode_upload(messages[0].body).batch_id, lambda: RESERVE_S + 1)
             cloud.uploads.delete(messages)
 
     def work(self, registry: Registry = REGISTRY) -> None:

@@ -81,7 +81,9 @@ class World:
             return False
         ends_at = self.clock.now() + RUN_S
         self.runs += 1
-        self.expansion.expand(decode_upload(messages[0].body), lambda: ends_at - self.clock.now())
+        self.expansion.expand(
+            decode_upload(messages[0].body).batch_id, lambda: ends_at - self.clock.now()
+        )
         self.upload_queue.delete(messages)
         return True
 

@@ -23,6 +23,7 @@ from moto.core import botocore_stubber
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
+from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.session import Aws
 from taskfleet.aws.sqs import SqsQueue
 from taskfleet.clock import SystemClock
@@ -31,10 +32,12 @@ from taskfleet.memory import (
     MemoryFleetRecords,
     MemoryMonitor,
     MemoryQueue,
+    MemoryScheduleRecords,
     MemoryStore,
 )
 from taskfleet.ports import ObjectStore, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords
+from taskfleet.scheduler.ports import ScheduleRecords
 from taskfleet.settings import Settings
 from tests.support.moto_aws import aws_credentials, create_stack, empty_table, moto_account
 
@@ -64,6 +67,7 @@ class World:
     monitor: TaskMonitor
     store: ObjectStore
     records: FleetRecords
+    schedules: ScheduleRecords
     make_queue: Callable[[int], TaskQueue]
     wait: Callable[[float], None]
 
@@ -130,6 +134,12 @@ def aws_world(aws: Aws) -> World:
             clock=clock,
             backoff=Backoff(SystemClock(), random.Random(0)),
         ),
+        schedules=DynamoScheduleRecords(
+            aws.client("dynamodb"),
+            settings.monitor_table,
+            clock=clock,
+            backoff=Backoff(SystemClock(), random.Random(0)),
+        ),
         make_queue=lambda max_receive_count: _new_queue(aws, max_receive_count),
         wait=time.sleep,
     )
@@ -170,6 +180,7 @@ def memory_world() -> World:
         monitor=MemoryMonitor(clock),
         store=MemoryStore(),
         records=MemoryFleetRecords(),
+        schedules=MemoryScheduleRecords(),
         make_queue=make_queue,
         wait=clock.sleep,
     )

@@ -239,6 +239,7 @@ class TestStack:
         outputs = create_stack(stage, f"taskfleet-names-{stage}")
         settings = Settings(stage=stage)
         assert outputs["TaskQueueName"] == settings.task_queue
+        assert outputs["HighTaskQueueName"] == settings.high_queue
         assert outputs["TaskDeadLettersName"] == settings.task_queue + "_dead"
         assert outputs["ResponseQueueName"] == settings.response_queue
         assert outputs["ResponseDeadLettersName"] == settings.response_queue + "_dead"

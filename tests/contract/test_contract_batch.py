@@ -16,8 +16,9 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.quote import Quote
+from tests.support.chains import Chains, play
 
 ID = "0123456789abcdefghjkmnpqrs"
 
@@ -57,14 +58,15 @@ class TestCreate:
             new_batch(),
             new_batch(name=None, plan=Plan(), closed=False),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
-            new_batch(options=Options(timeout_s=2.5, retry_timeouts=False)),
+            new_batch(options=BatchOptions(timeout_s=2.5, retry_timeouts=False, after=(ID,))),
             new_batch(retry_of="0" * 26, kinds=("animoto", "sleep")),
             new_batch(total=0, bundles=0, closed=False, upload=Upload("uploads/client/1", "e")),
+            new_batch(followers=("1" * 26, "2" * 26)),
             new_batch(
                 upload=Upload("u", "e", 12, 10, True, 99, Mark(6, 5, 50)), enqueued=10, error="why"
             ),
         ],
-        ids=["full", "bare", "traced", "options", "retry", "upload", "read"],
+        ids=["full", "bare", "traced", "options", "retry", "upload", "followed", "read"],
     )
     def test_records_every_field(self, world, batch):
         assert world.monitor.create_batch(batch) is None
@@ -308,7 +310,8 @@ class TestProgress:
         assert not world.monitor.record_progress(ID, {bundle: Tally(1)}, at, last_index=index)
         assert world.monitor.batch(ID).tally == Tally()
         both = {2: Tally(1), bundle: Tally(7)}
-        assert world.monitor.record_progress(ID, both, at, last_index=9) is (bundle == 0)
+        record = world.monitor.record_progress(ID, both, at, last_index=9)
+        assert (record is not None) is (bundle == 0)
         assert world.monitor.batch(ID).tally == (Tally(8) if bundle == 0 else Tally(1))
 
     def test_of_nothing_changes_nothing(self, world):
@@ -349,6 +352,43 @@ class TestProgress:
         batch = world.monitor.batch(ID)
         assert batch.tally == Tally(30, 30)
         assert batch.finished
+
+
+class TestFollowers:
+    A, B = "2" * 26, "1" * 26
+
+    def test_a_note_is_kept_once_and_tells_what_became_of_the_batch(self, world):
+        world.monitor.create_batch(new_batch(total=1, bundles=1))
+        assert world.monitor.note_follower(ID, self.A).followers == (self.A,)
+        for _ in range(2):
+            noted = world.monitor.note_follower(ID, self.B)
+            assert noted == world.monitor.batch(ID)
+            assert (noted.followers, noted.finished) == ((self.B, self.A), False)
+        counted = world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)
+        assert (counted.followers, counted.finished) == ((self.B, self.A), True)
+        assert world.monitor.note_follower(ID, self.A).finished
+
+    def test_whoever_ends_a_batch_sees_who_waits_for_it(self, world):
+        world.monitor.create_batch(new_batch(total=0, bundles=0, closed=False))
+        world.monitor.note_follower(ID, self.A)
+        closed = world.monitor.close_batch(ID, 1_700_000_001.0, client_id="client")
+        assert (closed.followers, closed.finished) == ((self.A,), True)
+        other = new_batch(total=0, bundles=0, closed=False)
+        world.monitor.create_batch(replace(other, batch_id=self.B))
+        world.monitor.note_follower(self.B, self.A)
+        cancelled = world.monitor.cancel_batch(self.B, 1_700_000_001.0)
+        assert (cancelled.followers, cancelled.finished) == ((self.A,), True)
+
+    def test_there_is_nothing_to_note_in_a_batch_that_is_not_there(self, world):
+        assert world.monitor.note_follower(ID, self.A) is None
+        assert world.monitor.batch(ID) is None
+
+    def test_a_tangle_of_batches_goes_in_order_through_crashes(self, world):
+        chains = Chains(world.monitor, world.clock, seed=4, crash_rate=0.02)
+        graph = {f"b{n}": [f"b{each}" for each in (n - 1, n - 3) if each >= 0] for n in range(12)}
+        play(chains, graph)
+        assert [chains.batch(key).tally for key in graph] == [Tally(2)] * len(graph)
+        assert chains.crashes
 
 
 class TestIsCounted:

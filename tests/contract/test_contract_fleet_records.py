@@ -36,11 +36,11 @@ def test_demand_adds_up_and_returns_what_is_noted_of_the_fleet(world: Any) -> No
     assert records.noted() == first
     records.note(Noted(0, 16))
     records.note(Noted(0, 16))
-    assert records.add_demand(Demand(1, 1, {})) == Noted(0, 16)
+    assert records.add_demand(Demand(1, 1, {}, high=1)) == Noted(0, 16)
     assert records.noted() == Noted(0, 16)
     kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
-    assert records.demand() == Demand(3, 4, kinds)
-    assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {})
+    assert records.demand() == Demand(3, 4, kinds, high=1)
+    assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {}, high=1)
 
 
 def test_points_are_read_since_a_time_in_order_and_once_each(world: Any) -> None:

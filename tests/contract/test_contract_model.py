@@ -54,6 +54,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["start_batch", "cancel_batch"]), BATCHES, MOMENTS),
     st.tuples(st.just("cancel_batch"), BATCHES, MOMENTS, st.just("line 3: why")),
     st.tuples(st.just("record_progress"), BATCHES, TALLIES, MOMENTS),
+    st.tuples(st.just("note_follower"), BATCHES, st.sampled_from(["b7", "b8"])),
 )
 
 

@@ -37,7 +37,7 @@ def tally(number: int) -> Tally:
 
 
 def count(world, numbers: Iterable[int], at: float = AT + 1, spend: Spend = NOTHING) -> bool:
-    return world.monitor.record_progress(ID, {n: tally(n) for n in numbers}, at, spend)
+    return bool(world.monitor.record_progress(ID, {n: tally(n) for n in numbers}, at, spend))
 
 
 def portions(numbers: Iterable[int], rng: random.Random, size: int = 40) -> list[list[int]]:
@@ -168,3 +168,19 @@ def test_a_finished_batch_is_not_cancelled(world):
     create(world, THREE_PAGES)
     count(world, range(THREE_PAGES))
     assert world.monitor.cancel_batch(ID, AT + 2).cancelled_at is None
+
+
+def test_whoever_makes_the_last_count_is_told_of_the_end_and_so_is_who_repeats_it(world):
+    create(world, THREE_PAGES)
+    rng = random.Random(2)
+    last = portions(range(THREE_PAGES), rng)
+    told = [
+        record.finished
+        for numbers in last
+        if (record := world.monitor.record_progress(ID, {n: tally(n) for n in numbers}, AT + 1))
+    ]
+    assert told == [False] * (len(last) - 1) + [True]
+    for numbers in (last[0], last[-1]):  # as after a crash before anybody was told
+        again = world.monitor.record_progress(ID, {n: tally(n) for n in numbers}, AT + 2)
+        assert again == world.monitor.batch(ID)
+        assert again.finished

@@ -163,6 +163,17 @@ class TestDeadLetter:
         [dead] = queue.dead_letters().receive(CALL_MAX_MESSAGES, wait_s=0, visibility_s=60)
         assert len(dead.body) == MESSAGE_MAX_BYTES
 
+    def test_keeps_the_priority_on_both_ways_there(self, world):
+        queue = world.make_queue(1)
+        queue.send([OutgoingMessage("a", "alice", high=True), OutgoingMessage("b", high=True)])
+        messages = {m.body: m for m in receive_all(queue)}
+        assert all(message.high for message in messages.values())
+        queue.dead_letter(messages["a"], "it is poison")
+        queue.change_visibility([(messages["b"], 0)])
+        assert receive_all(queue) == []
+        dead = receive_all(queue.dead_letters())
+        assert sorted((m.body, m.high) for m in dead) == [("a", True), ("b", True)]
+
     def test_needs_a_dead_letter_queue(self, queue):
         dead = queue.dead_letters()
         send(dead, "a")

@@ -20,7 +20,16 @@ HOSTILE = (
     "{{7*7}} ${7*7} '\"><svg/onload=document.title='owned'>",
 )
 """Texts that a careless page would take for markup, or that would break its layout."""
-VIEWS = ("", "batches", "fleet", "dead-letters", "submit", "submit?way=command", "submit?way=movie")
+VIEWS = (
+    "",
+    "batches",
+    "fleet",
+    "dead-letters",
+    "schedules",
+    "submit",
+    "submit?way=command",
+    "submit?way=movie",
+)
 """Fragments of the views."""
 
 

@@ -240,6 +240,23 @@ class TestARunningBatch:
         finally:
             cloud.api("DELETE", f"/batches/{batch_id}")
 
+    def test_a_batch_that_waits_and_the_one_it_waits_for_lead_to_each_other(
+        self, browser: Browser, cloud: Cloud
+    ) -> None:
+        first = cloud.api("POST", "/batches", json={"open": True}).json()["batch_id"]
+        second = submit(cloud, ["sleep 0"], after=[first])
+        with opened(browser, cloud, f"batches/{second}") as one:
+            page = one.page
+            expect(page.locator(".head .tag")).to_have_text("waiting")
+            expect(page.locator(".facts", has_text="Waits for")).to_be_visible()
+            page.get_by_role("link", name=first).click()
+            page.wait_for_url(f"**/#/batches/{first}")
+            page.get_by_role("link", name=second).click()
+            page.wait_for_url(f"**/#/batches/{second}")
+            cloud.api("POST", f"/batches/{first}/close")
+            expect(page.locator(".head .tag")).to_have_text("done")
+            expect(page.get_by_role("link", name=first)).to_be_visible()
+
     def test_the_page_asks_once_a_second_at_most(self, browser: Browser, cloud: Cloud) -> None:
         batch_id = submit(cloud, ["sleep 12000"])
         try:

@@ -113,10 +113,10 @@ class TestToken:
             expect(page.get_by_text("reads only")).to_be_visible()
             expect(page.locator("tbody tr").first).to_be_visible()
             expect(bar(page).get_by_role("link", name="Submit")).to_be_hidden()
-            for view in ("", "batches", "fleet", "dead-letters", "submit"):
+            for view in ("", "batches", "fleet", "dead-letters", "schedules", "submit"):
                 go(page, view)
                 found = page.locator("main button:visible").all_inner_texts()
-                words = re.compile("cancel|retry|redrive|submit", re.IGNORECASE)
+                words = re.compile("cancel|retry|redrive|remove|submit", re.IGNORECASE)
                 assert [text for text in found if words.search(text)] == [], view
             expect(page.get_by_text("This token may only read")).to_be_visible()
         cloud.api("DELETE", f"/batches/{running}")

@@ -61,10 +61,12 @@ class TestTasks:
         expect(page.get_by_text("2 tasks")).to_be_visible()
         page.get_by_label("Name of the batch").fill(HOSTILE[0])
         page.get_by_label("Most attempts").fill("3")
+        page.get_by_label("Priority").select_option("high")
         batch_id = press(page)
+        expect(page.get_by_text("tries 3, priority high")).to_be_visible()
         batch = ended(cloud, batch_id)
         assert (batch["name"], batch["total"], batch["succeeded"]) == (HOSTILE[0], 2, 2)
-        assert batch["options"] == {"max_attempts": 3}
+        assert batch["options"] == {"max_attempts": 3, "priority": "high"}
 
     def test_a_small_file_is_shown_and_a_large_one_is_sent(
         self, form: Watched, cloud: Cloud, tmp_path: Path

@@ -19,6 +19,8 @@ __all__ = ["browser"]  # a fixture
 
 pytestmark = pytest.mark.e2e
 
+DATED = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z")
+
 
 def row(page: Page, name: str) -> Any:
     return page.get_by_role("row", name=re.compile(re.escape(name)))
@@ -219,6 +221,29 @@ class TestDeadLetters:
             dialog.get_by_role("button", name="Redrive").click()
             expect(page.get_by_text(re.compile(r"[12] letters? moved back\."))).to_be_visible()
         eventually(lambda: drained(sqs, dead), what="dead letters are cleared away")
+
+
+class TestSchedules:
+    def test_they_are_listed_with_the_next_time_and_can_be_removed(
+        self, browser: Browser, cloud: Cloud
+    ) -> None:
+        for name, times in (("poll", {"every": "90m"}), ("nightly", {"cron": "0 3 * * *"})):
+            made = {"name": name, "tasks": ["sleep 1"] * 3, **times}
+            assert cloud.api("POST", "/schedules", json=made).status_code == 201
+        with opened(browser, cloud, "schedules") as one:
+            page = one.page
+            listed = page.locator(".letters li")
+            expect(listed).to_have_count(2)
+            expect(listed.nth(0)).to_contain_text("nightly3 tasks, cron 0 3 * * *, UTC")
+            expect(listed.nth(1)).to_contain_text("3 tasks, every 1 h 30 min")
+            expect(listed.nth(1).locator("time").first).to_have_attribute("datetime", DATED)
+            assert accessibility_faults(page) == []
+            page.get_by_role("button", name="Remove the schedule poll").click()
+            dialog = page.get_by_role("dialog", name="Remove the schedule poll?")
+            dialog.get_by_role("button", name="Remove").click()
+            expect(listed).to_have_count(1)
+            assert cloud.api("DELETE", "/schedules/nightly").status_code == 200
+            expect(page.get_by_text("None. A schedule submits")).to_be_visible(timeout=30_000)
 
 
 def drained(sqs: Any, url: str) -> bool:

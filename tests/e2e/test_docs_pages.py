@@ -30,6 +30,8 @@ RUN = {
     "howto/retry-failed-tasks.md": 1,
     "howto/ask-for-a-quote.md": 3,
     "howto/give-a-reader-token.md": 1,
+    "howto/run-batches-in-order.md": 3,
+    "howto/schedule-a-batch.md": 3,
 }
 """The pages whose blocks run, and how many of them at least."""
 ELSEWHERE = {
@@ -58,6 +60,7 @@ PRINTED = {
     "tutorial/3-own-kind.md": ["HELLO!", "refused, with exit code 2"],
     "howto/collect-results-elsewhere.md": ["SUCCEEDED"],
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
+    "howto/run-batches-in-order.md": ["the report was cancelled", "DONE"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
     "howto/ask-for-a-quote.md": [
         "100 tasks: ",
@@ -65,6 +68,7 @@ PRINTED = {
         "in nine of ten cases",
         "p90 s",
     ],
+    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", "schedule nightly is removed"],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,8 +24,13 @@ from botocore.config import Config
 
 from infra.stage import Stage
 from localcloud.cloud import IMAGE
+from taskfleet.aws.backoff import Backoff
+from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.aws.ec2 import STAGE_TAG
 from taskfleet.bundle import Response, job_id
+from taskfleet.clock import SystemClock
+from taskfleet.schedule import ScheduleRecord
+from taskfleet.settings import Settings
 from taskfleet.task import TaskResult, TaskStatus
 from taskfleet.wire import calls
 from taskfleet.wire.queues import (
@@ -66,14 +72,17 @@ def poller(sid: str) -> set[tuple[str, str]]:
     }
 
 
+TOPIC = {("EventsToATopic", "sns:Publish")}
+"""The local cloud names no topic: `tests/functional` has one."""
 NO_CALL_OF_ITS_OWN = {
     # A part of an open batch that is kept is read only by who finds it left behind.
-    "api": LAMBDA | {("KeptParts", "s3:GetObject")},
+    "api": LAMBDA | TOPIC | {("KeptParts", "s3:GetObject")},
     "authorize": LAMBDA,
-    "collect": LAMBDA | poller("Responses"),
+    "collect": LAMBDA | TOPIC | poller("Responses"),
     # A kept part is read after an interruption only, and pages of a file of more than 250 bundles
     # when it takes several runs: `tests/contract` has that.
     "expand": LAMBDA
+    | TOPIC
     | poller("Uploads")
     | {("Parts", "s3:GetObject"), ("Pages", "dynamodb:BatchGetItem")},
     # EC2 asks for these on behalf of CreateFleet: `tests/iam` has what each may be asked for.
@@ -89,8 +98,13 @@ NO_CALL_OF_ITS_OWN = {
         ("TagAtLaunch", "ec2:CreateTags"),
         ("GiveMachinesTheirRole", "iam:PassRole"),
     }
-    # More machines than tasks, which here never work: `tests/functional` has that.
-    | {("AskToLeave", "dynamodb:UpdateItem")},
+    # More machines than tasks, which here never work, and a schedule of a client that has too many
+    # tasks, or a large batch: `tests/functional` and `tests/contract` have these.
+    | {
+        ("AskToLeave", "dynamodb:UpdateItem"),
+        ("BatchesOfALimitedClient", "dynamodb:GetItem"),
+        ("PagesOfALimitedClient", "dynamodb:BatchGetItem"),
+    },
 }
 DEAD_LETTERS = {
     "tasks": "Task_to_process_dead",
@@ -232,7 +246,7 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     shown = call("GET", f"/batches/{batch['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[2]["result"]
     command = {"kind": "command", "params": {"shell": "echo > a", "outputs": ["a"]}}
-    commanded = call("POST", "/batches", {"tasks": [command]})
+    commanded = call("POST", "/batches", {"tasks": [command], "priority": "high"})
     eventually(lambda: done(commanded), 60, "a command")
     shown = call("GET", f"/batches/{commanded['batch_id']}/results")["results"]
     assert "X-Amz-Signature" in shown[0]["result"]["outputs"][0]["url"]
@@ -255,6 +269,9 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     call("POST", f"/batches/{grown['batch_id']}/tasks", {"first": 0, "tasks": naps})
     call("POST", f"/batches/{grown['batch_id']}/close")
     eventually(lambda: done(grown), 60, "a batch that grew")
+    # One that ends when it is closed, and so with its request.
+    empty = call("POST", "/batches", {"open": True})
+    assert call("POST", f"/batches/{empty['batch_id']}/close")["status"] == "DONE"
     call("GET", "/kinds")
     printed(cloud, batch["batch_id"], "a line")
     assert call("GET", f"/batches/{batch['batch_id']}/tasks/0")["log_tail"] == "a line"
@@ -272,6 +289,8 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     # An upload that takes the reader several runs, one whose file is gone, one that never was.
     file = b"sleep 0\n" * 5_998 + b'{"kind": "movie", "params": 1}\n' * 2
     upload = uploaded(functions, call, file)
+    urgent = uploaded(functions, call, b"sleep 0\n", priority="high")
+    assert eventually(lambda: done(urgent), 90, "an upload of high priority")["succeeded"] == 1
     assert eventually(lambda: done(upload), 90, "an upload")["succeeded"] == 6_000
     expander.send_signal(signal.SIGSTOP)
     try:
@@ -284,11 +303,25 @@ def test_each_policy_is_what_its_function_calls_and_no_more(functions: Functions
     assert eventually(lambda: done(lost), 30, "a file that is gone")["status"] == "CANCELLED"
     assert call("POST", "/batches", {"upload_id": "0" * 26})["Code"] == "NotFoundError"
 
-    # A machine by the template, which never beats and has its strikes.
+    # A schedule, and one whose time has come when the next `tick` starts.
     no_machines.terminate()
     no_machines.wait(60)
+    schedule = {"name": "hourly", "every": "1h", "tasks": ["sleep 1"]}
+    assert call("POST", "/schedules", schedule)["total"] == 1
+    assert call("DELETE", "/schedules/hourly")["name"] == "hourly"
+    come = ScheduleRecord("local", "now", 1.0, float(int(time.time())), ["sleep 1"], every_s=3_600)
+    table = Settings().monitor_table
+    clock = SystemClock()
+    backoff = Backoff(clock, random.Random(0))
+    DynamoScheduleRecords(cloud.client("dynamodb"), table, clock=clock, backoff=backoff).add(come)
+
+    # A machine by the template, which never beats and has its strikes.
     ec2 = made_template(cloud)
-    functions.start_tick(TASKFLEET_MAX_CAPACITY="3", TASKFLEET_BOOT_S="0.3")
+    limits = {"TASKFLEET_MAX_CAPACITY": "3", "TASKFLEET_CLIENT_MAX_WAITING": "100000"}
+    functions.start_tick(TASKFLEET_BOOT_S="0.3", **limits)
+    (listed,) = call("GET", "/schedules")["schedules"]
+    assert listed["name"] == "now"
+    eventually(lambda: call("GET", "/schedules")["schedules"][0]["last_batch_id"], 30, "its batch")
     waiting = call("POST", "/batches", {"tasks": ["sleep 8000"] * 400})
     eventually(lambda: functions.called("tick", "ec2:TerminateInstances"), 60, "two strikes")
     answered_again(cloud, waiting["batch_id"], 300)  # of a bundle on a page of its own
@@ -344,12 +377,14 @@ def printed(cloud: Any, batch_id: str, text: str) -> None:
     )
 
 
-def uploaded(functions: Functions, call: Callable[..., Any], content: bytes) -> dict[str, Any]:
+def uploaded(
+    functions: Functions, call: Callable[..., Any], content: bytes, **options: str
+) -> dict[str, Any]:
     """The batch of a new upload, with the upload's id."""
     form = call("POST", "/uploads")
     answer = requests.post(form["url"], data=form["fields"], files={"file": content}, timeout=30)
     assert answer.ok, answer.text
-    batch = call("POST", "/batches", {"upload_id": form["upload_id"]})
+    batch = call("POST", "/batches", {"upload_id": form["upload_id"], **options})
     return {**batch, "upload_id": form["upload_id"]}
 
 

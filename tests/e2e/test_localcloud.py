@@ -131,7 +131,9 @@ def test_no_process_outlives_a_supervisor_that_is_killed(start_cloud: Any, tmp_p
 def test_a_killed_worker_and_a_killed_pump_are_started_again(
     start_cloud: Any, tmp_path: Path
 ) -> None:
-    cloud = start_cloud(tmp_path, "--workers", "1", TASKFLEET_RECEIVE_WAIT_S="1")
+    command = f"cat > {tmp_path / 'event.json'}; echo no such table >&2; exit 3"
+    options = ("--workers", "1", "--on-event", command)
+    cloud = start_cloud(tmp_path, *options, TASKFLEET_RECEIVE_WAIT_S="1")
     before = cloud.processes()
     for pid, command in before.items():
         if "run.py" in command or "localcloud.pump" in command:
@@ -146,7 +148,14 @@ def test_a_killed_worker_and_a_killed_pump_are_started_again(
     # after its visibility time-out.
     time.sleep(1.0)
     posted = cloud.api("POST", "/batches", json={"tasks": ["sleep 1"] * 20})
-    eventually(lambda: done(cloud, posted.json()["batch_id"]), what="the batch is done")
+    batch_id = posted.json()["batch_id"]
+    eventually(lambda: done(cloud, batch_id), what="the batch is done")
+    # Its end is told, and the command that fails at it harms nothing.
+    failed = "--on-event: the command ended with exit status 3: no such table"
+    eventually(lambda: failed in cloud.lines, 20, lambda: f"its end is told: {cloud.lines}")
+    assert f"finished: batch {batch_id} DONE: 20 succeeded of 20" in cloud.lines
+    event = json.loads((tmp_path / "event.json").read_text())
+    assert (event["batch_id"], event["client_id"], event["stage"]) == (batch_id, "local", "dev")
     assert any("worker-1 ended with SIGKILL; starting it again" in line for line in cloud.lines)
     assert cloud.stop() == 0
 

@@ -136,9 +136,14 @@ def test_the_role_is_what_a_worker_needs_and_no_more(cloud: Any, made: set[Reque
     sqs.send_message(QueueUrl=url, MessageBody="no bundle")
     of_2014 = {"clientID": "alice", "jobID": 1, "task": "sleep 0"}
     sqs.send_message(QueueUrl=url, MessageBody=json.dumps(of_2014))
-    path = batch["url"].removeprefix(cloud.url)
+    first = {"tasks": ["sleep 4000"], "priority": "high"}  # longer than a lease
+    high = cloud.api("POST", "/batches", json=first).json()
+    path, high_path = (made["url"].removeprefix(cloud.url) for made in (batch, high))
     sent = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
-    run_worker(cloud, lambda: cloud.api("GET", path).json()["status"] == "DONE")
+    run_worker(
+        cloud,
+        lambda: all(cloud.api("GET", one).json()["status"] == "DONE" for one in (path, high_path)),
+    )
     # All comes once more: what is done is answered again, large results among it.
     for message in sent["Messages"]:
         sqs.send_message(QueueUrl=url, MessageBody=message["Body"])

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions, Options
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire.queues import decode_bundle
 from tests.support.frontend import Frontend
 from tests.support.worker import run_nothing
 
 FIELDS = {"timeout_s": 60, "max_attempts": 3, "memory_mb": 512, "retry_timeouts": True}
-OPTIONS = Options(timeout_s=60, max_attempts=3, memory_mb=512, retry_timeouts=True)
+OPTIONS = BatchOptions(timeout_s=60, max_attempts=3, memory_mb=512, retry_timeouts=True)
 QUERY = "timeout_s=60&max_attempts=3&memory_mb=512&retry_timeouts=true"
 
 
@@ -30,7 +30,7 @@ def test_a_json_batch_has_options(api):
     batch_id = api.submit(["sleep 1", {"kind": "sleep", "params": 1, "timeout_s": 5}], **FIELDS)
     assert api.cloud.monitor.batch(batch_id).options == OPTIONS
     (bundle,) = sent(api)
-    assert bundle.options == OPTIONS
+    assert bundle.options == OPTIONS.own
     assert [task.options for task in bundle.tasks] == [None, Options(timeout_s=5)]
     assert api.call("GET", f"/batches/{batch_id}").json_body["options"] == FIELDS
 
@@ -40,7 +40,7 @@ def test_a_text_batch_has_options_in_its_query(api):
     answer = api.call("POST", f"/batches?{QUERY}", text, content_type="text/plain")
     assert answer.status_code == 202, answer.body
     (bundle,) = sent(api)
-    assert bundle.options == OPTIONS
+    assert bundle.options == OPTIONS.own
     assert bundle.tasks[1].options == Options(max_attempts=9)
 
 
@@ -53,7 +53,7 @@ def test_an_upload_has_options_and_so_have_its_lines():
     api.feed(api.cloud.uploads, "expand_upload", 1)
     assert api.cloud.monitor.batch(batch_id).options == OPTIONS
     (bundle,) = sent(api)
-    assert bundle.options == OPTIONS
+    assert bundle.options == OPTIONS.own
     assert [task.options for task in bundle.tasks] == [None, Options(memory_mb=64)]
 
 

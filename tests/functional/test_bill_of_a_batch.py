@@ -33,9 +33,9 @@ class Process:
         self.clock = SystemClock()
         aws = Aws(SETTINGS, self.clock, rng=random.Random(0))
         self.tasks, self.responses = aws.task_queue(), aws.response_queue()
-        self.uploads = aws.upload_queue()
+        self.uploads, self.high_queue = aws.upload_queue(), aws.high_queue()
         self.monitor, self.store = aws.monitor(), aws.store()
-        self.records = aws.fleet_records()
+        self.records, self.schedules = aws.fleet_records(), aws.schedule_records()
         self.meter = aws.meter
 
     def services(self, registry: Registry) -> Services:
@@ -50,10 +50,12 @@ class Process:
             random_bytes=os.urandom,
             token_secret=str,
             records=self.records,
+            schedule_records=self.schedules,
             fleet=None,
             nudge=None,
             settings=SETTINGS,
             spent=self.meter.spend,
+            high_queue=self.high_queue,
         )
 
 

@@ -82,9 +82,10 @@ def test_an_idle_tick_writes_nothing_and_an_idle_stage_costs_sixty_cents_a_month
     tick(made)
     with recorder.recording() as recorded:
         tick(made)
-    assert recorded.calls == {"GetQueueAttributes": 1, "GetItem": 2, "Query": 1}
+    # One of the queries lists workers, the other one schedules that are due.
+    assert recorded.calls == {"GetQueueAttributes": 1, "GetItem": 2, "Query": 2}
     assert recorded.writes == 0
-    assert recorded.reads <= 2.5
+    assert recorded.reads <= 3.0
     recorded.cpu_s = 0.008  # moto computes in this process, too
     (*parts, whole) = middle.idle_rows(recorded, recorded, middle.function_memory("tick"), 1)
     assert whole["$ a month"] == pytest.approx(sum(part["$ a month"] for part in parts))

@@ -7,6 +7,7 @@ therefore fails every time.
 """
 
 import contextlib
+import itertools
 import os
 import random
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 from ec2_worker.output import unnamed_file
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
+from taskfleet.options import BatchOptions
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler.collect import collect
@@ -127,13 +129,15 @@ class History:
         ]
         if self.with_killers and self.rng.random() < 0.3:
             tasks[self.rng.randrange(count)] = "killer"
-        batch_id = self.cloud.submit(self.registry, tasks)
+        options = BatchOptions(priority="high") if count % 3 == 0 else None
+        batch_id = self.cloud.submit(self.registry, tasks, options=options)
         self.killers |= {(batch_id, index) for index, task in enumerate(tasks) if task == "killer"}
         self.accepted[batch_id] = count
         self.remember_messages()
 
     def remember_messages(self):
-        for group in self.cloud.tasks._ready.values():
+        queues = (self.cloud.tasks, self.cloud.high)
+        for group in itertools.chain(*(queue._ready.values() for queue in queues)):
             self.bodies += [entry.body for entry in group if entry.body not in self.bodies]
 
     def send_again(self):
@@ -244,7 +248,7 @@ class History:
             self.work(self.workers[0])
             self.collect()
             self.cloud.clock.sleep(1000)
-            depth = self.cloud.tasks.depth()
+            depth = self.cloud.tasks.depth() + self.cloud.high.depth()
             if depth.backlog == depth.in_flight == self.cloud.responses.depth().backlog == 0:
                 return
         raise AssertionError(f"the queue did not drain: {depth}")

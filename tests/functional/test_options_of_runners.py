@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.registry import Registry
 from taskfleet.scheduler.tasks import TaskViews
 from tests.functional.test_worker import Fleet
@@ -27,7 +27,9 @@ def views(fleet):
 
 
 def ended(fleet, tasks, **options):
-    batch_id = fleet.cloud.submit(REGISTRY, tasks, options=Options(**options) if options else None)
+    batch_id = fleet.cloud.submit(
+        REGISTRY, tasks, options=BatchOptions(**options) if options else None
+    )
     fleet.start()
     assert fleet.finished(batch_id)
     return batch_id, fleet.cloud.rows(REGISTRY, batch_id)

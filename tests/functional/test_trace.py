@@ -203,7 +203,7 @@ def test_the_line_of_a_message_that_cannot_be_claimed_has_the_trace(
 def test_the_line_of_a_response_that_is_dropped_has_the_trace(front: Frontend, lines: Any) -> None:
     submit(front, ["sleep 0"], traceparent=HEADER)
     HandWorker(front.cloud, front.registry).work()
-    front.cloud.monitor.record_progress = lambda *_args, **_kwargs: False  # type: ignore[method-assign]
+    front.cloud.monitor.record_progress = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
     front.cloud.collect()
     (dropped,) = lines("batch_unknown")
     assert dropped["trace_id"] == TRACE

@@ -271,7 +271,7 @@ def test_a_kind_runs_within_its_limit_while_other_kinds_go_on(fleet):
 def test_a_crashed_thread_ends_the_worker_as_failed(fleet, monkeypatch, caplog):
     one = fleet()
     worker = one.start()
-    monkeypatch.setattr(worker._workload, "wait_for_room", lambda timeout_s: 1 / 0)
+    monkeypatch.setattr(worker._workload, "wait_for_room", lambda timeout_s, high: 1 / 0)
     one.threads[0].join(20)
     assert one.ends == [False]
     assert "worker_crashed" in {r.taskfleet["action"] for r in caplog.records}

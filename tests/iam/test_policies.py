@@ -48,10 +48,16 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/taskfleet-prod-eu-west-1-worker"
 TO_EC2 = (("iam:PassedToService", "ec2.amazonaws.com"),)
 
 TASKS, DEAD = sqs("Task_to_process-prod"), sqs("Task_to_process-prod_dead")
+HIGH = sqs("Task_to_process-prod_high")
 RESPONSES = sqs("Processed_Task-prod")
 DEAD_RESPONSES, DEAD_UPLOADS = sqs("Processed_Task-prod_dead"), sqs("Upload_to_expand-prod_dead")
 FUNCTION = ARN.format(service="lambda", name="function:taskfleet-prod")
 UPLOADS = sqs("Upload_to_expand-prod")
+BUS = ARN.format(service="events", name="event-bus/default")
+TOPIC = ARN.format(service="sns", name="taskfleet-prod-batches")
+FINISHED = (("events:source", "taskfleet"), ("events:detail-type", "Batch finished"))
+TELL = [Request("events:PutEvents", BUS, FINISHED), Request("sns:Publish", TOPIC)]
+"""What a process that may be the first to know of the end of a batch tells the world."""
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {
@@ -59,6 +65,7 @@ ALLOWED = {
         Request("sqs:SendMessage", TASKS),
         Request("sqs:GetQueueUrl", TASKS),
         Request("sqs:GetQueueAttributes", TASKS),  # what GET /fleet shows
+        *(Request(f"sqs:{c}", HIGH) for c in ("SendMessage", "GetQueueUrl", "GetQueueAttributes")),
         Request("dynamodb:Query", INDEX),
         Request("s3:GetObject", stored("spill/x")),
         Request("s3:GetObject", stored("logs/b/0/x")),
@@ -66,6 +73,7 @@ ALLOWED = {
         Request("s3:GetObject", stored("outputs/b/0/a.csv")),  # signed for clients
         Request("s3:GetObject", stored("results/b/0/x.pickle")),  # signed for clients
         Request("lambda:InvokeFunction", FUNCTION + "-tick"),
+        *TELL,
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("uploads/alice/x")),  # signed for clients
         Request("s3:PutObject", stored("parts/added/b/x")),  # of open batches
@@ -88,12 +96,16 @@ ALLOWED = {
     "collect": [
         Request("sqs:ReceiveMessage", RESPONSES),
         Request("sqs:DeleteMessage", RESPONSES),
+        Request("sqs:SendMessage", UPLOADS),  # for the batches that wait
+        *TELL,
     ],
     "expand": [
+        *TELL,
         Request("sqs:ReceiveMessage", UPLOADS),
         Request("sqs:DeleteMessage", UPLOADS),
         Request("sqs:SendMessage", UPLOADS),
         Request("sqs:SendMessage", TASKS),
+        Request("sqs:SendMessage", HIGH),
         Request("s3:GetObject", stored("uploads/alice/x")),
         Request("s3:PutObject", stored("parts/b/0")),
         Request("s3:GetObject", stored("parts/b/0")),
@@ -103,6 +115,9 @@ ALLOWED = {
     ],
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
+        Request("sqs:SendMessage", TASKS),  # the batches of schedules
+        Request("dynamodb:Query", INDEX),
+        Request("sqs:GetQueueAttributes", HIGH),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),
         Request("ec2:DescribeInstances", "*"),
         Request("ec2:CreateFleet", FLEET, TAGGED),
@@ -116,6 +131,10 @@ ALLOWED = {
         Request("sqs:ReceiveMessage", TASKS),
         Request("sqs:ChangeMessageVisibility", TASKS),
         Request("sqs:DeleteMessage", TASKS),
+        *(
+            Request(f"sqs:{call}", HIGH)
+            for call in ("ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage")
+        ),
         Request("sqs:SendMessage", RESPONSES),
         Request("sqs:SendMessage", DEAD),
         Request("s3:PutObject", stored("movies/b/0.mp4")),
@@ -131,6 +150,12 @@ ALLOWED = {
 }
 
 EVERYWHERE_DENIED = [
+    Request("events:PutEvents", BUS),
+    Request("events:PutEvents", BUS, (("events:source", "payroll"), FINISHED[1])),
+    Request("events:PutRule", ARN.format(service="events", name="rule/x")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-dev-batches")),
+    Request("sns:Publish", ARN.format(service="sns", name="taskfleet-production-batches")),
+    Request("sns:Subscribe", TOPIC),
     Request("sqs:SendMessage", sqs("Task_to_process")),  # another stage's
     Request("sqs:DeleteMessage", sqs("Payroll")),
     Request("sqs:PurgeQueue", TASKS),
@@ -168,6 +193,7 @@ DENIED = {
         Request("lambda:InvokeFunction", FUNCTION + "-collect_responses"),
     ],
     "authorize": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("dynamodb:GetItem", table()),
         Request("sqs:SendMessage", TASKS),
@@ -200,9 +226,10 @@ DENIED = {
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
     ],
     "tick": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("sqs:ReceiveMessage", TASKS),
-        Request("sqs:SendMessage", TASKS),
+        Request("sqs:SendMessage", UPLOADS),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:])),  # not tagged
         Request("ec2:RunInstances", MACHINE, (*C7G, *BY_TEMPLATE[1:], *OTHER_TAG)),
@@ -225,6 +252,7 @@ DENIED = {
         ),
     ],
     "worker": [
+        *TELL,
         Request("sqs:ReceiveMessage", DEAD),
         Request("ssm:GetParameter", parameter("/taskfleet/prod/token-secret")),
         Request("sqs:SendMessage", TASKS),

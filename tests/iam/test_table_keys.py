@@ -17,31 +17,40 @@ ITEMS = {
     "kind with a name as long as a batch's": "kind/" + 21 * "x",
     "demand": "fleet/demand",
     "state": "fleet/state",
+    "watched": "fleet/watched",
     "history": "fleet/history/1469444",
     "history with a key as long as a batch's": "fleet/history/146944412345",
+    "kept result": "reuse/" + 64 * "0",
     "worker": "worker/w-0123abcd",
     "worker with an id as long as a batch's": "worker/i-0123456789abcdef0",
+    "schedule": "schedule/alice/nightly",
+    "schedule with a key as long as a batch's": "schedule/alice/" + 11 * "x",
+    "schedule with a key like a page's": "schedule/" + 17 * "a" + "/nightly",
+    "schedule with a key like a bundle's": "schedule/" + 17 * "a" + ":/nightly",
+    "schedule with a key like a bundle's of 2014": "schedule/alice;7/nightly",
 }
 KINDS = {name for name in ITEMS if name.startswith("kind")}
 HISTORIES = {name for name in ITEMS if name.startswith("history")}
 WORKERS = {name for name in ITEMS if name.startswith("worker")}
+SCHEDULES = {name for name in ITEMS if name.startswith("schedule")}
 BUNDLES = {"bundle", "bundle of 2014"}
 WRITES = {
-    "api": {"batch", "demand"},
+    "api": {"batch", "demand", "watched"},
     "authorize": set(),
     "collect": {"batch", "page", *KINDS},
-    "expand": {"batch", "demand"},
-    "tick": {"demand", "state", *HISTORIES, *WORKERS},
-    "worker": {"batch", *BUNDLES, *WORKERS},
+    "expand": {"batch", "demand", "watched"},
+    "tick": {"batch", "demand", "state", "watched", *HISTORIES, *WORKERS, *SCHEDULES},
+    "worker": {"batch", "kept result", *BUNDLES, *WORKERS},
 }
 """The items that each process updates."""
-CREATES = {process: {"batch"} if process == "api" else set() for process in WRITES}
+CREATES = {"api": {"batch", *SCHEDULES}, "tick": {"batch"}}
+DELETES = {"api": SCHEDULES}
 READS = {
     "api": set(ITEMS),
     "authorize": set(),
     "collect": {"batch"},
     "expand": {"batch"},
-    "tick": {"demand", "state"},
+    "tick": {"batch", "demand", "state", "watched"},
     "worker": {"batch"},
 }
 """The items that each process reads one by one."""
@@ -50,14 +59,15 @@ READS_MANY = {
     "authorize": set(),
     "collect": KINDS,
     "expand": {"page"},
-    "tick": KINDS | WORKERS,
-    "worker": set(),
+    "tick": KINDS | WORKERS | SCHEDULES | {"batch", "page"},
+    "worker": {"kept result"},
 }
 """The items that each process reads several at a time."""
 WRITTEN_BY_A_WORKER = {
     "batch": ["started_at", "ttl"],
     "bundle": ["status", "owner", "attempt", "expires_at", "ttl", "packed", "spill"],
     "bundle of 2014": ["status", "owner", "attempt", "expires_at", "ttl", "packed", "spill"],
+    "kept result": ["kept", "ttl"],
     **{key: ["record", "client_id", "created_at", "signed_off", "ttl"] for key in WORKERS},
 }
 """The attributes that a worker's updates name, beside `Job_ID`."""
@@ -69,7 +79,7 @@ WRITTEN_BY_A_WORKER = {
     [
         ("UpdateItem", WRITES),
         ("PutItem", CREATES),
-        ("DeleteItem", {}),
+        ("DeleteItem", DELETES),
         ("GetItem", READS),
         ("BatchGetItem", READS_MANY),
     ],

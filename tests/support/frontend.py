@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from chalice.test import Client, HTTPResponse
@@ -17,6 +17,7 @@ from localcloud.quotas import NO_QUOTAS, Quotas
 from localcloud.serve import Server, make_server
 from taskfleet.memory import MemoryQueue
 from taskfleet.registry import Registry
+from taskfleet.scheduler.ports import EventSink
 from taskfleet.settings import Settings
 from taskfleet.wire import token
 from tests.support.worker import Cloud, Faulty, HandWorker, no_fault
@@ -36,6 +37,7 @@ class Frontend:
         registry: Registry | None = None,
         fault: Callable[[str], str | None] = no_fault,
         settings: Settings | None = None,
+        sinks: Sequence[EventSink] = (),
     ) -> None:
         self.cloud = cloud or Cloud()
         self.registry = registry or Registry.load()
@@ -50,9 +52,12 @@ class Frontend:
             random_bytes=random.randbytes,
             token_secret=lambda: SECRET,
             records=Faulty(self.cloud.records, fault),
+            schedule_records=Faulty(self.cloud.schedules, fault),
             fleet=self.cloud.fleet,
             nudge=self.cloud.nudges,
             settings=settings or Settings(bucket="b"),
+            sinks=sinks,
+            high_queue=Faulty(self.cloud.high, fault),
         )
         self.on_services: Callable[[], None] = lambda: None
         """Called whenever a handler gets its services."""

@@ -87,6 +87,15 @@ def requests_of(service: str, operation: str, params: dict[str, Any]) -> Iterabl
         return [Request(action, f"{prefix}function:{params['FunctionName']}")]
     if service == "ec2":
         return _of_ec2(action, prefix, params)
+    if service == "events":
+        return [
+            Request(
+                action,
+                f"{prefix}event-bus/default",
+                (("events:source", entry["Source"]), ("events:detail-type", entry["DetailType"])),
+            )
+            for entry in params["Entries"]
+        ]
     assert service == "dynamodb", f"{service}:{operation}"
     return _of_dynamodb(action, f"{prefix}table/", params)
 

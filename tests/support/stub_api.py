@@ -31,6 +31,7 @@ BATCH = {
     "options": None,
     "open": False,
     "retry_of": None,
+    "followers": [],
     "kinds": ["sleep"],
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
@@ -47,6 +48,7 @@ ROW = {
     "worker_id": "w1",
     "progress": None,
     "traceback": None,
+    "reused_from": None,
 }
 
 TASK = {

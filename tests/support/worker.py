@@ -16,12 +16,14 @@ from ec2_worker.parts import Abilities, Hooks, Identity, WorkerPorts, assemble
 from ec2_worker.telemetry import Telemetry
 from taskfleet.bill import Spend
 from taskfleet.errors import LeaseLost, TaskfleetError, TransientError
+from taskfleet.lanes import Lanes
 from taskfleet.memory import (
     ManualClock,
     MemoryFleet,
     MemoryFleetRecords,
     MemoryMonitor,
     MemoryQueue,
+    MemoryScheduleRecords,
     MemoryStore,
 )
 from taskfleet.registry import Registry, TaskKind
@@ -91,6 +93,7 @@ class Cloud:
     def __post_init__(self) -> None:
         self.dead = MemoryQueue(self.clock, name="dead tasks")
         self.tasks = MemoryQueue(self.clock, name="tasks", dead=self.dead)
+        self.high = MemoryQueue(self.clock, name="tasks of high priority", dead=self.dead)
         dead_responses = MemoryQueue(self.clock, name="dead responses")
         self.responses = MemoryQueue(self.clock, name="responses", dead=dead_responses)
         dead_uploads = MemoryQueue(self.clock, name="dead uploads")
@@ -98,12 +101,13 @@ class Cloud:
         self.monitor = MemoryMonitor(self.clock)
         self.store = MemoryStore(self.clock)
         self.records = MemoryFleetRecords()
+        self.schedules = MemoryScheduleRecords()
         self.fleet = MemoryFleet(self.clock)
         self.nudges = Nudges()
 
     def submit(self, registry: Registry, tasks: list[Any], **options: Any) -> str:
-        made = submission(registry, self.tasks, self.monitor, self.clock)
-        return made.submit(tasks, client_id="alice", **options).batch_id
+        made = submission(registry, Lanes(self.tasks, self.high), self.monitor, self.clock)
+        return made.submit(tasks, **{"client_id": "alice", **options}).batch_id
 
     def collect(self, wait_s: float = 0.0) -> int:
         """Collect all responses, and wait for more as long as told. Returns the number of
@@ -157,6 +161,7 @@ class HandWorker:
             clock=cloud.clock,
             spent=spent,
             telemetry=self.telemetry,
+            high=Faulty(cloud.high, fault) if hasattr(cloud, "high") else None,  # type: ignore[arg-type]
         )
         parts = assemble(
             ports,
@@ -177,10 +182,12 @@ class HandWorker:
     def poll(self) -> bool | None:
         """Receive and claim as many bundles as there is room for. Returns whether any was claimed,
         or None if none was received."""
-        if not self.workload.has_room():
-            return None
-        claims = self.intake.poll(self.ended)
-        return any(claim.result() for claim in claims) if claims else None
+        for high in (True, False):
+            if self.workload.has_room(high=high):
+                claims = self.intake.poll(self.ended, high=high)
+                if claims:
+                    return any(claim.result() for claim in claims)
+        return None
 
     def take(self) -> Chunk | None:
         """Take a chunk for a slot. Returns None if there is none."""

@@ -172,7 +172,8 @@ def test_a_task_that_the_api_refuses_is_named_by_its_line(
 
 def test_options_go_with_the_batch(api: StubApi, run: Run, tasks: Tasks) -> None:
     api.answers(Answer(202, accepted()))
-    options = ("--timeout", "15m", "--max-attempts", "3", "--memory-mb", "512", "--retry-timeouts")
+    options = ["--timeout", "15m", "--max-attempts", "3", "--memory-mb", "512", "--retry-timeouts"]
+    options += ["--priority", "high"]
     line = '{"kind":"x","params":1,"timeout_s":5}'
     assert run("submit", "--no-wait", tasks(line), "--key", "k", *options).exit_code == 0
     assert api.asked[0].json == {
@@ -182,6 +183,7 @@ def test_options_go_with_the_batch(api: StubApi, run: Run, tasks: Tasks) -> None
         "max_attempts": 3,
         "memory_mb": 512,
         "retry_timeouts": True,
+        "priority": "high",
     }
 
 
@@ -192,6 +194,7 @@ def test_options_go_with_the_batch(api: StubApi, run: Run, tasks: Tasks) -> None
         (("--timeout", "soon"), "'soon' is not a duration"),
         (("--max-attempts", "0"), "0 is not in the range 1<=x<=100"),
         (("--memory-mb", "1"), "1 is not in the range 32<=x"),
+        (("--priority", "urgent"), "'urgent' is not one of 'normal', 'high'"),
     ],
 )
 def test_a_bad_option_is_named_before_anything_is_sent(

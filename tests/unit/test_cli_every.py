@@ -105,6 +105,20 @@ class Case:
 
 ACCEPTED = Answer(202, accepted())
 ROW_KEYS, BATCH_KEYS = {"index", "status", "result"}, {"batch_id", "status", "total"}
+SCHEDULE = {
+    "name": "nightly",
+    "every_s": 5400,
+    "cron": None,
+    "missed": "skip",
+    "total": 2,
+    "options": None,
+    "created_at": "2030-01-30T12:00:00.000Z",
+    "next_at": "2030-01-31T03:00:00.000Z",
+    "last_at": None,
+    "last_batch_id": None,
+    "last_error": None,
+}
+SCHEDULE_KEYS = {"name", "every_s", "cron", "next_at", "last_batch_id", "last_error"}
 KEYS_KEYS = {"keys", "revoked"}
 
 CASES = {
@@ -172,6 +186,32 @@ CASES = {
         (Answer(409, {"Code": "ConflictError", "Message": "the batch has not ended"}),),
     ),
     "cancel": Case((BATCH_ID,), (DONE,), "already finished", BATCH_KEYS, ("..",), "no batch '..'"),
+    "schedule add": Case(
+        ("nightly", "tasks.txt", "--cron", "0 3 * * *"),
+        (Answer(201, SCHEDULE),),
+        "schedule nightly: 2 tasks, first at 2030-01-31 03:00:00 UTC",
+        SCHEDULE_KEYS,
+        ("nightly", "tasks.txt"),
+        "either --every or --cron",
+    ),
+    "schedule list": Case(
+        (),
+        ({"schedules": [SCHEDULE]},),
+        "every 90m",
+        SCHEDULE_KEYS,
+        (),
+        "refused",
+        (Answer(403, {"Code": "AccessDeniedError", "Message": "refused"}),),
+    ),
+    "schedule remove": Case(
+        ("nightly",),
+        (SCHEDULE,),
+        "schedule nightly is removed",
+        SCHEDULE_KEYS,
+        ("nightly",),
+        "no schedule",
+        (Answer(404, {"Code": "NotFoundError", "Message": "no schedule 'nightly'"}),),
+    ),
     "fleet": Case(
         (),
         (FLEET,),

@@ -13,6 +13,7 @@ from taskfleet.client import envfile
 from taskfleet.settings import Settings, load
 
 OPTIONS = Options(api_port=8000, aws_port=4566, ec2_port=4567, max_capacity=3)
+EVENTS = "http://127.0.0.1:4569"
 SECRET = "s" * 40
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -55,14 +56,16 @@ def test_modules_are_found_in_the_checkout_and_in_the_callers_folder(
 )
 def test_workers_share_the_cores_of_their_computer(cores: int, workers: int, each: int) -> None:
     options = Options(api_port=8000, aws_port=4566, ec2_port=4567, workers=workers)
-    found = environment.for_processes(options, Settings(cores=cores), (), SECRET, CREDENTIALS)
+    found = environment.for_processes(
+        options, Settings(cores=cores), (), SECRET, CREDENTIALS, EVENTS
+    )
     assert load(found).usable_cores == each
 
 
 def test_the_settings_of_a_process_are_those_of_the_cloud() -> None:
     settings = load({"TASKFLEET_STAGE": "beta", "TASKFLEET_REGION": "eu-west-1"})
     found = environment.for_processes(
-        OPTIONS, settings, ("animoto", "my_tasks"), SECRET, CREDENTIALS
+        OPTIONS, settings, ("animoto", "my_tasks"), SECRET, CREDENTIALS, EVENTS
     )
     read = load(found)
     assert (read.stage, read.region, read.bucket) == ("beta", "eu-west-1", "taskfleet-local")
@@ -73,13 +76,14 @@ def test_the_settings_of_a_process_are_those_of_the_cloud() -> None:
     )
     assert found["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4566"
     assert found["AWS_ENDPOINT_URL_EC2"] == "http://127.0.0.1:4567"
+    assert (found["AWS_ENDPOINT_URL_EVENTBRIDGE"], read.events) == (EVENTS, True)
     assert found["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert found["TASKFLEET_MAX_CAPACITY"] == "3"
     assert found.items() >= CREDENTIALS.items()
 
 
 def test_the_env_file_holds_what_clients_and_processes_need(tmp_path: Path) -> None:
-    processes = environment.for_processes(OPTIONS, Settings(), (), SECRET, CREDENTIALS)
+    processes = environment.for_processes(OPTIONS, Settings(), (), SECRET, CREDENTIALS, EVENTS)
     variables = environment.for_shell(OPTIONS, processes, "tok en", "a,127.0.0.1")
     path = tmp_path / "env"
     environment.write(path, variables)

@@ -16,6 +16,11 @@ def test_an_event_s_body_is_measured_as_json_writes_it(text: str) -> None:
     assert event_bytes(text.encode()) == len(json.dumps(text, ensure_ascii=False).encode())
 
 
+@given(st.text() | st.text(st.characters(max_codepoint=0x80)))
+def test_an_answer_s_body_is_measured_as_json_writes_it(text: str) -> None:
+    assert answer_bytes(text.encode()) == len(json.dumps(text))
+
+
 @pytest.mark.parametrize(
     ("text", "in_event", "in_answer"),
     [

@@ -10,7 +10,7 @@ from taskfleet.batch import Tally
 from taskfleet.bundle import Bundle, job_id
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.lease import BundleStatus
-from taskfleet.options import Options
+from taskfleet.options import BatchOptions
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, sleep
 from taskfleet.retry import RetryPolicy
@@ -422,7 +422,7 @@ def test_a_lost_attempt_and_a_failed_one_count_together(cloud, registry):
     [(1, {}, 1), (None, {"max_attempts": 3}, 3), (1, {"max_attempts": 3}, 3)],
 )
 def test_the_nearest_limit_of_attempts_counts(cloud, registry, batch, own, workers):
-    options = Options(max_attempts=batch) if batch else None
+    options = BatchOptions(max_attempts=batch) if batch else None
     batch_id = cloud.submit(registry, [{"kind": "flaky", **own}], options=options)
     for number in range(2 + workers):
         worker = HandWorker(cloud, registry, worker_id=f"w-{number}")

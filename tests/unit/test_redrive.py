@@ -111,7 +111,7 @@ def real_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def client_of(queue: object) -> tuple[str, str, str | None]:
     """The endpoint, the access key and the session token that a queue uses."""
-    client = queue._client  # type: ignore[attr-defined]
+    client = getattr(queue, "_normal", queue)._client  # that of bundles has two queues
     credentials = client._request_signer._credentials
     return client.meta.endpoint_url, credentials.access_key, credentials.token
 
@@ -146,4 +146,5 @@ def test_a_stage_that_is_named_goes_before_the_local_cloud(tmp_path: Path) -> No
     )
     queue = open_queue("tasks", "prod")
     assert client_of(queue)[0] == "https://sqs.eu-central-1.amazonaws.com"
-    assert queue._name == "Task_to_process-prod"  # type: ignore[attr-defined]
+    names = queue._normal._name, queue._high._name  # type: ignore[attr-defined]
+    assert names == ("Task_to_process-prod", "Task_to_process-prod_high")

@@ -52,8 +52,11 @@ def test_each_trouble_has_its_alarm() -> None:
         ("AWS/Lambda", "Throttles"),
         ("AWS/ApiGateway", "5XXError"),
     }
-    queues = {str(of(name)["Dimensions"]) for name in ("old-tasks", "old-responses")}
-    assert any("ResponseQueue" in queue for queue in queues)
+    old = ("old-tasks", "old-high-tasks", "old-responses")
+    queues = [of(name)["Dimensions"][0]["Value"]["Fn::GetAtt"] for name in old]
+    assert queues == [
+        f"{queue}.QueueName" for queue in ("TaskQueue", "HighTaskQueue", "ResponseQueue")
+    ]
 
 
 def test_names_that_all_regions_share_have_the_region_in_them() -> None:

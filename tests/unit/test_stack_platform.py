@@ -24,7 +24,7 @@ def with_key(value: Any, has_key: bool) -> Any:
 @pytest.mark.parametrize("has_key", [False, True])
 def test_every_queue_is_encrypted(has_key: bool) -> None:
     queues = of_type("AWS::SQS::Queue")
-    assert len(queues) == 6
+    assert len(queues) == 7
     for queue in queues.values():
         properties = with_key(queue["Properties"], has_key)
         found = properties["SqsManagedSseEnabled"], properties["KmsMasterKeyId"]

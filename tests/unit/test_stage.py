@@ -25,6 +25,10 @@ CHALICE = Path(__file__).resolve().parents[2] / ".chalice"
             "arn:aws:sqs:eu-west-1:123456789012:Task_to_process-prod",
         ),
         (
+            "arn:aws:sqs:*:*:Task_to_process_high",
+            "arn:aws:sqs:eu-west-1:123456789012:Task_to_process-prod_high",
+        ),
+        (
             "arn:aws:sqs:*:*:Task_to_process_dead",
             "arn:aws:sqs:eu-west-1:123456789012:Task_to_process-prod_dead",
         ),

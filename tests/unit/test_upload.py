@@ -95,7 +95,7 @@ class World:
             if runs == self.forgets:
                 self._forget_offsets()
             try:
-                self.expansion.expand(decode_upload(messages[0].body), self._time_left_s)
+                self.expansion.expand(decode_upload(messages[0].body).batch_id, self._time_left_s)
             except TransientError:
                 self.clock.sleep(31)
             else:
@@ -312,7 +312,7 @@ def test_a_batch_that_is_cancelled_gets_no_further_part() -> None:
     world.late = [True, True]
     (message,) = world.upload_queue.receive(1, wait_s=0, visibility_s=30)
     for _ in range(2):
-        world.expansion.expand(decode_upload(message.body), world._time_left_s)
+        world.expansion.expand(decode_upload(message.body).batch_id, world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
     world.clock.sleep(31)
     world.run()
@@ -328,7 +328,7 @@ def test_what_was_recorded_of_a_cancelled_batch_is_still_enqueued() -> None:
     batch = world.submit(b"note x\n" * 9)
     (message,) = world.upload_queue.receive(1, wait_s=0, visibility_s=30)
     with pytest.raises(TransientError):
-        world.expansion.expand(decode_upload(message.body), world._time_left_s)
+        world.expansion.expand(decode_upload(message.body).batch_id, world._time_left_s)
     world.monitor.cancel_batch(batch.batch_id, world.clock.now())
     world.clock.sleep(31)
     world.run()

@@ -37,7 +37,7 @@ def workload(threads=4, limits=None, clock=None):
 def put(work, *bundles):
     for one in bundles:
         work.wait_for_room(0)
-        work.give_up_room(work._incoming - 1)
+        work.give_up_room(work._incoming[False] - 1)
         work.add(one)
 
 

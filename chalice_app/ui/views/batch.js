@@ -14,7 +14,8 @@ import { Stream } from "../stream.js";
 const STATUS_S = 2;
 const STREAM_S = 3;
 const RESULTS_S = 5;
-const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again" };
+const OPTIONS = { timeout_s: "time-out", max_attempts: "tries", memory_mb: "memory", retry_timeouts: "time-outs tried again", after_failures: "after failures", reuse: "results reused", priority: "priority" };
+const SHOWN_APART = new Set(["after", "deadline_s", "budget_usd"]);
 
 export async function show(root, params, context) {
   const { api, poll, signal } = context;
@@ -62,8 +63,9 @@ export async function show(root, params, context) {
     outcome.fill(batch);
     facts.fill(batch);
     receipt.fill(batch);
-    text(banner, batch.error ?? "");
-    banner.hidden = !batch.error;
+    const said = [batch.error, batch.at_risk && `At risk: ${batch.at_risk}`].filter(Boolean).join("; ");
+    text(banner, said);
+    banner.hidden = !said;
   }
 
   async function refresh() {
@@ -164,7 +166,10 @@ function batchFacts(path) {
   const { element, fill } = factList();
   const created = time(null);
   const finished = time(null);
+  const due = time(null);
   const before = h("a");
+  const predecessors = batchLinks();
+  const followers = batchLinks();
   const id = h("code", {}, decodeURIComponent(path.slice("batches/".length)));
   const trace = h("code");
   return {
@@ -181,6 +186,8 @@ function batchFacts(path) {
         text(before, batch.retry_of);
       }
       const running = batch.finished_at === null;
+      const { deadline_s: deadline, budget_usd: budget } = batch.options ?? {};
+      if (deadline) setTime(due, new Date(Date.parse(batch.created_at) + 1000 * deadline).toISOString());
       fill([
         ["Tasks", count(batch.total)],
         ["Left, estimated", running ? (batch.eta_s === null ? "not known yet" : seconds(batch.eta_s)) : null],
@@ -192,9 +199,13 @@ function batchFacts(path) {
         ["Submitted", created],
         ["Ended", running ? null : finished],
         ["Kinds", batch.kinds?.length ? batch.kinds.join(", ") : null],
+        ["Deadline", deadline ? due : null],
+        ["Budget", budget ? usd(budget) : null],
         ["Options", optionsText(batch.options)],
         ["Growing", batch.open ? "tasks can still be added" : null],
         ["Retry of", batch.retry_of ? before : null],
+        [batch.status === "WAITING" ? "Waits for" : "Waited for", predecessors(batch.options?.after)],
+        [running ? "Waiting for this" : "Waited for this", followers(batch.followers)],
         ["Batch", id],
         ["Trace", batch.trace_id ? trace : null],
       ]);
@@ -213,6 +224,22 @@ function actualText(quote) {
   return `${seconds(quote.actual_s)}, ${usd(quote.actual_usd)}`;
 }
 
+// Returns a function that gives the links to batches, by id, as one node; null for none.
+function batchLinks() {
+  const shown = 10;
+  const node = h("span", { class: "links" });
+  let drawn = "";
+  return (ids) => {
+    if (!ids?.length) return null;
+    if (drawn !== ids.join()) {
+      drawn = ids.join();
+      const links = ids.slice(0, shown).map((id) => h("a", { href: `#/batches/${encodeURIComponent(id)}` }, id));
+      replace(node, ...links.flatMap((link, n) => (n ? [", ", link] : [link])), ids.length > shown ? ` and ${count(ids.length - shown)} more` : "");
+    }
+    return node;
+  };
+}
+
 function rateOf(number) {
   return number >= 100 ? count(Math.round(number)) : String(Number(number.toPrecision(2)));
 }
@@ -220,7 +247,7 @@ function rateOf(number) {
 function optionsText(options) {
   if (!options) return null;
   const said = Object.entries(options)
-    .filter(([, value]) => value !== null)
+    .filter(([name, value]) => value !== null && !SHOWN_APART.has(name))
     .map(([name, value]) => {
       const label = OPTIONS[name] ?? name;
       if (name === "timeout_s") return `${label} ${seconds(value)}`;

@@ -25,6 +25,9 @@ export async function show(root, params, context) {
   const name = h("input", { name: "name", maxlength: "200", autocomplete: "off", placeholder: "Optional" });
   const timeout = h("input", { name: "timeout_s", type: "number", min: "0.001", max: "86400", step: "any", placeholder: "None" });
   const attempts = h("input", { name: "max_attempts", type: "number", min: "1", max: "100", step: "1", placeholder: "As the kind has it" });
+  const priority = h("select", { name: "priority" }, h("option", { value: "" }, "Normal"), h("option", { value: "high" }, "High: before other batches"));
+  const deadline = h("input", { name: "deadline_s", type: "number", min: "0.001", max: "604800", step: "any", placeholder: "None" });
+  const budget = h("input", { name: "budget_usd", type: "number", min: "0.000001", max: "1000000", step: "any", placeholder: "None" });
   const button = h("button", { type: "submit", class: "primary" }, "Submit");
   const ask = h("button", { type: "button", onclick: () => act(ask, fault, askForQuote) }, "Quote");
   const quoted = h("div", { class: "quoted", role: "status" });
@@ -41,6 +44,9 @@ export async function show(root, params, context) {
       h("label", {}, "Name of the batch", name),
       h("label", {}, "Time-out of a task, in seconds", timeout),
       h("label", {}, "Most attempts of a task", attempts),
+      h("label", {}, "Priority", priority),
+      h("label", {}, "Deadline, in seconds from now", deadline),
+      h("label", {}, "Budget, in US dollars", budget),
     ),
     fault.node,
     quoted,
@@ -135,7 +141,8 @@ export async function show(root, params, context) {
   function readOptions() {
     const options = {};
     if (name.value.trim()) options.name = name.value.trim();
-    for (const input of [timeout, attempts]) {
+    if (priority.value) options.priority = priority.value;
+    for (const input of [timeout, attempts, deadline, budget]) {
       set(input, "aria-invalid", input.validity.valid ? null : "true");
       if (!input.validity.valid) {
         fault.say(`${input.parentNode.firstChild.textContent}: ${input.validationMessage}`);

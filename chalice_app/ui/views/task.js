@@ -70,6 +70,7 @@ export async function show(root, params, context) {
       ["Took", task.duration_s === null ? null : seconds(task.duration_s)],
       ["Attempts", count(Math.max(task.attempts, task.history.length))],
       ["Worker", task.worker_id],
+      ["Reused from", task.reused_from ? earlierTask(task.reused_from) : null],
       ["Limits", limitsText(task.limits)],
     ]);
     parts.params.fill(given === "" ? null : given, () => value(given, "Params"));
@@ -144,6 +145,12 @@ function progressBar() {
     text(words, `${count(done)} of ${count(total)}`);
   };
   return { element, fill };
+}
+
+// A link to the task whose result this one took: `<batch>/<index>`.
+function earlierTask(id) {
+  const [batch, place] = id.split("/");
+  return h("a", { href: `#/batches/${encodeURIComponent(batch)}/tasks/${encodeURIComponent(place)}` }, id);
 }
 
 function limitsText(limits) {

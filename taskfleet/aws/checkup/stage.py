@@ -70,6 +70,7 @@ def _parts(clients: Clients, conf: Settings) -> Iterator[Finding]:
         for queue in (conf.task_queue, conf.response_queue, conf.upload_queue)
         for name in (queue, f"{queue}_dead")
     }
+    asked[f"queue {conf.high_queue}"] = partial(sqs.get_queue_url, QueueName=conf.high_queue)
     table = conf.monitor_table
     asked[f"table {table}"] = partial(dynamodb.describe_table, TableName=table)
     if conf.bucket:

@@ -84,6 +84,8 @@ def to_item(batch: BatchRecord) -> Item:
         item["parts"] = wire_parts(batch.parts)
     if batch.kinds:
         item["kinds"] = wire_kinds(batch.kinds)
+    if batch.followers:
+        item["followers"] = {"SS": sorted(batch.followers)}
     if batch.kept is not None:
         item["kept"] = wire_kept(batch.kept)
     if batch.options is not None:
@@ -120,6 +122,8 @@ def to_record(item: Item | None) -> BatchRecord | None:
         optional["parts"] = tuple(_part(each["S"]) for each in item["parts"]["L"])
     if "kinds" in item:
         optional["kinds"] = tuple(sorted(item["kinds"]["SS"]))
+    if "followers" in item:
+        optional["followers"] = tuple(sorted(item["followers"]["SS"]))
     if "kept" in item:
         optional["kept"] = _kept(item["kept"])
     return BatchRecord(

@@ -258,6 +258,17 @@ class BatchItems:
         last = (int(number_of(item, "bundles")) - 1) // PAGE_BUNDLES
         return self._pages.record(item, also=[last] if last > 0 else [])
 
+    def note_follower(self, batch_id: str, follower: str) -> BatchRecord | None:
+        return self._update_if(
+            f"note in batch {batch_id} who waits for it, in",
+            Update(
+                batch_id,
+                "SET #ttl = :ttl ADD #followers :follower",
+                "attribute_exists(#payload_hash)",
+                {":follower": {"SS": [follower]}},
+            ),
+        )
+
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         keys = {page_key(batch_id, page): page for page in [0, *pages]}
         items = self._table.read_many(f"read what is counted of batch {batch_id} from", keys)

@@ -1,5 +1,7 @@
 """`FleetRecords` in the table `Task_Monitor`. Owns the items `fleet/demand`, `fleet/state`,
-`fleet/history/<number>` and `worker/<worker_id>`.
+`fleet/watched`, `fleet/history/<number>` and `worker/<worker_id>`.
+
+`fleet/watched` is read only when `fleet/demand`, which every round reads, says that it has grown.
 
 Each item of the history has the points of `HISTORY_S` seconds, as a set of texts, so that adding
 one is one small write, however often it is repeated.
@@ -39,6 +41,7 @@ TTL_DAYS = 1
 """Days after its last write when an item expires."""
 DEMAND_KEY = "fleet/demand"
 STATE_KEY = "fleet/state"
+WATCHED_KEY = "fleet/watched"
 HISTORY_S = 1_200
 """Seconds whose points share an item: 20 points of some 70 bytes. A larger item would cost more
 write units for each point; smaller ones would make more than 100 in a day, which is what one call
@@ -64,28 +67,50 @@ class DynamoFleetRecords:
 
     def add_demand(self, more: Demand) -> Noted | None:
         amounts: dict[str, float] = {"batches": more.batches, "messages": more.messages}
-        for name, kind in more.kinds.items():
-            amounts |= {f"tasks/{name}": kind.tasks}
-            if kind.known:
-                amounts |= {f"known/{name}": kind.known, f"known_s/{name}": kind.known_s}
+        if more.high:
+            amounts["high"] = more.high
+        amounts |= _amounts(more.kinds)
         return _noted(self._table.add("count demand in", DEMAND_KEY, amounts))
 
     def demand(self) -> Demand:
         item = self._table.read("read demand from", DEMAND_KEY) or {}
-        kinds: dict[str, dict[str, float]] = {}
-        for name, value in item.items():
-            if match := _KIND_ATTRIBUTE.fullmatch(name):
-                kinds.setdefault(match["kind"], {})[match["field"]] = float(value["N"])
         return Demand(
             _count(item, "batches"),
             _count(item, "messages"),
-            {
-                name: KindDemand(
-                    int(kind.get("tasks", 0)), int(kind.get("known", 0)), kind.get("known_s", 0.0)
-                )
-                for name, kind in kinds.items()
-            },
+            _kinds(item),
+            _count(item, "high"),
+            _count(item, "watched"),
         )
+
+    def watch(self, batch_id: str, kinds: Mapping[str, KindDemand]) -> None:
+        operation = f"ask to watch batch {batch_id} in"
+        amounts = _amounts(kinds)
+        self._table.add(
+            operation, WATCHED_KEY, {f"{batch_id}/{name}": n for name, n in amounts.items()}
+        )
+        self._table.add(operation, DEMAND_KEY, {"watched": 1})
+
+    def watched(self) -> dict[str, dict[str, KindDemand]]:
+        return {batch_id: _kinds(item) for batch_id, item in self._watched_items().items()}
+
+    def unwatch(self, batch_id: str) -> None:
+        names = self._watched_items().get(batch_id)
+        if names:
+            self._table.remove(
+                f"no longer watch batch {batch_id} in",
+                WATCHED_KEY,
+                [f"{batch_id}/{name}" for name in names],
+            )
+
+    def _watched_items(self) -> dict[str, dict[str, Any]]:
+        """The attributes of each batch to watch, without its id in their names."""
+        item = self._table.read("read the batches to watch from", WATCHED_KEY) or {}
+        items: dict[str, dict[str, Any]] = {}
+        for name, value in item.items():
+            batch_id, slash, rest = name.partition("/")
+            if slash:
+                items.setdefault(batch_id, {})[rest] = value
+        return items
 
     def note(self, noted: Noted) -> None:
         # Functions of an earlier version read the two numbers.
@@ -232,6 +257,30 @@ def _noted(item: Item) -> Noted | None:
         return None
     slots = _count(item, "slots")
     return Noted(_count(item, "machines"), slots, ready=slots)
+
+
+def _amounts(kinds: Mapping[str, KindDemand]) -> dict[str, float]:
+    """Returns the number attributes that hold the totals of these kinds."""
+    amounts: dict[str, float] = {}
+    for name, kind in kinds.items():
+        amounts |= {f"tasks/{name}": kind.tasks}
+        if kind.known:
+            amounts |= {f"known/{name}": kind.known, f"known_s/{name}": kind.known_s}
+    return amounts
+
+
+def _kinds(item: Item) -> dict[str, KindDemand]:
+    """Returns the totals by kind in such attributes; others are ignored."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, value in item.items():
+        if match := _KIND_ATTRIBUTE.fullmatch(name):
+            kinds.setdefault(match["kind"], {})[match["field"]] = float(value["N"])
+    return {
+        name: KindDemand(
+            int(kind.get("tasks", 0)), int(kind.get("known", 0)), kind.get("known_s", 0.0)
+        )
+        for name, kind in kinds.items()
+    }
 
 
 def _key(worker_id: str) -> str:

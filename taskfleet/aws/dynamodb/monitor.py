@@ -1,4 +1,5 @@
-"""`TaskMonitor` in DynamoDB, put together from the modules for bundles, batches and paces."""
+"""`TaskMonitor` in DynamoDB, put together from the modules for bundles, batches, paces and results
+that serve again."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from taskfleet.aws.dynamodb.paces import PaceItems
 from taskfleet.aws.dynamodb.packing import Packing
 from taskfleet.aws.dynamodb.pages import Pages
 from taskfleet.aws.dynamodb.progress import ProgressItems
+from taskfleet.aws.dynamodb.reuse import ReuseItems
 from taskfleet.aws.dynamodb.table import Table
 from taskfleet.ports import Clock, ObjectStore
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems):
+class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems, ReuseItems):
     """Implements `taskfleet.ports.TaskMonitor`. Safe for any number of threads.
 
     table: name of the table.
@@ -43,3 +45,4 @@ class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems):
         BatchItems.__init__(self, items, pages)
         ProgressItems.__init__(self, items, pages)
         PaceItems.__init__(self, items)
+        ReuseItems.__init__(self, items)

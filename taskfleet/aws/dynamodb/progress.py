@@ -25,7 +25,7 @@ from taskfleet.aws.dynamodb.pages import (
 )
 from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_number
 from taskfleet.aws.errors import ConditionFailed
-from taskfleet.batch import PAGE_BUNDLES, Tally
+from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally
 from taskfleet.bill import NOTHING, Spend
 
 GROUP_BUNDLES = 50
@@ -65,37 +65,37 @@ class ProgressItems:
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
         busy_ms: Mapping[int, int] = {},
-    ) -> bool:
+    ) -> BatchRecord | None:
         if not tallies:
-            return to_record(self._read(batch_id)) is not None
+            return to_record(self._read(batch_id))
         ended = {
             n: Ended(tally, checksums.get(n, 0), busy_ms.get(n, 0)) for n, tally in tallies.items()
         }
         groups = list(_groups(ended))
         share = spend / len(groups)
         if max(tallies) < PAGE_BUNDLES:
-            counted = [
-                self._count_on_batch(batch_id, group, at, share, last_index) for _, group in groups
-            ]
-            return all(counted)
+            return _latest(
+                [
+                    self._count_on_batch(batch_id, group, at, share, last_index)
+                    for _, group in groups
+                ]
+            )
         batch = self._read(batch_id)
         record = to_record(batch)
         if batch is None or record is None or not record.has(0, last_index):
-            return False
+            return None
 
-        def count(page: int, group: Mapping[int, Ended]) -> bool:
+        def count(page: int, group: Mapping[int, Ended]) -> Item | None:
             end = record.bundles - page * PAGE_BUNDLES
             known = {number: each for number, each in group.items() if number < end}
+            seen: Item | None = batch
             if page == 0:
-                self._count_on_batch(batch_id, known, at, share, last_index)
+                seen = self._count_on_batch(batch_id, known, at, share, last_index)
             elif known and not is_folded(batch, page):
-                self._count_on_page(batch, page, known, at, share)
-            return len(known) == len(group)
+                seen = self._count_on_page(batch, page, known, at, share)
+            return seen if len(known) == len(group) else None
 
-        # Here it is known, once, that the batch is finished: by the write to its item that brings
-        # `ended` to `total`, in `_count_on_batch` and in `Pages.fold`. Whoever wants to be told of
-        # a batch's end asks for that item there.
-        return all(_each(count, groups))
+        return _latest(_each(count, groups))
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:
         batch = self._read(batch_id)
@@ -111,11 +111,12 @@ class ProgressItems:
 
     def _count_on_batch(
         self, batch_id: str, ended: Mapping[int, Ended], at: float, spend: Spend, last_index: int
-    ) -> bool:
-        """Count bundles of page 0 that are not counted yet. Returns False if there is no such batch
-        or task, with nothing counted, or if one of the bundles is missing, with the others
-        counted."""
+    ) -> Item | None:
+        """Count bundles of page 0 that are not counted yet. Returns the batch's item as it is then.
+        Returns None if there is no such batch or task, with nothing counted, or if one of the
+        bundles is missing, with the others counted."""
         uncounted = dict(ended)
+        item: Item | None = None
         time: float | None = at
         complete = True
         while uncounted:
@@ -125,22 +126,25 @@ class ProgressItems:
             }
             write = _count_update(batch_id, uncounted, time, spend, _HAS, bounds)
             try:
-                self._table.update(f"count results of batch {batch_id} in", write)
+                item = self._table.update(
+                    f"count results of batch {batch_id} in", write, read_back=True
+                )
                 break
             except ConditionFailed as failure:
-                batch = to_record(failure.item)
-                if failure.item is None or batch is None or not batch.has(0, last_index):
-                    return False
+                item, batch = failure.item, to_record(failure.item)
+                if item is None or batch is None or not batch.has(0, last_index):
+                    return None
                 complete = complete and max(uncounted) < batch.bundles
-                uncounted = _still(uncounted, failure.item, batch.bundles)
-                time = later(at, failure.item)
-        return complete
+                uncounted = _still(uncounted, item, batch.bundles)
+                time = later(at, item)
+        return item if complete else None
 
     def _count_on_page(
         self, batch: Item, number: int, ended: Mapping[int, Ended], at: float, spend: Spend
-    ) -> None:
+    ) -> Item:
         """Count bundles of page `number` that are not counted yet, and fold the page if it is then
-        complete. When nothing is left to count, an earlier call may have died before the fold."""
+        complete. When nothing is left to count, an earlier call may have died before the fold.
+        Returns the batch's item as it was seen last."""
         batch_id = batch["Job_ID"]["S"]
         key = page_key(batch_id, number)
         uncounted = dict(ended)
@@ -158,28 +162,38 @@ class ProgressItems:
                 uncounted = _still(uncounted, page, PAGE_BUNDLES)
                 time = later(at, page)
         if not is_filled(batch, number, page):
-            return
+            return batch
         if not is_fixed(batch, number):
             # The batch may have been closed or cancelled, or have grown, since it was read. Whoever
             # does so later will see this page as it is now.
             batch = self._read(batch_id) or batch
         if is_filled(batch, number, page) and is_fixed(batch, number):
-            self._pages.fold(batch, number, page)
+            batch = self._pages.fold(batch, number, page)
+        return batch
 
     def _read(self, batch_id: str) -> Item | None:
         return self._table.read(f"read batch {batch_id} from", batch_id)
 
 
 def _each(
-    count: Callable[[int, Mapping[int, Ended]], bool],
+    count: Callable[[int, Mapping[int, Ended]], Item | None],
     groups: Sequence[tuple[int, dict[int, Ended]]],
-) -> list[bool]:
+) -> list[Item | None]:
     """Calls `count` with each group, several at a time if there are many: answers of a large fleet
     come from all over a batch, so nearly each is on a page of its own."""
     if len(groups) < PARALLEL_GROUPS:
         return [count(*group) for group in groups]
     with ThreadPoolExecutor(COUNT_THREADS, thread_name_prefix="count") as pool:
         return list(pool.map(count, *zip(*groups, strict=True)))
+
+
+def _latest(seen: Sequence[Item | None]) -> BatchRecord | None:
+    """Returns the record of a batch's item that was seen several times, None if one of them is
+    missing. The write that ends a batch sees its end, so the record is finished if one of them
+    is."""
+    records = [to_record(item) for item in seen]
+    finished = (record for record in records if record is not None and record.finished)
+    return None if None in records else next(finished, records[-1])
 
 
 def _groups(ended: Mapping[int, Ended]) -> Iterator[tuple[int, dict[int, Ended]]]:

@@ -129,6 +129,20 @@ class Table:
         )
         return response.get("Attributes", {})
 
+    def remove(self, operation: str, key: str, names: Iterable[str]) -> None:
+        """Remove attributes of an item. Those that it does not have are ignored."""
+        placeholders = {f"#n{i}": name for i, name in enumerate(names)}
+        self._write(
+            operation,
+            lambda: self._client.update_item(
+                TableName=self._name,
+                Key={"Job_ID": wire_text(key)},
+                UpdateExpression=f"SET #ttl = :ttl REMOVE {', '.join(placeholders)}",
+                ExpressionAttributeNames={**placeholders, "#ttl": "ttl"},
+                ExpressionAttributeValues={":ttl": self._expiry()},
+            ),
+        )
+
     def create(self, operation: str, item: Item) -> None:
         """Write a new item. Raises ConditionFailed, with the existing item, if the key is taken."""
         self._write(
@@ -140,6 +154,16 @@ class Table:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             ),
         )
+
+    def delete(self, operation: str, key: str) -> Item | None:
+        """Delete an item. Returns it as it was, or None if there is none."""
+        response = self._write(
+            operation,
+            lambda: self._client.delete_item(
+                TableName=self._name, Key={"Job_ID": wire_text(key)}, ReturnValues="ALL_OLD"
+            ),
+        )
+        return response.get("Attributes")
 
     def _write(self, operation: str, call: Callable[[], T]) -> T:
         """Make a write, again after a pause when it meets another one on its item, until
@@ -218,6 +242,22 @@ class Table:
                 **request,
             )
         return [(number_of(item, "created_at"), item["Job_ID"]["S"]) for item in response["Items"]]
+
+    def list_until(self, operation: str, client_id: str, *, until: float, limit: int) -> list[str]:
+        """Returns the keys of up to `limit` items of one client that were created by `until`,
+        oldest first."""
+        with self._translated(operation):
+            response = self._client.query(
+                TableName=self._name,
+                IndexName="batches_by_client",
+                KeyConditionExpression="client_id = :client_id AND created_at <= :until",
+                ExpressionAttributeValues={
+                    ":client_id": wire_text(client_id),
+                    ":until": wire_number(until),
+                },
+                Limit=limit,
+            )
+        return [item["Job_ID"]["S"] for item in response["Items"]]
 
     def _request(self, write: Update) -> Any:
         return {
