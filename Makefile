@@ -23,12 +23,12 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# Three processes keep two cores busy, since tests wait. Whole files go to whichever process is free,
-# in pyproject.toml's order of folders.
-WORKERS ?= 3
+# Four processes keep two cores busy, since tests of real processes wait half of their time. Whole
+# files go to whichever process is free, in pyproject.toml's order of folders.
+WORKERS ?= 4
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-test: $(STAMP) ## Run all tests (ARGS="tests/unit -k lease" for some of them, WORKERS=4 at a time)
+test: $(STAMP) ## Run all tests (ARGS="tests/unit -k lease" for some of them, WORKERS=2 at a time)
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 quick: $(STAMP) ## Run the tests that start no processes of the local cloud

@@ -34,6 +34,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("animoto", "--repeats", "3"),
     ("provisioning",),
     ("quotes",),
+    ("deadlines",),
     ("scale",),
     ("middle", "--measure"),
 )

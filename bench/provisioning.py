@@ -17,8 +17,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from bench import report, traces
 from bench.policies import Clairvoyant, bound, contenders
 from bench.report import Row
@@ -84,7 +82,7 @@ def draw_products(path: Path, comparisons: list[Comparison]) -> None:
     names = list(dict.fromkeys(one.trace for one in comparisons))
     policies = list(dict.fromkeys(one.policy for one in comparisons))
     product = {(one.trace, one.policy): one.mean("cost_x_wait") for one in comparisons}
-    figure, axes = plt.subplots(figsize=(11, 4.5))
+    figure, axes = report.canvas(11, 4.5)
     width = 0.8 / len(policies)
     for number, policy in enumerate(policies):
         heights = [product[name, policy] / product[name, policies[0]] for name in names]
@@ -100,7 +98,7 @@ def draw_products(path: Path, comparisons: list[Comparison]) -> None:
 
 def draw_machines(path: Path, comparisons: list[Comparison]) -> None:
     """Plot the machines over time on one trace, for the first seed."""
-    figure, axes = plt.subplots(figsize=(11, 4.5))
+    figure, axes = report.canvas(11, 4.5)
     for one in comparisons:
         if one.policy != Clairvoyant.name:
             samples = one.outcomes[0].samples

@@ -9,19 +9,17 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from bench.machine import machine_line
 from localcloud.options import ROOT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OUT = ROOT / "docs" / "bench"
 """Folder of the figures that the documents show."""
@@ -146,9 +144,21 @@ def read_csv(path: Path) -> tuple[str, list[dict[str, str]]]:
 # --- plots ------------------------------------------------------------------------------------
 
 
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty figure of so many inches and its axes. Matplotlib is imported here, since
+    that takes longer than most programs run that want a table only."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(width, height))
+    return figure, axes
+
+
 def plot(path: Path, title: str, draw: Callable[[Axes], None]) -> None:
     """Write a plot that `draw` fills, with a legend if it has labels."""
-    figure, axes = plt.subplots(figsize=(8, 4.5))
+    figure, axes = canvas(8, 4.5)
     draw(axes)
     axes.set_title(title, fontsize=10)
     axes.grid(True, which="major", linewidth=0.3)
@@ -159,6 +169,8 @@ def plot(path: Path, title: str, draw: Callable[[Axes], None]) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure and free it. Equal figures give equal bytes."""
+    import matplotlib.pyplot as plt
+
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -137,7 +137,8 @@ def spec() -> Json:
                     body=_bodies([SubmitRequest, FromUpload, OpenRequest]),
                     description="The file of an upload is read after the answer. Sending the same "
                     "payload again under the same idempotency key gives the same batch. An open "
-                    "batch takes more tasks until it is closed. The query "
+                    "batch takes more tasks until it is closed. A batch with `after` is WAITING "
+                    "until those batches have ended; 422 when one of them is not yours. The query "
                     f"parameters are for a body of the type {TEXT_TYPE} only.",
                 ),
                 "get": operation(

@@ -185,6 +185,8 @@ def assemble(
         limit=limit,
         quoter=quoter,
     )
+    # The tick that submits the batches of schedules runs the provisioner itself.
+    quietly = Announcer(registry, records, None, watches=fleet is not None)
     fleet_views = FleetViews(lanes, records, clock, settings)
     return Services(
         submission=submission,
@@ -235,12 +237,11 @@ def assemble(
         schedules=Schedules(
             registry,
             schedule_records,
-            # Without a nudge, since the tick that submits runs the provisioner, and without
-            # uploads, which it may not write: a schedule's tasks are few.
+            # Without uploads, which the tick may not write: a schedule's tasks are few.
             Submission(
                 registry,
                 planner,
-                Enqueuer(task_queue, monitor, spent, Announcer(registry, records, None).announce),
+                Enqueuer(lanes, monitor, spent, quietly.announce),
                 monitor,
                 clock,
                 random_bytes,

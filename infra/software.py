@@ -26,6 +26,8 @@ PACKAGES = ("taskfleet", "ec2_worker", "animoto", "infra/machine")
 EXTRAS = ("animoto", "functions", "environments")
 """Extras of the project that workers have: the kinds `animoto` and `python`, and the environments
 that the latter builds."""
+COMPRESSION = 6
+"""Level of gzip for the archive, 1 (fast) to 9 (small)."""
 PYTHON = "3.11"
 """Version of Python on the machine. Debian 12 has it, `setup.sh` installs it on Amazon Linux
 2023."""
@@ -115,7 +117,7 @@ def _pack(staged: Path) -> bytes:
     order."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as zipped,
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=COMPRESSION) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as archive,
     ):
         for path in _files(staged):

@@ -147,8 +147,8 @@ class BatchOptions(Options, frozen=True, omit_defaults=True):
     a whole.
 
     `after`: ids of batches that must have ended before this one goes. `after_failures`: whether it
-    is cancelled (`cancel`, which None means, too) or goes (`run`) when one of them ended with tasks
-    that failed or were cancelled. `priority`: with `high`, workers take its tasks before those of
+    is cancelled (`cancel`, as without it) or goes (`run`) when one of them ended with tasks that
+    failed or were cancelled. `priority`: with `high`, workers take its tasks before those of
     others. `deadline_s`: seconds from the submission within which the batch should end.
     `budget_usd`: US dollars that its machines and AWS calls may cost.
     """

@@ -3,7 +3,7 @@ buys. Owns this rule and the reasons why a batch will miss its goal; it asks the
 (`taskfleet.provisioner.policy`) about all other work. Pure; what is known of the batches is put
 together by `taskfleet.provisioner.watch`.
 
-The queue is served in the order of submission. So N machines finish a batch in time if they do its
+High priority goes first, and then the order of submission. So N machines finish a batch in time if they do its
 work, and all work before it, in the time that is left. A batch that has the fleet to itself gets
 the fewest machines that do so, since each machine costs its boot and its end on top of the work.
 Beside other work the fleet is at least as large as the policy of the stage has it, so that nobody
@@ -98,7 +98,7 @@ def steer(
     """Decide as `decide` does, with the goals of some batches. Returns the decision, and for each
     batch that will miss its goal the reason.
 
-    goals: the batches, in the order of their submission; those that have just ended, with no task
+    goals: the batches, in the order in which their tasks are taken; those that have just ended, with no task
         left, too.
     others: the loads without the tasks of these batches.
     """

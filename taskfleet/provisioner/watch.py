@@ -49,11 +49,11 @@ class Watch:
         return found
 
     def batches(self, watched: Mapping[str, Watched]) -> list[BatchRecord]:
-        """The records of the watched batches that there are, in the order of their submission.
-        Results may be missing in them."""
+        """The records of the watched batches that there are, in the order in which workers take
+        their tasks. Results may be missing in them."""
         found = [self._monitor.counted(batch_id, ()) for batch_id in watched]
         batches = [counted.batch for counted in found if counted is not None]
-        return sorted(batches, key=lambda batch: (batch.created_at, batch.batch_id))
+        return sorted(batches, key=_turn)
 
     def forget(self, batch_ids: Sequence[str]) -> None:
         """Take batches that have ended off the list. A failure is logged only: the batch is found
@@ -68,10 +68,15 @@ class Watch:
                 )
 
 
+def _turn(batch: BatchRecord) -> tuple[bool, float, str]:
+    is_high = batch.options is not None and batch.options.is_high
+    return not is_high, batch.created_at, batch.batch_id
+
+
 class Followed(msgspec.Struct, frozen=True):
     """The watched batches in one round.
 
-    goals: what the rule for them is told, in the order of their submission.
+    goals: what the rule for them is told, in the order of the batches.
     others: the loads without their tasks.
     watched: what is remembered of those that have not ended.
     """

@@ -93,6 +93,8 @@ class Schedules:
                 f"the tasks have {size} bytes as JSON, over the cap of {TASKS_MAX_BYTES} of a "
                 "schedule; make several schedules of them, or have fewer, longer tasks"
             )
+        if options is not None and options.after is not None:
+            raise InvalidTask("after: the batches of a schedule wait for no others")
         if (every is None) == (cron is None):
             raise InvalidTask("a schedule has either `every` or `cron`")
         now = float(int(self._clock.now()))

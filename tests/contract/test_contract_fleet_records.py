@@ -43,6 +43,25 @@ def test_demand_adds_up_and_returns_what_is_noted_of_the_fleet(world: Any) -> No
     assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {}, high=1)
 
 
+def test_batches_to_watch_are_listed_with_their_tasks_until_they_are_taken_off(
+    world: Any,
+) -> None:
+    records = world.records
+    assert records.watched() == {}
+    records.unwatch("b1")
+    records.watch("b1", {"sleep": KindDemand(3, 3, 4.5)})
+    records.watch("b2", {"python:f-1/2": KindDemand(2, 0, 0.0)})
+    records.watch("b1", {"sleep": KindDemand(1, 1, 0.5), "animoto": KindDemand(7, 0, 0.0)})
+    first = {"sleep": KindDemand(4, 4, 5.0), "animoto": KindDemand(7, 0, 0.0)}
+    second = {"python:f-1/2": KindDemand(2, 0, 0.0)}
+    assert records.watched() == {"b1": first, "b2": second}
+    assert records.demand() == Demand(watched=3)
+    records.unwatch("b1")
+    records.unwatch("b1")
+    assert records.watched() == {"b2": second}
+    assert records.demand() == Demand(watched=3), "the list grew three times"
+
+
 def test_points_are_read_since_a_time_in_order_and_once_each(world: Any) -> None:
     records = world.records
     now = world.clock.now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -100,10 +101,18 @@ class Cloud:
 StartCloud = Callable[..., Cloud]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_cloud() -> Iterator[StartCloud]:
     """A function (directory, *options, **environment) that starts a local cloud on free ports and
-    returns once it serves. What still runs at the end of the session is stopped."""
+    returns once it serves. What still runs at the end of the module is stopped: a cloud without
+    work still polls its queues, which would slow down the rest of the tests."""
+    with _clouds() as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _clouds() -> Iterator[StartCloud]:
+    """The function of `start_cloud`, for the time of the block."""
     started: list[Cloud] = []
 
     def start(directory: Path, *options: str, cwd: Path = ROOT, **environ: str) -> Cloud:
@@ -129,12 +138,16 @@ def start_cloud() -> Iterator[StartCloud]:
         cloud.environ |= envfile.read(directory / "env")
         return cloud
 
-    yield start
-    for cloud in started:
-        if cloud.process.poll() is None:
-            cloud.stop()
-        assert cloud.process.stdout is not None
-        cloud.process.stdout.close()
+    try:
+        yield start
+    finally:
+        for cloud in started:
+            if cloud.process.poll() is None:
+                cloud.process.send_signal(signal.SIGTERM)
+        for cloud in started:
+            cloud.process.wait(STOP_TIMEOUT_S)
+            assert cloud.process.stdout is not None
+            cloud.process.stdout.close()
 
 
 def _listen(cloud: Cloud, ready: queue.SimpleQueue[bool]) -> None:
@@ -146,16 +159,19 @@ def _listen(cloud: Cloud, ready: queue.SimpleQueue[bool]) -> None:
     ready.put(False)
 
 
-@pytest.fixture(scope="session")
-def cloud(start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """One local cloud with one worker of 16 threads, shared by all tests: leave it as it was."""
-    made = start_cloud(tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "16")
-    _shared.append(made)
-    return made
+@pytest.fixture(scope="package")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """One local cloud with one worker of 16 threads, shared by all tests of the folder: leave it as
+    it was. It is stopped before the tests of other folders run."""
+    with _clouds() as start:
+        made = start(tmp_path_factory.mktemp("cloud"), "--workers", "1", "--threads", "16")
+        _shared.append(made)
+        yield made
+        _shared.remove(made)
 
 
 _shared: list[Cloud] = []
-"""The shared cloud, once a test has asked for it."""
+"""The shared cloud, from when a test has asked for it until it is stopped."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.conftest import Cloud
-from tests.support.browser import Watched, watched
+from tests.support.browser import Watched, let_pass, watched
 from tests.support.waiting import eventually
 
 HOSTILE = (
@@ -35,10 +35,21 @@ VIEWS = (
 
 @contextlib.contextmanager
 def opened(
-    browser: Browser, cloud: Cloud, view: str = "", token: str | None = None, **options: Any
+    browser: Browser,
+    cloud: Cloud,
+    view: str = "",
+    token: str | None = None,
+    *,
+    own_clock: bool = False,
+    **options: Any,
 ) -> Iterator[Watched]:
-    """A watched page that shows a view and is signed in with `token`, the cloud's unless given."""
+    """A watched page that shows a view and is signed in with `token`, the cloud's unless given.
+
+    own_clock: the page has a clock that `let_pass` moves on, beside the time that passes.
+    """
     with watched(browser, **options) as one:
+        if own_clock:
+            one.page.clock.install()
         one.page.goto(f"{cloud.url}/#token={token or cloud.token}&view={view}")
         one.page.wait_for_selector("main h1")
         yield one
@@ -65,6 +76,15 @@ def ended(cloud: Cloud, batch_id: str) -> dict[str, Any]:
         return batch if batch["status"] in ("DONE", "CANCELLED") else None
 
     return eventually(look, what=f"batch {batch_id} ends")  # type: ignore[return-value]
+
+
+def calls_a_second(one: Watched, seconds: float) -> float:
+    """How many calls a page with a clock of its own makes a second of that clock, over at least so
+    many seconds."""
+    begun, before = one.page.evaluate("performance.now()"), len(one.calls())
+    let_pass(one, seconds)
+    took_ms: float = one.page.evaluate("performance.now()") - begun
+    return (len(one.calls()) - before) / (took_ms / 1000)
 
 
 def no_sideways_scroll(page: Page) -> bool:

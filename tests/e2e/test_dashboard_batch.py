@@ -14,11 +14,17 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from taskfleet.wire import token
 from tests.e2e.conftest import ROOT, Cloud
-from tests.e2e.dashboard import HOSTILE, ended, no_sideways_scroll, opened, submit
+from tests.e2e.dashboard import HOSTILE, calls_a_second, ended, opened, submit
 from tests.e2e.test_dashboard_stream import LIMIT_MS, Meter
-from tests.support.browser import PATIENCE_MS, PHONE, WIDE, Watched, accessibility_faults, browser
+from tests.support.browser import (
+    PATIENCE_MS,
+    Watched,
+    accessibility_faults,
+    browser,
+    faults_in_every_look,
+    let_pass,
+)
 from tests.support.streams import stream_pages
-from tests.support.waiting import eventually
 
 __all__ = ["browser"]  # a fixture
 
@@ -162,17 +168,10 @@ class TestAnEndedBatch:
         expect(receipt.locator("code")).to_have_text(digest)
         assert accessibility_faults(page) == []
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-    def test_axe_finds_nothing_and_it_fits(
-        self, browser: Browser, cloud: Cloud, mixed: str, scheme: str, size: tuple[int, int]
-    ) -> None:
-        view = f"batches/{mixed}"
-        with opened(browser, cloud, view, size=size, color_scheme=scheme) as one:
-            expect(stream_summary(one.page)).to_contain_text("127 tasks")
-            expect(results(one.page).locator("tbody tr")).to_have_count(100)
-            assert accessibility_faults(one.page) == []
-            assert no_sideways_scroll(one.page)
+    def test_axe_finds_nothing_and_it_fits(self, shown: Watched) -> None:
+        expect(stream_summary(shown.page)).to_contain_text("127 tasks")
+        expect(results(shown.page).locator("tbody tr")).to_have_count(100)
+        assert faults_in_every_look(shown.page) == []
 
 
 class TestMovies:
@@ -228,14 +227,16 @@ class TestARunningBatch:
     ) -> None:
         batch_id = submit(cloud, ["sleep 12000"])
         try:
-            with opened(browser, cloud, f"batches/{batch_id}") as one:
+            with opened(browser, cloud, f"batches/{batch_id}", own_clock=True) as one:
                 one.expect("Failed to load resource")
                 page = one.page
                 told = page.get_by_role("alert").filter(has_text="may be out of date")
                 calls = re.compile(rf"/batches/{batch_id}$")
                 page.route(calls, lambda route: route.abort())
+                let_pass(one, 3)
                 expect(told).to_contain_text("The service does not answer")
                 page.unroute(calls)
+                let_pass(one, 60, step_s=5)  # the longest pause after failures
                 expect(told).to_have_count(0)
         finally:
             cloud.api("DELETE", f"/batches/{batch_id}")
@@ -260,28 +261,23 @@ class TestARunningBatch:
     def test_the_page_asks_once_a_second_at_most(self, browser: Browser, cloud: Cloud) -> None:
         batch_id = submit(cloud, ["sleep 12000"])
         try:
-            with opened(browser, cloud, f"batches/{batch_id}") as one:
+            with opened(browser, cloud, f"batches/{batch_id}", own_clock=True) as one:
                 one.page.wait_for_selector("section.results tbody tr, section.results .pager")
-                one.page.wait_for_timeout(1500)
-                before, begun = len(one.calls()), time.monotonic()
-                one.page.wait_for_timeout(6000)
-                rate = (len(one.calls()) - before) / (time.monotonic() - begun)
-                assert 0 < rate <= 1.2  # a call at each end of the time
+                let_pass(one, 1.5)
+                assert 0 < calls_a_second(one, 6) <= 1.2  # a call at each end of the time
         finally:
             cloud.api("DELETE", f"/batches/{batch_id}")
 
-    def test_an_ended_batch_is_asked_for_no_more(self, shown: Watched, mixed: str) -> None:
-        page = shown.page
-        expect(stream_summary(page)).to_contain_text("127 tasks")
-        expect(results(page).locator("tbody tr")).to_have_count(100)
-        quiet = [-1]
-
-        def settled() -> bool:
-            page.wait_for_timeout(2500)
-            quiet.append(len(shown.calls()))
-            return quiet[-1] == quiet[-2]
-
-        assert eventually(settled, what="the page stops asking")
+    def test_an_ended_batch_is_asked_for_no_more(
+        self, browser: Browser, cloud: Cloud, mixed: str
+    ) -> None:
+        with opened(browser, cloud, f"batches/{mixed}", own_clock=True) as one:
+            expect(stream_summary(one.page)).to_contain_text("127 tasks")
+            expect(results(one.page).locator("tbody tr")).to_have_count(100)
+            let_pass(one, 5)  # the last of its calls
+            before = len(one.calls())
+            let_pass(one, 120, step_s=10)
+            assert len(one.calls()) == before
 
 
 class TestWriters:

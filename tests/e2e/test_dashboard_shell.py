@@ -13,8 +13,23 @@ from playwright.sync_api import Browser, Page, expect
 
 from taskfleet.wire import token
 from tests.e2e.conftest import Cloud
-from tests.e2e.dashboard import HOSTILE, VIEWS, ended, go, no_sideways_scroll, opened, submit
-from tests.support.browser import PHONE, Watched, accessibility_faults, browser, watched
+from tests.e2e.dashboard import (
+    HOSTILE,
+    VIEWS,
+    calls_a_second,
+    ended,
+    go,
+    opened,
+    submit,
+)
+from tests.support.browser import (
+    Watched,
+    accessibility_faults,
+    browser,
+    faults_in_every_look,
+    let_pass,
+    watched,
+)
 
 __all__ = ["browser"]  # a fixture
 
@@ -23,7 +38,7 @@ pytestmark = pytest.mark.e2e
 REFUSED = r"Failed to load resource: .* 403"
 """The browser's own line about an answer that the test provokes."""
 LOOK_S = 8.0
-"""Seconds for which calls are counted."""
+"""Seconds of the page's clock for which calls are counted."""
 HIDE = """hidden => {
   Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
   document.dispatchEvent(new Event("visibilitychange"));
@@ -94,15 +109,17 @@ class TestToken:
             one.page.keyboard.press("Enter")
             expect(one.page.get_by_role("heading", name="Newest batches")).to_be_visible()
 
-    def test_signing_out_forgets_it(self, shown: Watched) -> None:
-        shown.page.get_by_role("button", name="Sign out").click()
-        expect(shown.page.get_by_role("heading", level=1)).to_have_text("Signed out")
-        assert shown.page.evaluate("Object.values(sessionStorage)") == []
-        calls = len(shown.calls())
-        shown.page.wait_for_timeout(2500)
-        assert len(shown.calls()) == calls
-        shown.page.get_by_role("button", name="Sign in").click()
-        expect(shown.page.get_by_role("dialog", name="Sign in")).to_be_visible()
+    def test_signing_out_forgets_it(self, browser: Browser, cloud: Cloud) -> None:
+        with opened(browser, cloud, own_clock=True) as one:
+            page = one.page
+            page.get_by_role("button", name="Sign out").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Signed out")
+            assert page.evaluate("Object.values(sessionStorage)") == []
+            calls = len(one.calls())
+            let_pass(one, 60, step_s=10)
+            assert len(one.calls()) == calls
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_role("dialog", name="Sign in")).to_be_visible()
 
     def test_a_reader_is_offered_no_change(
         self, browser: Browser, cloud: Cloud, failing: str
@@ -164,41 +181,27 @@ class TestShell:
     ) -> None:
         with contextlib.ExitStack() as pages:
             views = ("", "batches", "fleet")
-            open_now = [pages.enter_context(opened(browser, cloud, view)) for view in views]
-            # The first calls, which fill the view, come at once.
-            open_now[0].page.wait_for_timeout(2000)
-            before = [len(one.calls()) for one in open_now]
-            open_now[0].page.wait_for_timeout(LOOK_S * 1000)
-            made = [len(one.calls()) - n for one, n in zip(open_now, before, strict=True)]
-            assert min(made) >= 1
-            assert max(made) <= LOOK_S + 1
+            for view in views:
+                one = pages.enter_context(opened(browser, cloud, view, own_clock=True))
+                let_pass(one, 2)  # the first calls, which fill the view, come at once
+                assert 0 < calls_a_second(one, LOOK_S) <= 1.2, view
 
-    def test_a_hidden_tab_makes_no_call(self, shown: Watched) -> None:
-        page = shown.page
-        page.wait_for_timeout(1500)
-        page.evaluate(HIDE, True)
-        page.wait_for_timeout(500)  # a call may be on its way
-        before = len(shown.calls())
-        page.wait_for_timeout(4000)
-        assert len(shown.calls()) == before
-        page.evaluate(HIDE, False)
-        page.wait_for_timeout(2500)
-        assert len(shown.calls()) > before
+    def test_a_hidden_tab_makes_no_call(self, browser: Browser, cloud: Cloud) -> None:
+        with opened(browser, cloud, own_clock=True) as one:
+            let_pass(one, 1.5)
+            one.page.evaluate(HIDE, True)
+            before = len(one.calls())
+            let_pass(one, 60, step_s=10)
+            assert len(one.calls()) == before
+            one.page.evaluate(HIDE, False)
+            let_pass(one, 2.5)
+            assert len(one.calls()) > before
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_axe_finds_nothing(
-        self, browser: Browser, cloud: Cloud, failing: str, scheme: str
+    def test_axe_finds_nothing_and_every_view_fits(
+        self, browser: Browser, cloud: Cloud, failing: str
     ) -> None:
-        with opened(browser, cloud, color_scheme=scheme) as one:
+        with opened(browser, cloud) as one:
             for view in VIEWS:
                 go(one.page, view)
                 one.page.wait_for_load_state("networkidle")
-                assert accessibility_faults(one.page) == [], view
-
-    def test_every_view_fits_a_phone(self, browser: Browser, cloud: Cloud, failing: str) -> None:
-        with opened(browser, cloud, size=PHONE) as one:
-            for view in VIEWS:
-                go(one.page, view)
-                one.page.wait_for_load_state("networkidle")
-                assert no_sideways_scroll(one.page), view
-                assert accessibility_faults(one.page) == [], view
+                assert faults_in_every_look(one.page) == [], view

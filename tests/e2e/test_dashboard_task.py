@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.e2e.conftest import Cloud
 from tests.e2e.dashboard import HOSTILE, ended, go, no_sideways_scroll, opened, submit
 from tests.e2e.test_dashboard_batch import NOT_OWNED, command, printed
-from tests.support.browser import PATIENCE_MS, PHONE, WIDE, Watched, accessibility_faults, browser
+from tests.support.browser import PATIENCE_MS, Watched, browser, faults_in_every_look
 
 __all__ = ["browser"]  # a fixture
 
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.e2e
 expect.set_options(timeout=PATIENCE_MS)
 
 LONG = "seq 1 20000"
-SLOWLY = 'for n in $(seq 150); do echo "line $n <b>"; sleep 0.2; done'
 
 
 @pytest.fixture(scope="module")
@@ -111,41 +110,9 @@ class TestAnEndedTask:
         expect(page.locator(".crumbs")).to_contain_text(HOSTILE[1])
         expect(page.get_by_role("link", name="Task after")).to_be_hidden()
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-    def test_axe_finds_nothing_and_it_fits(
-        self, browser: Browser, cloud: Cloud, batch: str, scheme: str, size: tuple[int, int]
-    ) -> None:
-        view = f"batches/{batch}/tasks/0"
-        with opened(browser, cloud, view, size=size, color_scheme=scheme) as one:
-            expect(one.page.locator(".output")).to_contain_text(HOSTILE[0])
-            assert accessibility_faults(one.page) == []
-            assert no_sideways_scroll(one.page)
-
-
-def test_an_output_is_followed_as_it_grows_and_waits_while_paused(
-    browser: Browser, cloud: Cloud
-) -> None:
-    batch_id = submit(cloud, [command(SLOWLY)])
-    with opened(browser, cloud, f"batches/{batch_id}/tasks/0") as one:
-        page = one.page
-        output = page.locator(".output")
-        expect(page.locator(".why")).to_contain_text("worker")
-        expect(output).to_contain_text("line 1 <b>")
-        first = len(output.inner_text())
-        page.wait_for_function(
-            "length => document.querySelector('.output').textContent.length > length", arg=first
-        )
-        page.get_by_role("button", name="Pause").click()
-        expect(page.get_by_role("status").filter(has_text="Paused")).to_be_visible()
-        held = output.inner_text()
-        page.wait_for_timeout(3000)
-        assert output.inner_text() == held
-        page.get_by_role("button", name="Pause").click()
-        expect(output).to_contain_text("line 150 <b>", timeout=80_000)
-        assert output.inner_text().split("\n")[:150] == [f"line {n} <b>" for n in range(1, 151)]
-        expect(page.locator(".head .tag")).to_have_text("succeeded")
-        expect(page.get_by_role("status").filter(has_text="Complete")).to_be_visible()
+    def test_axe_finds_nothing_and_it_fits(self, shown: Watched) -> None:
+        expect(shown.page.locator(".output")).to_contain_text(HOSTILE[0])
+        assert faults_in_every_look(shown.page) == []
 
 
 HOSTILE_TASK = {

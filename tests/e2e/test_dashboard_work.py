@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import Cloud, StartCloud
 from tests.e2e.dashboard import HOSTILE, ended, go, no_sideways_scroll, opened, submit
-from tests.support.browser import PHONE, accessibility_faults, browser
+from tests.e2e.test_dashboard_batch import command
+from tests.support.browser import PHONE, accessibility_faults, browser, let_pass
 from tests.support.waiting import eventually
 
 __all__ = ["browser"]  # a fixture
@@ -20,6 +22,8 @@ __all__ = ["browser"]  # a fixture
 pytestmark = pytest.mark.e2e
 
 DATED = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z")
+SLOWLY = """n=0; until [ -e '{stop}' ]; do n=$((n + 1)); echo "line $n <b>"; sleep 0.2; done
+echo the end"""
 
 
 def row(page: Page, name: str) -> Any:
@@ -28,10 +32,13 @@ def row(page: Page, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def elastic(start_cloud: StartCloud, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """A local cloud whose provisioner starts all workers, and ends them soon."""
+    """A local cloud whose provisioner starts all workers, and ends them soon. With such a lease, a
+    worker tells every two seconds what its tasks have printed."""
     folder = tmp_path_factory.mktemp("elastic")
     options = ("--workers", "0", "--max-capacity", "2", "--threads", "4", "--boot-s", "0.5")
-    return start_cloud(folder, *options, TASKFLEET_IDLE_S="2", TASKFLEET_LOOK_S="1")
+    return start_cloud(
+        folder, *options, TASKFLEET_IDLE_S="2", TASKFLEET_LOOK_S="1", TASKFLEET_LEASE_S="6"
+    )
 
 
 @pytest.fixture
@@ -105,12 +112,12 @@ class TestBatches:
     def test_older_ones_are_shown_on_demand(self, browser: Browser, cloud: Cloud) -> None:
         ids = [submit(cloud, ["sleep 0"], name=f"paged {n}") for n in range(53)]
         ended(cloud, ids[-1])
-        with opened(browser, cloud, "batches?name=paged") as one:
+        with opened(browser, cloud, "batches?name=paged", own_clock=True) as one:
             rows = one.page.locator("tbody tr")
             expect(rows).to_have_count(50)
             one.page.get_by_role("button", name="Show older ones").click()
             expect(rows).to_have_count(53)
-            one.page.wait_for_timeout(3500)  # over the next look
+            let_pass(one, 3.5)  # over the next look
             expect(rows).to_have_count(53)
 
     def test_one_is_cancelled_after_a_question(
@@ -184,6 +191,35 @@ class TestFleet:
             page.get_by_text("Show the values").click()
             table = page.get_by_role("table", name="The fleet over the last hour")
             expect(table.get_by_role("row").nth(1)).to_be_visible()
+
+
+class TestARunningTask:
+    def test_its_output_is_followed_as_it_grows_and_waits_while_paused(
+        self, browser: Browser, elastic: Cloud, tmp_path: Path
+    ) -> None:
+        batch_id = submit(elastic, [command(SLOWLY.format(stop=tmp_path / "stop"))])
+        with opened(browser, elastic, f"batches/{batch_id}/tasks/0") as one:
+            page = one.page
+            output = page.locator(".output")
+            expect(page.locator(".why")).to_contain_text("worker")
+            expect(output).to_contain_text("line 1 <b>")
+            first = len(output.inner_text())
+            page.wait_for_function(
+                "length => document.querySelector('.output').textContent.length > length", arg=first
+            )
+            page.get_by_role("button", name="Pause").click()
+            expect(page.get_by_role("status").filter(has_text="Paused")).to_be_visible()
+            held = output.inner_text()
+            page.wait_for_timeout(3000)
+            assert output.inner_text() == held
+            (tmp_path / "stop").touch()
+            page.get_by_role("button", name="Pause").click()
+            expect(output).to_contain_text("the end")
+            *lines, last = output.inner_text().removesuffix("\n").split("\n")
+            assert lines == [f"line {n} <b>" for n in range(1, len(lines) + 1)]
+            assert last == "the end"
+            expect(page.locator(".head .tag")).to_have_text("succeeded")
+            expect(page.get_by_role("status").filter(has_text="Complete")).to_be_visible()
 
 
 class TestDeadLetters:

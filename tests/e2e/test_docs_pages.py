@@ -68,7 +68,7 @@ PRINTED = {
         "in nine of ten cases",
         "p90 s",
     ],
-    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", "schedule nightly is removed"],
+    "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", '"name":"weekly"'],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }
 """What the blocks of a page print, among more."""

@@ -23,6 +23,15 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 
 
+OWN_KIND = """
+from taskfleet.registry import task_kind
+
+@task_kind("double")
+def double(params, context):
+    return 2 * params["n"]
+"""
+
+
 def alive(pid: int) -> bool:
     """A zombie counts as ended: where nobody reaps orphans it stays in the table."""
     found = subprocess.run(
@@ -57,10 +66,11 @@ def refused(*arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
     return ended.returncode, ended.stderr
 
 
-def test_it_says_when_it_serves_and_leaves_no_process_when_told_to_end(
+def test_it_says_when_it_serves_runs_and_leaves_no_process_when_told_to_end(
     start_cloud: Any, tmp_path: Path
 ) -> None:
-    cloud = start_cloud(tmp_path / "my cloud", "--workers", "1")
+    (tmp_path / "my_tasks.py").write_text(OWN_KIND)
+    cloud = start_cloud(tmp_path / "my cloud", "--kinds", "my_tasks", cwd=tmp_path)
     assert cloud.lines[0].startswith(f"ready {cloud.url} ")
     assert requests.get(cloud.url + "/health", timeout=10).status_code == 200
     assert cloud.client("sqs").get_queue_url(QueueName="Task_to_process")
@@ -74,6 +84,13 @@ def test_it_says_when_it_serves_and_leaves_no_process_when_told_to_end(
         check=True,
     )
     assert sourced.stdout == cloud.token
+
+    # A kind of a user's own is found from the folder that the cloud is started in.
+    tasks = [{"kind": "double", "params": {"n": n}} for n in range(3)]
+    batch_id = cloud.api("POST", "/batches", json={"tasks": tasks}).json()["batch_id"]
+    eventually(lambda: done(cloud, batch_id), what="the batch is done")
+    rows = cloud.api("GET", f"/batches/{batch_id}/results").json()["results"]
+    assert sorted(row["result"] for row in rows) == [0, 2, 4]
 
     parts = cloud.processes()
     for part in ("ministack", "localcloud.moto", "localcloud.serve", "localcloud.pump", "run.py"):
@@ -116,23 +133,11 @@ def test_its_state_survives_a_stop_and_a_start_when_asked_to_keep_it_and_only_th
     assert third.stop() == 0
 
 
-def test_no_process_outlives_a_supervisor_that_is_killed(start_cloud: Any, tmp_path: Path) -> None:
-    cloud = start_cloud(tmp_path, "--workers", "2")
-    parts = cloud.processes()
-    assert len(parts) >= 6
-    assert cloud.stop(signal.SIGKILL) == -signal.SIGKILL
-    eventually(lambda: not any(alive(pid) for pid in parts), 30, "all parts have ended")
-    # What it left in its folder is no obstacle.
-    again = start_cloud(tmp_path, "--workers", "0")
-    assert again.api("GET", "/batches").status_code == 200
-    assert again.stop() == 0
-
-
-def test_a_killed_worker_and_a_killed_pump_are_started_again(
+def test_killed_parts_are_started_again_and_none_outlives_a_supervisor_that_is_killed(
     start_cloud: Any, tmp_path: Path
 ) -> None:
-    command = f"cat > {tmp_path / 'event.json'}; echo no such table >&2; exit 3"
-    options = ("--workers", "1", "--on-event", command)
+    on_event = f"cat > {tmp_path / 'event.json'}; echo no such table >&2; exit 3"
+    options = ("--workers", "2", "--on-event", on_event)
     cloud = start_cloud(tmp_path, *options, TASKFLEET_RECEIVE_WAIT_S="1")
     before = cloud.processes()
     for pid, command in before.items():
@@ -141,9 +146,10 @@ def test_a_killed_worker_and_a_killed_pump_are_started_again(
 
     def replaced() -> bool:
         new = [command for pid, command in cloud.processes().items() if pid not in before]
-        return any("run.py" in c for c in new) and any("localcloud.pump" in c for c in new)
+        names = ("run.py", "localcloud.pump")
+        return [sum(name in command for command in new) for name in names] == [2, 1]
 
-    eventually(replaced, 30, "worker and pump run again")
+    eventually(replaced, 30, "workers and pump run again")
     # The emulator still serves the dead worker's long poll: what it would take comes again only
     # after its visibility time-out.
     time.sleep(1.0)
@@ -156,8 +162,18 @@ def test_a_killed_worker_and_a_killed_pump_are_started_again(
     assert f"finished: batch {batch_id} DONE: 20 succeeded of 20" in cloud.lines
     event = json.loads((tmp_path / "event.json").read_text())
     assert (event["batch_id"], event["client_id"], event["stage"]) == (batch_id, "local", "dev")
-    assert any("worker-1 ended with SIGKILL; starting it again" in line for line in cloud.lines)
-    assert cloud.stop() == 0
+    for number in (1, 2):
+        told = f"worker-{number} ended with SIGKILL; starting it again"
+        assert any(told in line for line in cloud.lines)
+
+    parts = cloud.processes()
+    assert len(parts) >= 6
+    assert cloud.stop(signal.SIGKILL) == -signal.SIGKILL
+    eventually(lambda: not any(alive(pid) for pid in parts), 30, "all parts have ended")
+    # What it left in its folder is no obstacle.
+    again = start_cloud(tmp_path, "--workers", "0")
+    assert again.api("GET", "/batches").status_code == 200
+    assert again.stop() == 0
 
 
 def test_the_end_of_the_api_is_the_end_of_all(start_cloud: Any, tmp_path: Path) -> None:
@@ -248,24 +264,6 @@ def test_a_part_that_dies_at_the_start_is_told_with_the_end_of_its_log(tmp_path:
     assert error.count("\n") == 1
     assert "this module is broken" in error
     assert str(Path("here") / "logs") in error
-
-
-def test_a_users_own_kind_is_found_from_the_folder_it_is_started_in(
-    start_cloud: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "my_tasks.py").write_text(
-        "from taskfleet.registry import task_kind\n\n\n"
-        "@task_kind('double')\n"
-        "def double(params, context):\n"
-        "    return 2 * params['n']\n"
-    )
-    cloud = start_cloud(tmp_path / "dir", "--kinds", "my_tasks", cwd=tmp_path)
-    tasks = [{"kind": "double", "params": {"n": n}} for n in range(3)]
-    batch_id = cloud.api("POST", "/batches", json={"tasks": tasks}).json()["batch_id"]
-    eventually(lambda: done(cloud, batch_id), what="the batch is done")
-    rows = cloud.api("GET", f"/batches/{batch_id}/results").json()["results"]
-    assert sorted(row["result"] for row in rows) == [0, 2, 4]
-    assert cloud.stop() == 0
 
 
 def test_a_program_of_2014_gets_its_answer_although_the_pump_reads_the_same_queue(

@@ -237,7 +237,7 @@ class TestReading:
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
             *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
-            *("options", "open", "retry_of", "kinds"),
+            *("options", "open", "retry_of", "kinds", "followers", "at_risk"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -328,6 +328,9 @@ class TestWhoMayCall:
         ("GET", "/fleet/history"),
         ("GET", "/dead-letters"),
         ("POST", "/dead-letters/redrive"),
+        ("GET", "/schedules"),
+        ("POST", "/schedules"),
+        ("DELETE", "/schedules/{name}"),
         ("GET", "/openapi.json"),
     )
 

@@ -120,6 +120,7 @@ def test_the_same_schedule_again_changes_nothing_and_another_is_a_conflict(api: 
         ({"missed": "never"}, 422, "missed"),
         ({"max_attempts": 0}, 422, "max_attempts"),
         ({"when": "now"}, 422, "when"),
+        ({"after": ["0" * 26]}, 422, "after: the batches of a schedule wait for no others"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(
@@ -322,6 +323,14 @@ def test_what_has_no_time_in_one_look_comes_in_the_next(api: Frontend) -> None:
     assert len(batches(api)) == 3
     api.services.schedules.submit_due(lambda: 1.0)
     assert sorted(batch["name"] for batch in batches(api)) == ["s0", "s0", "s1", "s1", "s2", "s2"]
+
+
+def test_its_batches_have_the_priority_and_the_goals_that_it_asks_for(api: Frontend) -> None:
+    add(api, priority="high", deadline_s=60)
+    tick(api, START + HOUR)
+    (batch,) = batches(api)
+    assert (api.cloud.tasks.depth().backlog, api.cloud.high.depth().backlog) == (0, 1)
+    assert set(api.cloud.records.watched()) == {batch["batch_id"]}
 
 
 def test_no_schedule_nudges_the_provisioner_from_inside_the_tick(api: Frontend) -> None:

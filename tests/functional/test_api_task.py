@@ -93,8 +93,10 @@ def test_a_task_that_is_done(api):
             "max_attempts": 2,
             "memory_mb": None,
             "retry_timeouts": False,
+            "reuse": False,
         },
         "traceback": None,
+        "reused_from": None,
         "log_tail": None,
         "log_bytes": 0,
         "log_dropped": 0,
@@ -309,4 +311,5 @@ def test_the_options_of_a_batch_are_its_limits(api):
         "max_attempts": 5,
         "memory_mb": None,
         "retry_timeouts": True,
+        "reuse": False,
     }

@@ -116,6 +116,7 @@ ALLOWED = {
     "tick": [
         Request("sqs:GetQueueAttributes", TASKS),
         Request("sqs:SendMessage", TASKS),  # the batches of schedules
+        Request("sqs:SendMessage", sqs("Task_to_process_high-prod")),
         Request("dynamodb:Query", INDEX),
         Request("sqs:GetQueueAttributes", HIGH),
         Request("logs:PutLogEvents", log("/aws/lambda/taskfleet-prod-tick")),

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,6 +29,15 @@ WIDE = (1280, 900)
 PHONE = (360, 780)
 """Sizes of a window, in pixels."""
 HOST = "127.0.0.1"
+STEP_S = 0.25
+"""Seconds of a step of a page's clock: short beside the second that lies between two calls."""
+LOOKS: tuple[tuple[tuple[int, int], Literal["light", "dark"]], ...] = (
+    (WIDE, "light"),
+    (WIDE, "dark"),
+    (PHONE, "dark"),
+)
+"""Widths and colour schemes in which a view is checked. The rules of the style sheets for a narrow
+window set no colours, so that a phone in the light is not checked again."""
 _QUIET = ("log", "info", "debug")
 # A style or script that the policy stops is told in the console as well; this also tells of images.
 _TELL_OF_POLICY = """document.addEventListener("securitypolicyviolation", event =>
@@ -112,6 +121,19 @@ def watched(browser: Browser, size: tuple[int, int] = WIDE, **options: Any) -> I
         context.close()
 
 
+def let_pass(one: Watched, seconds: float, step_s: float = STEP_S) -> None:
+    """Let seconds pass on the page's clock, which `page.clock.install()` has replaced, without
+    waiting for them. Each step ends once the page has the answers to the calls that it made, so
+    that it makes at most one call after another in a step."""
+    for _ in range(round(seconds / step_s)):
+        one.page.clock.run_for(round(step_s * 1000))
+        answered = None
+        while one.requests and one.requests[-1] is not answered:
+            answered = one.requests[-1]
+            answered.response()
+            one.page.wait_for_timeout(10)  # the page plans its next call
+
+
 def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
     """What axe-core finds wrong with the page, or with the elements of the selector. Transitions
     are waited for, since colours between two have another contrast."""
@@ -119,6 +141,19 @@ def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
     page.wait_for_function(settled)
     page.evaluate(_axe().read_text())
     faults: list[str] = page.evaluate(_RUN_AXE, selector)
+    return faults
+
+
+def faults_in_every_look(page: Page) -> list[str]:
+    """What axe-core finds wrong with the page at the widths and in the colours of LOOKS, and which
+    of them it is too wide for."""
+    faults = []
+    for (width, height), scheme in LOOKS:
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        faults += [f"{width}, {scheme}: {fault}" for fault in accessibility_faults(page)]
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            faults.append(f"{width}, {scheme}: it scrolls sideways")
     return faults
 
 

@@ -71,9 +71,9 @@ class Chains:
 
     def assemble(self) -> None:
         registry = Registry([sleep])
+        self.store = MemoryStore()
         monitor, tasks, files, store = (
-            Faulty(port, self._fault)
-            for port in (self.monitor, self.tasks, self.files, MemoryStore())
+            Faulty(port, self._fault) for port in (self.monitor, self.tasks, self.files, self.store)
         )
         self.flaky = monitor
         planner = Planner(registry, self.monitor)

@@ -14,8 +14,10 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 from botocore.loaders import create_loader
 from moto import mock_aws
+from moto.cloudformation.utils import yaml_tag_constructor
 from moto.dynamodb.responses import DynamoHandler
 
 from tests.support import moto_conflicts
@@ -28,6 +30,19 @@ NOT_IN_MOTO = r"Tried to parse AWS::(S3::BucketPolicy|CloudWatch::Alarm|Budgets:
 
 
 _one_loader = functools.cache(create_loader)
+_load_yaml = yaml.load
+
+
+class _FastLoader(yaml.CLoader):
+    """The loader that moto parses templates with, written in C."""
+
+
+_FastLoader.add_multi_constructor("", yaml_tag_constructor)
+
+
+def _load_fast(text: Any, Loader: Any) -> Any:  # noqa: N803
+    """Takes the place of `yaml.load`."""
+    return _load_yaml(text, _FastLoader if Loader is yaml.Loader else Loader)
 
 
 @contextlib.contextmanager
@@ -52,10 +67,12 @@ def moto_account(region: str = REGION) -> Iterator[pytest.MonkeyPatch]:
     an item conflict, as on AWS.
 
     EC2 knows 44 images instead of 1,301, which moto would read anew for each account. The AWS
-    SDK's descriptions of its services, which each `Aws` would parse anew, are parsed once.
+    SDK's descriptions of its services, which each `Aws` would parse anew, are parsed once. moto
+    parses a template several times in a deployment: it does so with a parser in C.
     """
     with aws_credentials(region) as patch:
         patch.setattr("botocore.session.create_loader", _one_loader)
+        patch.setattr("yaml.load", _load_fast)
         patch.setattr("moto.ec2.models.amis.load_resource", lambda _path: [])
         moto_conflicts.install(patch)
         _write_one_by_one(patch)

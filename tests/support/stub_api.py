@@ -33,6 +33,8 @@ BATCH = {
     "retry_of": None,
     "followers": [],
     "kinds": ["sleep"],
+    "at_risk": None,
+    "quote": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

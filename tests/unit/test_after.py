@@ -164,6 +164,17 @@ def test_a_cancellation_travels_down_a_long_chain(crash_rate):
     )
 
 
+def test_a_batch_whose_file_is_gone_by_its_turn_is_cancelled_and_so_are_those_after_it():
+    chains = stage()
+    for key, after in chain(3).items():
+        chains.submit(key, after)
+    chains.store.delete(chains.batch("b1").upload.key)
+    chains.run()
+    assert chains.batch("b0").status is BatchStatus.DONE
+    assert chains.batch("b1").error == "the file is gone, or another was sent in its place"
+    assert chains.batch("b2").status is BatchStatus.CANCELLED
+
+
 def test_an_open_batch_ends_when_it_is_closed_and_then_its_followers_go():
     chains = stage()
     opened = chains.opened.open(["sleep 0"], client_id=CLIENT, idempotency_key="open")

@@ -336,6 +336,18 @@ def test_statuss_exit_code_tells_whether_something_failed(
     assert json.loads(result.stdout) == batch
 
 
+def test_a_batch_at_risk_is_told_once_while_it_is_waited_for(api: StubApi, run: Run) -> None:
+    risky = {**BATCH, "at_risk": "12 machines would do"}
+    api.answers(risky, {**risky, "succeeded": 1}, DONE)
+    result = run("status", BATCH_ID, "--wait", "--json")
+    assert result.exit_code == 0
+    assert result.stderr.count("is at risk: 12 machines would do") == 1
+    api.answers(risky)
+    result = run("status", BATCH_ID)
+    assert "RUNNING at risk" in result.stdout
+    assert f"batch {BATCH_ID} is at risk: 12 machines would do" in result.stderr
+
+
 def test_status_can_wait(api: StubApi, run: Run) -> None:
     api.answers(BATCH, SOME_FAILED)
     result = run("status", BATCH_ID, "--wait", "--json")

@@ -11,18 +11,32 @@ from docs import generate, settings_page
 from taskfleet.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = generate.documents()
-PAGE = DOCUMENTS[ROOT / "docs" / "settings.md"]
+COMMITTED = [
+    *sorted((ROOT / "docs" / "schemas").glob("*.json")),
+    ROOT / "docs" / "openapi.json",
+    ROOT / "docs" / "settings.md",
+]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_a_generated_document_is_what_the_code_says(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == DOCUMENTS[path], f"{path.name} is stale: make docs"
+@pytest.fixture(scope="module")
+def documents() -> dict[Path, str]:
+    """The generated documents, made when a test needs them: it takes a second of computing, which
+    each process of pytest would spend that only collects these tests."""
+    return generate.documents()
 
 
-def test_every_generated_document_is_known() -> None:
-    known = set(DOCUMENTS)
-    assert known >= {*(ROOT / "docs" / "schemas").glob("*.json"), ROOT / "docs" / "openapi.json"}
+@pytest.fixture(scope="module")
+def settings_md(documents: dict[Path, str]) -> str:
+    return documents[ROOT / "docs" / "settings.md"]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.name)
+def test_a_generated_document_is_what_the_code_says(path: Path, documents: dict[Path, str]) -> None:
+    assert path.read_text(encoding="utf-8") == documents[path], f"{path.name} is stale: make docs"
+
+
+def test_every_generated_document_is_committed(documents: dict[Path, str]) -> None:
+    assert set(documents) == set(COMMITTED)
 
 
 def test_a_stale_document_is_named_and_then_written(
@@ -50,13 +64,13 @@ GIVEN_TO_COMMANDS = {"TASKFLEET_TASK_ID", "TASKFLEET_ATTEMPT"}
 # --- settings -------------------------------------------------------------------------------
 
 
-def test_every_variable_that_the_sources_name_has_a_row() -> None:
+def test_every_variable_that_the_sources_name_has_a_row(settings_md: str) -> None:
     named: set[str] = set()
     for package in settings_page.PACKAGES:
         for path in (ROOT / package).rglob("*"):
             if path.is_file() and path.suffix != ".pyc":
                 named |= set(re.findall(r"\bTASKFLEET_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
-    rows = set(re.findall(r"^\| `(TASKFLEET_\w+)`", PAGE, re.MULTILINE))
+    rows = set(re.findall(r"^\| `(TASKFLEET_\w+)`", settings_md, re.MULTILINE))
     assert len(rows) == len(Settings.__struct_fields__) + 2
     assert named - GIVEN_TO_COMMANDS <= rows
     commands = (ROOT / "docs" / "commands.md").read_text()
@@ -68,13 +82,14 @@ def test_every_setting_is_read_somewhere() -> None:
     assert set(readers) == set(Settings.__struct_fields__)
 
 
-def test_a_reader_is_found_through_properties_and_in_any_process() -> None:
+def test_a_reader_is_found_through_properties_and_in_any_process(settings_md: str) -> None:
     readers = settings_page.used_by()
     assert "animoto" in readers["cores"]  # Settings.usable_cores
     assert "taskfleet.aws" in readers["launch_template"]  # Settings.worker_template
     assert "taskfleet.cli" in readers["token_secret"]  # found = settings.load(...)
     assert readers["lease_s"] == {"ec2_worker"}
-    assert re.search(r"`TASKFLEET_LEASE_S` .* \*Read by\* `ec2_worker`\. \|$", PAGE, re.MULTILINE)
+    row = r"`TASKFLEET_LEASE_S` .* \*Read by\* `ec2_worker`\. \|$"
+    assert re.search(row, settings_md, re.MULTILINE)
 
 
 def test_every_description_can_be_read_alone() -> None:
@@ -105,5 +120,5 @@ def test_a_field_without_a_docstring_is_an_error() -> None:
         ("instance_usd_per_hour", "| number, over 0; `0.0725` |"),
     ],
 )
-def test_a_row_tells_type_range_and_default(name: str, cells: str) -> None:
-    assert f"| `TASKFLEET_{name.upper()}` {cells}" in PAGE
+def test_a_row_tells_type_range_and_default(name: str, cells: str, settings_md: str) -> None:
+    assert f"| `TASKFLEET_{name.upper()}` {cells}" in settings_md

@@ -70,7 +70,7 @@ export async function show(root, params, context) {
       ["Took", task.duration_s === null ? null : seconds(task.duration_s)],
       ["Attempts", count(Math.max(task.attempts, task.history.length))],
       ["Worker", task.worker_id],
-      ["Reused from", task.reused_from ? earlierTask(task.reused_from) : null],
+      ["Result of", task.reused_from ? earlierTask(task.reused_from) : null],
       ["Limits", limitsText(task.limits)],
     ]);
     parts.params.fill(given === "" ? null : given, () => value(given, "Params"));
