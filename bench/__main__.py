@@ -33,6 +33,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("animoto_makespan",),
     ("animoto", "--repeats", "3"),
     ("provisioning",),
+    ("quotes",),
     ("deadlines",),
     ("scale",),
     ("middle", "--measure"),

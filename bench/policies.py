@@ -54,15 +54,18 @@ class Taskfleet:
 
     def decide(self, sim: Simulation) -> None:
         if self._provisioner is None:
-            conf = Settings(
-                max_capacity=sim.trace.max_capacity,
-                slots=SLOTS,
-                instance_usd_per_hour=PRICE_USD_H,
-                beat_s=REPORT_S,
-                **self._settings,
-            )
-            self._provisioner = Provisioner(self._connect(sim), conf)
+            self._provisioner = Provisioner(self._connect(sim), self.conf(sim))
         self._provisioner.round()
+
+    def conf(self, sim: Simulation) -> Settings:
+        """The settings of the provisioner."""
+        return Settings(
+            max_capacity=sim.trace.max_capacity,
+            slots=SLOTS,
+            instance_usd_per_hour=PRICE_USD_H,
+            beat_s=REPORT_S,
+            **self._settings,
+        )
 
 
 class Keda:

@@ -155,6 +155,17 @@ def read_submission(
     return _json_request(body)
 
 
+def read_quote(
+    body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
+) -> SubmitRequest:
+    """Reads what is to be quoted, a body as of a submission. Raises as `read_submission` does, and
+    Unprocessable for an upload or an open batch, whose tasks are not in the body."""
+    wanted = read_submission(body, headers, query)
+    if isinstance(wanted, SubmitRequest):
+        return wanted
+    raise Unprocessable("the body: a quote is made of `tasks`; those of an upload are not read yet")
+
+
 def read_part(
     body: bytes, headers: Mapping[str, str], query: Mapping[str, list[str]] | None
 ) -> PartRequest:

@@ -5,6 +5,8 @@ of each route; the schemas are generated from the structs that the API reads and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from chalice_app.body import (
@@ -57,6 +59,7 @@ from taskfleet.wire.http import (
     KindList,
     LetterList,
     Me,
+    QuoteView,
     Redriven,
     ResultPage,
     ScheduleList,
@@ -95,6 +98,7 @@ _STRUCTS = [
     Redriven,
     Health,
     Error,
+    QuoteView,
 ]
 
 
@@ -130,7 +134,7 @@ def spec() -> Json:
                     status=202,
                     errors=(400, 404, 409, 413, 415, 422, 429),
                     query=TextQuery,
-                    body=_bodies(),
+                    body=_bodies([SubmitRequest, FromUpload, OpenRequest]),
                     description="The file of an upload is read after the answer. Sending the same "
                     "payload again under the same idempotency key gives the same batch. An open "
                     "batch takes more tasks until it is closed. A batch with `after` is WAITING "
@@ -145,6 +149,20 @@ def spec() -> Json:
                     description="With `name`, `status` or `kind`, those that match all of them. "
                     "One call looks at up to 500 batches, so that a page may then be short or "
                     "empty; the next one goes on.",
+                ),
+            },
+            "/quote": {
+                "post": operation(
+                    "Ask how long a batch would take and what it would cost",
+                    QuoteView,
+                    errors=(400, 413, 415, 422),
+                    query=TextQuery,
+                    body=_bodies([SubmitRequest]),
+                    description="The body is that of `POST /batches`; nothing is submitted. The "
+                    "quote rests on the durations that earlier tasks of the kinds took, the fleet "
+                    "as it stands, and the rule by which machines are launched. Options do not "
+                    "change it. The query parameters are for a body of the type "
+                    f"{TEXT_TYPE} only.",
                 ),
             },
             "/uploads": {
@@ -365,7 +383,7 @@ def spec() -> Json:
     }
 
 
-def _bodies() -> Json:
+def _bodies(shapes: Sequence[type]) -> Json:
     lines = {
         "type": "string",
         "description": "One task on each line: text such as `sleep 1000`, or a JSON object. Blank "
@@ -375,15 +393,7 @@ def _bodies() -> Json:
     return {
         "required": True,
         "content": {
-            JSON_TYPE: {
-                "schema": {
-                    "oneOf": [
-                        reference(SubmitRequest),
-                        reference(FromUpload),
-                        reference(OpenRequest),
-                    ]
-                }
-            },
+            JSON_TYPE: {"schema": {"oneOf": [reference(shape) for shape in shapes]}},
             TEXT_TYPE: {"schema": lines},
         },
     }

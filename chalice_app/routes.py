@@ -17,6 +17,7 @@ from chalice_app.body import (
     OpenRequest,
     check_empty,
     read_part,
+    read_quote,
     read_retry,
     read_submission,
     read_upload,
@@ -46,6 +47,7 @@ from taskfleet.wire.http import (
     BatchList,
     BatchView,
     Grown,
+    QuoteView,
     ResultPage,
     StreamPage,
     TaskView,
@@ -81,6 +83,12 @@ def add_routes(api: Api) -> None:
             batch = services().submission.submit(wanted.tasks, **options)
         url = f"{_own_url(current.headers, current.context)}/{batch.batch_id}"
         return Accepted(batch.batch_id, batch.status, batch.expected_total, url)
+
+    @api.route("/quote", "POST", content_types=[JSON_TYPE, TEXT_TYPE])
+    @answer()
+    def quote() -> QuoteView:
+        wanted = read_quote(api.raw, api.request.headers, api.query)
+        return services().quotes.view(wanted.tasks)
 
     @api.route("/batches/{batch_id}/tasks", "POST", content_types=[JSON_TYPE])
     @answer(202)

@@ -33,6 +33,8 @@ from taskfleet.scheduler.open import OpenBatches
 from taskfleet.scheduler.parts import Parts
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.ports import EventSink, ScheduleRecords
+from taskfleet.scheduler.quoter import Quoter
+from taskfleet.scheduler.quotes import Quotes
 from taskfleet.scheduler.rerun import Reruns
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.risk import Risks
@@ -83,6 +85,7 @@ class Services:
     report: Callable[[], None]
     schedules: Schedules
     ended: Ended
+    quotes: Quotes
 
 
 def assemble(
@@ -123,12 +126,18 @@ def assemble(
         provisioner = Provisioner(
             ProvisionerPorts(task_queue, monitor, records, fleet, clock, high_queue), settings
         )
+
+    def noted_slots() -> int | None:
+        noted = records.noted()
+        return None if noted is None else noted.slots
+
     planner = Planner(
         registry,
         monitor,
         least_slots=settings.slots,
-        seen_slots=records.slots if provisioner is not None else lambda: None,
+        seen_slots=noted_slots if provisioner is not None else lambda: None,
     )
+    quoter = Quoter(settings, records, clock, launches=provisioner is not None)
     enqueuer = Enqueuer(lanes, monitor, spent, announcer.announce)
     limit = ClientLimit(settings.client_max_waiting)
     precedence = Precedence(monitor, upload_queue, clock)
@@ -166,7 +175,15 @@ def assemble(
     results = Results(registry, monitor, store, clock, settle, ended, risks=risks)
     completed = Completed(results, monitor, clock, open_batches.settle)
     submission = Submission(
-        registry, planner, enqueuer, monitor, clock, random_bytes, uploads, limit=limit
+        registry,
+        planner,
+        enqueuer,
+        monitor,
+        clock,
+        random_bytes,
+        uploads,
+        limit=limit,
+        quoter=quoter,
     )
     # The tick that submits the batches of schedules runs the provisioner itself.
     quietly = Announcer(registry, records, None, watches=fleet is not None)
@@ -229,11 +246,13 @@ def assemble(
                 clock,
                 random_bytes,
                 limit=limit,
+                quoter=quoter,
             ),
             clock,
             random_bytes,
         ),
         ended=ended,
+        quotes=Quotes(registry, planner, quoter, records, clock, settings.beat_s),
     )
 
 

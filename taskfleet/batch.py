@@ -13,6 +13,7 @@ import msgspec
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.bundle import Plan
 from taskfleet.options import BatchOptions
+from taskfleet.quote import Quote
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.trace import Traceparent, trace_id
 
@@ -169,6 +170,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kinds: the names of its tasks' kinds, in order, as far as its parts are recorded; empty in a
         record of an earlier version.
     followers: ids of the batches that wait for the end of this one, or waited, in order.
+    quote: what was expected of it when it was submitted; None if it was not quoted.
+    busy_ms: milliseconds that the last executions of its tasks took, as far as they are counted.
     """
 
     batch_id: str
@@ -198,6 +201,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     retry_of: str | None = None
     kinds: tuple[str, ...] = ()
     followers: tuple[str, ...] = ()
+    quote: Quote | None = None
+    busy_ms: int = 0
 
     @property
     def after(self) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from msgspec import Meta
 
 WEIGHT = 0.02
 """Weight of one task in the mean. The last 50 tasks make up about two thirds of it."""
+SLOW_WEIGHT = 0.0005
+"""The same in the slow mean, which spans several batches. The tasks that end last in a batch are
+its longest, so the mean alone is too high when a batch has just ended."""
 
 ASSUMED_TASK_S = 10.0
 """Assumed duration of a task, in seconds, if its kind neither predicts it nor has finished a
@@ -51,11 +54,15 @@ class Pace(msgspec.Struct, frozen=True):
     tasks: tasks learned from.
     mean_s: weighted mean, in seconds.
     variance_s2: weighted variance, in seconds squared.
+    slow_mean_s, slow_variance_s2: the same with `SLOW_WEIGHT`; None in a record of an earlier
+        version.
     """
 
     tasks: int = 0
     mean_s: float = 0.0
     variance_s2: float = 0.0
+    slow_mean_s: float | None = None
+    slow_variance_s2: float | None = None
 
     def learn(self, sample: Sample) -> Pace:
         """Returns the pace updated with the sample."""
@@ -64,16 +71,28 @@ class Pace(msgspec.Struct, frozen=True):
         mean = sample.total_s / sample.tasks
         variance = max(0.0, sample.total_s2 / sample.tasks - mean * mean)
         if not self.tasks:
-            return Pace(sample.tasks, mean, variance)
-        # Until enough tasks are known, the mean is the plain average over all of them.
-        weight = max(1 - (1 - WEIGHT) ** sample.tasks, sample.tasks / (self.tasks + sample.tasks))
-        difference = mean - self.mean_s
+            return Pace(sample.tasks, mean, variance, mean, variance)
+        # Until enough tasks are known, each mean is the plain average over all of them.
+        share = sample.tasks / (self.tasks + sample.tasks)
+
+        def moved(old_mean: float, old_variance: float, of_one: float) -> tuple[float, float]:
+            weight = max(1 - (1 - of_one) ** sample.tasks, share)
+            difference = mean - old_mean
+            spread = old_variance + weight * difference * difference
+            return old_mean + weight * difference, (1 - weight) * spread + weight * variance
+
         return Pace(
             self.tasks + sample.tasks,
-            self.mean_s + weight * difference,
-            (1 - weight) * (self.variance_s2 + weight * difference * difference)
-            + weight * variance,
+            *moved(self.mean_s, self.variance_s2, WEIGHT),
+            *moved(*self.slow, SLOW_WEIGHT),
         )
+
+    @property
+    def slow(self) -> tuple[float, float]:
+        """The slow mean in seconds and its variance, in seconds squared."""
+        if self.slow_mean_s is None or self.slow_variance_s2 is None:
+            return self.mean_s, self.variance_s2
+        return self.slow_mean_s, self.slow_variance_s2
 
     @property
     def cautious_s(self) -> float:

@@ -24,6 +24,7 @@ from taskfleet.batch import BATCH_MAX_BUNDLES, BatchRecord, Kept, Mark, Part, Ta
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease
 from taskfleet.pace import Pace, Sample
+from taskfleet.quote import Quote
 from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
@@ -327,11 +328,18 @@ class TaskMonitor(Protocol):
         ...
 
     def record_enqueued(
-        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+        self,
+        batch_id: str,
+        tasks: int,
+        spend: Spend = NOTHING,
+        *,
+        forget: bool = False,
+        quote: Quote | None = None,
     ) -> None:
         """Record that the bundles of the batch's first `tasks` tasks are on the queue, and add what
-        was spent on sending them. Forgets where the last part is kept, and, with `forget`, the
-        second of the recorded `parts`. Does nothing if at least as many are recorded."""
+        was spent on sending them. Keeps the quote, unless it is None. Forgets where the last part
+        is kept, and, with `forget`, the second of the recorded `parts`. Does nothing if at least as
+        many are recorded."""
         ...
 
     def record_upload(self, batch_id: str, upload: Upload) -> None:
@@ -366,11 +374,12 @@ class TaskMonitor(Protocol):
         *,
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
+        busy_ms: Mapping[int, int] = {},
     ) -> BatchRecord | None:
-        """Add the tallies of finished bundles, by bundle number, to the batch, and their checksums,
-        0 if missing. Each bundle is counted once, however often and in whatever order its tally
-        comes. `spend` is added if any of the bundles was not counted before. `last_index` is the
-        highest index of their tasks.
+        """Add the tallies of finished bundles, by bundle number, to the batch, and their checksums
+        and the milliseconds of their tasks, 0 if missing. Each bundle is counted once, however
+        often and in whatever order its tally comes. `spend` is added if any of the bundles was not
+        counted before. `last_index` is the highest index of their tasks.
         Returns the batch as it is then, in which results may be missing unless it is finished; it
         is finished if this call or an earlier one counted the last result. Returns None, with
         nothing counted, if there is no such batch or it has no task of that index. Returns None,

@@ -16,6 +16,7 @@ from taskfleet.cli.fleet import fleet
 from taskfleet.cli.keys import keys
 from taskfleet.cli.kinds import kinds
 from taskfleet.cli.map import map_command
+from taskfleet.cli.quote import quote
 from taskfleet.cli.redrive import redrive
 from taskfleet.cli.results import results
 from taskfleet.cli.schedule import schedule
@@ -26,7 +27,7 @@ from taskfleet.cli.task import explain, log
 from taskfleet.cli.token import make_token
 
 _SECTIONS = {
-    "Batches": (submit, map_command, status, results, audit, retry, cancel, schedule),
+    "Batches": (quote, submit, map_command, status, results, audit, retry, cancel, schedule),
     "Tasks": (log, explain),
     "Fleet": (fleet, kinds, redrive, doctor),
     "Access and shell": (make_token, keys, completion),

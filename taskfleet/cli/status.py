@@ -23,6 +23,7 @@ from taskfleet.cli.options import (
     watch_option,
 )
 from taskfleet.cli.output import batches_table, risk, say, write_json
+from taskfleet.cli.quote import quotes_table, score_line, scored
 from taskfleet.cli.screen import screen, watch
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import Client
@@ -41,6 +42,7 @@ RECENT = 20
         "taskfleet status BATCH --wait",
         "taskfleet status BATCH --watch",
         "taskfleet status BATCH --cost --json",
+        "taskfleet status --quotes --limit 100",
     ),
     json="each batch on a line of its own; with --watch, again at each look.",
 )
@@ -56,8 +58,20 @@ RECENT = 20
     is_flag=True,
     help="Show the AWS calls and their price in us-east-1 too (--json always does).",
 )
+@click.option(
+    "--quotes",
+    is_flag=True,
+    help="Show what was quoted for each of the latest batches and what it took, and how good the "
+    "quotes were.",
+)
 def status(
-    batch: str | None, wait: bool, watch: bool, cost: bool, as_json: bool, **chosen: Any
+    batch: str | None,
+    wait: bool,
+    watch: bool,
+    cost: bool,
+    quotes: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> int:
     """Show the status of BATCH, or of your latest batches.
 
@@ -68,7 +82,11 @@ def status(
     if batch is None:
         if wait:
             raise click.UsageError("--wait needs a BATCH.")
-        return _latest(again=watch, cost=cost, as_json=as_json, **chosen)
+        if quotes and (watch or cost):
+            raise click.UsageError("--quotes goes without --watch and --cost.")
+        return _latest(again=watch, cost=cost, quotes=quotes, as_json=as_json, **chosen)
+    if quotes:
+        raise click.UsageError("--quotes goes without BATCH.")
     if chosen["search"] or chosen["statuses"] or chosen["kind"]:
         raise click.UsageError("--search, --status and --kind go without BATCH.")
     if wait and watch:
@@ -90,6 +108,7 @@ def _latest(
     *,
     again: bool,
     cost: bool,
+    quotes: bool,
     as_json: bool,
     search: str | None,
     statuses: list[BatchStatus],
@@ -108,8 +127,19 @@ def _latest(
 
         if again:
             watch(look, lambda batches: _table(batches, cost=cost), as_json=as_json)
-        _write(look(), cost=cost, as_json=as_json)
+        if quotes:
+            _write_quotes(look(), as_json=as_json)
+        else:
+            _write(look(), cost=cost, as_json=as_json)
     return 0
+
+
+def _write_quotes(batches: list[BatchView], *, as_json: bool) -> None:
+    if as_json:
+        write_json(batches)
+    else:
+        stdout_console().print(quotes_table(batches))
+        say(score_line(scored(batches)))
 
 
 def _watched(client: Client, batch_id: str, *, cost: bool, as_json: bool) -> BatchView:

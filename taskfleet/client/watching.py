@@ -3,12 +3,19 @@ shapes of the answers (`taskfleet.wire.http`) nor HTTP (`taskfleet.client.transp
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import msgspec
 
+from taskfleet.client.body import pack
 from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
+from taskfleet.errors import InvalidTask
 from taskfleet.wire.http import (
+    BODY_MAX_BYTES,
     LETTERS_MAX,
+    MAX_TASKS,
     AuditView,
     FleetHistory,
     FleetPoint,
@@ -16,6 +23,7 @@ from taskfleet.wire.http import (
     LetterView,
     Me,
     QueueName,
+    QuoteView,
     Redriven,
     StreamPage,
 )
@@ -53,6 +61,24 @@ class Watching:
         Returns how many. A task that has its result does not run again."""
         body = msgspec.json.encode({"queue": queue})
         return self._http.call("POST", "/dead-letters/redrive", Redriven, body=body).moved
+
+    def quote(self, tasks: Iterable[str | dict[str, Any]]) -> QuoteView:
+        """Returns how long a batch of these tasks would take and what it would cost, and on what
+        that rests. Nothing is submitted. `tasks` are those of `submit`.
+
+        Raises ApiError or InvalidTask, which name a faulty task by its place in `tasks`, and
+        InvalidTask for tasks that are too much for one request.
+        """
+        if isinstance(tasks, str | bytes | Mapping):
+            raise TypeError(f"tasks must be a list of tasks, not one {type(tasks).__name__}")
+        packed = pack(tasks, name=None, idempotency_key="quote")
+        if not isinstance(packed, bytes):
+            packed.close()
+            raise InvalidTask(
+                f"these tasks are too much for one request, which takes {MAX_TASKS} tasks and "
+                f"{BODY_MAX_BYTES} bytes; quote a part of them"
+            )
+        return self._http.call("POST", "/quote", QuoteView, body=packed)
 
     def audit(self, batch_id: str) -> AuditView:
         """Returns the receipt of the batch: whether every task has exactly one result, and a digest

@@ -19,6 +19,7 @@ from taskfleet.provisioner.records import (
     InstanceState,
     KindDemand,
     Launch,
+    Noted,
     Shortage,
     WorkerRecord,
 )
@@ -101,18 +102,17 @@ class MemoryFleetRecords:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._demand = Demand()
-        self._machines: int | None = None
-        self._slots: int | None = None
+        self._noted: Noted | None = None
         self._workers: dict[str, WorkerRecord] = {}
         self._asked_to_leave: set[str] = set()
         self._state = FleetState()
         self._points: set[Point] = set()
         self._watched: dict[str, dict[str, KindDemand]] = {}
 
-    def add_demand(self, more: Demand) -> int | None:
+    def add_demand(self, more: Demand) -> Noted | None:
         with self._lock:
             self._demand += more
-            return self._machines
+            return self._noted
 
     def demand(self) -> Demand:
         return self._demand
@@ -131,11 +131,11 @@ class MemoryFleetRecords:
         with self._lock:
             self._watched.pop(batch_id, None)
 
-    def note_machines(self, count: int, slots: int) -> None:
-        self._machines, self._slots = count, slots
+    def note(self, noted: Noted) -> None:
+        self._noted = noted
 
-    def slots(self) -> int | None:
-        return self._slots
+    def noted(self) -> Noted | None:
+        return self._noted
 
     def report(self, worker: WorkerRecord) -> bool:
         with self._lock:

@@ -24,6 +24,7 @@ from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import Added, BatchPage, BundleRecord, Claim, Clock, Counted
+from taskfleet.quote import Quote
 from taskfleet.reuse import KeptResult
 from taskfleet.task import Task, TaskResult
 
@@ -234,7 +235,13 @@ class MemoryMonitor:
             return batch
 
     def record_enqueued(
-        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+        self,
+        batch_id: str,
+        tasks: int,
+        spend: Spend = NOTHING,
+        *,
+        forget: bool = False,
+        quote: Quote | None = None,
     ) -> None:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -245,6 +252,7 @@ class MemoryMonitor:
                     spend=batch.spend + spend,
                     parts=(*batch.parts[:1], *batch.parts[2:]) if forget else batch.parts,
                     kept=None,
+                    quote=batch.quote if quote is None else quote,
                 )
 
     def record_upload(self, batch_id: str, upload: Upload) -> None:
@@ -290,6 +298,7 @@ class MemoryMonitor:
         *,
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
+        busy_ms: Mapping[int, int] = {},
     ) -> BatchRecord | None:
         with self._lock:
             batch = self._batches.get(batch_id)
@@ -306,6 +315,7 @@ class MemoryMonitor:
                     progressed_at=max(at, batch.progressed_at or at),
                     spend=batch.spend + spend,
                     checksum=batch.checksum + sum(checksums.get(n, 0) for n in uncounted),
+                    busy_ms=batch.busy_ms + sum(busy_ms.get(n, 0) for n in uncounted),
                 )
             return batch if len(known) == len(tallies) else None
 

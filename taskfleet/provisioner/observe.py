@@ -55,13 +55,7 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
     observation = Observation(
         loads=work.loads,
         machines=machines,
-        limits=FleetLimits(
-            conf.max_capacity,
-            conf.slots,
-            conf.instance_usd_per_hour,
-            conf.max_usd_per_hour,
-            conf.machine_max_s,
-        ),
+        limits=limits_of(conf),
         arriving=work.arriving,
         trickling=work.trickling,
         boot_s=boot_s,
@@ -94,8 +88,25 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
         unlisted=unlisted,
         ended=ended,
         ended_since=ended_since,
+        limits=_kind_limits(alive) if alive else before.limits,
     )
     return observation, state
+
+
+def limits_of(conf: Settings) -> FleetLimits:
+    """The hard limits that the settings set."""
+    return FleetLimits(
+        conf.max_capacity,
+        conf.slots,
+        conf.instance_usd_per_hour,
+        conf.max_usd_per_hour,
+        conf.machine_max_s,
+    )
+
+
+def _kind_limits(alive: Sequence[WorkerRecord]) -> dict[str, int]:
+    """Most tasks of a kind that a worker runs at a time, as workers report it."""
+    return {kind: most for worker in alive for kind, most in worker.limits.items()}
 
 
 def groups(machines: Iterable[Machine], now: float) -> dict[str, Group]:

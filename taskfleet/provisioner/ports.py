@@ -16,6 +16,7 @@ from taskfleet.provisioner.records import (
     Instance,
     KindDemand,
     Launch,
+    Noted,
     WorkerRecord,
 )
 
@@ -49,9 +50,8 @@ class FleetRecords(Protocol):
     """What the API, the workers and the provisioner tell each other, in the table
     `Task_Monitor`."""
 
-    def add_demand(self, more: Demand) -> int | None:
-        """Add to the totals. Returns the number of machines that the provisioner last saw, None
-        when it has never run."""
+    def add_demand(self, more: Demand) -> Noted | None:
+        """Add to the totals. Returns what `noted` does."""
         ...
 
     def demand(self) -> Demand:
@@ -72,13 +72,12 @@ class FleetRecords(Protocol):
         """Take a batch off the list. An unknown one is ignored."""
         ...
 
-    def note_machines(self, count: int, slots: int) -> None:
-        """Record what `add_demand` and `slots` return from now on."""
+    def note(self, noted: Noted) -> None:
+        """Record what `add_demand` and `noted` return from now on."""
         ...
 
-    def slots(self) -> int | None:
-        """The slots that the provisioner last saw, on machines and static workers that are there to
-        stay or on their way; None when it has never run."""
+    def noted(self) -> Noted | None:
+        """The fleet as the provisioner last noted it; None when it has never run."""
         ...
 
     def report(self, worker: WorkerRecord) -> bool:

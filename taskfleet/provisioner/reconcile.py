@@ -24,11 +24,11 @@ from taskfleet.log import fields
 from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.goals import Reaction, steer
+from taskfleet.provisioner.noting import is_news, note_of, ready_slots, work_ahead_s
 from taskfleet.provisioner.observe import grown, is_alive, observe
 from taskfleet.provisioner.points import is_due, point
 from taskfleet.provisioner.policy import (
     Decision,
-    MachineState,
     Observation,
     policy_of,
 )
@@ -169,6 +169,10 @@ class Provisioner:
         due, ended = is_due(before, reading.at), state.ended_since
         if due:
             state = replace(state, ended_since=0, pointed_at=reading.at)
+        ahead_s = work_ahead_s(seen)
+        news = is_news(before, ahead_s, ready_slots(state, self._conf.slots), reading.at)
+        if news:
+            state = replace(state, ahead_s=ahead_s, ahead_at=reading.at)
         if not self._ports.records.save_state(state):
             _log.info("another round was faster", extra=fields("look_overtaken"))
             return None
@@ -177,9 +181,14 @@ class Provisioner:
         done = self._act(state, decision, intent)
         if done is not state and self._ports.records.save_state(done):
             done = replace(done, revision=done.revision + 1)
-        noted = done.machines, self._slots(done)
-        if noted != (before.machines, self._slots(before)) or not before.last_round_at:
-            self._ports.records.note_machines(*noted)
+        noted, earlier = note_of(done, self._conf.slots), note_of(before, self._conf.slots)
+        same = (noted.machines, noted.slots, noted.ready, noted.limits)
+        if (
+            news
+            or same != (earlier.machines, earlier.slots, earlier.ready, earlier.limits)
+            or not before.last_round_at
+        ):
+            self._ports.records.note(noted)
         if due:
             self._add_point(done, reading, ended)
         _log.info(
@@ -213,12 +222,6 @@ class Provisioner:
             and self._ports.clock.now() - before.last_round_at < IDLE_ROUND_S
             and not self._ports.records.workers()
         )
-
-    def _slots(self, state: FleetState) -> int:
-        """Slots that are there to stay or on their way."""
-        staying = (MachineState.BOOTING, MachineState.LIVE)
-        machines = sum(state.groups[name].count for name in staying if name in state.groups)
-        return state.static_slots + machines * self._conf.slots
 
     def _read(self, depth: QueueDepth, demand: Demand, watched: Mapping[str, Watched]) -> Reading:
         ports = self._ports

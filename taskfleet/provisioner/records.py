@@ -84,6 +84,30 @@ class Demand(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """The fleet as the provisioner last noted it beside the totals of demand, for whoever submits.
+
+    machines: all that are there or on their way.
+    slots: slots of machines and static workers that are there to stay or on their way.
+    ready, static: those of them whose worker is there, and those on no machine of the fleet.
+    boot_s: learned seconds from launch to the start of the worker; None before any boot was seen.
+    ahead_s: expected slot-seconds of the work that waited or ran at the time `at`.
+    limits: most tasks of a kind that one worker runs at a time, for kinds with fewer than all
+        slots.
+    booting_at: launch of the newest machine that boots; None if none does.
+    """
+
+    machines: int
+    slots: int
+    ready: int = 0
+    static: int = 0
+    boot_s: float | None = None
+    ahead_s: float = 0.0
+    at: float = 0.0
+    limits: dict[str, int] = {}
+    booting_at: float | None = None
+
+
 class WorkerRecord(
     msgspec.Struct,
     frozen=True,
@@ -286,6 +310,8 @@ class FleetState(msgspec.Struct, frozen=True, omit_defaults=True):
     watched: the batches with a deadline or a budget that have not ended, by id.
     watched_to: `Demand.watched` when they were last read.
     other_tasks: tasks of all other batches, as last estimated; kept while `watched` has any.
+    ahead_s, ahead_at: as last noted (`Noted`).
+    limits: as in `Noted`, of the workers seen last.
     """
 
     revision: int = 0
@@ -308,6 +334,9 @@ class FleetState(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: dict[str, int] = {}
     ended_since: int = 0
     pointed_at: float = 0.0
+    ahead_s: float = 0.0
+    ahead_at: float = 0.0
+    limits: dict[str, int] = {}
     intent: Intent | None = None
     trouble: Trouble | None = None
     decisions: list[Round] = []

@@ -20,6 +20,9 @@ from taskfleet.wire.queues import LegacyResponseMessage
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_TASK_S = 30 * 86_400.0
+"""Longest duration of a task that is believed, in seconds."""
+
 
 def collect(
     bodies: Mapping[str, str],
@@ -90,8 +93,15 @@ def _count(
     tallies = {number: Tally.of(each.results) for number, each in responses.items()}
     checksums = {number: each.checksum for number, each in responses.items()}
     last_index = max(row.index for each in responses.values() for row in each.results)
+    busy_ms = {number: _busy_ms(each) for number, each in responses.items()}
     batch = monitor.record_progress(
-        batch_id, tallies, now, spend, last_index=last_index, checksums=checksums
+        batch_id,
+        tallies,
+        now,
+        spend,
+        last_index=last_index,
+        checksums=checksums,
+        busy_ms=busy_ms,
     )
     if batch is not None:
         return batch
@@ -105,3 +115,10 @@ def _count(
         extra=fields("batch_unknown", batch_id=batch_id, bundle=min(responses)),
     )
     return None
+
+
+def _busy_ms(response: Response) -> int:
+    """Milliseconds that the last executions of the tasks took. A response may be forged, so a
+    duration that no task can have is left out."""
+    durations_s = (row.duration_s or 0.0 for row in response.results)
+    return round(1000 * sum(each for each in durations_s if 0 < each <= _LONGEST_TASK_S))

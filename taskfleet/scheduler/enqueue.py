@@ -18,7 +18,8 @@ from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 from taskfleet.ports import OutgoingMessage, TaskMonitor, TaskQueue
 from taskfleet.provisioner.ports import FleetRecords, Nudge
-from taskfleet.provisioner.records import Demand, KindDemand
+from taskfleet.provisioner.records import Demand, KindDemand, Noted
+from taskfleet.quote import Quote
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 from taskfleet.wire.queues import encode_bundle
@@ -51,22 +52,25 @@ class Announcer:
         self._nudge = nudge
         self._watches = watches
 
-    def announce(self, batch: BatchRecord, tasks: Sequence[Task], messages: int) -> None:
+    def announce(self, batch: BatchRecord, tasks: Sequence[Task], messages: int) -> Noted | None:
         """Tells the provisioner that `tasks` of the batch are on the queue, in `messages` messages.
-        Raises TransientError if a batch that is to be watched could not be put on the list."""
+        Returns what it last noted of the fleet; None when that is not known. Raises TransientError
+        if a batch that is to be watched could not be put on the list."""
         if self._watches and batch.options is not None and batch.options.has_goal:
             self._records.watch(batch.batch_id, self._by_pace(tasks))
+        noted = None
         try:
             high = batch.options is not None and batch.options.is_high
             demand = Demand(1, messages, self._by_kind(tasks), messages if high else 0)
-            machines = self._records.add_demand(demand)
-            if self._nudge is not None and not machines:
+            noted = self._records.add_demand(demand)
+            if self._nudge is not None and not (noted and noted.machines):
                 self._nudge.nudge()
         except TaskfleetError as error:
             _log.warning(
                 "the provisioner was not told of a batch",
                 extra=fields("announce_failed", messages=messages, reason=str(error)),
             )
+        return noted
 
     def _by_pace(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
         """The tasks by the name of their pace, or of their kind where there are very many names."""
@@ -96,7 +100,7 @@ class Enqueuer:
 
     spent: returns the running total of this process's AWS calls.
     announce: called with a batch, tasks of it that are on the queue and the number of their
-        messages.
+        messages; returns what is noted of the fleet, None if nothing is.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class Enqueuer:
         monitor: TaskMonitor,
         spent: Callable[[], Spend] = Spend,
         announce: Callable[
-            [BatchRecord, Sequence[Task], int], None
+            [BatchRecord, Sequence[Task], int], Noted | None
         ] = lambda _batch, _tasks, _messages: None,
     ) -> None:
         self._queue = queue
@@ -114,10 +118,15 @@ class Enqueuer:
         self._announce = announce
 
     def enqueue(
-        self, batch: BatchRecord, bundles: Sequence[Sequence[Task]], spent_before: Spend
+        self,
+        batch: BatchRecord,
+        bundles: Sequence[Sequence[Task]],
+        spent_before: Spend,
+        quote: Callable[[Noted | None], Quote | None] = lambda _noted: None,
     ) -> None:
         """Send the last bundles of `batch`, which are recorded, and record that they are sent. What
-        was spent since `spent_before` goes on the batch's bill."""
+        was spent since `spent_before` goes on the batch's bill. `quote` makes the quote that the
+        batch keeps of what is noted of the fleet."""
         first = batch.bundles - len(bundles)
         high = batch.options is not None and batch.options.is_high
         self._queue.send(
@@ -126,12 +135,13 @@ class Enqueuer:
                 for place, tasks in enumerate(bundles)
             ]
         )
-        self._announce(batch, [task for tasks in bundles for task in tasks], len(bundles))
+        noted = self._announce(batch, [task for tasks in bundles for task in tasks], len(bundles))
         self._monitor.record_enqueued(
             batch.batch_id,
             batch.total,
             self.spent() - spent_before,
             forget=len(batch.parts) > PARTS_REMEMBERED,
+            quote=quote(noted),
         )
 
 

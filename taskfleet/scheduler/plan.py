@@ -5,10 +5,12 @@ fleet. Owns the plan of a batch; the cutting itself is a pure function of `taskf
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
+from taskfleet.pace import Pace, Sample
 from taskfleet.ports import TaskMonitor
+from taskfleet.quote import TaskGroup, assumed, foretold, learned
 from taskfleet.registry import Registry
 from taskfleet.task import Task
 
@@ -41,21 +43,43 @@ class Planner:
 
     def plan(self, tasks: Iterable[Task]) -> Plan:
         """The plan for a batch of exactly these tasks."""
+        return self.weigh(tasks)[0]
+
+    def weigh(self, tasks: Iterable[Task]) -> tuple[Plan, list[TaskGroup]]:
+        """The plan for a batch of exactly these tasks, and what is known of their durations."""
         expected_s = self._registry.expected_s({})
-        total_s, unknown = 0.0, Counter[str]()
+        known: dict[str, list[float]] = {}  # by kind: durations, and sums of them and their squares
+        unknown = Counter[str]()
         for task in tasks:
             seconds = expected_s(task)
             if seconds is None:
                 unknown[self._registry.pace_name(task)] += 1
             else:
-                total_s += seconds
-        estimates = self._estimates([name for name, _ in unknown.most_common(ASKED_MAX)])
+                sums = known.setdefault(task.kind, [0, 0.0, 0.0])
+                sums[0] += 1
+                sums[1] += seconds
+                sums[2] += seconds * seconds
+        paces = self._paces([name for name, _ in unknown.most_common(ASKED_MAX)])
+        estimates = self._estimates(paces)
+        total_s = sum(sums[1] for sums in known.values())
         total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
-        return Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
+        plan = Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
+        groups = [
+            foretold(kind, Sample(int(count), sum_s, sum_s2))
+            for kind, (count, sum_s, sum_s2) in known.items()
+        ]
+        groups += [self._group(name, count, paces.get(name)) for name, count in unknown.items()]
+        return plan, groups
+
+    def _group(self, name: str, count: int, pace: Pace | None) -> TaskGroup:
+        if pace is not None:
+            return learned(name, count, pace)
+        hint_s = self._registry[name.partition(":")[0]].hint_s
+        return assumed(name, count, hint_s)
 
     def plan_unread(self) -> Plan:
         """The plan for a batch whose tasks have not been read yet, such as that of an upload."""
-        return Plan(self._estimates(self._registry.names), self._slots())
+        return Plan(self._estimates(self._paces(self._registry.names)), self._slots())
 
     def cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
         """The tasks of each bundle, in order."""
@@ -66,13 +90,17 @@ class Planner:
         # bundles of two seconds share that out well: only slots that are there already count.
         return max(DEFAULT_SLOTS, self._least_slots, self._seen_slots() or 0)
 
-    def _estimates(self, names: Collection[str]) -> dict[str, float]:
+    def _paces(self, names: Collection[str]) -> dict[str, Pace | None]:
+        """What was learned under these names, in order; None under a name without a pace."""
+        found = self._monitor.paces(sorted(names)) if names else {}
+        return {name: found.get(name) for name in sorted(names)}
+
+    def _estimates(self, paces: Mapping[str, Pace | None]) -> dict[str, float]:
         """Expected seconds of one task by the name of its pace: as learned, else as the kind's hint
         says."""
-        learned = self._monitor.paces(sorted(names)) if names else {}
         estimates = {}
-        for name in sorted(names):
-            pace, hint_s = learned.get(name), self._registry[name.partition(":")[0]].hint_s
+        for name, pace in paces.items():
+            hint_s = self._registry[name.partition(":")[0]].hint_s
             if pace is not None:
                 estimates[name] = pace.cautious_s
             elif hint_s is not None:

@@ -19,6 +19,7 @@ from taskfleet.errors import NotFound, PermanentError, UnknownKind
 from taskfleet.ports import BundleRecord, Clock, ObjectStore, TaskMonitor
 from taskfleet.registry import Registry
 from taskfleet.scheduler.ended import UNHEARD, Ended
+from taskfleet.scheduler.quoted import batch_quote
 from taskfleet.scheduler.risk import Risks, at_risk
 from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
@@ -79,6 +80,7 @@ def view(batch: BatchRecord, now: float, told: Mapping[str, str] = {}) -> BatchV
         kinds=list(batch.kinds),
         followers=list(batch.followers[:FOLLOWERS_SHOWN]),
         at_risk=at_risk(batch, now, told.get(batch.batch_id)),
+        quote=batch_quote(batch),
     )
 
 

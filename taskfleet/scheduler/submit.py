@@ -13,14 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.options import BatchOptions
 from taskfleet.ports import Clock, TaskMonitor
+from taskfleet.provisioner.records import Noted
+from taskfleet.quote import Quote
 from taskfleet.registry import Registry
 from taskfleet.scheduler.enqueue import Enqueuer
 from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
+from taskfleet.scheduler.quoter import Quoter
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.scheduler.upload import Uploads
 from taskfleet.task import Task
@@ -39,6 +44,7 @@ class Submission:
     uploads: takes batches of more than `send_max_bundles` bundles; None where there is no reader
         of uploads, so that all batches are enqueued here.
     limit: bounds the tasks of each client.
+    quoter: makes the quote that each batch keeps; None for none.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Submission:
         *,
         limit: ClientLimit = NO_LIMIT,
         send_max_bundles: int = SEND_MAX_BUNDLES,
+        quoter: Quoter | None = None,
     ) -> None:
         self._registry = registry
         self._planner = planner
@@ -63,6 +70,7 @@ class Submission:
         self._uploads = uploads
         self._limit = limit
         self._send_max_bundles = send_max_bundles
+        self._quoter = quoter
 
     def submit(
         self,
@@ -101,7 +109,7 @@ class Submission:
         elif waits:
             raise InvalidTask("after: no batch can wait for others here")
 
-        plan = self._planner.plan(tasks)
+        plan, groups = self._planner.weigh(tasks)
         bundles = self._planner.cut(tasks, plan)
         wanted = BatchRecord(
             batch_id=batch_id,
@@ -118,8 +126,17 @@ class Submission:
             retry_of=retry_of,
             kinds=kinds_of(tasks),
         )
+
+        def quote(noted: Noted | None) -> Quote | None:
+            if self._quoter is None:
+                return None
+            return self._quoter.quote(groups, len(bundles), noted).quote
+
         try:
             if self._uploads is not None and (waits or len(bundles) > self._send_max_bundles):
+                noted = None if self._quoter is None else self._quoter.noted()
+                # Nobody knows when a batch goes that waits for others.
+                wanted = wanted if waits else replace(wanted, quote=quote(noted))
                 wanted = self._uploads.as_file(wanted, tasks)
             batch = record_once(self._monitor, wanted)
             if batch.upload is not None and self._uploads is not None:
@@ -127,7 +144,7 @@ class Submission:
             elif batch.enqueued < batch.total:
                 if batch.plan != plan:
                     bundles = self._planner.cut(tasks, batch.plan)
-                self._enqueuer.enqueue(batch, bundles, spent_before)
+                self._enqueuer.enqueue(batch, bundles, spent_before, quote)
         except TaskfleetError:
             if idempotency_key is None:
                 # Nobody can send this batch again, so the bundles already on the queue must not

@@ -87,6 +87,53 @@ class Grown(msgspec.Struct, frozen=True):
     total: int
 
 
+class QuotedTasks(msgspec.Struct, frozen=True):
+    """What a quote assumes of some tasks: `mean_s` seconds each. `learned` counts the tasks from
+    which that was learned; it is 0 for a mere assumption, and null where the kind says beforehand
+    how long its tasks take. `name` is the kind, or `<kind>:<pace>`."""
+
+    name: str
+    tasks: int
+    mean_s: float
+    learned: int | None
+
+
+class QuoteView(msgspec.Struct, frozen=True):
+    """How long a batch of `tasks` tasks is expected to take and to cost if it is submitted now.
+
+    `p50_s` and `p90_s` are the seconds from the submission to the end that are kept in half and in
+    nine tenths of all cases; both are null if no slot is there and no machine may be launched.
+    `usd` is the price of the machine time of its tasks and of its AWS calls, in US dollars.
+    `idle_usd` is what the machines launched for it cost beyond that: boots, free slots, and the
+    idle time before they end themselves. `machines` work on it, of which `launches` are launched.
+    `rests_on` says what is assumed of the tasks, `fleet` what of the fleet.
+    """
+
+    tasks: int
+    p50_s: float | None
+    p90_s: float | None
+    usd: float
+    idle_usd: float
+    machines: int
+    launches: int
+    rests_on: list[QuotedTasks]
+    fleet: str
+
+
+class BatchQuote(msgspec.Struct, frozen=True):
+    """What was expected of a batch when it was submitted, and what it took: `p50_s`, `p90_s`,
+    `usd` and `machines` are as in the answer of `POST /quote`. `actual_s` are the seconds from the
+    submission to the end, `actual_usd` the dollars; both are null until the batch has ended, and
+    for a cancelled batch."""
+
+    p50_s: float | None
+    p90_s: float | None
+    usd: float
+    machines: int
+    actual_s: float | None = None
+    actual_usd: float | None = None
+
+
 class BatchView(msgspec.Struct, frozen=True):
     """The status of a batch.
 
@@ -104,8 +151,10 @@ class BatchView(msgspec.Struct, frozen=True):
     batch whose tasks this one runs again; it is null for any other. `kinds` are the kinds of its
     tasks, as far as they are known. `followers` are the batches that wait for the end of this one,
     or waited, up to 100 of them; those for which this one waits are in `options.after`.
-    tasks, as far as they are known. `at_risk` says why the batch will miss its deadline or its
-    budget, or that it missed its deadline; it is null otherwise. Such a batch goes on.
+    `at_risk` says why the batch will miss its deadline or its
+    budget, or that it missed its deadline; it is null otherwise. Such a batch goes on. `quote` is
+    what was expected of it; it is null for an open batch, one of an upload and one that waits for
+    others.
     """
 
     batch_id: str
@@ -128,6 +177,7 @@ class BatchView(msgspec.Struct, frozen=True):
     kinds: list[str] = []
     followers: list[str] = []
     at_risk: str | None = None
+    quote: BatchQuote | None = None
 
     def __repr__(self) -> str:
         return faces.batch_text(self)

@@ -17,6 +17,7 @@ from taskfleet.batch import (
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 from taskfleet.options import BatchOptions
+from taskfleet.quote import Quote
 from tests.support.chains import Chains, play
 
 ID = "0123456789abcdefghjkmnpqrs"
@@ -282,6 +283,17 @@ class TestProgress:
         spend = world.monitor.batch(ID).spend
         assert spend.calls == pytest.approx(5.5)
         assert spend.usd == pytest.approx(0.000002)
+
+    def test_adds_up_the_time_of_tasks_once_and_keeps_the_first_quote(self, world):
+        world.monitor.create_batch(new_batch())
+        quote = Quote(61.5, 75.25, 0.000123, 2, 1.259e-06)
+        world.monitor.record_enqueued(ID, 10, quote=quote)
+        world.monitor.record_enqueued(ID, 10, quote=Quote(1.0, 2.0, 3.0, 4, 5.0))  # repeated
+        world.monitor.record_progress(ID, {0: Tally(1)}, 1.0, busy_ms={0: 1_500})
+        both = {0: Tally(1), 1: Tally(1)}
+        world.monitor.record_progress(ID, both, 2.0, busy_ms={0: 1_500, 1: 40})
+        batch = world.monitor.batch(ID)
+        assert (batch.quote, batch.busy_ms) == (quote, 1_540)
 
     def test_of_a_missing_batch_is_refused_and_records_nothing(self, world):
         assert not world.monitor.record_progress(ID, {0: Tally(1)}, 1_700_000_001.0)

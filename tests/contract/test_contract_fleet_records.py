@@ -13,6 +13,7 @@ from taskfleet.provisioner.records import (
     FleetState,
     Intent,
     KindDemand,
+    Noted,
     Round,
     Snapshot,
     WorkerRecord,
@@ -23,19 +24,20 @@ WORKER = WorkerRecord(
 )
 
 
-def test_demand_adds_up_and_returns_the_machines(world: Any) -> None:
+def test_demand_adds_up_and_returns_what_is_noted_of_the_fleet(world: Any) -> None:
     records = world.records
     assert records.demand() == Demand()
     assert records.add_demand(Demand(1, 2, {"sleep": KindDemand(3, 3, 4.5)})) is None
-    assert records.slots() is None
-    records.note_machines(4, 80)
+    assert records.noted() is None
+    first = Noted(4, 80, 48, 16, 31.25, 1234.5, 1_700_000_000.5, {"animoto": 2})
+    records.note(first)
     more = Demand(1, 1, {"sleep": KindDemand(1, 0, 0.0), "a.b-c/d": KindDemand(9, 0, 0.0)})
-    assert records.add_demand(more) == 4
-    assert records.slots() == 80
-    records.note_machines(0, 16)
-    records.note_machines(0, 16)
-    assert records.add_demand(Demand(1, 1, {}, high=1)) == 0
-    assert records.slots() == 16
+    assert records.add_demand(more) == first
+    assert records.noted() == first
+    records.note(Noted(0, 16))
+    records.note(Noted(0, 16))
+    assert records.add_demand(Demand(1, 1, {}, high=1)) == Noted(0, 16)
+    assert records.noted() == Noted(0, 16)
     kinds = {"sleep": KindDemand(4, 3, 4.5), "a.b-c/d": KindDemand(9, 0, 0.0)}
     assert records.demand() == Demand(3, 4, kinds, high=1)
     assert records.demand().since(Demand(2, 3, kinds)) == Demand(1, 1, {}, high=1)

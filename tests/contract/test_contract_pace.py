@@ -15,7 +15,7 @@ def test_a_kind_that_never_ran_has_no_pace(world):
 def test_kinds_learn_from_samples(world):
     world.monitor.learn({"quick": Sample(2, 1.0, 0.5), "slow": Sample(1, 9.0, 81.0)})
     paces = world.monitor.paces(["quick", "slow", "other"])
-    assert paces == {"quick": Pace(2, 0.5, 0.0), "slow": Pace(1, 9.0, 0.0)}
+    assert paces == {"quick": Pace(2, 0.5, 0.0, 0.5, 0.0), "slow": Pace(1, 9.0, 0.0, 9.0, 0.0)}
     world.monitor.learn({"quick": Sample(2, 3.0, 4.5)})
     assert world.monitor.paces(["quick"])["quick"].tasks == 4
     assert world.monitor.paces(["quick"])["quick"].mean_s == pytest.approx(1.0)

@@ -109,6 +109,19 @@ class TestTasks:
         expect(fault).to_contain_text("task 1")
         assert accessibility_faults(page) == []
 
+    def test_a_quote_is_shown_and_nothing_is_submitted(self, form: Watched, cloud: Cloud) -> None:
+        page = form.page
+        before = cloud.api("GET", "/batches?limit=1").json()["batches"]
+        page.get_by_role("textbox", name="Tasks").fill("sleep 1000\nsleep 1000")
+        page.get_by_role("button", name="Quote").click()
+        shown = page.get_by_role("region", name="Quote")
+        expect(shown).to_contain_text("in nine of ten cases for 2 tasks")
+        expect(shown).to_contain_text("sleep: 2 tasks of 1 s on average, as the kind says")
+        assert accessibility_faults(page) == []
+        assert cloud.api("GET", "/batches?limit=1").json()["batches"] == before
+        page.get_by_role("textbox", name="Tasks").fill("sleep 1")
+        expect(shown).to_have_count(0)
+
     def test_a_lost_answer_makes_no_second_batch(self, form: Watched, cloud: Cloud) -> None:
         page = form.page
         form.expect("net::ERR_FAILED")

@@ -28,6 +28,7 @@ RUN = {
     "howto/run-any-program.md": 2,
     "howto/redrive-dead-letters.md": 2,
     "howto/retry-failed-tasks.md": 1,
+    "howto/ask-for-a-quote.md": 3,
     "howto/give-a-reader-token.md": 1,
     "howto/run-batches-in-order.md": 3,
     "howto/schedule-a-batch.md": 3,
@@ -61,6 +62,12 @@ PRINTED = {
     "howto/run-any-program.md": ["1000 in/1.txt", "2 in.txt"],
     "howto/run-batches-in-order.md": ["the report was cancelled", "DONE"],
     "howto/retry-failed-tasks.md": ["some failed", "exit status 3", "exit code 1"],
+    "howto/ask-for-a-quote.md": [
+        "100 tasks: ",
+        "as the kind says",
+        "in nine of ten cases",
+        "p90 s",
+    ],
     "howto/schedule-a-batch.md": ["every 15m", "0 3 * * *", '"name":"weekly"'],
     "howto/give-a-reader-token.md": ['{"batches":', "refused, with exit code 2", "/#token="],
 }

@@ -237,7 +237,7 @@ class TestReading:
         assert set(body) == {
             *("batch_id", "name", "status", "total", "succeeded", "failed", "cancelled"),
             *("created_at", "finished_at", "eta_s", "aws_calls", "cost_usd", "error", "trace_id"),
-            *("options", "open", "retry_of", "kinds", "followers", "at_risk"),
+            *("options", "open", "retry_of", "kinds", "followers", "at_risk", "quote"),
         }
         assert (body["status"], body["succeeded"], body["failed"]) == ("DONE", 2, 1)
         assert body["finished_at"] >= body["created_at"]
@@ -313,6 +313,7 @@ class TestWhoMayCall:
         ("POST", f"/batches/{'0' * 26}/tasks"),
         ("POST", f"/batches/{'0' * 26}/close"),
         ("POST", f"/batches/{'0' * 26}/retry"),
+        ("POST", "/quote"),
         ("POST", "/uploads"),
         ("GET", "/batches"),
         ("GET", f"/batches/{'0' * 26}"),

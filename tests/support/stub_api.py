@@ -34,6 +34,7 @@ BATCH = {
     "followers": [],
     "kinds": ["sleep"],
     "at_risk": None,
+    "quote": None,
 }
 DONE = {**BATCH, "status": "DONE", "succeeded": 3, "finished_at": "2026-11-22T12:00:05.500Z"}
 ROW = {

@@ -55,6 +55,17 @@ RECEIPT = {
     "faults": [],
     "fault_count": 0,
 }
+QUOTE = {
+    "tasks": 300,
+    "p50_s": 89.4,
+    "p90_s": 115.7,
+    "usd": 0.0006302,
+    "idle_usd": 0.002329,
+    "machines": 1,
+    "launches": 1,
+    "rests_on": [{"name": "sleep", "tasks": 300, "mean_s": 1.0, "learned": None}],
+    "fleet": "0 slots are ready; 16 more come in about 70 s",
+}
 UNKNOWN = Answer(404, {"Code": "NotFoundError", "Message": "there is no such batch"})
 WRITTEN = {"shell": {"exit_status": 0}, "stdout": "hello\n", "stderr": "", "outputs": []}
 
@@ -116,6 +127,14 @@ CASES = {
         (ACCEPTED, DONE),
         "3 succeeded of 3",
         ROW_KEYS,
+        ("no-such-file",),
+        "no-such-file",
+    ),
+    "quote": Case(
+        ("tasks.txt",),
+        (QUOTE,),
+        "89.4 s expected, 116 s at most in nine of ten cases",
+        {"p50_s", "p90_s", "usd", "idle_usd", "machines", "rests_on", "fleet"},
         ("no-such-file",),
         "no-such-file",
     ),

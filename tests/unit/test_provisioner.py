@@ -22,7 +22,7 @@ from taskfleet.memory import (
 from taskfleet.ports import OutgoingMessage, QueueDepth
 from taskfleet.provisioner.ports import ProvisionerPorts
 from taskfleet.provisioner.reconcile import Provisioner
-from taskfleet.provisioner.records import Demand, KindDemand, Shortage, WorkerRecord
+from taskfleet.provisioner.records import Demand, KindDemand, Noted, Shortage, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
 from tests.support.worker import Faulty
@@ -131,28 +131,53 @@ def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
     assert "nothing waits" in view.decisions[0].reason
 
 
+def noted_slots(world: World) -> int:
+    noted = world.records.noted()
+    assert noted is not None
+    return noted.slots
+
+
 def test_the_slots_that_bundles_are_cut_for_follow_the_fleet() -> None:
     world = World()
     static = WorkerRecord("w-static", None, 8, ["sleep"], world.clock.now(), world.clock.now())
     world.provisioner.round()
-    assert world.records.slots() == 0
+    assert noted_slots(world) == 0
     world.records.report(static)
     world.provisioner.round()
-    assert world.records.slots() == 8
+    assert noted_slots(world) == 8
     world.submit(2_000)
     world.provisioner.round()
     booting = world.live()
     assert booting >= 2
-    assert world.records.slots() == 8 + 16 * booting, "booting machines count"
+    assert noted_slots(world) == 8 + 16 * booting, "booting machines count"
     world.run(30)
     name = world.fleet.instances()[0].instance_id
     (worker,) = (w for w in world.records.workers() if w.instance_id == name)
-    before = world.records.slots()
+    before = noted_slots(world)
     world.records.report(replace(worker, leaving=True, running={}))
     world.provisioner.round()
-    assert world.records.slots() == (before or 0) - 16
+    assert noted_slots(world) == before - 16
     world.run(900)
-    assert world.records.slots() == 0
+    assert noted_slots(world) == 0
+
+
+def test_the_note_follows_the_work_and_is_seldom_written() -> None:
+    world = World()
+    notes: list[Noted] = []
+
+    class Noting(MemoryFleetRecords):
+        def note(self, noted: Noted) -> None:
+            notes.append(noted)
+            super().note(noted)
+
+    world.records = Noting()
+    world.provisioner = world.new_provisioner()
+    world.submit(2_000)
+    world.run(1_200)
+    assert max(noted.ahead_s for noted in notes) > 1_000
+    assert (notes[-1].machines, notes[-1].ready, notes[-1].ahead_s) == (0, 0, 0.0)
+    rounds = 1_200 / world.conf.look_s
+    assert len(notes) < rounds / 2
 
 
 def test_a_batch_is_seen_through_the_demand_while_the_queues_count_is_stale() -> None:
@@ -426,7 +451,7 @@ def test_an_idle_stage_writes_nothing_but_a_sign_of_life() -> None:
 
         def __getattr__(self, name: str) -> Any:
             calls.append(name)
-            if name in ("save_state", "note_machines"):
+            if name in ("save_state", "note"):
                 writes.append(world.clock.now())
             return getattr(self._port, name)
 

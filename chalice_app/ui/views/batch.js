@@ -194,6 +194,8 @@ function batchFacts(path) {
         [running ? "Since submission" : "Took", seconds(took)],
         ["Tasks a second", took > 0 && done ? rateOf(done / took) : null],
         [running ? "Cost so far" : "Cost", `${usd(batch.cost_usd)} for ${counted(batch.aws_calls, "AWS call")}`],
+        ["Quoted", quotedText(batch.quote)],
+        ["Actual", actualText(batch.quote)],
         ["Submitted", created],
         ["Ended", running ? null : finished],
         ["Kinds", batch.kinds?.length ? batch.kinds.join(", ") : null],
@@ -209,6 +211,17 @@ function batchFacts(path) {
       ]);
     },
   };
+}
+
+function quotedText(quote) {
+  if (!quote) return null;
+  if (quote.p50_s === null) return "no end: no machine may be launched";
+  return `${seconds(quote.p50_s)}, at most ${seconds(quote.p90_s)} in nine of ten cases, ${usd(quote.usd)}`;
+}
+
+function actualText(quote) {
+  if (!quote || quote.actual_s === null) return null;
+  return `${seconds(quote.actual_s)}, ${usd(quote.actual_usd)}`;
 }
 
 // Returns a function that gives the links to batches, by id, as one node; null for none.

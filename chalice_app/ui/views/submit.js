@@ -2,6 +2,7 @@
 
 import { h, replace, set, text } from "../lib/dom.js";
 import { act, faultLine } from "../lib/parts.js";
+import { quoteLines } from "../lib/quote.js";
 import { sendFile } from "../lib/upload.js";
 import { taskForm } from "./submit-tasks.js";
 import { commandForm } from "./submit-command.js";
@@ -28,6 +29,8 @@ export async function show(root, params, context) {
   const deadline = h("input", { name: "deadline_s", type: "number", min: "0.001", max: "604800", step: "any", placeholder: "None" });
   const budget = h("input", { name: "budget_usd", type: "number", min: "0.000001", max: "1000000", step: "any", placeholder: "None" });
   const button = h("button", { type: "submit", class: "primary" }, "Submit");
+  const ask = h("button", { type: "button", onclick: () => act(ask, fault, askForQuote) }, "Quote");
+  const quoted = h("div", { class: "quoted", role: "status" });
   const forms = WAYS.map(([, , make]) => make({ ...context, fault }));
   const tabs = WAYS.map(([way, label], n) =>
     h("button", { type: "button", role: "tab", id: `tab-${way}`, "aria-controls": `way-${way}`, onclick: () => choose(n), onkeydown: arrows }, label),
@@ -46,7 +49,8 @@ export async function show(root, params, context) {
       h("label", {}, "Budget, in US dollars", budget),
     ),
     fault.node,
-    h("div", { class: "actions" }, button, doing),
+    quoted,
+    h("div", { class: "actions" }, button, ask, doing),
   );
   replace(root, h("div", { class: "head" }, h("h1", {}, "Submit"), h("div", { class: "segments", role: "tablist", "aria-label": "What to submit" }, tabs)), form);
 
@@ -57,6 +61,7 @@ export async function show(root, params, context) {
   form.addEventListener("input", () => {
     key = crypto.randomUUID();
     fault.clear();
+    replace(quoted);
   });
   choose(chosen);
   warnOfMissingKinds();
@@ -69,6 +74,7 @@ export async function show(root, params, context) {
       set(panels[each], "hidden", each !== n);
     });
     fault.clear();
+    replace(quoted);
     history.replaceState(null, "", `#/submit${n ? `?way=${WAYS[n][0]}` : ""}`);
   }
 
@@ -109,6 +115,24 @@ export async function show(root, params, context) {
       const accepted = await hand(collected, { ...options, idempotency_key: key });
       context.announce("The batch is accepted");
       if (!context.signal.aborted) context.go(`#/batches/${accepted.batch_id}`);
+    } finally {
+      text(doing, "");
+    }
+  }
+
+  async function askForQuote() {
+    try {
+      const collected = await forms[chosen].collect((told) => text(doing, told));
+      if (!collected) return;
+      if (collected.large) {
+        fault.say("These tasks are too many for a quote. Quote a part of them.");
+        return;
+      }
+      text(doing, "Asking for a quote");
+      const quote = collected.tasks
+        ? await context.api.post("quote", { tasks: collected.tasks })
+        : await context.api.postText("quote", collected.text);
+      replace(quoted, quoteLines(quote));
     } finally {
       text(doing, "");
     }

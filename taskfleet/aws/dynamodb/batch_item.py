@@ -13,13 +13,16 @@ from taskfleet.batch import BatchRecord, Kept, Mark, Part, Tally, Upload
 from taskfleet.bill import Spend
 from taskfleet.bundle import Plan
 from taskfleet.options import BatchOptions
+from taskfleet.quote import Quote
 
 _MILLI_CALLS = 10**3
 """One call, in the unit of the attribute `milli_calls`."""
 _PICO_USD = 10**12
 """One dollar, in the unit of the attribute `pico_usd`."""
-SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd", "crc")
+SUMS = ("succeeded", "failed", "cancelled", "ended", "milli_calls", "pico_usd", "crc", "busy_ms")
 """Attributes that results add to: integers, so that sums are exact in any order."""
+_NEWEST_SUMS = ("crc", "busy_ms")
+"""Those of `SUMS` that are missing in a new item."""
 _OPTIONAL_TEXTS = ("name", "error", "traceparent", "retry_of")
 """Attributes with a text, which are missing for None."""
 _OPTIONAL_TIMES = ("started_at", "progressed_at", "cancelled_at", "added_at", "closed_at")
@@ -32,8 +35,9 @@ def sum_of(item: Item, name: str) -> int:
     return int(item[name]["N"]) if name in item else 0
 
 
-def sums(tally: Tally, spend: Spend, checksum: int = 0) -> dict[str, int]:
-    """Returns the values of `SUMS` for a tally, a spend and a sum of checksums."""
+def sums(tally: Tally, spend: Spend, checksum: int = 0, busy_ms: int = 0) -> dict[str, int]:
+    """Returns the values of `SUMS` for a tally, a spend, a sum of checksums and the milliseconds of
+    tasks."""
     return {
         "succeeded": tally.succeeded,
         "failed": tally.failed,
@@ -42,6 +46,7 @@ def sums(tally: Tally, spend: Spend, checksum: int = 0) -> dict[str, int]:
         "milli_calls": round(spend.calls * _MILLI_CALLS),
         "pico_usd": round(spend.usd * _PICO_USD),
         "crc": checksum,
+        "busy_ms": busy_ms,
     }
 
 
@@ -85,6 +90,8 @@ def to_item(batch: BatchRecord) -> Item:
         item["kept"] = wire_kept(batch.kept)
     if batch.options is not None:
         item["options"] = wire_text(msgspec.json.encode(batch.options).decode())
+    if batch.quote is not None:
+        item["quote"] = wire_quote(batch.quote)
     for name in _OPTIONAL_TIMES:
         time = getattr(batch, name)
         if time is not None:
@@ -95,8 +102,8 @@ def to_item(batch: BatchRecord) -> Item:
 def _sums_of(batch: BatchRecord) -> dict[str, int]:
     """Returns the sums of a new batch's item. The newest of them are left out as long as they are
     0, so that the item of a small batch has less than 1 KB."""
-    found = sums(batch.tally, batch.spend, batch.checksum)
-    return {name: each for name, each in found.items() if each or name != "crc"}
+    found = sums(batch.tally, batch.spend, batch.checksum, batch.busy_ms)
+    return {name: each for name, each in found.items() if each or name not in _NEWEST_SUMS}
 
 
 def to_record(item: Item | None) -> BatchRecord | None:
@@ -109,6 +116,8 @@ def to_record(item: Item | None) -> BatchRecord | None:
     optional |= {name: number_of(item, name) for name in _OPTIONAL_TIMES if name in item}
     if "options" in item:
         optional["options"] = msgspec.json.decode(item["options"]["S"], type=BatchOptions)
+    if "quote" in item:
+        optional["quote"] = msgspec.json.decode(item["quote"]["S"], type=Quote)
     if "parts" in item:
         optional["parts"] = tuple(_part(each["S"]) for each in item["parts"]["L"])
     if "kinds" in item:
@@ -136,6 +145,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
             number_of(item, "pico_usd") / _PICO_USD,
         ),
         checksum=sum_of(item, "crc"),
+        busy_ms=sum_of(item, "busy_ms"),
         **optional,
     )
 
@@ -148,6 +158,11 @@ def wire_parts(parts: Iterable[Part]) -> dict[str, Any]:
 def wire_kinds(kinds: Iterable[str]) -> dict[str, Any]:
     """Returns the wire form of the names of kinds: a set, to which parts of a batch add theirs."""
     return {"SS": sorted(kinds)}
+
+
+def wire_quote(quote: Quote) -> dict[str, Any]:
+    """Returns the wire form of a quote."""
+    return wire_text(msgspec.json.encode(quote).decode())
 
 
 def wire_kept(kept: Kept) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from taskfleet.aws.dynamodb.batch_item import (
     wire_kept,
     wire_kinds,
     wire_parts,
+    wire_quote,
 )
 from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key
 from taskfleet.aws.dynamodb.table import (
@@ -38,6 +39,7 @@ from taskfleet.batch import (
 )
 from taskfleet.bill import NOTHING, Spend
 from taskfleet.ports import Added, BatchPage, Counted
+from taskfleet.quote import Quote
 
 _CANCELLABLE = (
     "attribute_exists(#Job_ID) AND attribute_not_exists(#cancelled_at)"
@@ -157,8 +159,15 @@ class BatchItems:
         return self._ended(item)
 
     def record_enqueued(
-        self, batch_id: str, tasks: int, spend: Spend = NOTHING, *, forget: bool = False
+        self,
+        batch_id: str,
+        tasks: int,
+        spend: Spend = NOTHING,
+        *,
+        forget: bool = False,
+        quote: Quote | None = None,
     ) -> None:
+        quoted = {} if quote is None else {":quote": wire_quote(quote)}
         self._update_if(
             f"record {tasks} tasks of batch {batch_id} as enqueued in",
             addition(
@@ -166,8 +175,8 @@ class BatchItems:
                 sums(Tally(), spend),
                 None,
                 condition="attribute_exists(#Job_ID) AND #enqueued < :tasks",
-                values={":tasks": wire_number(tasks)},
-                set_=", #enqueued = :tasks",
+                values={":tasks": wire_number(tasks), **quoted},
+                set_=", #enqueued = :tasks" + (", #quote = :quote" if quoted else ""),
                 rest=" REMOVE #kept" + (", #parts[1]" if forget else ""),
             ),
         )

@@ -32,7 +32,7 @@ from taskfleet.aws.dynamodb.table import (
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.ports import Clock
 from taskfleet.provisioner.points import Point
-from taskfleet.provisioner.records import Demand, FleetState, KindDemand, WorkerRecord
+from taskfleet.provisioner.records import Demand, FleetState, KindDemand, Noted, WorkerRecord
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -65,13 +65,12 @@ class DynamoFleetRecords:
 
     # --- demand ---
 
-    def add_demand(self, more: Demand) -> int | None:
+    def add_demand(self, more: Demand) -> Noted | None:
         amounts: dict[str, float] = {"batches": more.batches, "messages": more.messages}
         if more.high:
             amounts["high"] = more.high
         amounts |= _amounts(more.kinds)
-        item = self._table.add("count demand in", DEMAND_KEY, amounts)
-        return _count(item, "machines") if "machines" in item else None
+        return _noted(self._table.add("count demand in", DEMAND_KEY, amounts))
 
     def demand(self) -> Demand:
         item = self._table.read("read demand from", DEMAND_KEY) or {}
@@ -113,20 +112,24 @@ class DynamoFleetRecords:
                 items.setdefault(batch_id, {})[rest] = value
         return items
 
-    def note_machines(self, count: int, slots: int) -> None:
+    def note(self, noted: Noted) -> None:
+        # Functions of an earlier version read the two numbers.
         self._table.update(
-            "note machines in",
+            "note the fleet in",
             Update(
                 DEMAND_KEY,
-                "SET #machines = :count, #slots = :slots, #ttl = :ttl",
+                "SET #machines = :machines, #slots = :slots, #noted = :noted, #ttl = :ttl",
                 ALWAYS,
-                {":count": wire_number(count), ":slots": wire_number(slots)},
+                {
+                    ":machines": wire_number(noted.machines),
+                    ":slots": wire_number(noted.slots),
+                    ":noted": wire_text(msgspec.json.encode(noted).decode()),
+                },
             ),
         )
 
-    def slots(self) -> int | None:
-        item = self._table.read("read slots from", DEMAND_KEY) or {}
-        return _count(item, "slots") if "slots" in item else None
+    def noted(self) -> Noted | None:
+        return _noted(self._table.read("read what is noted of the fleet from", DEMAND_KEY) or {})
 
     # --- workers ---
 
@@ -244,6 +247,16 @@ class DynamoFleetRecords:
             # The same state is recorded if an earlier request succeeded and its reply was lost.
             return failure.item is not None and failure.item.get("state") == encoded
         return True
+
+
+def _noted(item: Item) -> Noted | None:
+    """Returns what the item of demand has of the fleet; an earlier version noted two numbers."""
+    if "noted" in item:
+        return msgspec.json.decode(item["noted"]["S"], type=Noted)
+    if "machines" not in item:
+        return None
+    slots = _count(item, "slots")
+    return Noted(_count(item, "machines"), slots, ready=slots)
 
 
 def _amounts(kinds: Mapping[str, KindDemand]) -> dict[str, float]:

@@ -40,10 +40,12 @@ _HAS = "#bundles > :last_bundle AND #total > :last_index AND "
 
 
 class Ended(NamedTuple):
-    """A finished bundle: its tally, and the checksum of its record."""
+    """A finished bundle: its tally, the checksum of its record, and the milliseconds of its
+    tasks."""
 
     tally: Tally
     checksum: int
+    busy_ms: int
 
 
 class ProgressItems:
@@ -62,10 +64,13 @@ class ProgressItems:
         *,
         last_index: int = 0,
         checksums: Mapping[int, int] = {},
+        busy_ms: Mapping[int, int] = {},
     ) -> BatchRecord | None:
         if not tallies:
             return to_record(self._read(batch_id))
-        ended = {n: Ended(tally, checksums.get(n, 0)) for n, tally in tallies.items()}
+        ended = {
+            n: Ended(tally, checksums.get(n, 0), busy_ms.get(n, 0)) for n, tally in tallies.items()
+        }
         groups = list(_groups(ended))
         share = spend / len(groups)
         if max(tallies) < PAGE_BUNDLES:
@@ -222,10 +227,11 @@ def _count_update(
     there and the further condition holds."""
     tally = sum((each.tally for each in uncounted.values()), start=Tally())
     checksum = sum(each.checksum for each in uncounted.values())
+    busy_ms = sum(each.busy_ms for each in uncounted.values())
     numbers = {f":n{i}": wire_number(number) for i, number in enumerate(uncounted)}
     return addition(
         key,
-        sums(tally, spend, checksum),
+        sums(tally, spend, checksum, busy_ms),
         at,
         condition=condition + " AND ".join(f"(NOT contains(#counted, {n}))" for n in numbers),
         values={
