@@ -177,10 +177,24 @@ _shared: list[Cloud] = []
 @pytest.fixture(scope="module", autouse=True)
 def no_work_is_left() -> Iterator[None]:
     """Cancels the work that a module leaves on the shared cloud: the next one must not wait for
-    it."""
+    it. All batches that have ended must balance."""
     yield
     for cloud in _shared:
-        for status in ("QUEUED", "RUNNING"):
-            found = cloud.api("GET", "/batches", params={"status": status, "limit": 100}).json()
-            for batch in found["batches"]:
-                cloud.api("DELETE", f"/batches/{batch['batch_id']}")
+        for status in ("WAITING", "QUEUED", "RUNNING"):
+            for batch_id in _batches(cloud, status):
+                cloud.api("DELETE", f"/batches/{batch_id}")
+        for batch_id in _batches(cloud, "DONE"):
+            if batch_id not in _audited:
+                _audited.add(batch_id)
+                receipt = cloud.api("GET", f"/batches/{batch_id}/audit").json()
+                assert receipt["balanced"], receipt
+
+
+_audited: set[str] = set()
+"""The batches of the shared cloud that were found to balance."""
+
+
+def _batches(cloud: Cloud, status: str) -> list[str]:
+    """Returns the ids of the newest batches of this status."""
+    found = cloud.api("GET", "/batches", params={"status": status, "limit": 100}).json()
+    return [batch["batch_id"] for batch in found["batches"]]

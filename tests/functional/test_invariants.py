@@ -289,6 +289,8 @@ def test_nothing_is_lost_and_nothing_counted_twice(seed):
         assert counts[TaskStatus.CANCELLED] == batch.tally.cancelled
         assert batch_id in history.cancelled or batch.tally.cancelled == 0
         judge_blame(history, batch_id, rows)
+        receipt = cloud.audit(history.registry, batch_id)
+        assert receipt.balanced, receipt.faults
 
         for body in history.bodies:
             bundle = decode_bundle(body)

@@ -181,6 +181,8 @@ def test_every_accepted_task_runs_once_and_the_batch_ends(seed: int) -> None:
     assert batch.finished
     assert batch.enqueued == batch.total == batch.tally.total
     assert batch.kept is None
+    receipt = history.cloud.audit(history.registry, history.batch_id)
+    assert receipt.balanced, receipt.faults
     assert set(history.accepted) <= set(range(batch.total))
 
     rows = history.cloud.rows(history.registry, history.batch_id)

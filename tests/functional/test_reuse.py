@@ -8,7 +8,6 @@ from ec2_worker.attempt import LARGE_RESULT_BYTES
 from taskfleet.errors import InvalidTask, PermanentError, TransientError
 from taskfleet.options import BatchOptions
 from taskfleet.registry import Registry
-from taskfleet.scheduler.audits import Audits
 from tests.functional.test_worker import Fleet
 from tests.support.worker import thread_kind
 
@@ -63,9 +62,6 @@ def test_an_equal_task_takes_the_result_and_does_not_run(fleet, counted):
     made_by = [row.reused_from for row in again]
     assert made_by == [f"{first.batch_id}/1", None, f"{first.batch_id}/0"]
     assert [row.attempts for row in again] == [0, 1, 0]
-    cloud = fleet.cloud
-    audits = Audits(cloud.results(fleet.registry), cloud.monitor, cloud.clock)
-    assert audits.audit(batch.batch_id, client_id="alice").balanced
 
 
 def test_a_large_result_serves_again_and_one_that_is_gone_is_made_again(fleet, counted):

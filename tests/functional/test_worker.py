@@ -72,6 +72,8 @@ class Fleet:
             self.cloud.collect(wait_s=0.1)
             batch = self.ports.monitor.batch(batch_id)
             if batch.finished:
+                receipt = self.cloud.audit(self.registry, batch_id, client_id=batch.client_id)
+                assert receipt.balanced, receipt.faults
                 return batch
         raise AssertionError(f"not finished within {within_s} s: {batch.tally}")
 

@@ -27,9 +27,11 @@ from taskfleet.memory import (
     MemoryStore,
 )
 from taskfleet.registry import Registry, TaskKind
+from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.collect import collect
 from taskfleet.scheduler.results import Results
 from taskfleet.settings import Settings
+from taskfleet.wire.http import AuditView
 from tests.support.scheduler import submission
 
 LEASE_S = 30.0
@@ -121,6 +123,10 @@ class Cloud:
 
     def results(self, registry: Registry) -> Results:
         return Results(registry, self.monitor, self.store, self.clock)
+
+    def audit(self, registry: Registry, batch_id: str, *, client_id: str = "alice") -> AuditView:
+        audits = Audits(self.results(registry), self.monitor, self.clock)
+        return audits.audit(batch_id, client_id=client_id)
 
     def rows(self, registry: Registry, batch_id: str) -> list[Any]:
         rows, cursor = [], None
