@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from ec2_worker.output import BundleOutput, Stored
 from ec2_worker.stop import Stop
+from ec2_worker.stragglers import Race
 from taskfleet.bundle import Bundle
 from taskfleet.lease import Lease
 from taskfleet.ports import Message
@@ -205,9 +206,40 @@ def _after_loss(row: TaskResult) -> TaskResult:
 @dataclass(eq=False)
 class Chunk:
     """Tasks of one bundle, with one kind and the same options, that a slot runs one after the
-    other. `ends_at` is when they are expected to be done; None when that is unknown."""
+    other. `ends_at` is when they are expected to be done; None when that is unknown.
+
+    began_at: when the slot took them.
+    race: that of the one task in it with its second copy; None if it can get none.
+    is_copy: whether the slot runs the copy.
+    """
 
     claimed: ClaimedBundle
     kind: str
     tasks: list[Task]
     ends_at: float | None = None
+    began_at: float = 0.0
+    race: Race | None = None
+    is_copy: bool = False
+
+    @property
+    def stopping(self) -> Stop:
+        """The request that these tasks end."""
+        if self.race is None:
+            return self.claimed.stopping
+        return self.race.stop_of(is_copy=self.is_copy)
+
+    @property
+    def lost(self) -> bool:
+        """Whether its task has its result from the other copy."""
+        return self.race is not None and self.race.lost(is_copy=self.is_copy)
+
+    def counts(self, row: TaskResult) -> bool:
+        """Returns whether a task's row is to be recorded: of a task and its copy, that of the first
+        one to end. A copy that fails changes nothing."""
+        if self.race is None:
+            return True
+        if not row.status.final:
+            return not self.is_copy and not self.lost
+        if self.is_copy and row.status is not TaskStatus.SUCCEEDED:
+            return False
+        return self.race.ends(is_copy=self.is_copy)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Failure, Outcome, Scene, SlotContext
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.deadlines import Deadlines
+from ec2_worker.output import BundleOutput
 from ec2_worker.runner.chunk import RunInRunner
 from ec2_worker.runner.forks import ForkServer
 from ec2_worker.runner.frames import Work
@@ -123,20 +125,21 @@ class Executor:
     # --- in a process ------------------------------------------------------------------------
 
     def _run_in_process(self, chunk: Chunk, kind: TaskKind) -> list[Task]:
-        left, ambiguous = self._hand_over(chunk.claimed, kind, chunk.tasks)
+        left, ambiguous = self._hand_over(chunk, kind, chunk.tasks)
         if not ambiguous:
             return left
         again = []
         for task in left:
-            again += self._hand_over(chunk.claimed, kind, [task])[0]
+            again += self._hand_over(chunk, kind, [task])[0]
         return again
 
     def _hand_over(
-        self, claimed: ClaimedBundle, kind: TaskKind, tasks: list[Task]
+        self, chunk: Chunk, kind: TaskKind, tasks: list[Task]
     ) -> tuple[list[Task], bool]:
         """Have the tasks run in one runner. Returns those that are left, and whether one of them
         spoilt it."""
-        bundle, store = claimed.bundle, self._store
+        claimed, stopping, store = chunk.claimed, chunk.stopping, self._store
+        bundle = claimed.bundle
         owner = bundle.client_id if kind.runs_client_code else ""
         if kind.runs_client_code:
             store = ConfinedStore(store, bundle.client_id, bundle.batch_id)
@@ -158,22 +161,22 @@ class Executor:
             ),
             store,
             self._clock,
-            record=lambda outcome: self._record(claimed, kind, outcome.row, outcome.failure),
-            output=claimed.output,
-            report=lambda news: claimed.report(news.index, news.started_at, news.progress),
-            stopped=claimed.stopped.is_set,
+            record=lambda outcome: self._record(chunk, kind, outcome.row, outcome.failure),
+            output=BundleOutput() if chunk.is_copy else claimed.output,
+            report=lambda news: self._report(chunk, news.index, news.started_at, news.progress),
+            stopped=stopping.event.is_set,
         )
-        take_back = claimed.stopping.on_stop(runner.end)
+        take_back = stopping.on_stop(runner.end)
         fit = running.run()
         take_back()
         # Once the bundle was stopped, the runner may be asked to end at any time.
-        if fit and not claimed.stopped.is_set():
+        if fit and not stopping.event.is_set():
             self._pool.give(runner)
         else:
             self._pool.discard(runner)
         left = [tasks[position] for position in running.left()]
         if len(left) == len(tasks) and not running.ambiguous:
-            claimed.stopped.wait(NO_START_S)
+            stopping.event.wait(NO_START_S)
         return left, running.ambiguous
 
     def _runner(self, claimed: ClaimedBundle, owner: str) -> Runner | None:
@@ -196,7 +199,7 @@ class Executor:
 
     def _run_in_thread(self, chunk: Chunk, kind: TaskKind) -> list[Task]:
         claimed, clock = chunk.claimed, self._clock
-        scene = self._scene(claimed, claimed.stopping)
+        scene = self._scene(chunk, chunk.stopping)
         began_at = started_at = clock.now()
         give_back_at = started_at + 2 * CHUNK_S
         for position, task in enumerate(chunk.tasks):
@@ -216,18 +219,18 @@ class Executor:
                         self._deadlines,
                         partial(self._give_up, chunk, position, kind, began_at),
                     )
-                    scene_of_one = self._scene(claimed, timed.stop)
-                    with timed.stopped_with(claimed.stopping):
+                    scene_of_one = self._scene(chunk, timed.stop)
+                    with timed.stopped_with(chunk.stopping):
                         row, failure, started_at = timed.run(scene_of_one, started_at)
                 if row is not None:
-                    self._record(claimed, kind, row, failure)
+                    self._record(chunk, kind, row, failure)
             except SlotGivenUp:
                 raise
             except Exception as error:  # noqa: BLE001 - one task must not stop the others
                 _log.exception(
                     "a task's end could not be recorded", extra=fields("task_unrecorded")
                 )
-                started_at = self._fail(claimed, task, started_at, error)
+                started_at = self._fail(chunk, task, started_at, error)
         return []
 
     def _give_up(
@@ -245,38 +248,43 @@ class Executor:
                     worker_id=self._worker_id,
                 ),
             )
-            self._record(claimed, kind, outcome.row, outcome.failure)
+            self._record(chunk, kind, outcome.row, outcome.failure)
             elapsed_s = self._clock.now() - began_at
             self._ways.given_up(chunk, chunk.tasks[position + 1 :], elapsed_s)
 
-    def _scene(self, claimed: ClaimedBundle, stop: Stop) -> Scene:
-        batch_id, client_id = claimed.bundle.batch_id, claimed.bundle.client_id
-        return Scene(
-            *(batch_id, client_id, self._worker_id, self._store, stop, self._clock, claimed.report)
-        )
+    def _scene(self, chunk: Chunk, stop: Stop) -> Scene:
+        batch_id, client_id = chunk.claimed.bundle.batch_id, chunk.claimed.bundle.client_id
+        report = partial(self._report, chunk)
+        return Scene(batch_id, client_id, self._worker_id, self._store, stop, self._clock, report)
+
+    def _report(self, chunk: Chunk, index: int, started_at: float, progress: list[Any]) -> None:
+        """Take in the progress of a running task; that of a second copy is left out."""
+        if not chunk.is_copy:
+            chunk.claimed.report(index, started_at, progress)
 
     # --- recording ---------------------------------------------------------------------------
 
-    def _fail(
-        self, claimed: ClaimedBundle, task: Task, started_at: float, error: Exception
-    ) -> float:
+    def _fail(self, chunk: Chunk, task: Task, started_at: float, error: Exception) -> float:
         """Record FAILED for a task whose kind or whose error broke this module, and return the
         time."""
-        claimed.record(
-            TaskResult(
-                task.index,
-                TaskStatus.FAILED,
-                error=f"the worker could not record its result: {type(error).__name__}",
-                attempts=claimed.attempt(task.index),
-                started_at=round(started_at, 3),
-                worker_id=self._worker_id,
-            )
+        row = TaskResult(
+            task.index,
+            TaskStatus.FAILED,
+            error=f"the worker could not record its result: {type(error).__name__}",
+            attempts=chunk.claimed.attempt(task.index),
+            started_at=round(started_at, 3),
+            worker_id=self._worker_id,
         )
+        if chunk.counts(row):
+            chunk.claimed.record(row)
         return self._clock.now()
 
     def _record(
-        self, claimed: ClaimedBundle, kind: TaskKind, row: TaskResult, failure: Failure | None
+        self, chunk: Chunk, kind: TaskKind, row: TaskResult, failure: Failure | None
     ) -> None:
+        claimed = chunk.claimed
+        if not chunk.counts(row):
+            return
         if failure is not None:
             # An expected failure, such as the exception of a user's function, is an answer.
             if failure.decision is RetryDecision.EXHAUSTED and not failure.expected:

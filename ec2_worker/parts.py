@@ -153,6 +153,8 @@ def assemble(
         lambda task: registry[task.kind].expected_s(task.params),
         clock.now,
         registry.pace_name,
+        lambda kind: registry[kind].hedge,
+        ports.telemetry.copied,
     )
     outbox = Outbox(
         tasks,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ec2_worker.claimed import ClaimedBundle
 from taskfleet.measure import (
+    COPIES,
     DUPLICATES,
     LEASES_LOST,
     QUEUE_SECONDS,
@@ -56,6 +57,10 @@ class Telemetry:
         hand here."""
         self.recorder.count(DUPLICATES, outcome)
 
+    def copied(self, kind: str) -> None:
+        """A second copy of a task was started."""
+        self.recorder.count(COPIES, kind)
+
     def settled(self, claimed: ClaimedBundle, at: float, end: str) -> None:
         """What became of a bundle was recorded: each of its tasks that this claim executed, failed
         or cancelled counts. `end` is `done` or `released`."""
@@ -66,7 +71,11 @@ class Telemetry:
                     self.recorder.count(metric, kind, *outcome, by=count)
                     if count == len(rows):
                         break
-            durations_s = [row.duration_s for row in rows if row.duration_s is not None]
+            durations_s = [
+                row.duration_s
+                for row in rows
+                if row.duration_s is not None and row.reused_from is None
+            ]
             if durations_s:
                 self.recorder.observe(RUN_SECONDS, durations_s, kind)
         self._spans(claimed, at, end)

@@ -13,11 +13,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ec2_worker import room
 from ec2_worker.careful import Turn, turn
 from ec2_worker.claimed import Chunk, ClaimedBundle
+from ec2_worker.stragglers import Durations, Race
 from ec2_worker.turns import EVERY, Turns
 from taskfleet.bundle import BUNDLE_MAX_S, QUICKEST_TASK_S
 from taskfleet.pace import Pace, Sample
@@ -55,6 +56,8 @@ class Workload:
     expected_s: returns the seconds that a kind itself expects of a task, or None.
     now: returns the time.
     pace_name: returns the name under which the durations of such tasks are learned.
+    hedges: returns whether tasks of a kind may get a second copy (`ec2_worker.stragglers`).
+    copied: called with the kind of a task that got one.
     """
 
     threads: int
@@ -62,10 +65,13 @@ class Workload:
     expected_s: Callable[[Task], float | None]
     now: Callable[[], float] = time.time
     pace_name: Callable[[Task], str] = lambda task: task.kind
+    hedges: Callable[[str], bool] = lambda _kind: False
+    copied: Callable[[str], None] = lambda _kind: None
     _in_hand: dict[str, ClaimedBundle] = field(default_factory=dict)
     _running: Counter[str] = field(default_factory=Counter)
     _chunks: set[Chunk] = field(default_factory=set)
     _paces: dict[str, Pace] = field(default_factory=dict)
+    _durations: Durations = field(default_factory=Durations)
     _incoming: Counter[bool] = field(default_factory=Counter)
     _looks: Turns = field(default_factory=Turns)
     _starts: Turns = field(default_factory=Turns)
@@ -95,9 +101,12 @@ class Workload:
                         continue
                     if not self._at_limit(claimed.pending[0].kind):
                         return self._cut(claimed)
+                copy, look_again_s = self._copy_of_straggler()
+                if copy is not None:
+                    return self._begin(copy)
                 if not wait:
                     break
-                self._work.wait()
+                self._work.wait(look_again_s)
             return None
 
     def done(self, chunk: Chunk, rest: list[Task], elapsed_s: float) -> bool:
@@ -107,10 +116,17 @@ class Workload:
             claimed = chunk.claimed
             self._running[chunk.kind] -= 1
             self._chunks.remove(chunk)
-            self._learn(chunk.tasks, len(chunk.tasks) - len(rest), elapsed_s)
+            if chunk.is_copy or chunk.lost:
+                rest = []  # the task is the other slot's
+            else:
+                self._learn(chunk.tasks, len(chunk.tasks) - len(rest), elapsed_s)
+                if chunk.race is not None and not rest:
+                    self._durations.note(self.pace_name(chunk.tasks[0]), elapsed_s)
+            if chunk.race is not None and all(c.race is not chunk.race for c in self._chunks):
+                chunk.race.close()
             claimed.taken -= len(chunk.tasks)
             claimed.pending.extendleft(reversed(rest))
-            if rest or chunk.kind in self.limits or self._turn().bundle:
+            if rest or chunk.race or chunk.kind in self.limits or self._turn().bundle:
                 self._work.notify_all()
             self._room.notify_all()
             return self._becomes_ready(claimed)
@@ -135,12 +151,41 @@ class Workload:
             known = known and seconds is not None
             work_s += each_s
             tasks.append(pending.popleft())
-        chunk = Chunk(claimed, kind, tasks, self.now() + work_s if known else None)
-        claimed.taken += len(tasks)
+        began_at = self.now()
+        ends_at = began_at + work_s if known else None
+        race = None
+        if len(tasks) == 1 and not claimed.careful and self.hedges(kind):
+            race = Race(claimed.stopping)
+            self._work.notify_all()  # idle slots look when it is late
         self._starts.took(high=claimed.is_high)
-        self._running[kind] += 1
+        return self._begin(Chunk(claimed, kind, tasks, ends_at, began_at, race))
+
+    def _begin(self, chunk: Chunk) -> Chunk:
+        chunk.claimed.taken += len(chunk.tasks)
+        self._running[chunk.kind] += 1
         self._chunks.add(chunk)
         return chunk
+
+    def _copy_of_straggler(self) -> tuple[Chunk | None, float | None]:
+        """Returns the second copy of a task that is late, or None and the seconds until one will
+        be, None for never."""
+        now, soonest_s = self.now(), None
+        for chunk in self._chunks:
+            claimed = chunk.claimed
+            if chunk.race is None or chunk.race.copied or chunk.is_copy:
+                continue
+            if claimed.lost or claimed.leaving or claimed.stopped.is_set():
+                continue
+            late_after_s = self._durations.late_after_s(self.pace_name(chunk.tasks[0]))
+            if late_after_s is None or self._at_limit(chunk.kind):
+                continue
+            left_s = chunk.began_at + late_after_s - now
+            if left_s <= 0:
+                chunk.race.copied = True
+                self.copied(chunk.kind)
+                return replace(chunk, ends_at=None, began_at=now, is_copy=True), None
+            soonest_s = left_s if soonest_s is None else min(left_s, soonest_s)
+        return None, soonest_s
 
     def _seconds(self, task: Task) -> float | None:
         """Expected seconds of the task: as its kind says, else as this worker has learned."""

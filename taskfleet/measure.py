@@ -50,6 +50,9 @@ TASKS = Metric(
     "Tasks whose final result a worker recorded; outcome: succeeded, failed, cancelled.",
 )
 RETRIES = Metric("retries", ("kind",), "Attempts that failed and are made again.")
+COPIES = Metric(
+    "copies", ("kind",), "Second copies of tasks that took far longer than others of their kind."
+)
 RUN_SECONDS = Metric("run_seconds", ("kind",), "Run time of each recorded attempt.", is_time=True)
 QUEUE_SECONDS = Metric(
     "queue_seconds",
@@ -88,7 +91,7 @@ API_SECONDS = Metric(
     is_time=True,
 )
 METRICS = (
-    *(TASKS, RETRIES, RUN_SECONDS, QUEUE_SECONDS, DUPLICATES, LEASES_LOST, AWS_CALLS),
+    *(TASKS, RETRIES, COPIES, RUN_SECONDS, QUEUE_SECONDS, DUPLICATES, LEASES_LOST, AWS_CALLS),
     *(COLLECTOR_LAG_SECONDS, API_REQUESTS, API_SECONDS),
 )
 """All metrics: of workers, of all processes (`aws_calls`), of the functions."""

@@ -141,6 +141,9 @@ class TaskKind:
         and all runners can share.
     check: called when a worker starts; raises PermanentError, naming what is missing, if the worker
         cannot run the kind. That worker then takes no tasks of the kind.
+    hedge: whether a second copy of a task that takes far longer than others may run beside it, on
+        another slot of the same worker (`ec2_worker.stragglers`). The first to succeed counts, and
+        the other is ended at any point. Only for kinds whose effects may happen twice at a time.
     deterministic: whether equal params always give results of equal worth, so that a task may take
         the result of an earlier one (`taskfleet.reuse`). Rename the kind, or add a version to its
         params, when its code changes what they mean.
@@ -165,6 +168,7 @@ class TaskKind:
     prepare: Callable[[], None] = lambda: None
     preload: Callable[[], None] = lambda: None
     check: Callable[[], None] = lambda: None
+    hedge: bool = False
     deterministic: bool = False
     present: Callable[[Any, ObjectStore], Any] = lambda result, _store: result
     schema: dict[str, Any] | None = None

@@ -301,3 +301,16 @@ def counted(params: Any, _context: TaskContext) -> Any:
     if word == "exit":
         os._exit(3)
     return word
+
+
+@task_kind("copied", hedge=True)
+def copied(params: Any, context: TaskContext) -> Any:
+    """Works for 25 ms. A path is taken once: who finds no file there, makes one and hangs."""
+    if isinstance(params, str):
+        path = Path(params)
+        if not path.exists():
+            path.write_text(str(os.getpid()))
+            time.sleep(600)
+        return "copy"
+    time.sleep(0.025)
+    return params
