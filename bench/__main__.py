@@ -35,6 +35,8 @@ STEPS: tuple[tuple[str, ...], ...] = (
     ("provisioning",),
     ("quotes",),
     ("deadlines",),
+    ("priority",),
+    ("stragglers", "--repeats", "3"),
     ("scale",),
     ("middle", "--measure"),
 )
