@@ -23,7 +23,7 @@ from taskfleet.errors import PermanentError, TaskfleetError, TransientError
 from taskfleet.log import fields
 from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
-from taskfleet.provisioner.goals import Reaction, steer
+from taskfleet.provisioner.goals import steer
 from taskfleet.provisioner.noting import is_news, note_of, ready_slots, work_ahead_s
 from taskfleet.provisioner.observe import grown, is_alive, observe
 from taskfleet.provisioner.points import is_due, point
@@ -46,6 +46,7 @@ from taskfleet.provisioner.records import (
     with_round,
 )
 from taskfleet.provisioner.shortages import trouble_after
+from taskfleet.provisioner.supply import Reaction
 from taskfleet.provisioner.watch import Watch, follow
 from taskfleet.settings import Settings
 

@@ -17,10 +17,11 @@ from taskfleet.errors import TaskfleetError
 from taskfleet.log import fields
 from taskfleet.pace import ASSUMED_TASK_S, Pace
 from taskfleet.ports import TaskMonitor
-from taskfleet.provisioner.goals import Goal, others_of, work_s
+from taskfleet.provisioner.goals import others_of
 from taskfleet.provisioner.policy import KindLoad
 from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.provisioner.records import Demand, FleetState, Reading, Watched
+from taskfleet.provisioner.supply import Goal, work_s
 
 _log = logging.getLogger(__name__)
 

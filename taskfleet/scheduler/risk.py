@@ -1,6 +1,6 @@
 """Why a batch will miss its deadline or its budget, or has missed its deadline. Owns what a reader
 of the batch is told; the provisioner finds the reasons out in its rounds
-(`taskfleet.provisioner.goals`)."""
+(`taskfleet.provisioner.risks`)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskfleet.provisioner.goals import Goal, Reaction, others_of, steer
+from taskfleet.provisioner.goals import others_of, steer
 from taskfleet.provisioner.policy import (
     Decision,
     FleetLimits,
@@ -20,6 +20,7 @@ from taskfleet.provisioner.policy import (
     by_work,
     decide,
 )
+from taskfleet.provisioner.supply import Goal, Reaction
 
 PRICE = 0.36
 """Dollars for a machine and hour: a machine-second costs $0.0001."""
