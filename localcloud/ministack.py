@@ -27,7 +27,7 @@ from ministack.services import dynamodb, sqs
 from localcloud import guard, quotas
 from localcloud.strict import Strict
 
-POLL_S = 0.05
+POLL_S = 0.1
 """Longest time between two looks of a waiting receive, in seconds: a message whose delay or
 visibility time-out ends is seen so much later."""
 _NEWS = re.compile(r"AmazonSQS\.(Send|ChangeMessageVisibility|StartMessageMove)")
