@@ -28,7 +28,12 @@ from taskfleet.scheduler.results import (
     Results,
     fitted,
 )
-from taskfleet.scheduler.waiting import FIRST_POLL_S, completion_settle_s, hold_s, next_poll_s
+from taskfleet.scheduler.waiting import (
+    completion_settle_s,
+    first_poll_s,
+    hold_s,
+    next_poll_s,
+)
 from taskfleet.task import Task, TaskResult, TaskStatus
 from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
 
@@ -133,7 +138,9 @@ class Completed:
         if news.numbers:
             return news
         deadline = now + hold_s(news.batch, now, min(wait_s, WAIT_MAX_S))
-        poll_s, settling = FIRST_POLL_S, False
+        ran_s = now - (news.batch.started_at or now)
+        poll_s = first_poll_s(ran_s, given.count, news.batch.bundles - given.count)
+        settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
             poll_s = next_poll_s(poll_s)

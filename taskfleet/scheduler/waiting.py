@@ -14,6 +14,10 @@ POLL_GROWTH = 1.08
 """Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
 to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
 batch of more than 250 bundles runs."""
+STEADY_POLL_S = 0.05
+"""Most seconds of the first pause while results come steadily (`first_poll_s`)."""
+FEW = 4
+"""Fewer outstanding bundles than this may be what a client waits for to go on."""
 WAIT_HOLD_S = 2.0
 """Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
 of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
@@ -50,6 +54,17 @@ def settle_s(age_s: float) -> float:
     """Returns the seconds for which an answer about a batch of this age is held after a change."""
     least_s, most_s = _SETTLE_S
     return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
+
+
+def first_poll_s(age_s: float, ended: int, outstanding: int) -> float:
+    """Returns the pause before the first read for results of a batch that began `age_s` ago, of
+    which so many bundles have ended and so many have not. Where results come one after the other
+    and many are outstanding, nobody gains by the news of one of them within a few milliseconds, and
+    each read costs the processor of the API and of the table: the pause is then a third of the time
+    between two of them, as far as that is under `STEADY_POLL_S`."""
+    if not ended or outstanding < FEW:
+        return FIRST_POLL_S
+    return min(max(FIRST_POLL_S, age_s / ended / 3), STEADY_POLL_S)
 
 
 def next_poll_s(poll_s: float) -> float:

@@ -1,0 +1,25 @@
+"""How often results are read for while a client waits for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskfleet.scheduler.waiting import FEW, FIRST_POLL_S, STEADY_POLL_S, first_poll_s
+
+
+@pytest.mark.parametrize(
+    ("age_s", "ended", "outstanding", "pause_s"),
+    [
+        (0.0, 0, 64, FIRST_POLL_S),  # nothing is known
+        (1.0, 1_000, 64, FIRST_POLL_S),  # results come faster than the least pause
+        (3.6, 40, 24, 0.03),
+        (3.6, 40, FEW, 0.03),
+        (3.6, 40, FEW - 1, FIRST_POLL_S),  # the client may wait for these
+        (3_600.0, 40, 24, STEADY_POLL_S),
+        (0.0, 5, 24, FIRST_POLL_S),
+    ],
+)
+def test_the_first_pause_follows_the_rhythm_of_results(
+    age_s: float, ended: int, outstanding: int, pause_s: float
+) -> None:
+    assert first_poll_s(age_s, ended, outstanding) == pytest.approx(pause_s)
