@@ -101,6 +101,9 @@ def _choice(values: Any) -> click.Choice[str]:
     "--repeat", type=click.IntRange(1, 10_000), default=1, help="Make each movie this many times."
 )
 @click.option(
+    "--reuse", is_flag=True, help="Take movies that were made with --reuse of the same before."
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Download the movies into this folder.",
@@ -112,6 +115,7 @@ def main(
     fade_out: float | None,
     fit_to_music: bool,
     repeat: int,
+    reuse: bool,
     out: Path | None,
     name: str | None,
     **options: Any,
@@ -135,7 +139,7 @@ def main(
             if uploaded:
                 tasks = [_params(movie, given, sound, uploaded) for movie in movies]
             batch = [{"kind": "animoto", "params": params} for params in tasks] * repeat
-            accepted = client.submit(batch, name=name)
+            accepted = client.submit(batch, name=name, reuse=reuse or None)
             rows = _follow(client, accepted.batch_id, len(batch), out)
     except ValueError as error:
         raise TaskfleetError(str(error)) from error
@@ -205,8 +209,7 @@ def _upload(client: Client, movies: list[list[Entry]], music: str | None) -> dic
     with counting_bars() as progress:
         bar = progress.add_task("uploading", total=len(paths), visible=bool(paths))
         for path in paths:
-            with path.open("rb") as file:
-                uploaded[path] = UPLOAD + client.upload(file)
+            uploaded[path] = UPLOAD + client.put(path)
             progress.advance(bar)
     return uploaded
 
@@ -257,9 +260,10 @@ def _report(console: Console, row: ResultView) -> None:
     movie = row.result
     skipped = [picture["index"] + 1 for picture in movie["skipped"]]
     without = f", without pictures {skipped}" if skipped else ""
+    made = f"made in {row.duration_s:.1f} s" if row.reused_from is None else "made before"
     console.print(
         f"{title}: {movie['pictures']} pictures, {movie['duration_s']:.1f} s, "
-        f"{movie['bytes'] / 1e6:.1f} MB, made in {row.duration_s:.1f} s{without}",
+        f"{movie['bytes'] / 1e6:.1f} MB, {made}{without}",
         highlight=False,
         markup=False,
     )

@@ -46,10 +46,12 @@ def test_two_movies_of_files_are_uploaded_made_and_downloaded(cloud, pictures, t
     listed = "1.jpg\n2.jpg\tduration=2\tcaption=Coffee\n---\n3.jpg\nmissing-on-the-server.jpg\n"
     (pictures / "missing-on-the-server.jpg").write_bytes(b"no picture at all")
     (pictures / "images.txt").write_text(listed)
+    options = ["--preset", "square", "--duration", "1", "--name", "two", "--reuse"]
+    options += ["--out", "movies"]
     ended = run(
         cloud,
         "pictures/images.txt",
-        *("--preset", "square", "--duration", "1", "--out", "movies", "--name", "two"),
+        *options,
         cwd=tmp_path,
     )
     assert ended.returncode == 0, ended.stderr
@@ -63,6 +65,11 @@ def test_two_movies_of_files_are_uploaded_made_and_downloaded(cloud, pictures, t
     assert "movie 1: 2 pictures, 3.0 s" in ended.stderr
     assert "movie 2: 1 pictures, 1.0 s" in ended.stderr
     assert "without pictures [2]" in ended.stderr
+    # The same again makes no movie.
+    ended = run(cloud, "pictures/images.txt", *options, cwd=tmp_path)
+    again = [url.partition("?")[0] for url in ended.stdout.splitlines()]
+    assert again == [url.partition("?")[0] for url in urls]
+    assert ended.stderr.count("made before") == 2
 
 
 def test_a_movie_that_cannot_be_made_is_told_and_the_exit_code_is_1(cloud, tmp_path):

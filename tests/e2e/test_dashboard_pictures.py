@@ -41,6 +41,7 @@ VIEWS = {
     "batch-failures": "batches/{photographs}",
     "task": "batches/{photographs}/tasks/4",
     "fleet": "fleet",
+    "schedules": "schedules",
     "dead-letters": "dead-letters",
     "submit": "submit",
     "submit-command": "submit?way=command",
@@ -68,7 +69,17 @@ def busy(
     ended(cloud, submit(cloud, ["sleep 40"] * 300, name="nightly report"))
     off = submit(cloud, ["sleep 800"] * 300, name="a try")
     cloud.api("DELETE", f"/batches/{off}")
-    sweep = submit(cloud, ["sleep 900"] * 4000, name="parameter sweep")
+    sweep = submit(
+        cloud, ["sleep 900"] * 4000, name="parameter sweep", priority="high", deadline_s=90
+    )
+    submit(cloud, ["sleep 10"], name="report of the sweep", after=[sweep])
+    for name, when in (
+        ("nightly report", {"cron": "0 3 * * *"}),
+        ("look around", {"every": "15m"}),
+    ):
+        schedule = {"name": name.replace(" ", "-"), "tasks": ["sleep 100"], **when}
+        answer = cloud.api("POST", "/schedules", json=schedule)
+        assert answer.status_code == 201, answer.text
     return cloud, {"photographs": photographs, "sweep": sweep}
 
 
