@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from taskfleet.cli import template
 from tests.e2e.conftest import Cloud
-from tests.e2e.dashboard import HOSTILE, ended, opened
+from tests.e2e.dashboard import HOSTILE, ended, opened, submit
 from tests.support.browser import Watched, accessibility_faults, browser
 
 __all__ = ["browser"]  # a fixture
@@ -62,11 +62,14 @@ class TestTasks:
         page.get_by_label("Name of the batch").fill(HOSTILE[0])
         page.get_by_label("Most attempts").fill("3")
         page.get_by_label("Priority").select_option("high")
+        before = submit(cloud, ["sleep 1"], name="before")
+        page.get_by_label("After these batches").fill(before)
         batch_id = press(page)
         expect(page.get_by_text("tries 3, priority high")).to_be_visible()
         batch = ended(cloud, batch_id)
         assert (batch["name"], batch["total"], batch["succeeded"]) == (HOSTILE[0], 2, 2)
-        assert batch["options"] == {"max_attempts": 3, "priority": "high"}
+        wanted = {"max_attempts": 3, "priority": "high", "after": [before]}
+        assert batch["options"] == wanted
 
     def test_a_small_file_is_shown_and_a_large_one_is_sent(
         self, form: Watched, cloud: Cloud, tmp_path: Path

@@ -28,6 +28,7 @@ export async function show(root, params, context) {
   const priority = h("select", { name: "priority" }, h("option", { value: "" }, "Normal"), h("option", { value: "high" }, "High: before other batches"));
   const deadline = h("input", { name: "deadline_s", type: "number", min: "0.001", max: "604800", step: "any", placeholder: "None" });
   const budget = h("input", { name: "budget_usd", type: "number", min: "0.000001", max: "1000000", step: "any", placeholder: "None" });
+  const after = h("input", { name: "after", autocomplete: "off", placeholder: "None" });
   const button = h("button", { type: "submit", class: "primary" }, "Submit");
   const ask = h("button", { type: "button", onclick: () => act(ask, fault, askForQuote) }, "Quote");
   const quoted = h("div", { class: "quoted", role: "status" });
@@ -47,6 +48,7 @@ export async function show(root, params, context) {
       h("label", {}, "Priority", priority),
       h("label", {}, "Deadline, in seconds from now", deadline),
       h("label", {}, "Budget, in US dollars", budget),
+      h("label", {}, "After these batches, by id", after),
     ),
     fault.node,
     quoted,
@@ -142,6 +144,8 @@ export async function show(root, params, context) {
     const options = {};
     if (name.value.trim()) options.name = name.value.trim();
     if (priority.value) options.priority = priority.value;
+    const predecessors = after.value.split(/[\s,]+/).filter(Boolean);
+    if (predecessors.length) options.after = predecessors;
     for (const input of [timeout, attempts, deadline, budget]) {
       set(input, "aria-invalid", input.validity.valid ? null : "true");
       if (!input.validity.valid) {
