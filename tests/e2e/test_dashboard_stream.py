@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, CDPSession, Page, Route
+from playwright.sync_api import Browser, CDPSession, Page, Route, expect
 
 import chalice_app
 from localcloud.picture import write_html
@@ -270,7 +270,7 @@ class TestReading:
         assert "1 succeeded, 1 failed, 1 cancelled" in site.locator(".stream-summary").inner_text()
         site.get_by_text("Table of the tasks in view").click()
         rows = site.locator(".stream-table tbody tr")
-        assert rows.count() == 3
+        expect(rows).to_have_count(3)  # they are drawn after the click
         assert rows.nth(1).inner_text().split("\t") == [
             "1", "sleep", "failed", "5 s", "4 s", "w", "<b>bad</b>",
         ]  # fmt: skip

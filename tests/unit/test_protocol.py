@@ -271,7 +271,7 @@ def test_progress_is_recorded_within_seconds(cloud, registry):
     worker = HandWorker(cloud, registry)
     worker.poll()
     chunk = worker.take()
-    scene = worker.executor._scene(chunk.claimed, chunk.claimed.stopping)
+    scene = worker.executor._scene(chunk, chunk.stopping)
     context = SlotContext(scene, chunk.tasks[0].index, 1, cloud.clock.now())
     context.progress(1, 60)
     cloud.clock.sleep(1)
