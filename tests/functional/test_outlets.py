@@ -29,6 +29,7 @@ from taskfleet.measure import LEASES_LOST, RUN_SECONDS, TASKS, Recorder
 from taskfleet.memory import ManualClock
 from taskfleet.registry import Registry, sleep
 from taskfleet.settings import Settings
+from tests.support.ports import free_port
 from tests.support.scheduler import submission
 from tests.support.waiting import eventually
 from tests.support.worker import LEASE_S, Cloud, HandWorker, thread_kind
@@ -45,12 +46,6 @@ def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         assert "Access-Control-Allow-Origin" not in answer.headers
         return str(answer.read().decode())
-
-
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 # --- lines ----------------------------------------------------------------------------------
@@ -110,7 +105,7 @@ def test_a_port_that_is_taken_is_logged_and_the_worker_goes_on(
 
 
 def test_the_port_is_open_while_the_worker_works() -> None:
-    port = closed_port()
+    port = free_port()
     with opened(Settings(metrics_port=port), Recorder(), ManualClock(), {}) as telemetry:
         telemetry.recorder.count(LEASES_LOST)
         assert "taskfleet_leases_lost_total 1.0" in scrape(port)
@@ -273,7 +268,7 @@ def test_metrics_are_sent_as_sums_and_histograms(traced: Traced) -> None:
 def test_a_collector_that_does_not_answer_delays_the_end_by_little(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = f"http://127.0.0.1:{closed_port()}"
+    endpoint = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv(OTLP_ENDPOINT, endpoint)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)

@@ -19,6 +19,7 @@ import taskfleet
 from taskfleet.cli.main import main
 from taskfleet.client import body, client
 from taskfleet.wire import token
+from tests.support.ports import free_port
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 
 ROOT = Path(taskfleet.__file__).parent.parent
@@ -669,13 +670,12 @@ def test_it_runs_as_a_module(api: StubApi, environ: dict[str, str]) -> None:
 
 
 def test_an_api_that_is_not_running_is_one_line(environ: dict[str, str]) -> None:
-    with serving() as gone:
-        environ["TASKFLEET_URL"] = gone.url
+    environ["TASKFLEET_URL"] = url = f"http://127.0.0.1:{free_port()}"
     done = subprocess.run(
         command("status"), env=environ, capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"taskfleet: cannot reach {gone.url}: ")
+    assert done.stderr.startswith(f"taskfleet: cannot reach {url}: ")
     assert len(done.stderr.splitlines()) == 1
 
 
