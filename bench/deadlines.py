@@ -143,7 +143,7 @@ class GoalRecords(SimulatedRecords):
 
 @dataclass
 class Run:
-    """What became of a batch: its end, in seconds from its submission (infinite if it did not end),
+    """The outcome of a batch: its end, in seconds from its submission (infinite if it did not end),
     its dollars, and the rounds that called it at risk, as seconds from its submission."""
 
     end_s: float

@@ -83,7 +83,7 @@ class ClaimedBundle:
 
     @property
     def is_high(self) -> bool:
-        """Whether its tasks go before those of other bundles."""
+        """Returns whether its tasks go before those of other bundles."""
         return self.message.high
 
     def attempts_spent(self, index: int) -> int:
@@ -230,7 +230,7 @@ class Chunk:
 
     @property
     def lost(self) -> bool:
-        """Whether its task has its result from the other copy."""
+        """Returns whether its task has its result from the other copy."""
         return self.race is not None and self.race.lost(is_copy=self.is_copy)
 
     def counts(self, row: TaskResult) -> bool:

@@ -9,7 +9,7 @@ from itertools import chain
 from ec2_worker.claimed import ClaimedBundle
 
 EVERY = 8
-"""Of so many turns in a row, one belongs to normal work."""
+"""One turn of so many in a row belongs to normal work."""
 
 
 class Turns:
@@ -21,7 +21,7 @@ class Turns:
 
     @property
     def normal_is_due(self) -> bool:
-        """Whether normal work goes first now."""
+        """Returns whether normal work goes first now."""
         return self._high >= EVERY - 1
 
     def took(self, *, high: bool) -> None:

@@ -260,7 +260,7 @@ class Workload:
         )
 
     def _goes_before(self, claimed: ClaimedBundle, *, high: bool) -> bool:
-        """Whether the bundle's tasks are started before those of a message of this priority."""
+        """Returns whether the bundle's tasks start before those of a message of this priority."""
         if high or self._looks.normal_is_due:
             return claimed.is_high == high
         return True

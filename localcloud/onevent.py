@@ -1,4 +1,4 @@
-"""What the local cloud does with an event: prints one line, and hands the event's detail to the
+"""Tells the user of an event on the local cloud: prints one line, and hands its detail to the
 user's command. Owns both, and that neither disturbs the cloud: events wait in a queue of their own,
 and a command that fails or hangs costs a line.
 """

@@ -211,7 +211,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> bool:
-        """Whether none of its tasks is handed in yet, since the batch waits, or waited, for
+        """Returns whether none of its tasks is handed in yet, since it waits, or waited, for
         others."""
         pending = self.upload is not None and not self.total and not self.closed
         return bool(self.after) and pending and self.cancelled_at is None

@@ -35,7 +35,7 @@ class Lanes:
 
     @property
     def has_high(self) -> bool:
-        """Whether there are two queues."""
+        """Returns whether there are two queues."""
         return self._high is not None
 
     def send(self, messages: Sequence[OutgoingMessage]) -> None:

@@ -56,7 +56,7 @@ class Course:
 
     @property
     def awaits_machines(self) -> bool:
-        """Whether the batch lasts until the machines that come are there."""
+        """Returns whether the batch lasts until the machines that come are there."""
         busy_s = self._drained_s(self._work_s + self._ahead_s)
         return not self.ready or (self.coming > 0 and busy_s > self._coming_s)
 

@@ -161,12 +161,12 @@ class BatchOptions(Options, frozen=True, omit_defaults=True):
 
     @property
     def is_high(self) -> bool:
-        """Whether workers take its tasks before those of others."""
+        """Returns whether workers take its tasks before those of others."""
         return self.priority == "high"
 
     @property
     def has_goal(self) -> bool:
-        """Whether there is a deadline or a budget, which the provisioner looks after."""
+        """Returns whether there is a deadline or a budget, which the provisioner looks after."""
         return self.deadline_s is not None or self.budget_usd is not None
 
     @property

@@ -95,7 +95,7 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def high(self) -> bool:
-        """Whether workers take it before others."""
+        """Returns whether workers take it before others."""
         return self.attributes.get(PRIORITY) == HIGH
 
 

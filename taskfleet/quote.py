@@ -83,7 +83,7 @@ class TaskGroup(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What a batch has to do: its tasks, and the bundles they are cut into."""
+    """The work of a batch: its tasks, and the bundles they are cut into."""
 
     groups: tuple[TaskGroup, ...]
     bundles: int = 1

@@ -38,7 +38,7 @@ _EVERY = re.compile(r"([0-9]{1,9})([smhd]?)")
 
 
 class Missed(StrEnum):
-    """What becomes of times at which nobody looked: they are left out, or made up for."""
+    """The policy for times at which nobody looked: they are left out, or made up for."""
 
     SKIP = "skip"
     CATCH_UP = "catch_up"
@@ -81,7 +81,7 @@ class ScheduleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """What is due of a schedule.
+    """The times of a schedule that are due.
 
     times: the times whose batches are to be submitted, oldest first.
     next_at: the time after those, which lies in the future.

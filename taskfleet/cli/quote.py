@@ -91,7 +91,16 @@ def _seconds(seconds: float) -> str:
 
 
 def _usd(dollars: float) -> str:
-    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.2g}"
+    return f"${_dollars(dollars)}"
+
+
+def _dollars(value: float | None) -> str:
+    """Returns dollars with two figures, of which cents and less are written out."""
+    if value is None:
+        return ""
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{float(f'{value:.2g}'):.12f}".rstrip("0").rstrip(".")
 
 
 # --- how good they were -----------------------------------------------------------------------
@@ -115,9 +124,10 @@ def score_line(found: Score) -> str:
     """Returns the score as one line."""
     if found.time_error is None or found.p90_held is None:
         return "no batch with a quote has ended"
+    several = "s" if found.batches > 1 else ""
     usd = "" if found.usd_error is None else f", dollars by {found.usd_error:.0%}"
     return (
-        f"{found.batches} quotes: time was off by {found.time_error:.0%}{usd} (medians); "
+        f"{found.batches} quote{several}: time was off by {found.time_error:.0%}{usd} (medians); "
         f"{found.p90_held:.0%} ended within their p90"
     )
 
@@ -138,8 +148,8 @@ def quotes_table(batches: Iterable[BatchView]) -> Table:
                 _cell(found.p50_s, ".4g"),
                 _cell(found.p90_s, ".4g"),
                 _cell(found.actual_s, ".4g"),
-                _cell(found.usd, ".2g"),
-                _cell(found.actual_usd, ".2g"),
+                _dollars(found.usd),
+                _dollars(found.actual_usd),
                 str(found.machines),
             ]
         name = Text(plain(batch.name or ""))

@@ -1,4 +1,4 @@
-"""What the provisioner notes of the fleet for whoever submits, and when it notes it anew. Pure.
+"""The note of the fleet that the provisioner keeps for whoever submits, and its renewal. Pure.
 
 The note stands in the item of demand, which a submission updates anyway and gets back. So it costs
 a submission nothing. A round writes it only if it says something new.

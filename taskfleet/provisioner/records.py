@@ -351,7 +351,7 @@ class FleetState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is neither work nor a machine, no launch whose outcome is unknown and no
+        """Returns whether there is no work and no machine, no launch of unknown outcome and no
         watched batch."""
         return not (self.machines or self.wanted or self.unlisted or self.intent or self.watched)
 

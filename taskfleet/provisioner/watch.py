@@ -1,5 +1,5 @@
-"""What is known of the batches with a deadline or a budget: reads them in a round, and puts
-together what the rule for them (`taskfleet.provisioner.goals`) is told. Owns the list of watched
+"""Watches the batches with a deadline or a budget: reads them in a round, and puts together
+what the rule for them (`taskfleet.provisioner.goals`) is told. Owns the list of watched
 batches from round to round, and which share of the machines' cost is put down to each.
 """
 

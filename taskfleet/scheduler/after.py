@@ -34,7 +34,7 @@ not gone."""
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What becomes of a batch that waits: it goes if both fields are None.
+    """The decision about a batch that waits: it goes if both fields are None.
 
     waits_for: a predecessor that has not ended.
     fault: why the batch is to be cancelled.

@@ -91,7 +91,7 @@ class Planner:
         return max(DEFAULT_SLOTS, self._least_slots, self._seen_slots() or 0)
 
     def _paces(self, names: Collection[str]) -> dict[str, Pace | None]:
-        """What was learned under these names, in order; None under a name without a pace."""
+        """Returns the paces under these names, in order; None where nothing was learned."""
         found = self._monitor.paces(sorted(names)) if names else {}
         return {name: found.get(name) for name in sorted(names)}
 

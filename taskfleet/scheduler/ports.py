@@ -1,4 +1,4 @@
-"""What the scheduler alone needs of the world, as Protocols: `ScheduleRecords`, `EventSink`. Owns
+"""The ports of the scheduler alone, as Protocols: `ScheduleRecords`, `EventSink`. Owns
 the promises, by the rules of `taskfleet.ports`, which has the ports that others need too.
 """
 

@@ -88,9 +88,9 @@ class Grown(msgspec.Struct, frozen=True):
 
 
 class QuotedTasks(msgspec.Struct, frozen=True):
-    """What a quote assumes of some tasks: `mean_s` seconds each. `learned` counts the tasks from
-    which that was learned; it is 0 for a mere assumption, and null where the kind says beforehand
-    how long its tasks take. `name` is the kind, or `<kind>:<pace>`."""
+    """The assumption of a quote about some tasks: `mean_s` seconds each. `learned` counts the tasks
+    from which that was learned; it is 0 for a mere assumption, and null where the kind says
+    beforehand how long its tasks take. `name` is the kind, or `<kind>:<pace>`."""
 
     name: str
     tasks: int
@@ -121,7 +121,7 @@ class QuoteView(msgspec.Struct, frozen=True):
 
 
 class BatchQuote(msgspec.Struct, frozen=True):
-    """What was expected of a batch when it was submitted, and what it took: `p50_s`, `p90_s`,
+    """The quote of a batch at its submission, and what it took: `p50_s`, `p90_s`,
     `usd` and `machines` are as in the answer of `POST /quote`. `actual_s` are the seconds from the
     submission to the end, `actual_usd` the dollars; both are null until the batch has ended, and
     for a cancelled batch."""

@@ -36,7 +36,7 @@ OPTIONAL = {
 }
 """Modules that need an extra, by their path. No other module imports them unless asked to."""
 IN_A_NOTEBOOK = {"IPython"}
-"""What a kernel of Jupyter has loaded; nothing else imports it."""
+"""The package that a kernel of Jupyter has loaded; nothing else imports it."""
 WITH_BOTO3 = {"botocore"}
 """What boto3 is made of; nobody declares it apart."""
 FOREIGN = IN_A_NOTEBOOK | WITH_BOTO3

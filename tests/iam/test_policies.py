@@ -57,7 +57,7 @@ BUS = ARN.format(service="events", name="event-bus/default")
 TOPIC = ARN.format(service="sns", name="taskfleet-prod-batches")
 FINISHED = (("events:source", "taskfleet"), ("events:detail-type", "Batch finished"))
 TELL = [Request("events:PutEvents", BUS, FINISHED), Request("sns:Publish", TOPIC)]
-"""What a process that may be the first to know of the end of a batch tells the world."""
+"""The requests of a process that may be the first to know of the end of a batch."""
 INDEX = table() + "/index/batches_by_client"
 
 ALLOWED = {

@@ -135,7 +135,7 @@ def let_pass(one: Watched, seconds: float, step_s: float = STEP_S) -> None:
 
 
 def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
-    """What axe-core finds wrong with the page, or with the elements of the selector. Transitions
+    """The faults that axe-core finds in a page, or with the elements of the selector. Transitions
     are waited for, since colours between two have another contrast."""
     settled = "() => document.getAnimations().every(one => one.playState !== 'running')"
     page.wait_for_function(settled)
@@ -145,7 +145,7 @@ def accessibility_faults(page: Page, selector: str | None = None) -> list[str]:
 
 
 def faults_in_every_look(page: Page) -> list[str]:
-    """What axe-core finds wrong with the page at the widths and in the colours of LOOKS, and which
+    """The faults that axe-core finds in a page at the widths and in the colours of LOOKS, and which
     of them it is too wide for."""
     faults = []
     for (width, height), scheme in LOOKS:

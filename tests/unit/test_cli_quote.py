@@ -20,6 +20,7 @@ from tests.unit.test_cli_every import QUOTE
         ({}, "machines: 1, 1 of them launched for it"),
         ({}, "sleep: 300 tasks of 1 s on average, as the kind says"),
         ({"idle_usd": 0.0}, "$0.00063 for tasks and AWS calls"),
+        ({"usd": 2e-5, "idle_usd": 0.0}, "$0.00002 for tasks and AWS calls"),
         ({"launches": 0}, "machines: 1"),
         ({"p50_s": 7_000.0}, "300 tasks: 117 min expected, 116 s at most in nine of ten cases"),
         (

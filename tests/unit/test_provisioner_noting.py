@@ -1,4 +1,4 @@
-"""What the provisioner notes of the fleet, and when it notes it anew."""
+"""The note of the fleet that the provisioner keeps, and when it is renewed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the provisioner knows of batches with a deadline or a budget, from round to round."""
+"""The batches with a deadline or a budget that the provisioner watches from round to round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch is expected to take and to cost: the rule, and the fleet that a quote assumes."""
+"""Quotes: the rule for time and price, and the fleet that a quote assumes."""
 
 from __future__ import annotations
 
