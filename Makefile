@@ -6,7 +6,7 @@ STAMP := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help dev test quick check docs demo up bench audit pins machine deploy smoke ami destroy clean
+.PHONY: help dev test quick faults soak mutations check docs demo up bench audit pins machine deploy smoke ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -33,6 +33,16 @@ test: $(STAMP) ## Run all tests (ARGS="tests/unit -k lease" for some of them, WO
 
 quick: $(STAMP) ## Run the tests that start no processes of the local cloud
 	$(BIN)/pytest $(PARALLEL) tests/functional tests/contract tests/unit $(ARGS)
+
+faults: $(STAMP) ## Run all of the fault suite and write docs/reliability.md (about an hour)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/model tests/faults --deep --figures docs/bench $(ARGS)
+	@$(BIN)/python -m tests.faults.page
+
+soak: $(STAMP) ## Kill processes for 15 minutes under a million tasks (ARGS="--minutes 2")
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
+
+mutations: $(STAMP) ## Remove one protection at a time and show that the tests notice
+	@$(BIN)/python -m tests.faults.mutations $(ARGS)
 
 check: $(STAMP) ## Lint, format, types, import rules, stack definition
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""The protocol of a bundle, explored exhaustively on the code that ships."""

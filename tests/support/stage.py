@@ -1,0 +1,137 @@
+"""A stage of real processes on a local cloud, each of them behind the hop: worker, API, collector,
+reader of files and provisioner. They can be killed, stopped and started one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support.hop import Hop
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = str(ROOT / "ec2_worker" / "run.py")
+ONE_FUNCTION = str(ROOT / "tests" / "e2e" / "one_function.py")
+API = "api_handler"
+FUNCTIONS = {
+    "api": API,
+    "collector": "collect_responses",
+    "reader": "expand_upload",
+    "provisioner": "tick",
+}
+"""Names of the functions, by their role."""
+LEASE_S = 3.0
+
+
+@dataclass
+class Stage:
+    """The processes of a stage by their role, `worker` and those of `FUNCTIONS`; of each at most
+    one. `cloud` runs none of them itself."""
+
+    cloud: Any
+    hop: Hop
+    folder: Path
+    url: str = ""
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _environs: dict[str, dict[str, str]] = field(default_factory=dict)
+    _started: int = 0
+
+    def start(self, role: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Starts a process and waits until it serves. An API's address is `url` then."""
+        if role not in self._environs:
+            self._environs[role] = self.hop.environ(role, self.cloud.child_environ)
+        script = [RUN, "--threads", "4"]
+        ready = "worker_started"
+        if role != "worker":
+            script = [ONE_FUNCTION, FUNCTIONS[role], os.devnull]
+            ready = "serving http" if role == "api" else "pump_started"
+            if role == "api" and not options:
+                options = ("--port", "0")
+        self._started += 1
+        log = self.folder / f"{role}-{self._started}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, *script, *options],
+                cwd=self.folder,
+                env={
+                    **self._environs[role],
+                    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, self.folder))),
+                    "TASKFLEET_RECEIVE_WAIT_S": "1",
+                    "TASKFLEET_LEASE_S": f"{LEASE_S:g}",
+                    **environ,
+                },
+                stdout=out,
+                stderr=out,
+                process_group=0,
+            )
+        self.processes[role] = process
+
+        def line() -> str:
+            assert process.poll() is None, f"{role} ended: {log.read_text()}"
+            return next((each for each in log.read_text().splitlines() if ready in each), "")
+
+        said = eventually(line, 60, f"{role} serves")
+        if role == "api":
+            self.url = said.split()[-1]
+        return process
+
+    def kill(self, role: str) -> None:
+        """Kills a process and its group with SIGKILL, and waits for its end."""
+        process = self.processes.pop(role)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+
+    def call(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """One call of the API, with the cloud's token."""
+        headers = {"Authorization": f"Bearer {self.cloud.token}"}
+        return requests.request(method, self.url + path, headers=headers, json=body, timeout=30)
+
+    def end(self) -> None:
+        """Ends all processes."""
+        for role in list(self.processes):
+            self.kill(role)
+
+
+@contextlib.contextmanager
+def stage(
+    start_cloud: Callable[..., Any],
+    folder: Path,
+    *options: str,
+    kinds: Mapping[str, str] | None = None,
+) -> Iterator[Stage]:
+    """A stage without processes yet, on a local cloud of its own with these options.
+
+    kinds: modules of task kinds, as name -> source.
+    """
+    for name, source in (kinds or {}).items():
+        (folder / f"{name}.py").write_text(source)
+    named = ("--kinds", ",".join(kinds)) if kinds else ()
+    cloud = start_cloud(
+        folder / "cloud",
+        *("--workers", "0", "--no-provisioner", *named, *options),
+        PYTHONPATH=str(folder),
+    )
+    (pump,) = (pid for pid, line in cloud.processes().items() if "localcloud.pump" in line)
+    os.kill(pump, signal.SIGSTOP)
+    try:
+        time.sleep(1.5)  # the long polls that it left behind are over
+        with Hop(cloud.environ["AWS_ENDPOINT_URL"]) as hop:
+            made = Stage(cloud, hop, folder)
+            try:
+                yield made
+            finally:
+                made.end()
+    finally:
+        os.kill(pump, signal.SIGCONT)
+        cloud.stop()
