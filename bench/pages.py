@@ -1,9 +1,9 @@
-"""Writes the pages of figures, `docs/performance.md` and `docs/reliability.md`, from their templates
-and the CSV files: `python -m bench.pages`.
+"""Writes the pages of figures, `docs/performance.md` and `docs/reliability.md`, from templates and
+the CSV files: `python -m bench.pages`.
 
 In `<page>.template.md`, `{{name: column, column}}` becomes a table of these columns of `name.csv`,
-`{{name: *}}` one of all of them, `{{plot name}}` becomes a picture, and `{{machine name}}` names the
-machine of the measurement. Owns that step alone.
+`{{name: *}}` one of all of them, `{{plot name}}` becomes a picture, and `{{machine name}}` names
+the machine of the measurement. Owns that step alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MARK = re.compile(r"\{\{(?P<source>[^}:]+)(: (?P<columns>[^}]*))?\}\}")
 
 
 def page(template: str, figures: Path, folder: Path) -> str:
-    """Returns the text of a page. `figures` is the folder of the CSV and PNG files, that of the page
-    or below it. A line of the page names each file that is missing."""
+    """Returns the text of a page. `figures` is the folder of the CSV and PNG files, the page's
+    `folder` or below it. A line of the page names each file that is missing."""
 
     def replacement(mark: re.Match[str]) -> str:
         form, _, name = mark["source"].rpartition(" ")

@@ -8,7 +8,6 @@ import pytest
 
 from bench import pages, report
 
-
 TEMPLATE = "on {{machine fast}}\n{{fast: part, tasks/s}}\n{{plot fast}}\n{{slow: x}}\n"
 
 
