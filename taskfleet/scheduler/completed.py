@@ -36,7 +36,8 @@ from taskfleet.scheduler.waiting import (
     next_poll_s,
 )
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
+from taskfleet.wire.http.batches import WAIT_MAX_S
+from taskfleet.wire.http.results import PAGE_DEFAULT, PAGE_MAX, ResultPage, ResultView
 
 Row = TypeVar("Row")
 RowForm = Callable[[str, Task | None, TaskResult], tuple[Row, int] | None]
