@@ -1,0 +1,289 @@
+"""The cells of the faulty AWS: which calls the processes make, which faults AWS can make of each, and
+which call meets which fault. Owns these; not the work during which they happen
+(`tests.faults.aws_work`).
+
+A row is a process, an operation and what it is about, such as the worker's UpdateItem that claims a
+bundle. A cell is a row and a fault. Cells that do not exist:
+
+- A transaction conflict exists for DynamoDB's writes only. Nothing here makes transactions, but
+  another program on the table could ("TransactionConflictException", DynamoDB API Reference).
+- A stale read exists for a read of an index, for EC2's lists of machines and for reads without
+  `ConsistentRead`, of which there are none. S3 is strongly consistent.
+- A stale count exists for a queue's numbers only.
+- What Lambda's poller asks before its first message, and what a browser sends to S3 by a form, are
+  no calls of Taskfleet's.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
+
+HANG_S = {"sqs": 31.0}
+"""Seconds of a hang: longer than the read time-out of `taskfleet.aws.session`."""
+OTHER_HANG_S = 11.0
+DELAY_S = 5.0
+_CODES: Mapping[str, Mapping[str, tuple[int, str]]] = {
+    "dynamodb": {
+        "throttle": (400, "ProvisionedThroughputExceededException"),
+        "500": (500, "InternalServerError"),
+        "503": (503, "ServiceUnavailable"),
+        "conflict": (400, "TransactionConflictException"),
+        "expired": (400, "ExpiredTokenException"),
+    },
+    "sqs": {
+        "throttle": (400, "RequestThrottled"),
+        "500": (500, "InternalFailure"),
+        "503": (503, "ServiceUnavailable"),
+        "expired": (403, "ExpiredToken"),
+    },
+    "s3": {
+        "throttle": (503, "SlowDown"),
+        "500": (500, "InternalError"),
+        "503": (503, "ServiceUnavailable"),
+        "expired": (400, "ExpiredToken"),
+    },
+    # EC2 has a code of its own for expired credentials ("Error codes for the Amazon EC2 API").
+    "ec2": {
+        "throttle": (503, "RequestLimitExceeded"),
+        "500": (500, "InternalError"),
+        "503": (503, "Unavailable"),
+        "expired": (400, "RequestExpired"),
+    },
+    "lambda": {
+        "throttle": (429, "TooManyRequestsException"),
+        "500": (500, "ServiceException"),
+        "503": (503, "ServiceUnavailableException"),
+        "expired": (403, "ExpiredTokenException"),
+    },
+    "ssm": {
+        "throttle": (400, "ThrottlingException"),
+        "500": (500, "InternalServerError"),
+        "503": (503, "ServiceUnavailable"),
+        "expired": (400, "ExpiredTokenException"),
+    },
+    "events": {
+        "throttle": (400, "ThrottlingException"),
+        "500": (500, "InternalException"),
+        "503": (503, "ServiceUnavailable"),
+        "expired": (400, "ExpiredTokenException"),
+    },
+}
+_WRITES = ("PutItem", "UpdateItem", "DeleteItem")
+FAULTS = (
+    *("throttle", "500", "503", "conflict", "reset", "lost reply"),
+    *("+5 s", "expired", "stale read", "stale count", "hang"),
+)
+"""Names of the faults, which are the columns of the table."""
+_TIMES: Mapping[str, tuple[int, ...]] = {
+    "+5 s": (1, 0, 1),
+    "hang": (1,),
+    "expired": (1, 1, 0, 1),  # the SDK does not repeat it
+    "stale read": (12,),
+    "stale count": (12,),
+}
+_OFTEN = (1, 4, 0, 4)
+"""Of a call's requests, how many meet the fault: of the first call of a row one, so that the SDK's
+retry goes through; of the second all four, so that the error reaches the program; and so on."""
+
+
+class Row(NamedTuple):
+    """A process, an operation of a service, and what the operation is about."""
+
+    sender: str
+    service: str
+    operation: str
+    about: str
+
+    def __str__(self) -> str:
+        return f"{self.sender}: {self.operation} {self.about}".strip()
+
+
+def row_of(call: Call) -> Row | None:
+    """Returns the row of a request, None if it is no call of Taskfleet's."""
+    given = call.given
+    if call.operation == "PostBucket":
+        return None
+    about = ""
+    if call.service == "dynamodb":
+        about = _of_item(call.operation, given)
+    elif call.service == "sqs":
+        about = str(given.get("QueueUrl", "")).rpartition("/")[2]
+        queue = about or str(given.get("QueueName"))
+        of_poller = ("collector", "Processed_Task"), ("reader", "Upload_to_expand")
+        starts = call.operation in ("GetQueueUrl", "GetQueueAttributes")
+        if starts and (call.sender, queue) in of_poller:
+            return None
+        if starts:
+            about = "" if queue.startswith("Task_to_process") else about
+    elif call.service == "s3":
+        about = call.target.partition(" ")[2].split("/")[2].partition("?")[0]
+    return Row(call.sender, call.service, call.operation, about)
+
+
+def _of_item(operation: str, given: Mapping[str, Any]) -> str:
+    values = given.get("ExpressionAttributeValues", {})
+    if operation == "Query":
+        client = values[":client_id"]["S"]
+        return client.strip() if client.startswith("\n") else "batches"
+    item = given.get("Key") or given.get("Item")
+    if item is None:
+        (asked,) = given["RequestItems"].values()
+        item = asked["Keys"][0]
+    key = str(item["Job_ID"]["S"])
+    if key.startswith("fleet/"):
+        return " ".join(key.split("/")[:2])
+    head, slash, rest = key.partition("/")
+    if slash:
+        return "page" if len(head) == 26 and rest.isdigit() else head
+    if ":" not in key:
+        return "batch, count" if ":numbers" in values else "batch"
+    if operation != "UpdateItem":
+        return "bundle"
+    return f"bundle, {_step(values)}"
+
+
+def _step(values: Mapping[str, Any]) -> str:
+    if ":zero" in values:
+        return "claim"
+    if ":status" not in values:
+        return "unclaim"
+    return {"RUNNING": "renew", "DONE": "commit", "QUEUED": "release"}[values[":status"]["S"]]
+
+
+def exists(call: Call, name: str) -> bool:
+    """Returns whether AWS can make the fault of this name of this request."""
+    if name == "conflict":
+        return call.service == "dynamodb" and call.operation in _WRITES
+    if name == "stale count":
+        return call.operation == "GetQueueAttributes" and b"ApproximateNumber" in call.body
+    if name == "stale read":
+        if call.service == "dynamodb":
+            is_read = call.operation in ("Query", "GetItem", "BatchGetItem")
+            return is_read and b'"ConsistentRead": true' not in call.body
+        return call.operation == "DescribeInstances"
+    return True
+
+
+def fault(name: str, service: str) -> Fault:
+    """Returns the fault of this name, as the service makes it."""
+    match name:
+        case "reset":
+            return Reset()
+        case "lost reply":
+            return Lose()
+        case "+5 s":
+            return Delay(DELAY_S)
+        case "hang":
+            return Hang(HANG_S.get(service, OTHER_HANG_S))
+        case "stale read" | "stale count":
+            return Stale()
+    return Refuse(*_CODES[service][name])
+
+
+@dataclass
+class _Calls:
+    """The calls of a row in one round. Requests of one call are alike, byte by byte."""
+
+    times: tuple[int, ...]
+    seen: int = 0
+    left: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def strikes(self, call: Call) -> bool:
+        """Returns whether this request meets the fault."""
+        key = call.target, call.body
+        if key not in self.left:
+            self.left[key] = self.times[self.seen] if self.seen < len(self.times) else 0
+            self.seen += 1
+        if self.left[key] == 0:
+            del self.left[key]  # this one goes through; the next like it is another call
+            return False
+        self.left[key] -= 1
+        return True
+
+
+@dataclass
+class Plan:
+    """Decides which request meets which fault, one fault a row in a round; a `decide` of the hop.
+
+    only: the cells to make, None for all that exist.
+    """
+
+    only: Mapping[tuple[str, str, str], str] | None = None
+    fired: Counter[tuple[Row, str]] = field(default_factory=Counter)
+    cells: dict[Row, tuple[str, ...]] = field(default_factory=lambda: {})
+    hangs: bool = False
+    now: dict[Row, str | None] = field(default_factory=dict)
+    _calls: dict[Row, _Calls] = field(default_factory=dict)
+    _taken: int = 0
+
+    def __call__(self, call: Call) -> Fault | None:
+        row = row_of(call)
+        if row is None:
+            return None
+        if row not in self.cells:
+            self.cells[row] = tuple(name for name in FAULTS if exists(call, name))
+        if row not in self.now:
+            self.now[row] = self._next(row)
+        name = self.now[row]
+        if name is None or not exists(call, name):
+            return None
+        times = _TIMES.get(name, _OFTEN)
+        if row.sender == "worker" and row.operation.startswith("GetQueue"):
+            times = times[:2]  # it makes these when it starts, and ends if they fail
+        calls = self._calls.setdefault(row, _Calls(times))
+        return fault(name, row.service) if calls.strikes(call) else None
+
+    def _next(self, row: Row) -> str | None:
+        """Returns the fault of this round for a row: one that has not fired yet. Rows begin with
+        different ones, so that a round has all of them."""
+        if self.only is not None:
+            return self.only.get((row.sender, row.operation, row.about))
+        names = self.cells[row]
+        start = zlib.crc32(str(row).encode()) % len(names)
+        turned = names[start:] + names[:start]
+        left = [n for n in turned if not self.fired[row, n] and (n == "hang") == self.hangs]
+        return left[0] if left else None
+
+    def begin(self, *, hangs: bool) -> None:
+        """Begin a round."""
+        self.hangs = hangs
+        self.now, self._calls = {}, {}
+
+    def take(self, fired: list[tuple[Call, Fault]]) -> int:
+        """Count what has fired since the last call. Returns how many."""
+        new = fired[self._taken :]
+        self._taken += len(new)
+        for call, _ in new:
+            row = row_of(call)
+            name = self.now.get(row) if row else None
+            if row is not None and name is not None:
+                self.fired[row, name] += 1
+        return len(new)
+
+    def missing(self, *, hangs: bool) -> list[tuple[Row, str]]:
+        """Returns the cells that have not fired, hangs or all others."""
+        return [
+            (row, name)
+            for row, names in sorted(self.cells.items())
+            for name in names
+            if (name == "hang") == hangs and not self.fired[row, name]
+        ]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the table: how often each fault fired; `-` where it does not exist."""
+        return [
+            {
+                "process": row.sender,
+                "operation": row.operation,
+                "of": row.about,
+                **{n: str(self.fired[row, n]) if n in names else "-" for n in FAULTS},
+            }
+            for row, names in sorted(self.cells.items())
+        ]

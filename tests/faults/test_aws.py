@@ -1,0 +1,60 @@
+"""The faulty AWS: a hop between every process and the emulators of AWS makes calls fail in the ways
+in which AWS fails. What was accepted has one result each, and the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.aws_cells import Plan
+from tests.faults.aws_work import ROLES, Verdict, Work
+from tests.support.hop import pass_on
+from tests.support.stage import Stage, stage
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+KINDS = ("--kinds", "tests.faults.aws_kinds")
+ROUNDS = 20
+
+
+def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = False) -> None:
+    """One round of the work, with faults."""
+    plan.begin(hangs=hangs)
+    made.hop.decide = plan
+    work.start(role for role in ROLES if role != "worker")
+    work.submit(name)
+    work.start(["worker"])
+    work.finish(name)
+    made.hop.decide = pass_on
+    work.settle(name)
+
+
+def test_every_cell(
+    start_cloud: Callable[..., Any], tmp_path: Path, figures: Callable[..., Any], deep: bool
+) -> None:
+    if not deep:
+        pytest.skip("all cells take minutes: make faults")
+    found = figures("aws", unit="cells")
+    plan, verdict = Plan(), Verdict()
+    with stage(start_cloud, tmp_path, *KINDS) as made:
+        work = Work(made, verdict)
+        for number in range(ROUNDS):
+            hangs = number == 1
+            one_round(made, plan, work, f"r{number}", hangs=hangs)
+            fired = plan.take(made.hop.fired)
+            found.add(fired=fired)
+            missing = plan.missing(hangs=False)
+            print(f"round {number}: {fired} faults, {len(missing)} cells to go, {verdict.faults}")
+            for role in ROLES:
+                made.kill(role)
+            work.forget_fleet()
+            if not missing and number > 1:
+                break
+    found.rows.extend(plan.rows())
+    found.add(tried=len(plan.fired))
+    found.judge(lost=verdict.lost, doubled=verdict.doubled, wrong=verdict.wrong)
+    assert not verdict.faults, verdict.faults
+    assert not missing
