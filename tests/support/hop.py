@@ -191,8 +191,8 @@ class Hop:
             self._tasks.add(task)
             try:
                 await self._serve(sender, upstream, reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass  # one of the two ends has gone, as processes do here
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                pass  # one of the two ends has gone, as processes do here, or the hop
             finally:
                 self._tasks.discard(task)
                 writer.close()
@@ -224,7 +224,10 @@ class Hop:
             self.fired.append((call, fault))
         match fault:
             case Refuse():
-                writer.write(refusal(call.service, fault))
+                made = refusal(call.service, fault)
+                if call.target.startswith("HEAD "):  # an answer to HEAD has no body
+                    made = made.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                writer.write(made)
                 await writer.drain()
                 return
             case Hang(seconds):
