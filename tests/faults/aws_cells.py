@@ -82,15 +82,15 @@ FAULTS = (
 )
 """Names of the faults, which are the columns of the table."""
 _TIMES: Mapping[str, tuple[int, ...]] = {
-    "+5 s": (1, 0, 1),
+    "+5 s": (1,),
     "hang": (1,),
-    "expired": (1, 1, 0, 1),  # the SDK does not repeat it
+    "expired": (1,),  # the SDK does not repeat it
     "stale read": (12,),
     "stale count": (12,),
 }
-_OFTEN = (1, 4, 0, 4)
-"""Of a call's requests, how many meet the fault: of the first call of a row one, so that the SDK's
-retry goes through; of the second all four, so that the error reaches the program; and so on."""
+_OFTEN = (1, 4)
+"""How many requests of a call meet the fault: of the first call of a row in a round one, so that the
+SDK's retry goes through; of the second all four, so that the error reaches the program."""
 
 
 class Row(NamedTuple):
@@ -234,10 +234,7 @@ class Plan:
         name = self.now[row]
         if name is None or not exists(call, name):
             return None
-        times = _TIMES.get(name, _OFTEN)
-        if row.sender == "worker" and row.operation.startswith("GetQueue"):
-            times = times[:2]  # it makes these when it starts, and ends if they fail
-        calls = self._calls.setdefault(row, _Calls(times))
+        calls = self._calls.setdefault(row, _Calls(_TIMES.get(name, _OFTEN)))
         return fault(name, row.service) if calls.strikes(call) else None
 
     def _next(self, row: Row) -> str | None:

@@ -43,6 +43,7 @@ SETTINGS = {
     "TASKFLEET_TOKEN_SECRET_SSM": SECRET,
     "LOCALCLOUD_VISIBILITY_S": "3",
     "TICK_S": "4",
+    "REDELIVERY_S": "2",
 }
 """The processes' environment: a parameter of SSM as on AWS, machines that never report are ended
 after seconds, and ticks follow each other quickly."""
@@ -216,7 +217,12 @@ class Work:
         return self._noted(name, made["batch_id"], tasks)
 
     def _noted(
-        self, name: str, batch_id: str, tasks: Sequence[Mapping[str, Any]], *, cancelled: bool = False
+        self,
+        name: str,
+        batch_id: str,
+        tasks: Sequence[Mapping[str, Any]],
+        *,
+        cancelled: bool = False,
     ) -> Batch:
         self.batches.append(Batch(name, batch_id, tasks, cancelled))
         return self.batches[-1]
@@ -343,11 +349,29 @@ class Work:
         for queue in ("responses", "uploads"):
             letters = self.ask("GET", f"/dead-letters?queue={queue}")["letters"]
             self.verdict.tell(f"dead {queue}: {letters}", wrong=len(letters))
-        letters = self.ask("GET", "/dead-letters?queue=tasks")["letters"]
-        others = [each for each in letters if "poison of" not in json.dumps(each)]
+        dead: list[tuple[str, str]] = []
+
+        def has_come() -> bool:
+            dead.extend(self._dead())
+            return any(body == f"poison of {name}" for body, _ in dead)
+
+        self._wait(has_come, "what is no bundle is a dead letter")
+        others = [each for each in dead if not each[0].startswith("poison of") or not each[1]]
         self.verdict.tell(f"dead tasks: {others}", wrong=len(others))
-        found = any(f"poison of {name}" in json.dumps(each) for each in letters)
-        self.verdict.tell(f"poison of {name} is gone: {letters}", lost=int(not found))
+
+    def _dead(self) -> list[tuple[str, str]]:
+        """Takes dead letters of tasks. Returns the body and the reason of each."""
+        url = self._sqs.get_queue_url(QueueName="Task_to_process_dead")["QueueUrl"]
+        found = self._sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages", [])
+        for each in found:
+            self._sqs.delete_message(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"])
+        reasons = [each.get("MessageAttributes", {}).get("reason", {}) for each in found]
+        return [
+            (each["Body"], reason.get("StringValue", ""))
+            for each, reason in zip(found, reasons, strict=True)
+        ]
 
     def _depth(self, queue: str) -> int:
         url = self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]

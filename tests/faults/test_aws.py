@@ -18,6 +18,26 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 KINDS = ("--kinds", "tests.faults.aws_kinds")
 ROUNDS = 20
+"""Most rounds until each cell has fired."""
+TELLING = {
+    ("api", "PutItem", "batch"): "lost reply",
+    ("api", "SendMessageBatch", "Task_to_process"): "throttle",
+    ("api", "HeadObject", "uploads"): "expired",
+    ("reader", "SendMessageBatch", "Task_to_process"): "lost reply",
+    ("reader", "GetObject", "uploads"): "500",
+    ("worker", "ReceiveMessage", "Task_to_process"): "lost reply",
+    ("worker", "UpdateItem", "bundle, claim"): "lost reply",
+    ("worker", "UpdateItem", "bundle, renew"): "conflict",
+    ("worker", "UpdateItem", "bundle, commit"): "lost reply",
+    ("worker", "SendMessageBatch", "Processed_Task"): "lost reply",
+    ("worker", "DeleteMessageBatch", "Task_to_process"): "reset",
+    ("collector", "UpdateItem", "batch, count"): "lost reply",
+    ("collector", "DeleteMessageBatch", "Processed_Task"): "503",
+    ("provisioner", "CreateFleet", ""): "lost reply",
+    ("provisioner", "DescribeInstances", ""): "stale read",
+    ("provisioner", "GetQueueAttributes", ""): "stale count",
+}
+"""The cells of the slice: after each of these, something is done twice unless it is prevented."""
 
 
 def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = False) -> None:
@@ -30,6 +50,23 @@ def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = F
     work.finish(name)
     made.hop.decide = pass_on
     work.settle(name)
+
+
+def test_the_most_telling_cells(
+    start_cloud: Callable[..., Any], tmp_path: Path, figures: Callable[..., Any], deep: bool
+) -> None:
+    if deep:
+        pytest.skip("they are among all cells")
+    found = figures("aws", unit="cells")
+    plan, verdict = Plan(TELLING), Verdict()
+    with stage(start_cloud, tmp_path, *KINDS) as made:
+        work = Work(made, verdict)
+        one_round(made, plan, work, "slice")
+        found.add(tried=len(TELLING), fired=plan.take(made.hop.fired))
+    found.judge(lost=verdict.lost, doubled=verdict.doubled, wrong=verdict.wrong)
+    assert not verdict.faults, verdict.faults
+    fired = {(row.sender, row.operation, row.about) for row, _ in plan.fired}
+    assert fired == TELLING.keys(), TELLING.keys() - fired
 
 
 def test_every_cell(

@@ -168,9 +168,7 @@ class Hop:
         where `environ` names an emulator."""
         opened = asyncio.run_coroutine_threadsafe(self._open(sender), self._loop)
         host = opened.result(10)
-        urls = {
-            url: f"http://{host}:{urlsplit(url).port}" for url in (self.upstream, *self.others)
-        }
+        urls = {url: f"http://{host}:{urlsplit(url).port}" for url in (self.upstream, *self.others)}
         named = {name: urls.get(value, value) for name, value in environ.items()}
         return {**named, "NO_PROXY": f"{environ.get('NO_PROXY', '')},{host}"}
 
