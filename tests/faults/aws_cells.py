@@ -1,5 +1,5 @@
-"""The cells of the faulty AWS: which calls the processes make, which faults AWS can make of each, and
-which call meets which fault. Owns these; not the work during which they happen
+"""The cells of the faulty AWS: which calls the processes make, which faults AWS can make of each,
+and which call meets which fault. Owns these; not the work during which they happen
 (`tests.faults.aws_work`).
 
 A row is a process, an operation and what it is about, such as the worker's UpdateItem that claims a
@@ -17,11 +17,10 @@ bundle. A cell is a row and a fault. Cells that do not exist:
 from __future__ import annotations
 
 import zlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
 
 from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
 
@@ -89,8 +88,8 @@ _TIMES: Mapping[str, tuple[int, ...]] = {
     "stale count": (12,),
 }
 _OFTEN = (1, 4)
-"""How many requests of a call meet the fault: of the first call of a row in a round one, so that the
-SDK's retry goes through; of the second all four, so that the error reaches the program."""
+"""How many requests of a call meet the fault: of the first call of a row in a round one, so that
+the SDK's retry goes through; of the second all four, so that the error reaches the program."""
 
 
 class Row(NamedTuple):

@@ -1,6 +1,6 @@
-"""The work during which calls of AWS fail, and what must come of it: batches of every form, given
-to real processes over HTTP by a client that repeats what was refused for now. Owns both; not the
-faults (`tests.faults.aws_cells`)."""
+"""The work during which calls of AWS fail: real processes, started again when they end, and batches
+of every form. Owns these; not the faults (`tests.faults.aws_cells`) nor what must come of the work
+(`tests.faults.aws_judge`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -23,13 +22,10 @@ from taskfleet.aws.dynamodb.schedules import DynamoScheduleRecords
 from taskfleet.clock import SystemClock
 from taskfleet.schedule import ScheduleRecord
 from taskfleet.settings import Settings
-from tests.faults.aws_kinds import result_of
+from tests.faults.aws_client import ANSWER_S, Batch, Client, Verdict
+from tests.faults.aws_judge import Judge
 from tests.support.stage import Stage
-from tests.support.waiting import eventually
 
-ANSWER_S = 29.0
-"""Longest time of an answer, as with API Gateway."""
-PATIENCE_S = 180.0
 SECRET = "/taskfleet/dev/token-secret"
 MAX_MACHINES = 3
 ROLES = ("api", "collector", "reader", "provisioner", "worker")
@@ -49,50 +45,24 @@ SETTINGS = {
 after seconds, and ticks follow each other quickly."""
 
 
-@dataclass
-class Verdict:
-    """What was found against the promises, with a sentence for each."""
-
-    lost: int = 0
-    doubled: int = 0
-    wrong: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    def tell(self, text: str, *, lost: int = 0, doubled: int = 0, wrong: int = 0) -> None:
-        """Count something that was found."""
-        if lost or doubled or wrong:
-            self.lost += lost
-            self.doubled += doubled
-            self.wrong += wrong
-            self.faults.append(text)
-
-
-@dataclass
-class Batch:
-    """A batch, and the tasks that it must have a result of.
-
-    cancelled: whether its tasks may be CANCELLED, too.
-    """
-
-    name: str
-    batch_id: str
-    tasks: Sequence[Mapping[str, Any]]
-    cancelled: bool = False
-
-
 class Work:
-    """The processes of a stage, their client, and the batches that it gave them."""
+    """The processes of a stage, and the batches that their client gave them.
+
+    restarts: how often each process had to be started again.
+    """
 
     def __init__(self, stage: Stage, verdict: Verdict) -> None:
         self.stage = stage
         self.verdict = verdict
-        self.answers: Counter[str] = Counter()
+        client = Client(stage, verdict)
+        self.ask, self.once, self.answers = client.ask, client.once, client.answers
+        self.judge = Judge(stage, client, verdict, self.tend)
         self.restarts: Counter[str] = Counter()
         self.batches: list[Batch] = []
         cloud = stage.cloud
         value = cloud.environ["TASKFLEET_TOKEN_SECRET"]
         cloud.client("ssm").put_parameter(Name=SECRET, Value=value, Type="SecureString")
-        self.ec2 = boto3.client(
+        self.ec2: Any = boto3.client(
             "ec2",
             endpoint_url=cloud.environ["AWS_ENDPOINT_URL_EC2"],
             region_name=cloud.environ["AWS_DEFAULT_REGION"],
@@ -150,38 +120,6 @@ class Work:
         """Forget that machines booted in vain: launches would pause for longer and longer."""
         key = {"Job_ID": {"S": "fleet/state"}}
         self._dynamodb.delete_item(TableName=self._table, Key=key)
-
-    # --- the client -------------------------------------------------------------------------
-
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One call, repeated while it is refused for now, as `taskfleet.client` does. Returns the
-        answer. The API itself may answer 503 with `Retry-After`, and no other error of its own."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            answer = self._once(method, path, body)
-            if answer is not None and answer.status_code < 500:
-                self.answers[str(answer.status_code)] += 1
-                assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
-                return answer.json()
-            assert time.monotonic() < until, f"{method} {path} is not answered"
-            time.sleep(0.3)
-
-    def _once(self, method: str, path: str, body: Any) -> requests.Response | None:
-        url, headers = self.stage.url + path, {"Authorization": f"Bearer {self.stage.cloud.token}"}
-        try:
-            answer = requests.request(method, url, headers=headers, json=body, timeout=ANSWER_S)
-        except requests.RequestException as error:
-            self.answers[type(error).__name__] += 1
-            return None
-        if answer.status_code >= 500:
-            self.answers[str(answer.status_code)] += 1
-            of_app = "Code" in answer.text
-            told = f"{method} {path}: {answer.status_code} {answer.text[:200]}"
-            if answer.status_code == 503:
-                self.verdict.tell(told, wrong=int("Retry-After" not in answer.headers))
-            else:  # without a code it is API Gateway's, whose authorizer cannot read the secret
-                self.verdict.tell(told, wrong=int(of_app))
-        return answer
 
     # --- the work ---------------------------------------------------------------------------
 
@@ -255,9 +193,9 @@ class Work:
         """A schedule that is made and removed, and one whose time has come."""
         hourly = {"name": f"{name}-hourly", "every": "1h", "tasks": ["sleep 1"]}
         self.ask("POST", "/schedules", hourly)
-        answer = self._once("DELETE", f"/schedules/{name}-hourly", None)
+        answer = self.once("DELETE", f"/schedules/{name}-hourly", None)
         while answer is None or answer.status_code >= 500:
-            answer = self._once("DELETE", f"/schedules/{name}-hourly", None)
+            answer = self.once("DELETE", f"/schedules/{name}-hourly", None)
         assert answer.status_code in (200, 202, 404), answer.text  # 404: the lost reply was a yes
         clock = SystemClock()
         backoff = Backoff(clock, random.Random(0))
@@ -277,6 +215,13 @@ class Work:
             time.sleep(0.2)
         self.ask("DELETE", f"/batches/{batch.batch_id}")
 
+    def finish(self, name: str) -> None:
+        """Wait for the batches, and let them be judged."""
+        batch_id = self.judge.scheduled(f"{name}-due")
+        self._noted(f"{name}-due", batch_id, _tasks("echo", f"{name}s", 2))
+        self.judge.finish(self.batches)
+        self.batches.clear()
+
     def look_around(self, _name: str) -> None:
         """Read what else there is to read."""
         for path in ("/fleet", "/fleet/history", "/kinds", "/batches?limit=2", "/schedules"):
@@ -284,100 +229,6 @@ class Work:
         for queue in ("tasks", "responses", "uploads"):
             self.ask("GET", f"/dead-letters?queue={queue}")
         self.ask("POST", "/quote", {"tasks": ["sleep 1"]})
-
-    # --- what must come of it ---------------------------------------------------------------
-
-    def finish(self, name: str) -> None:
-        """Wait for the batches, and judge each."""
-        self._scheduled(name)
-        for batch in self.batches:
-            path = f"/batches/{batch.batch_id}"
-            self._wait(lambda path=path: self._ended(path), batch.name)  # type: ignore[misc]
-            self._judge(batch)
-        self._wait(lambda: self._told(self.batches), "events of ends")
-        self.batches.clear()
-
-    def _scheduled(self, name: str) -> None:
-        def due() -> Any:
-            found = self.ask("GET", "/schedules")["schedules"]
-            return next(s["last_batch_id"] for s in found if s["name"] == f"{name}-due")
-
-        batch_id = self._wait(due, "the batch of a schedule")
-        self._noted(f"{name}-due", batch_id, _tasks("echo", f"{name}s", 2))
-        named = self.ask("GET", f"/batches?name={name}-due")["batches"]
-        self.verdict.tell(f"{name}-due: {len(named)} batches", doubled=max(0, len(named) - 1))
-
-    def _wait(self, done: Callable[[], Any], what: str) -> Any:
-        def look() -> Any:
-            self.tend()
-            return done()
-
-        return eventually(look, PATIENCE_S, what, poll_s=0.3)
-
-    def _ended(self, path: str) -> bool:
-        return self.ask("GET", path)["status"] in ("DONE", "CANCELLED")
-
-    def _told(self, batches: Iterable[Batch]) -> bool:
-        lines = "\n".join(self.stage.cloud.lines)
-        return all(f"batch {batch.batch_id}" in lines for batch in batches)
-
-    def _judge(self, batch: Batch) -> None:
-        rows, cursor = [], ""
-        while cursor is not None:
-            page = self.ask("GET", f"/batches/{batch.batch_id}/results?recorded=true{cursor}")
-            rows += page["results"]
-            cursor = f"&cursor={page['cursor']}" if page["cursor"] else None
-        seen = Counter(row["index"] for row in rows)
-        tell, name = self.verdict.tell, batch.name
-        lost = [n for n in range(len(batch.tasks)) if not seen[n]]
-        tell(f"{name}: no result of {lost}", lost=len(lost))
-        tell(f"{name}: {seen}", doubled=sum(count - 1 for count in seen.values()))
-        for row in rows:
-            task = batch.tasks[row["index"]]
-            if batch.cancelled and row["status"] == "CANCELLED":
-                continue
-            want = None if batch.cancelled else result_of(task["kind"], task["params"])
-            right = row["status"] == "SUCCEEDED" and row["result"] == want
-            tell(f"{name}: task {row['index']} is {str(row)[:400]}", wrong=int(not right))
-        audit = self.ask("GET", f"/batches/{batch.batch_id}/audit")
-        tell(f"{name}: {audit}", wrong=int(not audit["balanced"]))
-
-    def settle(self, name: str) -> None:
-        """Wait until the queues are empty, and judge what is dead. No fault may happen any more."""
-        for queue in ("Task_to_process", "Task_to_process_high", "Processed_Task"):
-            self._wait(lambda queue=queue: self._depth(queue) == 0, f"{queue} is empty")  # type: ignore[misc]
-        for queue in ("responses", "uploads"):
-            letters = self.ask("GET", f"/dead-letters?queue={queue}")["letters"]
-            self.verdict.tell(f"dead {queue}: {letters}", wrong=len(letters))
-        dead: list[tuple[str, str]] = []
-
-        def has_come() -> bool:
-            dead.extend(self._dead())
-            return any(body == f"poison of {name}" for body, _ in dead)
-
-        self._wait(has_come, "what is no bundle is a dead letter")
-        others = [each for each in dead if not each[0].startswith("poison of") or not each[1]]
-        self.verdict.tell(f"dead tasks: {others}", wrong=len(others))
-
-    def _dead(self) -> list[tuple[str, str]]:
-        """Takes dead letters of tasks. Returns the body and the reason of each."""
-        url = self._sqs.get_queue_url(QueueName="Task_to_process_dead")["QueueUrl"]
-        found = self._sqs.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-        ).get("Messages", [])
-        for each in found:
-            self._sqs.delete_message(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"])
-        reasons = [each.get("MessageAttributes", {}).get("reason", {}) for each in found]
-        return [
-            (each["Body"], reason.get("StringValue", ""))
-            for each, reason in zip(found, reasons, strict=True)
-        ]
-
-    def _depth(self, queue: str) -> int:
-        url = self._sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return sum(int(count) for count in found.values())
 
 
 def _tasks(kind: str, name: str, count: int) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.faults.aws_cells import Plan
-from tests.faults.aws_work import ROLES, Verdict, Work
+from tests.faults.aws_client import Verdict
+from tests.faults.aws_work import ROLES, Work
 from tests.support.hop import pass_on
 from tests.support.stage import Stage, stage
 
@@ -49,7 +50,7 @@ def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = F
     work.start(["worker"])
     work.finish(name)
     made.hop.decide = pass_on
-    work.settle(name)
+    work.judge.settle(name)
 
 
 def test_the_most_telling_cells(

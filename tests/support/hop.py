@@ -27,8 +27,8 @@ _LAMBDA = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
 _SERVICES = {"AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm"}
 _SERVICES |= {"AWSEvents": "events"}
 _ONCE = ("CreateFleet",)
-"""Operations with a client token, whose equal requests EC2 answers with the first one's answer; moto
-would launch again."""
+"""Operations with a client token: EC2 answers an equal request as it did the first one. moto would
+launch again."""
 
 
 @dataclass(frozen=True)
