@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -124,27 +124,31 @@ class Work:
     # --- the work ---------------------------------------------------------------------------
 
     def submit(self, name: str) -> None:
-        """Hand in batches of every form at the same time. Their names begin with this one."""
-        jobs = [self.draw_machines, self._forms, self._uploads, self._schedule, self.look_around]
+        """Hand in batches of every form at the same time. Their names begin with this one. The
+        worker starts when machines were drawn, which needs work that nobody does."""
         self._poison(f"poison of {name}")
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            list(pool.map(lambda job: job(name), jobs))
-
-    def _forms(self, name: str) -> None:
-        plain = self._batch(
-            f"{name}-plain",
-            [*_tasks("echo", name, 6), *_tasks("large", name, 1), *_tasks("linger", name, 1)],
-        )
-        self._batch(f"{name}-after", _tasks("echo", f"{name}a", 3), after=[plain.batch_id])
         urgent = {"priority": "high", "deadline_s": 600}
-        self._batch(f"{name}-urgent", _tasks("echo", f"{name}u", 3), **urgent)
-        self._batch(f"{name}-known", _tasks("known", "same", 2), reuse=True)
-        self._batch(f"{name}-flaky", _tasks("flaky", name, 1))
-        self._upload(f"{name}-late", _tasks("echo", f"{name}l", 3), after=[plain.batch_id])
+        jobs: list[Callable[[], Any]] = [
+            lambda: self._draw_machines(name),
+            lambda: self._plain(name),
+            lambda: self._batch(f"{name}-urgent", _tasks("echo", f"{name}u", 3), **urgent),
+            lambda: self._batch(f"{name}-known", _tasks("known", "same", 2), reuse=True),
+            lambda: self._batch(f"{name}-flaky", _tasks("flaky", name, 1)),
+            lambda: self._upload(f"{name}-upload", _tasks("echo", f"{name}f", 40)),
+            lambda: self._grown(f"{name}-grown"),
+            lambda: self._schedule(name),
+            self._look_around,
+        ]
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            for done in [pool.submit(job) for job in jobs]:
+                done.result()
 
-    def _uploads(self, name: str) -> None:
-        self._upload(f"{name}-upload", _tasks("echo", f"{name}f", 40))
-        self._grown(f"{name}-grown")
+    def _plain(self, name: str) -> None:
+        """A batch, and two that wait for it."""
+        tasks = [*_tasks("echo", name, 6), *_tasks("large", name, 1), *_tasks("linger", name, 1)]
+        after = {"after": [self._batch(f"{name}-plain", tasks).batch_id]}
+        self._batch(f"{name}-after", _tasks("echo", f"{name}a", 3), **after)
+        self._upload(f"{name}-late", _tasks("echo", f"{name}l", 3), **after)
 
     def _batch(self, name: str, tasks: Sequence[Mapping[str, Any]], **options: Any) -> Batch:
         body = {"tasks": tasks, "name": name, "idempotency_key": name, **options}
@@ -154,16 +158,10 @@ class Work:
         self.verdict.tell(f"{name}: two batches of one key", doubled=int(not same))
         return self._noted(name, made["batch_id"], tasks)
 
-    def _noted(
-        self,
-        name: str,
-        batch_id: str,
-        tasks: Sequence[Mapping[str, Any]],
-        *,
-        cancelled: bool = False,
-    ) -> Batch:
-        self.batches.append(Batch(name, batch_id, tasks, cancelled))
-        return self.batches[-1]
+    def _noted(self, name: str, batch_id: str, tasks: Sequence[Mapping[str, Any]]) -> Batch:
+        batch = Batch(name, batch_id, tasks)
+        self.batches.append(batch)
+        return batch
 
     def _upload(self, name: str, tasks: Sequence[Mapping[str, Any]], **options: Any) -> None:
         form = self.ask("POST", "/uploads")
@@ -204,8 +202,8 @@ class Work:
         tasks = list(_tasks("echo", f"{name}s", 2))
         records.add(ScheduleRecord("local", f"{name}-due", now, now, tasks, every_s=86_400))
 
-    def draw_machines(self, name: str) -> None:
-        """Submit what no worker takes, and cancel it when machines are there."""
+    def _draw_machines(self, name: str) -> None:
+        """Submit what no worker takes, cancel it when machines are there, and start the worker."""
         tasks = [{"kind": "sleep", "params": 20_000}] * 40
         batch = self._batch(f"{name}-asleep", tasks)
         batch.cancelled = True
@@ -214,6 +212,7 @@ class Work:
             self.tend()
             time.sleep(0.2)
         self.ask("DELETE", f"/batches/{batch.batch_id}")
+        self.start(["worker"])
 
     def finish(self, name: str) -> None:
         """Wait for the batches, and let them be judged."""
@@ -222,7 +221,7 @@ class Work:
         self.judge.finish(self.batches)
         self.batches.clear()
 
-    def look_around(self, _name: str) -> None:
+    def _look_around(self) -> None:
         """Read what else there is to read."""
         for path in ("/fleet", "/fleet/history", "/kinds", "/batches?limit=2", "/schedules"):
             self.ask("GET", path)

@@ -47,7 +47,6 @@ def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = F
     made.hop.decide = plan
     work.start(role for role in ROLES if role != "worker")
     work.submit(name)
-    work.start(["worker"])
     work.finish(name)
     made.hop.decide = pass_on
     work.judge.settle(name)

@@ -32,6 +32,8 @@ FUNCTIONS = {
 }
 """Names of the functions, by their role."""
 LEASE_S = 3.0
+START_S = 180.0
+"""Plenty for a process to start on a busy computer."""
 _LAMBDA = "AWS_ENDPOINT_URL_LAMBDA"
 _OTHERS = ("AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EVENTBRIDGE")
 
@@ -87,7 +89,7 @@ class Stage:
             assert process.poll() is None, f"{role} ended: {log.read_text()}"
             return next((each for each in log.read_text().splitlines() if ready in each), "")
 
-        said = eventually(line, 60, f"{role} serves")
+        said = eventually(line, START_S, f"{role} serves")
         if role == "api":
             self.url = said.split()[-1]
         return process
