@@ -10,8 +10,8 @@ bundle. A cell is a row and a fault. Cells that do not exist:
 - A stale read exists for a read of an index, for EC2's lists of machines and for reads without
   `ConsistentRead`, of which there are none. S3 is strongly consistent.
 - A stale count exists for a queue's numbers only.
-- What Lambda's poller asks before its first message, and what a browser sends to S3 by a form, are
-  no calls of Taskfleet's.
+- What Lambda's poller asks before its first message, what a client sends to S3 by a form, and what
+  botocore asks of a bucket after a fault, are no calls of Taskfleet's.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 def row_of(call: Call) -> Row | None:
     """Returns the row of a request, None if it is no call of Taskfleet's."""
     given = call.given
-    if call.operation == "PostBucket":
+    if call.service == "s3" and call.operation.endswith("Bucket"):
         return None
     about = ""
     if call.service == "dynamodb":
