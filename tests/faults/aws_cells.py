@@ -84,12 +84,15 @@ _TIMES: Mapping[str, tuple[int, ...]] = {
     "+5 s": (1,),
     "hang": (1,),
     "expired": (1,),  # the SDK does not repeat it
-    "stale read": (12,),
-    "stale count": (12,),
+    "stale read": (6,),
+    "stale count": (6,),
 }
 _OFTEN = (1, 4)
 """How many requests of a call meet the fault: of the first call of a row in a round one, so that
 the SDK's retry goes through; of the second all four, so that the error reaches the program."""
+
+A_ROUND = 4
+"""Most faults of a row in one round."""
 
 
 class Row(NamedTuple):
@@ -188,7 +191,7 @@ def fault(name: str, service: str) -> Fault:
 
 @dataclass
 class _Calls:
-    """The calls of a row in one round. Requests of one call are alike, byte by byte."""
+    """The calls of a row that meet one fault. Requests of one call are alike, byte by byte."""
 
     times: tuple[int, ...]
     seen: int = 0
@@ -206,20 +209,30 @@ class _Calls:
         self.left[key] -= 1
         return True
 
+    @property
+    def over(self) -> bool:
+        """Whether no further request meets the fault."""
+        return self.seen >= len(self.times) and not any(self.left.values())
+
 
 @dataclass
 class Plan:
-    """Decides which request meets which fault, one fault a row in a round; a `decide` of the hop.
+    """Decides which request meets which fault; a `decide` of the hop. A row has one fault after the
+    other.
 
     only: the cells to make, None for all that exist.
+    fired: how often the fault of a cell took place.
+    cells: the names of the faults that exist for a row.
     """
 
     only: Mapping[tuple[str, str, str], str] | None = None
     fired: Counter[tuple[Row, str]] = field(default_factory=Counter)
-    cells: dict[Row, tuple[str, ...]] = field(default_factory=lambda: {})
-    hangs: bool = False
-    now: dict[Row, str | None] = field(default_factory=dict)
+    cells: dict[Row, tuple[str, ...]] = field(default_factory=dict)
+    seen: Counter[Row] = field(default_factory=Counter)
+    _hangs: bool = False
+    _now: dict[Row, list[str]] = field(default_factory=dict)
     _calls: dict[Row, _Calls] = field(default_factory=dict)
+    _made: dict[int, tuple[Row, str, Fault]] = field(default_factory=dict)
     _taken: int = 0
 
     def __call__(self, call: Call) -> Fault | None:
@@ -228,39 +241,46 @@ class Plan:
             return None
         if row not in self.cells:
             self.cells[row] = tuple(name for name in FAULTS if exists(call, name))
-        if row not in self.now:
-            self.now[row] = self._next(row)
-        name = self.now[row]
-        if name is None or not exists(call, name):
+        if row not in self._now:
+            self.seen[row] += 1
+            self._now[row] = self._names(row)
+        names = self._now[row]
+        if not names:
             return None
+        name = names[0]
         calls = self._calls.setdefault(row, _Calls(_TIMES.get(name, _OFTEN)))
-        return fault(name, row.service) if calls.strikes(call) else None
+        if not exists(call, name) or not calls.strikes(call):
+            return None
+        if calls.over:
+            del names[0], self._calls[row]
+        made = fault(name, row.service)
+        self._made[id(made)] = row, name, made
+        return made
 
-    def _next(self, row: Row) -> str | None:
-        """Returns the fault of this round for a row: one that has not fired yet. Rows begin with
+    def _names(self, row: Row) -> list[str]:
+        """Returns the faults of this round for a row: some that have not fired yet. Rows begin with
         different ones, so that a round has all of them."""
         if self.only is not None:
-            return self.only.get((row.sender, row.operation, row.about))
+            name = self.only.get((row.sender, row.operation, row.about))
+            return [] if name is None else [name]
         names = self.cells[row]
         start = zlib.crc32(str(row).encode()) % len(names)
         turned = names[start:] + names[:start]
-        left = [n for n in turned if not self.fired[row, n] and (n == "hang") == self.hangs]
-        return left[0] if left else None
+        left = [n for n in turned if not self.fired[row, n] and (n == "hang") == self._hangs]
+        return left[:A_ROUND]
 
     def begin(self, *, hangs: bool) -> None:
         """Begin a round."""
-        self.hangs = hangs
-        self.now, self._calls = {}, {}
+        self._hangs = hangs
+        self._now, self._calls = {}, {}
 
     def take(self, fired: list[tuple[Call, Fault]]) -> int:
         """Count what has fired since the last call. Returns how many."""
         new = fired[self._taken :]
         self._taken += len(new)
-        for call, _ in new:
-            row = row_of(call)
-            name = self.now.get(row) if row else None
-            if row is not None and name is not None:
-                self.fired[row, name] += 1
+        for _, each in new:
+            row, name, _ = self._made[id(each)]
+            self.fired[row, name] += 1
         return len(new)
 
     def missing(self, *, hangs: bool) -> list[tuple[Row, str]]:
