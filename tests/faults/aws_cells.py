@@ -1,17 +1,13 @@
-"""The cells of the faulty AWS: which calls the processes make, which faults AWS can make of each,
-and which call meets which fault. Owns these; not the work during which they happen
-(`tests.faults.aws_work`).
+"""The cells of the faulty AWS: which faults AWS can make of which call, and which call meets which
+fault. Owns these; not the work during which they happen (`tests.faults.aws_work`).
 
-A row is a process, an operation and what it is about, such as the worker's UpdateItem that claims a
-bundle. A cell is a row and a fault. Cells that do not exist:
+A cell is a row (`tests.faults.aws_rows`) and a fault. Cells that do not exist:
 
 - A transaction conflict exists for DynamoDB's writes only. Nothing here makes transactions, but
   another program on the table could ("TransactionConflictException", DynamoDB API Reference).
 - A stale read exists for a read of an index, for EC2's lists of machines and for reads without
   `ConsistentRead`, of which there are none. S3 is strongly consistent.
 - A stale count exists for a queue's numbers only.
-- What Lambda's poller asks before its first message, what a client sends to S3 by a form, and what
-  botocore asks of a bucket after a fault, are no calls of Taskfleet's.
 """
 
 from __future__ import annotations
@@ -20,8 +16,9 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+from tests.faults.aws_rows import Row, row_of
 from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
 
 HANG_S = {"sqs": 31.0}
@@ -83,80 +80,17 @@ FAULTS = (
 _TIMES: Mapping[str, tuple[int, ...]] = {
     "+5 s": (1,),
     "hang": (1,),
+    "lost reply": (1, 4),
     "expired": (1,),  # the SDK does not repeat it
+    "conflict": (1,),  # nor this
     "stale read": (6,),
     "stale count": (6,),
 }
-_OFTEN = (1, 4)
-"""How many requests of a call meet the fault: of the first call of a row in a round one, so that
-the SDK's retry goes through; of the second all four, so that the error reaches the program."""
-
-A_ROUND = 4
+_SDK_TRIES = 4
+"""Requests that the SDK makes of one call (`taskfleet.aws.session`): if all meet the fault, the
+error reaches the program; if one does, the retry goes through."""
+A_ROUND = 5
 """Most faults of a row in one round."""
-
-
-class Row(NamedTuple):
-    """A process, an operation of a service, and what the operation is about."""
-
-    sender: str
-    service: str
-    operation: str
-    about: str
-
-    def __str__(self) -> str:
-        return f"{self.sender}: {self.operation} {self.about}".strip()
-
-
-def row_of(call: Call) -> Row | None:
-    """Returns the row of a request, None if it is no call of Taskfleet's."""
-    given = call.given
-    if call.service == "s3" and call.operation.endswith("Bucket"):
-        return None
-    about = ""
-    if call.service == "dynamodb":
-        about = _of_item(call.operation, given)
-    elif call.service == "sqs":
-        about = str(given.get("QueueUrl", "")).rpartition("/")[2]
-        queue = about or str(given.get("QueueName"))
-        of_poller = ("collector", "Processed_Task"), ("reader", "Upload_to_expand")
-        starts = call.operation in ("GetQueueUrl", "GetQueueAttributes")
-        if starts and (call.sender, queue) in of_poller:
-            return None
-        if starts:
-            about = "" if queue.startswith("Task_to_process") else about
-    elif call.service == "s3":
-        about = call.target.partition(" ")[2].split("/")[2].partition("?")[0]
-    return Row(call.sender, call.service, call.operation, about)
-
-
-def _of_item(operation: str, given: Mapping[str, Any]) -> str:
-    values = given.get("ExpressionAttributeValues", {})
-    if operation == "Query":
-        client = values[":client_id"]["S"]
-        return client.strip() if client.startswith("\n") else "batches"
-    item = given.get("Key") or given.get("Item")
-    if item is None:
-        (asked,) = given["RequestItems"].values()
-        item = asked["Keys"][0]
-    key = str(item["Job_ID"]["S"])
-    if key.startswith("fleet/"):
-        return " ".join(key.split("/")[:2])
-    head, slash, rest = key.partition("/")
-    if slash:
-        return "page" if len(head) == 26 and rest.isdigit() else head
-    if ":" not in key:
-        return "batch, count" if ":numbers" in values else "batch"
-    if operation != "UpdateItem":
-        return "bundle"
-    return f"bundle, {_step(values)}"
-
-
-def _step(values: Mapping[str, Any]) -> str:
-    if ":zero" in values:
-        return "claim"
-    if ":status" not in values:
-        return "unclaim"
-    return {"RUNNING": "renew", "DONE": "commit", "QUEUED": "release"}[values[":status"]["S"]]
 
 
 def exists(call: Call, name: str) -> bool:
@@ -187,6 +121,12 @@ def fault(name: str, service: str) -> Fault:
         case "stale read" | "stale count":
             return Stale()
     return Refuse(*_CODES[service][name])
+
+
+def _times(row: Row, name: str) -> tuple[int, ...]:
+    """Returns how many requests meet the fault, of the row's first call, and of each after it."""
+    often = 1 if zlib.crc32(f"{row} {name}".encode()) % 2 else _SDK_TRIES
+    return _TIMES.get(name, (often,))
 
 
 @dataclass
@@ -223,6 +163,7 @@ class Plan:
     only: the cells to make, None for all that exist.
     fired: how often the fault of a cell took place.
     cells: the names of the faults that exist for a row.
+    seen: how many rounds had a call of a row.
     """
 
     only: Mapping[tuple[str, str, str], str] | None = None
@@ -248,7 +189,7 @@ class Plan:
         if not names:
             return None
         name = names[0]
-        calls = self._calls.setdefault(row, _Calls(_TIMES.get(name, _OFTEN)))
+        calls = self._calls.setdefault(row, _Calls(_times(row, name)))
         if not exists(call, name) or not calls.strikes(call):
             return None
         if calls.over:
@@ -283,13 +224,15 @@ class Plan:
             self.fired[row, name] += 1
         return len(new)
 
-    def missing(self, *, hangs: bool) -> list[tuple[Row, str]]:
-        """Returns the cells that have not fired, hangs or all others."""
+    def missing(self, rounds: int, *, hangs: bool) -> list[tuple[Row, str]]:
+        """Returns the cells that have not fired, hangs or all others, of rows that most rounds
+        have. The other rows are of calls that only follow faults, such as taking back a claim."""
         return [
             (row, name)
             for row, names in sorted(self.cells.items())
             for name in names
             if (name == "hang") == hangs and not self.fired[row, name]
+            if self.seen[row] > rounds / 2
         ]
 
     def rows(self) -> list[dict[str, Any]]:

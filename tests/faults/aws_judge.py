@@ -57,7 +57,7 @@ class Judge:
         return eventually(look, PATIENCE_S, what, poll_s=0.3)
 
     def _ended(self, path: str) -> bool:
-        return self._ask("GET", path)["status"] in ("DONE", "CANCELLED")
+        return self._ask("GET", path)["finished_at"] is not None
 
     def _told(self, batches: Sequence[Batch]) -> bool:
         lines = "\n".join(self._stage.cloud.lines)

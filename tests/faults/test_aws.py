@@ -78,16 +78,18 @@ def test_every_cell(
     plan, verdict = Plan(), Verdict()
     with stage(start_cloud, tmp_path, *KINDS) as made:
         work = Work(made, verdict)
-        hangs, left = False, 0
+        hangs, left = False, []
         for number in range(ROUNDS):
             one_round(made, plan, work, f"r{number}", hangs=hangs)
             fired = plan.take(made.hop.fired)
             found.add(fired=fired)
-            left = len(plan.missing(hangs=hangs))
-            print(f"round {number}: {fired} faults, {left} cells to go, {verdict.faults}")
-            if left == 0 and hangs:
+            left = plan.missing(number + 1, hangs=hangs)
+            told = [f"{row}: {name}" for row, name in left]
+            print(f"round {number}: {fired} faults; {len(left)} cells to go, {verdict.faults}")
+            print("\n".join(told[:40]), flush=True)
+            if not left and hangs:
                 break
-            hangs = left == 0 or hangs  # hangs take their time: they have rounds of their own
+            hangs = not left or hangs  # hangs take their time: they have rounds of their own
             for role in ROLES:
                 made.kill(role)
             work.forget_fleet()
@@ -95,4 +97,5 @@ def test_every_cell(
     found.add(tried=len(plan.fired))
     found.judge(lost=verdict.lost, doubled=verdict.doubled, wrong=verdict.wrong)
     assert not verdict.faults, verdict.faults
-    assert not left, plan.missing(hangs=False) + plan.missing(hangs=True)
+    assert hangs, left
+    assert not left
