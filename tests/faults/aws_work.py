@@ -48,12 +48,14 @@ after seconds, and ticks follow each other quickly."""
 class Work:
     """The processes of a stage, and the batches that their client gave them.
 
+    brief: leaves out tasks that are tried again after seconds.
     restarts: how often each process had to be started again.
     """
 
-    def __init__(self, stage: Stage, verdict: Verdict) -> None:
+    def __init__(self, stage: Stage, verdict: Verdict, *, brief: bool = False) -> None:
         self.stage = stage
         self.verdict = verdict
+        self._brief = brief
         client = Client(stage, verdict)
         self.ask, self.once, self.answers = client.ask, client.once, client.answers
         self.judge = Judge(stage, client, verdict, self.tend)
@@ -133,12 +135,13 @@ class Work:
             lambda: self._plain(name),
             lambda: self._batch(f"{name}-urgent", _tasks("echo", f"{name}u", 3), **urgent),
             lambda: self._batch(f"{name}-known", _tasks("known", "same", 2), reuse=True),
-            lambda: self._batch(f"{name}-flaky", _tasks("flaky", name, 1)),
             lambda: self._upload(f"{name}-upload", _tasks("echo", f"{name}f", 40)),
             lambda: self._grown(f"{name}-grown"),
             lambda: self._schedule(name),
             self._look_around,
         ]
+        if not self._brief:
+            jobs.append(lambda: self._batch(f"{name}-flaky", _tasks("flaky", name, 1)))
         with ThreadPoolExecutor(len(jobs)) as pool:
             for done in [pool.submit(job) for job in jobs]:
                 done.result()

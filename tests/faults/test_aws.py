@@ -60,7 +60,7 @@ def test_the_most_telling_cells(
     found = figures("aws", unit="cells")
     plan, verdict = Plan(TELLING), Verdict()
     with stage(start_cloud, tmp_path, *KINDS) as made:
-        work = Work(made, verdict)
+        work = Work(made, verdict, brief=True)
         one_round(made, plan, work, "slice")
         found.add(tried=len(TELLING), fired=plan.take(made.hop.fired))
     found.judge(lost=verdict.lost, doubled=verdict.doubled, wrong=verdict.wrong)
