@@ -89,7 +89,7 @@ _TIMES: Mapping[str, tuple[int, ...]] = {
 _SDK_TRIES = 4
 """Requests that the SDK makes of one call (`taskfleet.aws.session`): if all meet the fault, the
 error reaches the program; if one does, the retry goes through."""
-A_ROUND = 5
+A_ROUND = 9
 """Most faults of a row in one round."""
 
 

@@ -28,6 +28,8 @@ from tests.support.stage import Stage
 
 SECRET = "/taskfleet/dev/token-secret"
 MAX_MACHINES = 3
+REPEATS = 4
+"""How often a round makes calls that are rare otherwise."""
 ROLES = ("api", "collector", "reader", "provisioner", "worker")
 SETTINGS = {
     "TASKFLEET_MAX_CAPACITY": str(MAX_MACHINES),
@@ -191,19 +193,23 @@ class Work:
         self._sqs.send_message(QueueUrl=url, MessageBody=text)
 
     def _schedule(self, name: str) -> None:
-        """A schedule that is made and removed, and one whose time has come."""
-        hourly = {"name": f"{name}-hourly", "every": "1h", "tasks": ["sleep 1"]}
-        self.ask("POST", "/schedules", hourly)
-        answer = self.once("DELETE", f"/schedules/{name}-hourly", None)
-        while answer is None or answer.status_code >= 500:
-            answer = self.once("DELETE", f"/schedules/{name}-hourly", None)
-        assert answer.status_code in (200, 202, 404), answer.text  # 404: the lost reply was a yes
+        """Schedules that are made and removed, and one whose time has come."""
+        for number in range(1 if self._brief else REPEATS):
+            self._hourly(f"{name}-hourly-{number}")
         clock = SystemClock()
         backoff = Backoff(clock, random.Random(0))
         records = DynamoScheduleRecords(self._dynamodb, self._table, clock=clock, backoff=backoff)
         now = float(int(time.time()))
         tasks = list(_tasks("echo", f"{name}s", 2))
         records.add(ScheduleRecord("local", f"{name}-due", now, now, tasks, every_s=86_400))
+
+    def _hourly(self, name: str) -> None:
+        """A schedule that is made and removed."""
+        self.ask("POST", "/schedules", {"name": name, "every": "1h", "tasks": ["sleep 1"]})
+        answer = None
+        while answer is None or answer.status_code >= 500:
+            answer = self.once("DELETE", f"/schedules/{name}", None)
+        assert answer.status_code in (200, 202, 404), answer.text  # 404: the lost reply was a yes
 
     def _draw_machines(self, name: str) -> None:
         """Submit what no worker takes, cancel it when machines are there, and start the worker."""
@@ -226,10 +232,10 @@ class Work:
 
     def _look_around(self) -> None:
         """Read what else there is to read."""
-        for path in ("/fleet", "/fleet/history", "/kinds", "/batches?limit=2", "/schedules"):
+        paths = ["/fleet", "/fleet/history", "/kinds", "/batches?limit=2", "/schedules"]
+        paths += [f"/dead-letters?queue={queue}" for queue in ("tasks", "responses", "uploads")]
+        for path in paths * (1 if self._brief else REPEATS):
             self.ask("GET", path)
-        for queue in ("tasks", "responses", "uploads"):
-            self.ask("GET", f"/dead-letters?queue={queue}")
         self.ask("POST", "/quote", {"tasks": ["sleep 1"]})
 
 
