@@ -17,6 +17,7 @@ from typing import Any
 import requests
 
 from tests.support.hop import Hop
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,17 +32,22 @@ FUNCTIONS = {
 }
 """Names of the functions, by their role."""
 LEASE_S = 3.0
+START_S = 180.0
+"""Plenty for a process to start on a busy computer."""
+_LAMBDA = "AWS_ENDPOINT_URL_LAMBDA"
+_OTHERS = ("AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EVENTBRIDGE")
 
 
 @dataclass
 class Stage:
     """The processes of a stage by their role, `worker` and those of `FUNCTIONS`; of each at most
-    one. `cloud` runs none of them itself."""
+    one. `cloud` runs none of them itself. The provisioner serves Lambda's calls at `lambda_url`."""
 
     cloud: Any
     hop: Hop
     folder: Path
     url: str = ""
+    lambda_url: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _environs: dict[str, dict[str, str]] = field(default_factory=dict)
     _started: int = 0
@@ -49,7 +55,8 @@ class Stage:
     def start(self, role: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
         """Starts a process and waits until it serves. An API's address is `url` then."""
         if role not in self._environs:
-            self._environs[role] = self.hop.environ(role, self.cloud.child_environ)
+            known = {**self.cloud.child_environ, _LAMBDA: self.lambda_url}
+            self._environs[role] = self.hop.environ(role, known)
         script = [RUN, "--threads", "4"]
         ready = "worker_started"
         if role != "worker":
@@ -57,6 +64,8 @@ class Stage:
             ready = "serving http" if role == "api" else "pump_started"
             if role == "api" and not options:
                 options = ("--port", "0")
+            if role == "provisioner" and not options:  # it answers the calls of Lambda, too
+                options = ("--invoke-port", self.lambda_url.rpartition(":")[2])
         self._started += 1
         log = self.folder / f"{role}-{self._started}.log"
         with log.open("wb") as out:
@@ -80,7 +89,7 @@ class Stage:
             assert process.poll() is None, f"{role} ended: {log.read_text()}"
             return next((each for each in log.read_text().splitlines() if ready in each), "")
 
-        said = eventually(line, 60, f"{role} serves")
+        said = eventually(line, START_S, f"{role} serves")
         if role == "api":
             self.url = said.split()[-1]
         return process
@@ -126,8 +135,10 @@ def stage(
     os.kill(pump, signal.SIGSTOP)
     try:
         time.sleep(1.5)  # the long polls that it left behind are over
-        with Hop(cloud.environ["AWS_ENDPOINT_URL"]) as hop:
-            made = Stage(cloud, hop, folder)
+        lambda_url = f"http://127.0.0.1:{free_port()}"
+        others = [*(cloud.environ[name] for name in _OTHERS), lambda_url]
+        with Hop(cloud.environ["AWS_ENDPOINT_URL"], others=others) as hop:
+            made = Stage(cloud, hop, folder, lambda_url=lambda_url)
             try:
                 yield made
             finally:
