@@ -110,10 +110,12 @@ class Alter:
 @dataclass(frozen=True)
 class Act:
     """Takes steps of the test in a thread of their own: `before` the request is passed on, `after`
-    its effect and before its answer. The request goes on when the step is over."""
+    its effect and before its answer. The request goes on when the step is over; without
+    `passes_on` it ends there, since its sender had not sent it yet."""
 
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
+    passes_on: bool = True
 
 
 Fault = Refuse | Reset | Lose | Hang | Delay | Stale | Alter | Act
@@ -147,6 +149,7 @@ class Hop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="hop", daemon=True)
         self._thread.start()
         self._servers: list[asyncio.Server] = []
+        self._opened = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._before: dict[tuple[str, bytes], bytes] = {}
         return self
@@ -178,11 +181,14 @@ class Hop:
                 await self._serve(sender, reader, writer)
             except (ConnectionError, asyncio.IncompleteReadError):
                 pass  # one of the two ends has gone, as processes do here
+            except asyncio.CancelledError:
+                pass  # the hop ends
             finally:
                 self._tasks.discard(task)
                 writer.close()
 
-        host = f"127.0.0.{2 + len(self._servers)}"
+        self._opened += 1  # before the wait, since processes may start at the same time
+        host = f"127.0.0.{1 + self._opened}"
         port = urlsplit(self.upstream).port
         self._servers.append(await asyncio.start_server(serve, host, port, limit=2**20))
         return host
@@ -221,6 +227,9 @@ class Hop:
                 await asyncio.sleep(seconds)
             case Act(before=step) if step is not None:
                 await self._step(step)
+                if not fault.passes_on:
+                    _reset(writer)
+                    return
         known = self._before.get((call.target, body))
         if isinstance(fault, Stale) and known is not None:
             self.fired.append((call, fault))

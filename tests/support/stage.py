@@ -30,26 +30,38 @@ FUNCTIONS = {
     "provisioner": "tick",
 }
 """Names of the functions, by their role."""
+UPSTREAMS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EVENTBRIDGE")
+"""Variables that name the emulators; each gets a hop."""
 LEASE_S = 3.0
 
 
 @dataclass
 class Stage:
-    """The processes of a stage by their role, `worker` and those of `FUNCTIONS`; of each at most
-    one. `cloud` runs none of them itself."""
+    """The processes of a stage by their name: a role, `worker` or one of `FUNCTIONS`, for several
+    processes of a role with a number, such as `worker.2`. `cloud` runs none of them itself.
+
+    hop: the hop to queues, table and bucket; `hops` are that and those to EC2 and EventBridge.
+    """
 
     cloud: Any
     hop: Hop
     folder: Path
+    hops: tuple[Hop, ...] = ()
     url: str = ""
+    urls: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _environs: dict[str, dict[str, str]] = field(default_factory=dict)
     _started: int = 0
 
-    def start(self, role: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Starts a process and waits until it serves. An API's address is `url` then."""
-        if role not in self._environs:
-            self._environs[role] = self.hop.environ(role, self.cloud.child_environ)
+    def start(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Starts a process and waits until it serves. An API's address is `url` then, and in
+        `urls` under its name."""
+        if name not in self._environs:
+            made = dict(self.cloud.child_environ)
+            for hop in self.hops:
+                made = hop.environ(name, made)
+            self._environs[name] = made
+        role = name.partition(".")[0]
         script = [RUN, "--threads", "4"]
         ready = "worker_started"
         if role != "worker":
@@ -58,13 +70,13 @@ class Stage:
             if role == "api" and not options:
                 options = ("--port", "0")
         self._started += 1
-        log = self.folder / f"{role}-{self._started}.log"
+        log = self.folder / f"{name}-{self._started}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, *script, *options],
                 cwd=self.folder,
                 env={
-                    **self._environs[role],
+                    **self._environs[name],
                     "PYTHONPATH": os.pathsep.join(map(str, (ROOT, self.folder))),
                     "TASKFLEET_RECEIVE_WAIT_S": "1",
                     "TASKFLEET_LEASE_S": f"{LEASE_S:g}",
@@ -74,20 +86,20 @@ class Stage:
                 stderr=out,
                 process_group=0,
             )
-        self.processes[role] = process
+        self.processes[name] = process
 
         def line() -> str:
-            assert process.poll() is None, f"{role} ended: {log.read_text()}"
+            assert process.poll() is None, f"{name} ended: {log.read_text()}"
             return next((each for each in log.read_text().splitlines() if ready in each), "")
 
-        said = eventually(line, 60, f"{role} serves")
+        said = eventually(line, 60, f"{name} serves")
         if role == "api":
-            self.url = said.split()[-1]
+            self.url = self.urls[name] = said.split()[-1]
         return process
 
-    def kill(self, role: str) -> None:
+    def kill(self, name: str) -> None:
         """Kills a process and its group with SIGKILL, and waits for its end."""
-        process = self.processes.pop(role)
+        process = self.processes.pop(name)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
@@ -99,8 +111,8 @@ class Stage:
 
     def end(self) -> None:
         """Ends all processes."""
-        for role in list(self.processes):
-            self.kill(role)
+        for name in list(self.processes):
+            self.kill(name)
 
 
 @contextlib.contextmanager
@@ -126,12 +138,11 @@ def stage(
     os.kill(pump, signal.SIGSTOP)
     try:
         time.sleep(1.5)  # the long polls that it left behind are over
-        with Hop(cloud.environ["AWS_ENDPOINT_URL"]) as hop:
-            made = Stage(cloud, hop, folder)
-            try:
-                yield made
-            finally:
-                made.end()
+        with contextlib.ExitStack() as opened:
+            hops = [opened.enter_context(Hop(cloud.environ[upstream])) for upstream in UPSTREAMS]
+            made = Stage(cloud, hops[0], folder, tuple(hops))
+            opened.callback(made.end)
+            yield made
     finally:
         os.kill(pump, signal.SIGCONT)
         cloud.stop()
