@@ -54,8 +54,8 @@ class Stage:
     _started: int = 0
 
     def start(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Starts a process and waits until it serves. An API's address is `url` then, and in
-        `urls` under its name."""
+        """Starts a process and waits until it serves. An API's address is in `urls`
+        then; `url` is that of `api`, or of the last one."""
         if name not in self._environs:
             made = dict(self.cloud.child_environ)
             for hop in self.hops:
@@ -94,7 +94,8 @@ class Stage:
 
         said = eventually(line, 60, f"{name} serves")
         if role == "api":
-            self.url = self.urls[name] = said.split()[-1]
+            self.urls[name] = said.split()[-1]
+            self.url = self.urls.get("api", self.urls[name])
         return process
 
     def kill(self, name: str) -> None:
@@ -104,10 +105,11 @@ class Stage:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
 
-    def call(self, method: str, path: str, body: Any = None) -> requests.Response:
-        """One call of the API, with the cloud's token."""
+    def call(self, method: str, path: str, body: Any = None, name: str = "") -> requests.Response:
+        """One call of the API, or of the one `name`, with the cloud's token."""
         headers = {"Authorization": f"Bearer {self.cloud.token}"}
-        return requests.request(method, self.url + path, headers=headers, json=body, timeout=30)
+        url = self.urls[name] if name else self.url
+        return requests.request(method, url + path, headers=headers, json=body, timeout=60)
 
     def end(self) -> None:
         """Ends all processes."""
