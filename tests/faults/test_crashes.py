@@ -16,17 +16,18 @@ import pytest
 from tests.faults.crash_lanes import Lanes, Matrix
 from tests.faults.crash_load import MODULE, SOURCE, Found, Given, Judge, Load
 from tests.faults.crash_points import AFTER, BEFORE, KILL, STOP, TERM, Cell, cells
+from tests.faults.crash_report import report
 from tests.faults.crash_requests import ApiLane, Requests
 from tests.faults.crash_schedules import ScheduleLane
 from tests.support.stage import stage
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 HEALTHY = ("worker", "api", "collector", "reader")
 QUEUES = ("Task_to_process", "Task_to_process_high", "Processed_Task", "Upload_to_expand")
 UNDER_WAY = 5
-"""Most batches of the load that have not ended."""
+"""Most batches of the load that have not ended, in the deep run; a slice has two."""
 SLICE: dict[str, list[Cell]] = {
     "worker.1": [
         Cell("worker", "UpdateItem bundle done", BEFORE, STOP),  # the fence
@@ -74,16 +75,16 @@ class Trial:
     def work(self, going_on: Callable[[], bool]) -> None:
         """Submits batches of all forms and judges all, while `going_on`, and to their end."""
         forms = (self.load.batch, self.load.upload, self.load.chain)
-        turn = 0
+        turn, most = 0, UNDER_WAY if self.load.rich else 2
         with ThreadPoolExecutor(12) as pool:
             while going_on():
                 self._hand_over(pool)
-                if sum(1 for each in self._under_way if not each.done()) < UNDER_WAY:
+                if sum(1 for each in self._under_way if not each.done()) < most:
                     forms[turn % len(forms)]()
                     turn += 1
                     if self.load.rich and turn % 7 == 0:
                         self._garbage()
-                time.sleep(0.1)
+                time.sleep(0.2)
             self._hand_over(pool)
         self.found += [each.result() for each in self._under_way]
 
@@ -183,32 +184,4 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(
         lanes.join()
         drained = eventually(lambda: not trial.depth(), 60, lambda: f"drained: {trial.depth()}")
         assert drained
-    report(trial, found)
-
-
-def report(trial: Trial, found: Any) -> None:
-    """Gives the figures of a trial, and fails with what was found."""
-    outcomes = trial.matrix.outcomes
-    fired = [each for each in outcomes if each.fired]
-    found.add(tried=len(fired), fired=len(fired))
-    bad = [each for each in outcomes if each.error]
-    words = [f"{each.cell} in {each.during or 'work'}: {each.error}" for each in bad]
-    for each in trial.found:
-        found.judge(lost=len(each.lost), doubled=len(each.doubled), wrong=len(each.wrong))
-        words += [*each.lost, *each.doubled, *each.wrong]
-    found.judge(wrong=len(bad))
-    found.rows += [
-        {
-            "role": each.cell.role,
-            "during": each.during,
-            "point": each.cell.point,
-            "side": each.cell.side,
-            "signal": each.cell.signal.name,
-            "fired": int(each.fired),
-        }
-        for each in outcomes
-    ]
-    print(f"{len(fired)} of {len(outcomes)} cells fired, {len(trial.found)} batches judged")
-    assert not words, "\n".join(words)
-    missed = [str(each.cell) for each in outcomes if not each.fired]
-    assert not missed, f"never reached: {missed}"
+    report(trial.matrix.outcomes, trial.found, found)

@@ -138,12 +138,15 @@ class Hop:
 
     decide: says what happens to a request; may be replaced at any time. It is called in the hop's
         own thread and must return at once.
+    once: says of a request whether an equal one takes no effect again and gets the same answer, as
+        AWS does for a known `ClientToken`, and moto does not.
     fired: each fault that took place, in order.
     calls: requests by sender, service and operation.
     """
 
     upstream: str
     decide: Decide = pass_on
+    once: Callable[[Call], bool] = lambda _call: False
     fired: list[tuple[Call, Fault]] = field(default_factory=list)
     calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
@@ -236,8 +239,9 @@ class Hop:
                     _reset(writer)
                     return
         known = self._before.get((call.target, body))
-        if isinstance(fault, Stale) and known is not None:
-            self.fired.append((call, fault))
+        if known is not None and (isinstance(fault, Stale) or self.once(call)):
+            if isinstance(fault, Stale):
+                self.fired.append((call, fault))
             answer = known
         else:
             answer = await self._ask(head, body)
