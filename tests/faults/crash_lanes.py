@@ -77,6 +77,10 @@ class Matrix:
         """Starts a process of the stage."""
         self.stage.start(name, **{**ENVIRON[name.partition(".")[0]], **environ})
 
+    def spawn(self, name: str, **environ: str) -> None:
+        """Starts a process that may crash before it serves."""
+        self.stage.spawn(name, **{**ENVIRON[name.partition(".")[0]], **environ})
+
     def arm(self, name: str, cell: Cell, during: Callable[[], Any] = lambda: None) -> Trigger:
         """Sets the trigger of a cell for the process `name`, which may start later. `during` is
         called while it is stopped."""

@@ -186,8 +186,9 @@ class Judge:
 
     def _lost_leases(self, batch_id: str) -> int:
         """Returns how often a worker said that it lost the lease of a bundle of the batch."""
-        lines = (line for log in self.logs.glob("worker*.log") for line in log.open())
-        return sum(1 for line in lines if '"lease_lost"' in line and batch_id in line)
+        logs = [log.read_text() for log in self.logs.glob("worker*.log")]
+        lines = [line for log in logs for line in log.splitlines() if batch_id in line]
+        return sum(1 for line in lines if '"lease_lost"' in line)
 
 
 @dataclass
@@ -209,7 +210,7 @@ class Load:
         found += [("slow", number), ("large", number), ("hopeless", number)]
         if self.rich:
             found += [("flaky", number), ("bad", number)]
-            found += [("prints", number)] if self.rng.random() < 0.2 else []
+            found += [("prints", number)] if self.rng.random() < 0.4 else []
         return found
 
     def accept(

@@ -100,8 +100,8 @@ class MachineLane:
         watcher = threading.Thread(target=self._watch, args=(watching,), daemon=True)
         watcher.start()
         try:
-            self.matrix.start(NAME, **environ)
-            if not trigger.fired.wait(30):
+            self.matrix.spawn(NAME, **environ)
+            if not trigger.fired.wait(self.matrix.patience_s):
                 self.matrix.triggers.armed.pop(NAME, None)
                 return None
             error = self.matrix.heal(NAME, trigger, **environ)

@@ -60,9 +60,9 @@ class ScheduleLane:
         """Tries one crash. Returns what went wrong, None if its point was not reached."""
         name = self._due()
         trigger = self.matrix.arm(NAME, cell, self._second)
-        self.matrix.start(NAME, **NO_MACHINES)
+        self.matrix.spawn(NAME, **NO_MACHINES)
         error: str | None = None
-        if trigger.fired.wait(20):
+        if trigger.fired.wait(self.matrix.patience_s):
             error = self.matrix.heal(NAME, trigger, **NO_MACHINES)
         self.matrix.triggers.armed.pop(NAME, None)
         try:

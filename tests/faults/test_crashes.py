@@ -147,8 +147,11 @@ def deep_lanes(trial: Trial, lanes: Lanes, rng: random.Random) -> None:
     for role, count in names.items():
         found = list(cells(role, trial.points(role)))
         rng.shuffle(found)
+        print(f"{len(found)} cells of the {role}", flush=True)
         for number, some in enumerate(divided(found, count)):
             lanes.add(trial.matrix.run, f"{role}.{number + 1}", some)
+    rng.shuffle(of_api)
+    print(f"{len(of_api)} cells of the API, {len(of_schedules)} of schedules", flush=True)
     for number, lane in enumerate(apis):
         lanes.add(lane.run, of_api[number :: len(apis)])
     lanes.add(schedules.run, of_schedules)

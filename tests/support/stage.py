@@ -33,6 +33,8 @@ FUNCTIONS = {
 UPSTREAMS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EVENTBRIDGE")
 """Variables that name the emulators; each gets a hop."""
 LEASE_S = 3.0
+START_S = 120.0
+"""Most seconds until a process serves, on a busy computer."""
 
 
 @dataclass
@@ -54,8 +56,30 @@ class Stage:
     _started: int = 0
 
     def start(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Starts a process and waits until it serves. An API's address is in `urls`
-        then; `url` is that of `api`, or of the last one."""
+        """Starts a process and waits until it serves. An API's address is in `urls` then; `url` is
+        that of `api`, or of the last one."""
+        process, log = self._spawn(name, *options, **environ)
+        role = name.partition(".")[0]
+        ready = {"worker": "worker_started", "api": "serving http"}.get(role, "pump_started")
+
+        def line() -> str:
+            assert process.poll() is None, f"{name} ended: {log.read_text()}"
+            return next((each for each in log.read_text().splitlines() if ready in each), "")
+
+        said = eventually(line, START_S, f"{name} serves")
+        if role == "api":
+            self.urls[name] = said.split()[-1]
+            self.url = self.urls.get("api", self.urls[name])
+        return process
+
+    def spawn(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Starts a process that may be faulted before it serves."""
+        return self._spawn(name, *options, **environ)[0]
+
+    def _spawn(
+        self, name: str, *options: str, **environ: str
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        """Starts a process. Returns it and its log."""
         if name not in self._environs:
             made = dict(self.cloud.child_environ)
             for hop in self.hops:
@@ -63,10 +87,8 @@ class Stage:
             self._environs[name] = made
         role = name.partition(".")[0]
         script = [RUN, "--threads", "4"]
-        ready = "worker_started"
         if role != "worker":
             script = [ONE_FUNCTION, FUNCTIONS[role], os.devnull]
-            ready = "serving http" if role == "api" else "pump_started"
             if role == "api" and not options:
                 options = ("--port", "0")
         self._started += 1
@@ -87,16 +109,7 @@ class Stage:
                 process_group=0,
             )
         self.processes[name] = process
-
-        def line() -> str:
-            assert process.poll() is None, f"{name} ended: {log.read_text()}"
-            return next((each for each in log.read_text().splitlines() if ready in each), "")
-
-        said = eventually(line, 60, f"{name} serves")
-        if role == "api":
-            self.urls[name] = said.split()[-1]
-            self.url = self.urls.get("api", self.urls[name])
-        return process
+        return process, log
 
     def kill(self, name: str) -> None:
         """Kills a process and its group with SIGKILL, and waits for its end."""
