@@ -55,13 +55,14 @@ class Matrix:
     """The cells of a stage, as they are tried.
 
     crashes: when a crash of each role began, on the monotonic clock.
+    patience_s: most seconds until a cell's point is reached.
     """
 
     stage: Stage
     triggers: Triggers = field(default_factory=Triggers)
     outcomes: list[Outcome] = field(default_factory=list)
     crashes: list[tuple[str, float]] = field(default_factory=list)
-    patience_s: float = 60.0
+    patience_s: float = 120.0
 
     def __post_init__(self) -> None:
         for hop in self.stage.hops:

@@ -32,23 +32,14 @@ SLICE: dict[str, list[Cell]] = {
     "worker.1": [
         Cell("worker", "UpdateItem bundle done", BEFORE, STOP),  # the fence
         Cell("worker", "UpdateItem bundle done", AFTER, KILL),  # the answer is lost with it
+        Cell("worker", "UpdateItem bundle claims", AFTER, TERM),
     ],
-    "worker.2": [
-        Cell("worker", "UpdateItem bundle claims", AFTER, KILL),
-        Cell("worker", "SendMessageBatch Processed_Task", AFTER, TERM),
-    ],
-    "collector.1": [
-        Cell("collector", "UpdateItem batch counts", AFTER, KILL),
-        Cell("collector", "UpdateItem batch counts", BEFORE, STOP),
-    ],
-    "reader.1": [
-        Cell("reader", "UpdateItem batch grows", AFTER, KILL),
-        Cell("reader", "SendMessageBatch Task_to_process", AFTER, TERM),
-    ],
+    "collector.1": [Cell("collector", "UpdateItem batch counts", AFTER, KILL)],
+    "reader.1": [Cell("reader", "UpdateItem batch grows", AFTER, KILL)],
 }
+"""Cells of `make test`: each role, each signal, and the places where most would go wrong."""
 SLICE_OF_API = [
     ("submit", Cell("api", "PutItem batch", AFTER, KILL)),
-    ("part", Cell("api", "UpdateItem batch grows", AFTER, KILL)),
     ("submit", Cell("api", "SendMessageBatch Task_to_process", BEFORE, STOP)),
 ]
 SLICE_OF_SCHEDULES = [Cell("provisioner", "PutItem batch", AFTER, KILL)]
@@ -91,7 +82,13 @@ class Trial:
     def _hand_over(self, pool: ThreadPoolExecutor) -> None:
         new: list[Given] = self.load.given[self._judged :]
         self._judged += len(new)
-        self._under_way += [pool.submit(self.judge.judge, each) for each in new]
+        self._under_way += [pool.submit(self._judge, each) for each in new]
+
+    def _judge(self, given: Given) -> Found:
+        found = self.judge.judge(given)
+        if found:
+            print(found, flush=True)
+        return found
 
     def _garbage(self) -> None:
         """Sends a message that is no bundle."""
@@ -177,7 +174,8 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(
     source = SOURCE.format(runs=str(tmp_path / "runs"))
     with stage(start_cloud, tmp_path, kinds={MODULE: source}) as made:
         trial = Trial(made, tmp_path, seed, rich=deep)
-        trial.start(*HEALTHY)
+        # Beside the processes that crash, since others must take over from a worker and an API.
+        trial.start(*(HEALTHY if deep else HEALTHY[:2]))
         lanes = Lanes()
         if deep:
             deep_lanes(trial, lanes, random.Random(seed))

@@ -54,6 +54,7 @@ class Stage:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _environs: dict[str, dict[str, str]] = field(default_factory=dict)
     _started: int = 0
+    _ended: bool = False
 
     def start(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
         """Starts a process and waits until it serves. An API's address is in `urls` then; `url` is
@@ -80,6 +81,7 @@ class Stage:
         self, name: str, *options: str, **environ: str
     ) -> tuple[subprocess.Popen[bytes], Path]:
         """Starts a process. Returns it and its log."""
+        assert not self._ended, "the stage has ended"
         if name not in self._environs:
             made = dict(self.cloud.child_environ)
             for hop in self.hops:
@@ -113,7 +115,9 @@ class Stage:
 
     def kill(self, name: str) -> None:
         """Kills a process and its group with SIGKILL, and waits for its end."""
-        process = self.processes.pop(name)
+        process = self.processes.pop(name, None)
+        if process is None:  # another thread of the test was faster
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
@@ -125,7 +129,8 @@ class Stage:
         return requests.request(method, url + path, headers=headers, json=body, timeout=60)
 
     def end(self) -> None:
-        """Ends all processes."""
+        """Ends all processes. No other starts after that."""
+        self._ended = True
         for name in list(self.processes):
             self.kill(name)
 
