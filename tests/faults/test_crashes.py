@@ -65,7 +65,9 @@ class Trial:
 
     def work(self, going_on: Callable[[], bool]) -> None:
         """Submits batches of all forms and judges all, while `going_on`, and to their end."""
-        forms = (self.load.batch, self.load.upload, self.load.chain)
+        forms: list[Callable[[], Any]] = [self.load.batch, self.load.upload, self.load.chain]
+        if self.load.rich:  # its bundles come by a queue of their own
+            forms.append(lambda: self.load.batch(priority="high"))
         turn, most = 0, UNDER_WAY if self.load.rich else 2
         with ThreadPoolExecutor(12) as pool:
             while going_on():
