@@ -1,0 +1,401 @@
+"""A stage on memory adapters, in which every process is the real code and takes its steps one at a
+time: workers, and the functions that serve requests, count responses, read files and submit what is
+scheduled. Owns the processes and their steps; not the faults (`tests.faults.machine_ports`), the
+client (`tests.faults.machine_client`) nor what must hold (`tests.faults.machine_judge`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chalice_app.services import Services, assemble
+from ec2_worker.claimed import Chunk
+from taskfleet.bundle import Bundle
+from taskfleet.errors import TaskfleetError, TransientError
+from taskfleet.ports import OutgoingMessage
+from taskfleet.registry import Registry
+from taskfleet.scheduler.collect import collect
+from taskfleet.settings import Settings
+from taskfleet.wire.envelopes import decode_responses
+from taskfleet.wire.queues import decode_bundle, decode_upload
+from tests.faults.machine_client import CLIENT, Client, Request, kinds
+from tests.faults.machine_ports import Died, Process, RoughCloud
+from tests.support.worker import HandWorker
+
+FUNCTIONS, WORKERS = 3, 3
+VISIBILITY_S = 30.0
+PART_TASKS = 3
+"""Most tasks of a part of a file. So that small files have several parts."""
+SEND_MAX_BUNDLES = 4
+"""Most bundles that a request enqueues itself. So that some batches go by a file."""
+QUIET: Mapping[int, str] = {}
+
+
+class Function:
+    """A function's process: the services, made of its own ports."""
+
+    def __init__(self, process: Process, registry: Registry, rng: random.Random) -> None:
+        self.process = process
+        cloud, port = process.cloud, process.port
+        self.services: Services = assemble(
+            registry=registry,
+            task_queue=port("tasks", cloud.tasks),
+            high_queue=port("high", cloud.high),
+            response_queue=port("responses", cloud.responses),
+            upload_queue=port("uploads", cloud.uploads),
+            monitor=process.monitor(),
+            store=port("store", cloud.store),
+            clock=process.clock,
+            random_bytes=rng.randbytes,
+            token_secret=lambda: "",
+            records=port("records", cloud.records),
+            schedule_records=port("schedules", cloud.schedules),
+            fleet=None,
+            nudge=None,
+            settings=Settings(bucket="b"),
+        )
+        self.services.expansion._part_tasks = PART_TASKS
+        self.services.submission._send_max_bundles = SEND_MAX_BUNDLES
+
+
+@dataclass
+class Seat:
+    """The cloud as a worker's process sees it."""
+
+    tasks: Any
+    high: Any
+    responses: Any
+    monitor: Any
+    store: Any
+    clock: Any
+
+
+class Worker:
+    """A worker's process, and the chunks that its slots took."""
+
+    def __init__(self, process: Process, registry: Registry, rng: random.Random) -> None:
+        self.process = process
+        cloud, port = process.cloud, process.port
+        seat: Any = Seat(
+            port("tasks", cloud.tasks),
+            port("high", cloud.high),
+            port("responses", cloud.responses),
+            process.monitor(),
+            port("store", cloud.store),
+            process.clock,
+        )
+        self.hand = HandWorker(
+            seat,
+            registry,
+            threads=rng.choice([1, 3]),
+            worker_id=f"{process.name}-{rng.getrandbits(32):08x}",
+            rng=rng,
+        )
+        self.slots: list[Chunk] = []
+
+
+class World:
+    """The stage.
+
+    seed: of the order of deliveries and of everything that the processes choose at random.
+    offsets_s: how wrong the clocks of the functions and the workers are, in seconds.
+    """
+
+    def __init__(self, seed: int, offsets_s: Sequence[float]) -> None:
+        self.rng = random.Random(seed)
+        self.offsets_s = offsets_s
+        self.fired: Counter[tuple[str, str]] = Counter()
+        self.late: list[Callable[[], Any]] = []
+        self.faults: list[tuple[str, str]] = []
+        """What was found against the promises: (lost, doubled or wrong; words)."""
+        self.answered: set[str] = set()
+        self.deaths = 0
+        self.runs = 0
+        self._killed = False
+        self._choice = 0
+        self.cloud = RoughCloud(self.rng, self._sent)
+        self.registry = Registry(kinds(self._kill, self._expected_s, self._ran))
+        put = self.cloud.store.put
+        self.client = Client(lambda key, data: put(key, data, content_type="text/plain"))
+        self.functions = [self._function(n) for n in range(FUNCTIONS)]
+        self.workers = [self._worker(n) for n in range(WORKERS)]
+
+    # --- processes ---
+
+    def _process(self, name: str, place: int) -> Process:
+        offset_s = self.offsets_s[place % len(self.offsets_s)]
+        return Process(name, self.cloud, offset_s, self.fired, self.late, self._meanwhile)
+
+    def _function(self, place: int) -> Function:
+        return Function(self._process(f"f{place}", place), self.registry, self.rng)
+
+    def _worker(self, place: int) -> Worker:
+        process = self._process(f"w{place}", FUNCTIONS + place)
+        return Worker(process, self.registry, self.rng)
+
+    def bury(self, process: Process) -> None:
+        """Start a new process in place of one that ended."""
+        self.deaths += 1
+        for place, function in enumerate(self.functions):
+            if function.process is process:
+                self.functions[place] = self._function(place)
+        for place, worker in enumerate(self.workers):
+            if worker.process is process:
+                self.workers[place] = self._worker(place)
+
+    def take(self, process: Process, fates: Mapping[int, str], step: Callable[[], Any]) -> Any:
+        """Let a process take a step. Returns what the step returns; None if it failed or the
+        process ended."""
+        try:
+            return process.turn(fates, step)
+        except Died:
+            self.bury(process)
+        except TransientError:
+            pass  # all that the step received comes again
+        return None
+
+    def _meanwhile(self, paused: Process) -> None:
+        """Let another process take a turn while one is paused, or let time pass."""
+        self._choice += 1
+        functions = [each for each in self.functions if not each.process.busy]
+        workers = [each for each in self.workers if not each.process.busy]
+        choice = self.rng.randrange(6)
+        if choice == 0 or not functions or not workers:
+            self.cloud.clock.sleep(65)
+        elif choice == 1:
+            self.work(workers[0], QUIET)
+        elif choice == 2:
+            self.collect(functions[0], QUIET)
+        elif choice == 3:
+            self.read(functions[0], QUIET)
+        elif choice == 4 and self.client.orders:
+            order = self.rng.choice(list(self.client.orders.values()))
+            self.ask(functions[0], self.client.cancel(order, patient=False), QUIET)
+        elif self.client.unanswered:
+            self.ask(functions[0], self.rng.choice(self.client.unanswered), QUIET)
+
+    # --- what the kinds and queues tell ---
+
+    def _kill(self) -> None:
+        self._killed = True
+
+    def _ran(self) -> None:
+        self.runs += 1
+
+    def _expected_s(self) -> float | None:
+        """Differs from call to call, as what is learned does."""
+        return self.rng.choice([0.0, 0.7, None])
+
+    def _sent(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Note a bundle that is sent while its batch waits for another."""
+        for message in messages:
+            bundle = decode_bundle(message.body)
+            if not isinstance(bundle, Bundle):
+                continue
+            batch = self.cloud.monitor.batch(bundle.batch_id)
+            for each in () if batch is None else batch.after:
+                before = self.cloud.monitor.batch(each)
+                if before is None or not before.finished:
+                    self.faults.append(("wrong", f"{bundle.job_id} went before {each} had ended"))
+
+    # --- steps of functions ---
+
+    def ask(self, to: Function, request: Request, fates: Mapping[int, str]) -> None:
+        """Make a request, for the first time or again."""
+        if request not in self.client.unanswered:
+            return
+        order = request.order
+
+        def step() -> bool:
+            try:
+                answer = request.send(to.services)
+            except request.refusals:
+                request.refused()
+                return True
+            except TransientError:
+                return False
+            except TaskfleetError as error:
+                self.faults.append(("wrong", f"a request was refused: {error}"))
+                return True
+            request.then(answer)
+            return True
+
+        done = self.take(to.process, fates, step)
+        if not done and not request.patient and order is not None:
+            order.given_up = True
+        if (done or not request.patient) and request in self.client.unanswered:
+            self.client.unanswered.remove(request)
+
+    def collect(self, by: Function, fates: Mapping[int, str]) -> None:
+        """Count responses, as the queue's handler does."""
+        queue, services = self.cloud.responses, by.services
+        messages = queue.receive(10, wait_s=0, visibility_s=VISIBILITY_S)
+        bodies = {each.message_id: each.body for each in messages}
+        self.answered |= {
+            answer.job_id for each in messages for answer in decode_responses(each.body)
+        }
+
+        def step() -> bool:
+            collect(bodies, services.monitor, services.clock, ended=services.ended)
+            return True
+
+        if messages and self.take(by.process, fates, step):
+            queue.delete(messages)
+
+    def read(self, by: Function, fates: Mapping[int, str], seconds: float = 99.0) -> None:
+        """Read on in a file, as the handler of the queue of files does. With few `seconds`, a run
+        ends after one part."""
+        queue = self.cloud.uploads
+        messages = queue.receive(1, wait_s=0, visibility_s=VISIBILITY_S)
+
+        def step() -> bool:
+            for each in messages:
+                wanted = decode_upload(each.body)
+                by.services.expansion.expand(
+                    wanted.batch_id,
+                    lambda: seconds,
+                    ended=wanted.ended,
+                    again=each.receive_count > 1,
+                )
+            return True
+
+        if messages and self.take(by.process, fates, step):
+            queue.delete(messages)
+
+    def tick(self, by: Function, fates: Mapping[int, str]) -> None:
+        """Submit what is scheduled, as the tick of each minute does."""
+        self.take(by.process, fates, lambda: by.services.schedules.submit_due(lambda: 20.0))
+
+    def look(self, by: Function, batch_id: str, fates: Mapping[int, str]) -> None:
+        """Ask for a batch's status, which settles what was left behind."""
+        if self.cloud.monitor.batch(batch_id) is not None:
+            self.take(
+                by.process,
+                fates,
+                lambda: by.services.results.status(batch_id, client_id=CLIENT),
+            )
+
+    # --- steps of workers ---
+
+    def step_worker(self, worker: Worker, what: str, fates: Mapping[int, str]) -> None:
+        """Let a worker take one of its steps."""
+        steps: dict[str, Callable[[], Any]] = {
+            "poll": lambda: self._poll(worker),
+            "start": lambda: self._start(worker),
+            "finish": lambda: self._finish(worker),
+            "settle": worker.hand.settle,
+            "flush": worker.hand.outbox.flush,
+            "beat": worker.hand.heartbeat.beat,
+            "work": lambda: self._work(worker),
+            "drain": lambda: self._drain(worker),
+        }
+        self.take(worker.process, fates, steps[what])
+
+    def work(self, worker: Worker, fates: Mapping[int, str]) -> None:
+        """Let a worker take all steps, until there is nothing to run now."""
+        self.step_worker(worker, "work", fates)
+
+    def _poll(self, worker: Worker) -> None:
+        with contextlib.suppress(TransientError):  # the intake's thread polls again
+            worker.hand.poll()
+
+    def _start(self, worker: Worker) -> None:
+        if len(worker.slots) < worker.hand.workload.threads:
+            chunk = worker.hand.take()
+            if chunk is not None:
+                worker.slots.append(chunk)
+
+    def _finish(self, worker: Worker) -> None:
+        if worker.slots:
+            worker.hand.finish(worker.slots.pop(self.rng.randrange(len(worker.slots))))
+            if self._killed:
+                self._killed, worker.process.dead = False, True
+                raise Died
+
+    def _flush(self, worker: Worker) -> None:
+        for _ in range(20):
+            if not worker.hand.outbox.pending():
+                return
+            worker.hand.outbox.flush()
+
+    def _work(self, worker: Worker) -> None:
+        for _ in range(20):
+            self._poll(worker)
+            self._start(worker)
+            if not worker.slots:
+                return
+            while worker.slots:
+                self._finish(worker)
+                self._start(worker)
+            worker.hand.settle()
+            self._flush(worker)
+
+    def _drain(self, worker: Worker) -> None:
+        """Stop starting tasks, finish those that run, answer, and leave."""
+        worker.hand.ready += worker.hand.workload.stop_starting()
+        while worker.slots:
+            self._finish(worker)
+        worker.hand.settle()
+        self._flush(worker)
+        worker.process.dead = True
+        raise Died
+
+    # --- the end ---
+
+    def come_to_rest(self) -> None:
+        """Let all that is on its way arrive, replace every process, and let new ones, whose clocks
+        are right, do what is left without faults."""
+        self.arrive(len(self.late))
+        self.offsets_s = [0.0]
+        for process in [each.process for each in [*self.functions, *self.workers]]:
+            self.bury(process)
+        self._ask_all()
+        self.tick(self.functions[0], QUIET)
+
+    def _ask_all(self) -> None:
+        for _ in range(100):
+            if not self.client.unanswered:
+                return
+            self.ask(self.functions[0], self.client.unanswered[0], QUIET)
+        raise AssertionError("requests are not answered")
+
+    def drain(self) -> None:
+        """Work until the queues are empty and time enough passed for what was left behind."""
+        for name in self.client.schedules:
+            self.client.unschedule(name, patient=True)
+        for order in list(self.client.orders.values()):
+            if order.is_open and order.accepted and not order.given_up:
+                self.client.close(order, patient=True)
+        self._ask_all()
+        for turn in range(60):
+            for _ in range(20):
+                self._all_work()
+                if self._nothing_visible():
+                    break
+            if turn > 2 and all(queue.is_empty() for queue in self.cloud.queues()):
+                return
+            self.cloud.clock.sleep(100_000 if turn == 1 else 1_000)
+            for batch_id in list(self.cloud.monitor._batches):
+                self.look(self.functions[0], batch_id, QUIET)
+        depths = [queue.depth() for queue in self.cloud.queues()]
+        self.faults.append(("wrong", f"the queues did not drain: {depths}"))
+
+    def _all_work(self) -> None:
+        self.read(self.functions[0], QUIET)
+        self.work(self.workers[0], QUIET)
+        self.collect(self.functions[0], QUIET)
+
+    def _nothing_visible(self) -> bool:
+        return not any(queue.depth().backlog for queue in self.cloud.queues())
+
+    def arrive(self, count: int) -> None:
+        """Let the first calls that are on their way take effect. Nobody hears their answers."""
+        arrived, self.late[:] = self.late[:count], self.late[count:]
+        for call in arrived:
+            with contextlib.suppress(TaskfleetError):
+                call()
