@@ -24,6 +24,8 @@ KINDS = ("double", "double", "double", "pooled", "flaky", "gone", "killer", "bul
 """double: its result is twice its number. pooled: the same, and it may take an earlier result.
 flaky: the same, after one or two attempts that fail. bulky: the same, with a result of many bytes.
 gone: it fails for good. killer: it ends its worker."""
+KILLERS_MAX = 2
+"""Most tasks of a history that end their worker. Each takes five workers until it is given up."""
 BULK = "x" * 300_000
 """A result with this goes to the store, since no item holds it."""
 
@@ -123,6 +125,7 @@ class Client:
         self._put = put
         self._numbers = itertools.count(100)
         self._keys = itertools.count()
+        self._killers = 0
 
     def tasks(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Returns new tasks of these kinds. Only those of `pooled` are ever equal."""
@@ -130,6 +133,9 @@ class Client:
 
     def _task(self, name: str) -> dict[str, Any]:
         number = next(self._numbers)
+        if name == "killer":
+            self._killers += 1
+            name = "double" if self._killers > KILLERS_MAX else name
         params = {"n": number % 3 if name == "pooled" else number}
         if name == "flaky":
             params["fail"] = 1 + number % 2

@@ -327,13 +327,14 @@ class World:
         for _ in range(20):
             self._poll(worker)
             self._start(worker)
-            if not worker.slots:
-                return
+            idle = not worker.slots
             while worker.slots:
                 self._finish(worker)
                 self._start(worker)
             worker.hand.settle()
             self._flush(worker)
+            if idle:
+                return
 
     def _drain(self, worker: Worker) -> None:
         """Stop starting tasks, finish those that run, answer, and leave."""
@@ -372,7 +373,7 @@ class World:
             if order.is_open and order.accepted and not order.given_up:
                 self.client.close(order, patient=True)
         self._ask_all()
-        for turn in range(60):
+        for turn in range(100):
             for _ in range(20):
                 self._all_work()
                 if self._nothing_visible():
