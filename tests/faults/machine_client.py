@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +25,9 @@ KINDS = ("double", "double", "double", "pooled", "flaky", "gone", "killer", "bul
 """double: its result is twice its number. pooled: the same, and it may take an earlier result.
 flaky: the same, after one or two attempts that fail. bulky: the same, with a result of many bytes.
 gone: it fails for good. killer: it ends its worker."""
-KILLERS_MAX = 2
-"""Most tasks of a history that end their worker. Each takes five workers until it is given up."""
+MOST = {"killer": 2, "bulky": 5}
+"""Most tasks of a history of these kinds. One that ends its worker takes five workers until it is
+given up."""
 BULK = "x" * 300_000
 """A result with this goes to the store, since no item holds it."""
 
@@ -39,11 +41,14 @@ def right_result(task: dict[str, Any]) -> tuple[TaskStatus, Any]:
     return TaskStatus.SUCCEEDED, result | {"bulk": BULK} if kind == "bulky" else result
 
 
-def kinds(
-    kill: Callable[[], None], expected_s: Callable[[], float | None], ran: Callable[[], None]
-) -> list[TaskKind]:
-    """Returns the kinds. `kill` ends the worker, `expected_s` returns what is expected of a task,
-    and `ran` is called for each execution."""
+def expected_s(params: Any) -> float | None:
+    """Returns what is expected of a task. Of some, it is what was learned by then."""
+    known: list[float | None] = [0.0, 0.7, None]
+    return known[params["n"] % 3]
+
+
+def kinds(kill: Callable[[], None], ran: Callable[[], None]) -> list[TaskKind]:
+    """Returns the kinds. `kill` ends the worker, and `ran` is called for each execution."""
 
     def run(params: Any, context: Any) -> Any:
         ran()
@@ -60,7 +65,7 @@ def kinds(
         kill()
 
     def kind(name: str, run: Callable[[Any, Any], Any], **options: Any) -> TaskKind:
-        return thread_kind(name, run, expected_s=lambda _params: expected_s(), **options)
+        return thread_kind(name, run, expected_s=expected_s, **options)
 
     return [
         kind("double", run),
@@ -125,7 +130,7 @@ class Client:
         self._put = put
         self._numbers = itertools.count(100)
         self._keys = itertools.count()
-        self._killers = 0
+        self._rare: Counter[str] = Counter()
 
     def tasks(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Returns new tasks of these kinds. Only those of `pooled` are ever equal."""
@@ -133,9 +138,9 @@ class Client:
 
     def _task(self, name: str) -> dict[str, Any]:
         number = next(self._numbers)
-        if name == "killer":
-            self._killers += 1
-            name = "double" if self._killers > KILLERS_MAX else name
+        if name in MOST:
+            self._rare[name] += 1
+            name = "double" if self._rare[name] > MOST[name] else name
         params = {"n": number % 3 if name == "pooled" else number}
         if name == "flaky":
             params["fail"] = 1 + number % 2
@@ -256,7 +261,11 @@ class Client:
         """Ask for a batch to be cancelled."""
         order.cancel_asked = True
         return self._ask(
-            order, lambda to: to.results.cancel(order.batch_id, client_id=CLIENT), **more
+            order,
+            lambda to: to.results.cancel(order.batch_id, client_id=CLIENT),
+            refusals=() if order.accepted else (NotFound,),
+            then=lambda _view: None,
+            **more,
         )
 
     def retry(self, of: Order, **more: Any) -> Request:

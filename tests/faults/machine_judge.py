@@ -10,7 +10,7 @@ from taskfleet.batch import BatchRecord, keyed_batch_id
 from taskfleet.lease import BundleStatus
 from taskfleet.schedule import Missed, ScheduleRecord, due
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 from taskfleet.wire.queues import decode_bundle
 from tests.faults.machine_client import CLIENT, Order, right_result
 from tests.faults.machine_world import World
@@ -27,14 +27,22 @@ class Judge:
         self.faults = world.faults
         self.scheduled: dict[str, list[dict[str, Any]]] = {}
         self.finished: dict[str, BatchRecord] = {}
+        self._seen: set[str] = set()
         self.created: dict[str, set[float]] = {}
         """When each schedule was recorded."""
+        self.orphans: set[str] = set()
+        """Batches that a tick began while their schedule was being removed. If that tick fails,
+        nobody completes them."""
 
     # --- while the history goes on ---
 
     def look(self) -> None:
         """Note that a batch that has ended stays as it is."""
+        held = self.world.cloud.schedules.schedules(CLIENT)
         for batch_id, batch in self.world.cloud.monitor._batches.items():
+            if batch_id not in self._seen and batch.name not in {each.name for each in held}:
+                self.orphans.add(batch_id)
+            self._seen.add(batch_id)
             before = self.finished.get(batch_id)
             if before is not None and (not batch.finished or batch.tally != before.tally):
                 self.faults.append(("doubled", f"{batch_id} changed after its end: {batch.tally}"))
@@ -42,7 +50,7 @@ class Judge:
                 self.faults.append(("doubled", f"{batch_id} counts {batch.tally} of {batch.total}"))
             if batch.finished:
                 self.finished[batch_id] = batch
-        for each in self.world.cloud.schedules.schedules(CLIENT):
+        for each in held:
             self.created.setdefault(each.name, set()).add(each.created_at)
 
     # --- at the end ---
@@ -80,7 +88,8 @@ class Judge:
         for batch_id, batch in recorded.items():
             order = orders.get(batch_id)
             if order is None and batch_id in self.scheduled:
-                order = Order(batch_id, self.scheduled[batch_id], accepted=True)
+                alone = batch_id in self.orphans
+                order = Order(batch_id, self.scheduled[batch_id], accepted=not alone, given_up=alone)
             # Without a key and an answer, nobody can know of the batch.
             self._batch(batch, order or Order(batch_id, None, given_up=True))
 

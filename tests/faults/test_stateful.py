@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from itertools import product
 from typing import Any
 
 import hypothesis
@@ -35,7 +36,8 @@ SLICE, DEEP = 300, 5_000
 """Histories in `make test` and in `make faults`."""
 
 names = st.lists(st.sampled_from(KINDS), min_size=1, max_size=7)
-fates = st.dictionaries(st.integers(0, 14), st.sampled_from(FAULTS), max_size=2)
+fates = st.lists(st.sampled_from(list(product(range(8), FAULTS))), max_size=3).map(dict)
+"""Which calls of a step meet which fault."""
 function = st.integers(0, FUNCTIONS - 1)
 worker = st.integers(0, WORKERS - 1)
 pick = st.integers(0, 50)
