@@ -7,15 +7,17 @@ call. So a history is told in full by its steps and their fates.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from taskfleet.errors import TransientError
+from taskfleet.lease import BundleStatus, Lease
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
-from taskfleet.ports import Message, OutgoingMessage
+from taskfleet.ports import Claim, Message, OutgoingMessage
 from tests.support.worker import Cloud
 
 FAULTS = (
@@ -210,22 +212,68 @@ class RoughQueue(MemoryQueue):
         return not depth.backlog + depth.in_flight
 
 
+class WatchedMonitor(MemoryMonitor):
+    """A table that notes what no worker may do: change a bundle that another worker holds, or one
+    that is DONE.
+
+    faults: where it notes that, as (doubled; words).
+    """
+
+    faults: list[tuple[str, str]]
+
+    def renew(self, job_id: str, lease: Lease, **options: Any) -> Lease:
+        with self._watching("renewed", job_id, lease.owner):
+            return super().renew(job_id, lease, **options)
+
+    def commit(self, job_id: str, lease: Lease, **options: Any) -> int:
+        with self._watching("committed", job_id, lease.owner):
+            return super().commit(job_id, lease, **options)
+
+    def release(self, job_id: str, lease: Lease, **options: Any) -> None:
+        with self._watching("released", job_id, lease.owner):
+            super().release(job_id, lease, **options)
+
+    def unclaim(self, job_id: str, *, owner: str) -> None:
+        with self._watching("unclaimed", job_id, owner):
+            super().unclaim(job_id, owner=owner)
+
+    def claim(self, job_id: str, *, owner: str, lease_s: float) -> Claim:
+        leases = [each.lease for each in self.bundles([job_id]) if each.lease is not None]
+        expired = [each.owner for each in leases if each.expires_at < self._clock.now()]
+        with self._watching("claimed", job_id, (expired or [owner])[0]):
+            return super().claim(job_id, owner=owner, lease_s=lease_s)
+
+    @contextlib.contextmanager
+    def _watching(self, what: str, job_id: str, owner: str) -> Iterator[None]:
+        before = self.bundles([job_id])
+        yield
+        for each in before:
+            held = each.lease is not None and each.lease.owner != owner
+            if (held or each.status is BundleStatus.DONE) and self.bundles([job_id]) != before:
+                self.faults.append(("doubled", f"{owner} {what} {job_id}, which was {each}"))
+
+
 class RoughCloud(Cloud):
-    """A cloud whose queues are rough.
+    """A cloud whose queues are rough and whose table is watched.
 
     on_send: called with messages that go on a queue of tasks.
+    faults: where the table notes what no worker may do.
     """
 
     tasks: RoughQueue
     high: RoughQueue
     responses: RoughQueue
     uploads: RoughQueue
-    monitor: MemoryMonitor
 
     def __init__(
-        self, rng: random.Random, on_send: Callable[[Sequence[OutgoingMessage]], None]
+        self,
+        rng: random.Random,
+        on_send: Callable[[Sequence[OutgoingMessage]], None],
+        faults: list[tuple[str, str]],
     ) -> None:
         super().__init__()
+        self.monitor = WatchedMonitor(self.clock)
+        self.monitor.faults = faults
         clock, dead = self.clock, self.dead
         self.tasks = RoughQueue(clock, rng, on_send, name="tasks", dead=dead)
         self.high = RoughQueue(clock, rng, on_send, name="high", dead=dead)

@@ -118,7 +118,7 @@ class World:
         self.runs = 0
         self._killed = False
         self._choice = 0
-        self.cloud = RoughCloud(self.rng, self._sent)
+        self.cloud = RoughCloud(self.rng, self._sent, self.faults)
         self.registry = Registry(kinds(self._kill, self._ran))
         put = self.cloud.store.put
         self.client = Client(lambda key, data: put(key, data, content_type="text/plain"))
@@ -287,6 +287,7 @@ class World:
             "settle": worker.hand.settle,
             "flush": worker.hand.outbox.flush,
             "beat": worker.hand.heartbeat.beat,
+            "end": lambda: self._end(worker),
             "work": lambda: self._work(worker),
             "drain": lambda: self._drain(worker),
         }
@@ -319,6 +320,13 @@ class World:
                 return
             worker.hand.outbox.flush()
 
+    def _end(self, worker: Worker) -> None:
+        """Finish what the slots have, settle and answer."""
+        while worker.slots:
+            self._finish(worker)
+        worker.hand.settle()
+        self._flush(worker)
+
     def _work(self, worker: Worker) -> None:
         for _ in range(20):
             self._poll(worker)
@@ -335,10 +343,7 @@ class World:
     def _drain(self, worker: Worker) -> None:
         """Stop starting tasks, finish those that run, answer, and leave."""
         worker.hand.ready += worker.hand.workload.stop_starting()
-        while worker.slots:
-            self._finish(worker)
-        worker.hand.settle()
-        self._flush(worker)
+        self._end(worker)
         worker.process.dead = True
         raise Died
 

@@ -202,6 +202,24 @@ class Histories(RuleBasedStateMachine):
         self.world.step_worker(self.world.workers[by], "start", {})
         self.after_step()
 
+    @precondition(lambda self: self.holders())
+    @rule(of=pick, fates=fates)
+    def end_work(self, of: int, fates: Any) -> None:
+        self.world.step_worker(self.holders()[of % len(self.holders())], "end", fates)
+        self.after_step()
+
+    @precondition(lambda self: self.holders())
+    @rule(by=worker)
+    def overtake(self, by: int) -> None:
+        """The leases of all that is held end, and a worker takes what comes again."""
+        self.world.cloud.clock.sleep(61)
+        self.world.work(self.world.workers[by], {})
+        self.after_step()
+
+    def holders(self) -> list[Any]:
+        """The workers whose slots have something."""
+        return [each for each in self.world.workers if each.slots]
+
     @precondition(lambda self: self.waits("responses"))
     @rule(by=function, fates=fates)
     def collect(self, by: int, fates: Any) -> None:
