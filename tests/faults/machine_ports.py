@@ -1,8 +1,8 @@
 """Faults at the calls that processes make to their ports, on memory adapters. Owns what each fault
 does and which process it hits; not which steps are taken (`tests.faults.machine_world`).
 
-The fates of a step say which of its calls meet which fault: `{3: "lost reply"}` hits the fourth
-call. So a history is told in full by its steps and their fates.
+The luck of a step, a number, decides which of its calls meet which fault; with 0 none does. So a
+history is the same whenever its steps are taken with the same luck.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from taskfleet.errors import TransientError
@@ -38,6 +38,10 @@ late: the caller gives up, and the call takes effect some steps later.
 crash before, crash after: the process ends before the call takes effect, or afterwards.
 meanwhile: the process pauses before the call, and another one takes a turn."""
 
+READ_RATE, EFFECT_RATE = 0.05, 0.2
+"""How likely a call meets a fault that reads, and one that has an effect."""
+STEP_MAX_FAULTS = 2
+"""Most faults in one step."""
 _LISTS = frozenset({"send", "delete", "change_visibility"})
 _READS = frozenset(
     {
@@ -70,8 +74,9 @@ class Skewed:
 
 
 class Process:
-    """One process, whose calls meet the fates of the step it takes.
+    """One process, whose calls meet the luck of the step it takes.
 
+    fired: counts the calls by name and fault; an empty one is none.
     meanwhile: called with the process when another one is to take a turn in the middle of its step.
     late: where calls go that take effect later.
     """
@@ -90,31 +95,36 @@ class Process:
         self.clock = Skewed(cloud.clock, offset_s)
         self.busy = False
         self.dead = False
-        self.calls = 0
-        self.fates: Mapping[int, str] = {}
+        self.told: list[str] = []
+        """The faults that were met in the last step."""
+        self._luck: random.Random | None = None
         self._fired = fired
         self._late = late
         self._meanwhile = meanwhile
 
-    def turn(self, fates: Mapping[int, str], step: Callable[[], Any]) -> Any:
-        """Take a step, whose calls meet these fates. Returns what the step returns. Raises Died."""
+    def turn(self, luck: int, step: Callable[[], Any]) -> Any:
+        """Take a step. Returns what the step returns. Raises Died."""
         if self.dead:
             raise Died
-        self.fates, self.calls, self.busy = fates, 0, True
+        self._luck, self.busy, self.told = random.Random(luck) if luck else None, True, []
         try:
             return step()
         finally:
-            self.fates, self.busy = {}, False
+            self._luck, self.busy = None, False
+
+    def _fate(self, operation: str) -> str:
+        """Returns the fault that a call meets; an empty text is none."""
+        if self._luck is None or len(self.told) >= STEP_MAX_FAULTS:
+            return ""
+        rate = READ_RATE if operation in _READS else EFFECT_RATE
+        return self._luck.choice(FAULTS) if self._luck.random() < rate else ""
 
     def call(self, name: str, method: Callable[..., Any], args: Any, options: Any) -> Any:
         """Make a call to a port, which meets its fate."""
         if self.dead:
             raise Died
-        fate = self.fates.get(self.calls)
-        self.calls += 1
-        if fate is None:
-            return method(*args, **options)
         operation = name.partition(".")[2]
+        fate = self._fate(operation)
         if operation in _READS and fate in ("sent twice", "part", "late"):
             fate = "throttle"
         elif fate == "late" and name in _NEVER_LATE:
@@ -122,6 +132,9 @@ class Process:
         elif fate == "part" and (operation not in _LISTS or len(args[0]) < 2):
             fate = "lost reply"
         self._fired[name, fate] += 1
+        if not fate:
+            return method(*args, **options)
+        self.told.append(f"{self.name} {name}: {fate}")
         if fate == "meanwhile":
             self._meanwhile(self)
             return method(*args, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,8 @@ PART_TASKS = 3
 """Most tasks of a part of a file. So that small files have several parts."""
 SEND_MAX_BUNDLES = 4
 """Most bundles that a request enqueues itself. So that some batches go by a file."""
-QUIET: Mapping[int, str] = {}
+QUIET = 0
+"""The luck of a step without faults."""
 
 
 class Function:
@@ -45,7 +46,7 @@ class Function:
         self.services: Services = assemble(
             registry=registry,
             task_queue=port("tasks", cloud.tasks),
-            high_queue=port("high", cloud.high),
+            high_queue=port("tasks", cloud.high),
             response_queue=port("responses", cloud.responses),
             upload_queue=port("uploads", cloud.uploads),
             monitor=process.monitor(),
@@ -83,7 +84,7 @@ class Worker:
         cloud, port = process.cloud, process.port
         seat: Any = Seat(
             port("tasks", cloud.tasks),
-            port("high", cloud.high),
+            port("tasks", cloud.high),
             port("responses", cloud.responses),
             process.monitor(),
             port("store", cloud.store),
@@ -113,6 +114,8 @@ class World:
         self.late: list[Callable[[], Any]] = []
         self.faults: list[tuple[str, str]] = []
         """What was found against the promises: (lost, doubled or wrong; words)."""
+        self.told: list[str] = []
+        """The faults that took place."""
         self.answered: set[str] = set()
         self.deaths = 0
         self.runs = 0
@@ -148,15 +151,17 @@ class World:
             if worker.process is process:
                 self.workers[place] = self._worker(place)
 
-    def take(self, process: Process, fates: Mapping[int, str], step: Callable[[], Any]) -> Any:
+    def take(self, process: Process, luck: int, step: Callable[[], Any]) -> Any:
         """Let a process take a step. Returns what the step returns; None if it failed or the
         process ended."""
         try:
-            return process.turn(fates, step)
+            return process.turn(luck, step)
         except Died:
             self.bury(process)
         except TransientError:
             pass  # all that the step received comes again
+        finally:
+            self.told += process.told
         return None
 
     def _meanwhile(self, paused: Process) -> None:
@@ -201,7 +206,7 @@ class World:
 
     # --- steps of functions ---
 
-    def ask(self, to: Function, request: Request, fates: Mapping[int, str]) -> None:
+    def ask(self, to: Function, request: Request, luck: int) -> None:
         """Make a request, for the first time or again."""
         if request not in self.client.unanswered:
             return
@@ -221,13 +226,13 @@ class World:
             request.then(answer)
             return True
 
-        done = self.take(to.process, fates, step)
+        done = self.take(to.process, luck, step)
         if not done and not request.patient and order is not None:
             order.given_up = True
         if (done or not request.patient) and request in self.client.unanswered:
             self.client.unanswered.remove(request)
 
-    def collect(self, by: Function, fates: Mapping[int, str]) -> None:
+    def collect(self, by: Function, luck: int) -> None:
         """Count responses, as the queue's handler does."""
         queue, services = self.cloud.responses, by.services
         messages = queue.receive(10, wait_s=0, visibility_s=VISIBILITY_S)
@@ -240,10 +245,10 @@ class World:
             collect(bodies, services.monitor, services.clock, ended=services.ended)
             return True
 
-        if messages and self.take(by.process, fates, step):
+        if messages and self.take(by.process, luck, step):
             queue.delete(messages)
 
-    def read(self, by: Function, fates: Mapping[int, str], seconds: float = 99.0) -> None:
+    def read(self, by: Function, luck: int, seconds: float = 99.0) -> None:
         """Read on in a file, as the handler of the queue of files does. With few `seconds`, a run
         ends after one part."""
         queue = self.cloud.uploads
@@ -260,25 +265,25 @@ class World:
                 )
             return True
 
-        if messages and self.take(by.process, fates, step):
+        if messages and self.take(by.process, luck, step):
             queue.delete(messages)
 
-    def tick(self, by: Function, fates: Mapping[int, str]) -> None:
+    def tick(self, by: Function, luck: int) -> None:
         """Submit what is scheduled, as the tick of each minute does."""
-        self.take(by.process, fates, lambda: by.services.schedules.submit_due(lambda: 20.0))
+        self.take(by.process, luck, lambda: by.services.schedules.submit_due(lambda: 20.0))
 
-    def look(self, by: Function, batch_id: str, fates: Mapping[int, str]) -> None:
+    def look(self, by: Function, batch_id: str, luck: int) -> None:
         """Ask for a batch's status, which settles what was left behind."""
         if self.cloud.monitor.batch(batch_id) is not None:
             self.take(
                 by.process,
-                fates,
+                luck,
                 lambda: by.services.results.status(batch_id, client_id=CLIENT),
             )
 
     # --- steps of workers ---
 
-    def step_worker(self, worker: Worker, what: str, fates: Mapping[int, str]) -> None:
+    def step_worker(self, worker: Worker, what: str, luck: int) -> None:
         """Let a worker take one of its steps."""
         steps: dict[str, Callable[[], Any]] = {
             "poll": lambda: self._poll(worker),
@@ -291,11 +296,11 @@ class World:
             "work": lambda: self._work(worker),
             "drain": lambda: self._drain(worker),
         }
-        self.take(worker.process, fates, steps[what])
+        self.take(worker.process, luck, steps[what])
 
-    def work(self, worker: Worker, fates: Mapping[int, str]) -> None:
+    def work(self, worker: Worker, luck: int) -> None:
         """Let a worker take all steps, until there is nothing to run now."""
-        self.step_worker(worker, "work", fates)
+        self.step_worker(worker, "work", luck)
 
     def _poll(self, worker: Worker) -> None:
         with contextlib.suppress(TransientError):  # the intake's thread polls again

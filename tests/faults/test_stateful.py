@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from itertools import product
 from typing import Any
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -26,9 +24,8 @@ from hypothesis.stateful import (
 )
 
 from taskfleet.schedule import Missed
-from tests.faults.machine_client import KINDS, Order
+from tests.faults.machine_client import KINDS, Order, Request
 from tests.faults.machine_judge import Judge
-from tests.faults.machine_ports import FAULTS
 from tests.faults.machine_world import FUNCTIONS, WORKERS, World
 
 STEPS = 60
@@ -36,13 +33,12 @@ SLICE, DEEP = 300, 5_000
 """Histories in `make test` and in `make faults`."""
 
 names = st.lists(st.sampled_from(KINDS), min_size=1, max_size=7)
-fates = st.lists(st.sampled_from(list(product(range(8), FAULTS))), max_size=3).map(dict)
-"""Which calls of a step meet which fault."""
+luck = st.integers(0, 10_000)
 function = st.integers(0, FUNCTIONS - 1)
 worker = st.integers(0, WORKERS - 1)
 pick = st.integers(0, 50)
-likely = st.sampled_from([True, True, True, False])
-rarely = st.sampled_from([False, False, False, True])
+SUBMISSIONS = ("submit", "submit", "high", "once", "file", "file", "faulty", "after", "after")
+OTHERS = ("open", "open", "add", "add", "add", "close", "cancel", "retry", "schedule", "unschedule")
 
 
 class Histories(RuleBasedStateMachine):
@@ -76,49 +72,73 @@ class Histories(RuleBasedStateMachine):
     def check(self) -> None:
         if self.world.faults:
             type(self).found = Counter(kind for kind, _ in self.world.faults)
-            raise AssertionError("\n".join(f"{kind}: {words}" for kind, words in self.world.faults))
+            found = [f"{kind}: {words}" for kind, words in self.world.faults]
+            raise AssertionError("\n".join([*found, "after:", *self.world.told]))
 
-    def ask(self, request: Any, by: int, fates: dict[int, str]) -> None:
-        self.world.ask(self.world.functions[by], request, fates)
+    def ask(self, request: Any, by: int, luck: int) -> None:
+        self.world.ask(self.world.functions[by], request, luck)
         self.after_step()
 
     # --- the client ---
 
-    @rule(names=names, high=rarely, by=function, fates=fates, patient=likely)
-    def submit(self, names: Any, high: bool, by: int, fates: Any, patient: bool) -> None:
-        request = self.client.submit(names, high=high, after=[], run_anyway=False, patient=patient)
-        self.ask(request, by, fates)
-
-    @rule(names=names, by=function, fates=fates)
-    def submit_once(self, names: Any, by: int, fates: Any) -> None:
-        self.ask(self.client.submit_once(names), by, fates)
-
-    @rule(names=names, faulty=rarely, by=function, fates=fates, patient=likely)
-    def submit_file(self, names: Any, faulty: bool, by: int, fates: Any, patient: bool) -> None:
-        self.ask(self.client.submit_file(names, faulty=faulty, patient=patient), by, fates)
-
-    @precondition(lambda self: self.orders())
     @rule(
+        what=st.sampled_from(SUBMISSIONS),
         names=names,
-        of=st.lists(pick, min_size=1, max_size=2),
-        run_anyway=st.booleans(),
+        of=pick,
         by=function,
-        fates=fates,
-        patient=likely,
+        luck=luck,
+        patient=st.sampled_from([True, True, True, False]),
     )
-    def submit_after(
-        self, names: Any, of: list[int], run_anyway: bool, by: int, fates: Any, patient: bool
+    def submit(
+        self, what: str, names: list[str], of: int, by: int, luck: int, patient: bool
     ) -> None:
-        known = self.orders()
-        before = [known[-1 - each % len(known)] for each in of]
-        request = self.client.submit(
-            names, high=False, after=before, run_anyway=run_anyway, patient=patient
-        )
-        self.ask(request, by, fates)
+        client, known = self.client, self.orders()
+        if what == "once":
+            request = client.submit_once(names)
+        elif what in ("file", "faulty"):
+            request = client.submit_file(names, faulty=what == "faulty", patient=patient)
+        else:
+            before = known[-1 - of % len(known) :][:2] if known and what == "after" else []
+            request = client.submit(
+                names,
+                high=what == "high",
+                after=before,
+                run_anyway=of % 2 == 0,
+                patient=patient,
+            )
+        self.ask(request, by, luck)
 
-    @rule(names=names, empty=rarely, by=function, fates=fates, patient=likely)
-    def open(self, names: Any, empty: bool, by: int, fates: Any, patient: bool) -> None:
-        self.ask(self.client.open([] if empty else names, patient=patient), by, fates)
+    @rule(
+        what=st.sampled_from(OTHERS),
+        names=names,
+        of=pick,
+        by=function,
+        luck=luck,
+        patient=st.sampled_from([True, True, True, False]),
+    )
+    def request(
+        self, what: str, names: list[str], of: int, by: int, luck: int, patient: bool
+    ) -> None:
+        client, known, growing = self.client, self.orders(), self.growing()
+        schedules = list(client.schedules)
+        request: Request | None = None
+        if what == "open" or (what in ("add", "close") and not growing):
+            request = client.open(names[of % 2 :], patient=patient)
+        elif what == "add":
+            order = growing[of % len(growing)]
+            request = client.add(order, names, close=of % 5 == 0, patient=patient)
+        elif what == "close":
+            request = client.close(growing[of % len(growing)], patient=True)
+        elif what == "cancel" and known:
+            request = client.cancel(known[of % len(known)], patient=patient)
+        elif what == "retry" and known:
+            request = client.retry(known[of % len(known)], patient=patient)
+        elif what == "schedule" and len(schedules) < 2:
+            request = client.schedule(names, list(Missed)[of % 2], patient=True)
+        elif what == "unschedule" and schedules:
+            request = client.unschedule(schedules[of % len(schedules)], patient=True)
+        if request is not None:
+            self.ask(request, by, luck)
 
     def growing(self) -> list[Order]:
         """The open batches whose client waits for no answer."""
@@ -129,51 +149,16 @@ class Histories(RuleBasedStateMachine):
             if each.is_open and not each.given_up and each not in asked
         ]
 
-    @precondition(lambda self: self.growing())
-    @rule(names=names, of=pick, close=rarely, by=function, fates=fates, patient=likely)
-    def add(self, names: Any, of: int, close: bool, by: int, fates: Any, patient: bool) -> None:
-        order = self.growing()[of % len(self.growing())]
-        self.ask(self.client.add(order, names, close=close, patient=patient), by, fates)
-
-    @precondition(lambda self: self.growing())
-    @rule(of=pick, by=function, fates=fates)
-    def close(self, of: int, by: int, fates: Any) -> None:
-        order = self.growing()[of % len(self.growing())]
-        self.ask(self.client.close(order, patient=True), by, fates)
-
-    @precondition(lambda self: self.orders())
-    @rule(of=pick, by=function, fates=fates, patient=likely)
-    def cancel(self, of: int, by: int, fates: Any, patient: bool) -> None:
-        order = self.orders()[of % len(self.orders())]
-        self.ask(self.client.cancel(order, patient=patient), by, fates)
-
-    @precondition(lambda self: self.orders())
-    @rule(of=pick, by=function, fates=fates, patient=likely)
-    def retry(self, of: int, by: int, fates: Any, patient: bool) -> None:
-        order = self.orders()[of % len(self.orders())]
-        self.ask(self.client.retry(order, patient=patient), by, fates)
-
-    @rule(names=names, missed=st.sampled_from(Missed), by=function, fates=fates)
-    def schedule(self, names: Any, missed: Missed, by: int, fates: Any) -> None:
-        if len(self.client.schedules) < 2:
-            self.ask(self.client.schedule(names, missed, patient=True), by, fates)
-
-    @precondition(lambda self: self.client.schedules)
-    @rule(of=pick, by=function, fates=fates)
-    def unschedule(self, of: int, by: int, fates: Any) -> None:
-        name = list(self.client.schedules)[of % len(self.client.schedules)]
-        self.ask(self.client.unschedule(name, patient=True), by, fates)
-
     @precondition(lambda self: self.client.unanswered)
-    @rule(of=pick, by=function, fates=fates)
-    def repeat(self, of: int, by: int, fates: Any) -> None:
-        self.ask(self.client.unanswered[of % len(self.client.unanswered)], by, fates)
+    @rule(of=pick, by=function, luck=luck)
+    def repeat(self, of: int, by: int, luck: int) -> None:
+        self.ask(self.client.unanswered[of % len(self.client.unanswered)], by, luck)
 
     @precondition(lambda self: self.client.orders)
-    @rule(of=pick, by=function, fates=fates)
-    def look(self, of: int, by: int, fates: Any) -> None:
+    @rule(of=pick, by=function, luck=luck)
+    def look(self, of: int, by: int, luck: int) -> None:
         order = self.orders(accepted=False)[of % len(self.client.orders)]
-        self.world.look(self.world.functions[by], order.batch_id, fates)
+        self.world.look(self.world.functions[by], order.batch_id, luck)
         self.after_step()
 
     # --- the processes ---
@@ -183,37 +168,38 @@ class Histories(RuleBasedStateMachine):
         what=st.sampled_from(
             ["poll", "start", "finish", "settle", "flush", "beat", "work", "drain"]
         ),
-        fates=fates,
+        luck=luck,
     )
-    def step(self, by: int, what: str, fates: Any) -> None:
-        self.world.step_worker(self.world.workers[by], what, fates)
+    def step(self, by: int, what: str, luck: int) -> None:
+        self.world.step_worker(self.world.workers[by], what, luck)
         self.after_step()
 
     @precondition(lambda self: self.waits("tasks", "high"))
-    @rule(by=worker, fates=fates)
-    def work(self, by: int, fates: Any) -> None:
-        self.world.work(self.world.workers[by], fates)
+    @rule(by=worker, luck=luck)
+    def work(self, by: int, luck: int) -> None:
+        self.world.work(self.world.workers[by], luck)
         self.after_step()
 
     @precondition(lambda self: self.waits("tasks", "high"))
-    @rule(by=worker, fates=fates)
-    def begin_work(self, by: int, fates: Any) -> None:
-        self.world.step_worker(self.world.workers[by], "poll", fates)
-        self.world.step_worker(self.world.workers[by], "start", {})
+    @rule(by=worker, luck=luck)
+    def begin_work(self, by: int, luck: int) -> None:
+        self.world.step_worker(self.world.workers[by], "poll", luck)
+        self.world.step_worker(self.world.workers[by], "start", 0)
         self.after_step()
 
     @precondition(lambda self: self.holders())
-    @rule(of=pick, fates=fates)
-    def end_work(self, of: int, fates: Any) -> None:
-        self.world.step_worker(self.holders()[of % len(self.holders())], "end", fates)
+    @rule(of=pick, what=st.sampled_from(["end", "end", "beat", "drain"]), luck=luck)
+    def end_work(self, of: int, what: str, luck: int) -> None:
+        self.world.step_worker(self.holders()[of % len(self.holders())], what, luck)
         self.after_step()
 
     @precondition(lambda self: self.holders())
-    @rule(by=worker)
-    def overtake(self, by: int) -> None:
+    @rule(by=worker, what=st.sampled_from(["poll", "work"]))
+    def overtake(self, by: int, what: str) -> None:
         """The leases of all that is held end, and a worker takes what comes again."""
         self.world.cloud.clock.sleep(61)
-        self.world.work(self.world.workers[by], {})
+        self.world.step_worker(self.world.workers[by], what, 0)
+        self.world.step_worker(self.world.workers[by], "start", 0)
         self.after_step()
 
     def holders(self) -> list[Any]:
@@ -221,21 +207,21 @@ class Histories(RuleBasedStateMachine):
         return [each for each in self.world.workers if each.slots]
 
     @precondition(lambda self: self.waits("responses"))
-    @rule(by=function, fates=fates)
-    def collect(self, by: int, fates: Any) -> None:
-        self.world.collect(self.world.functions[by], fates)
+    @rule(by=function, luck=luck)
+    def collect(self, by: int, luck: int) -> None:
+        self.world.collect(self.world.functions[by], luck)
         self.after_step()
 
     @precondition(lambda self: self.waits("uploads"))
-    @rule(by=function, fates=fates, whole=st.booleans())
-    def read(self, by: int, fates: Any, whole: bool) -> None:
-        self.world.read(self.world.functions[by], fates, 99.0 if whole else 1.0)
+    @rule(by=function, luck=luck, whole=st.booleans())
+    def read(self, by: int, luck: int, whole: bool) -> None:
+        self.world.read(self.world.functions[by], luck, 99.0 if whole else 1.0)
         self.after_step()
 
     @precondition(lambda self: self.client.schedules)
-    @rule(by=function, fates=fates)
-    def tick(self, by: int, fates: Any) -> None:
-        self.world.tick(self.world.functions[by], fates)
+    @rule(by=function, luck=luck)
+    def tick(self, by: int, luck: int) -> None:
+        self.world.tick(self.world.functions[by], luck)
         self.after_step()
 
     # --- what happens to them ---
@@ -298,5 +284,5 @@ def test_histories(figures: Any, deep: bool, tmp_path: Any) -> None:
         run_state_machine_as_test(Histories, settings=profile)
     finally:
         logging.disable(logging.NOTSET)
-        found.add(tried=Histories.played, fired=sum(Histories.fired.values()))
+        found.add(tried=Histories.played, fired=sum(c for (_, fault), c in Histories.fired.items() if fault))
         found.judge(**{each: Histories.found[each] for each in ("lost", "doubled", "wrong")})
