@@ -38,7 +38,7 @@ late: the caller gives up, and the call takes effect some steps later.
 crash before, crash after: the process ends before the call takes effect, or afterwards.
 meanwhile: the process pauses before the call, and another one takes a turn."""
 
-READ_RATE, EFFECT_RATE = 0.05, 0.2
+READ_RATE, EFFECT_RATE = 0.08, 0.3
 """How likely a call meets a fault that reads, and one that has an effect."""
 STEP_MAX_FAULTS = 2
 """Most faults in one step."""

@@ -8,9 +8,12 @@ A history that fails is printed step by step, and is the same each time it is pl
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -23,10 +26,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from taskfleet.memory import MemoryMonitor
 from taskfleet.schedule import Missed
+from taskfleet.scheduler.after import Precedence, Turn
+from taskfleet.scheduler.enqueue import Enqueuer
 from tests.faults.machine_client import KINDS, Order, Request
 from tests.faults.machine_judge import Judge
+from tests.faults.machine_ports import FAULTS
 from tests.faults.machine_world import FUNCTIONS, WORKERS, World
+
+pytestmark = pytest.mark.timeout(3_600)
 
 STEPS = 60
 SLICE, DEEP = 300, 5_000
@@ -37,8 +46,17 @@ luck = st.integers(0, 10_000)
 function = st.integers(0, FUNCTIONS - 1)
 worker = st.integers(0, WORKERS - 1)
 pick = st.integers(0, 50)
+EFFECTS = {
+    *("monitor.claim", "monitor.commit", "responses.send", "tasks.delete", "tasks.send"),
+    *("monitor.create_batch", "monitor.record_enqueued", "monitor.add_part", "uploads.send"),
+    *("monitor.record_progress", "monitor.note_follower", "monitor.cancel_batch"),
+}
+"""Calls of which each must have met a fault in some history."""
 SUBMISSIONS = ("submit", "submit", "high", "once", "file", "file", "faulty", "after", "after")
-OTHERS = ("open", "open", "add", "add", "add", "close", "cancel", "retry", "schedule", "unschedule")
+OTHERS = (
+    *("open", "open", "add", "add", "add", "close", "cancel", "retry", "look", "look"),
+    *("schedule", "schedule", "unschedule"),
+)
 
 
 class Histories(RuleBasedStateMachine):
@@ -46,7 +64,6 @@ class Histories(RuleBasedStateMachine):
 
     played = 0
     fired: Counter[tuple[str, str]] = Counter()
-    reached: Counter[str] = Counter()
     found: Counter[str] = Counter()
 
     @initialize(
@@ -122,7 +139,11 @@ class Histories(RuleBasedStateMachine):
         client, known, growing = self.client, self.orders(), self.growing()
         schedules = list(client.schedules)
         request: Request | None = None
-        if what == "open" or (what in ("add", "close") and not growing):
+        if what == "look" and client.orders:
+            order = self.orders(accepted=False)[of % len(client.orders)]
+            self.world.look(self.world.functions[by], order.batch_id, luck)
+            self.after_step()
+        elif what == "open" or (what in ("add", "close") and not growing):
             request = client.open(names[of % 2 :], patient=patient)
         elif what == "add":
             order = growing[of % len(growing)]
@@ -153,13 +174,6 @@ class Histories(RuleBasedStateMachine):
     @rule(of=pick, by=function, luck=luck)
     def repeat(self, of: int, by: int, luck: int) -> None:
         self.ask(self.client.unanswered[of % len(self.client.unanswered)], by, luck)
-
-    @precondition(lambda self: self.client.orders)
-    @rule(of=pick, by=function, luck=luck)
-    def look(self, of: int, by: int, luck: int) -> None:
-        order = self.orders(accepted=False)[of % len(self.client.orders)]
-        self.world.look(self.world.functions[by], order.batch_id, luck)
-        self.after_step()
 
     # --- the processes ---
 
@@ -226,23 +240,20 @@ class Histories(RuleBasedStateMachine):
 
     # --- what happens to them ---
 
-    @rule(seconds=st.sampled_from([1, 5, 9, 35, 70]))
-    def pass_time(self, seconds: int) -> None:
-        self.world.cloud.clock.sleep(seconds)
-
-    @rule(queue=st.sampled_from(["tasks", "high", "responses", "uploads"]), choice=pick)
-    def deliver_again(self, queue: str, choice: int) -> None:
-        getattr(self.world.cloud, queue).deliver_again(choice)
-
-    @precondition(lambda self: self.world.late)
-    @rule(count=st.integers(1, 3))
-    def arrive(self, count: int) -> None:
-        self.world.arrive(count)
+    @rule(
+        what=st.sampled_from(["time", "time", "tasks", "high", "responses", "uploads", "late", "kill"]),
+        choice=pick,
+    )
+    def meanwhile(self, what: str, choice: int) -> None:
+        if what == "time":
+            self.world.cloud.clock.sleep([1, 5, 9, 35, 70][choice % 5])
+        elif what == "late":
+            self.world.arrive(1 + choice % 3)
+        elif what == "kill":
+            self.world.bury(self.world.workers[choice % WORKERS].process)
+        else:
+            getattr(self.world.cloud, what).deliver_again(choice)
         self.after_step()
-
-    @rule(by=worker)
-    def kill(self, by: int) -> None:
-        self.world.bury(self.world.workers[by].process)
 
     def waits(self, *queues: str) -> bool:
         return any(getattr(self.world.cloud, each)._ready for each in queues)
@@ -265,24 +276,82 @@ class Histories(RuleBasedStateMachine):
         type(self).fired.update(self.world.fired)
 
 
-def test_histories(figures: Any, deep: bool, tmp_path: Any) -> None:
-    """No history loses a task, counts one twice or gives it a wrong result."""
-    set_hypothesis_home_dir(tmp_path)  # which leaves no folder here
-    logging.disable()  # a million warnings say what is told by the steps
-    found = figures("histories", unit="histories")
-    profile = settings(
-        max_examples=DEEP if deep else SLICE,
+def play(machine: type[Histories], profile: settings, folder: Path) -> None:
+    """Play histories. `folder` is where hypothesis may keep something, so that it does not here."""
+    set_hypothesis_home_dir(folder)
+    logging.disable()  # the steps tell what a million warnings would
+    try:
+        run_state_machine_as_test(machine, settings=profile)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def profile_of(histories: int, **more: Any) -> settings:
+    return settings(
+        max_examples=histories,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        derandomize=not deep,
         print_blob=True,
-        phases=[Phase.generate, Phase.shrink] if deep else [Phase.generate],
         suppress_health_check=list(HealthCheck),
+        **more,
     )
+
+
+def test_histories(
+    figures: Any, deep: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """No history loses a task, counts one twice or gives it a wrong result. The slice is the same
+    each time. The deep run takes another seed, which it prints, or that of `--hypothesis-seed`."""
+    found = figures("histories", unit="histories")
+    machine = type("Histories", (Histories,), {"fired": Counter(), "found": Counter()})
+    if deep:
+        number = int(request.config.getoption("--hypothesis-seed") or time.time())
+        print(f"to play the same histories again: --hypothesis-seed={number}")
+        machine = hypothesis.seed(number)(machine)
+        profile = profile_of(DEEP)
+    else:
+        profile = profile_of(SLICE, derandomize=True, phases=[Phase.generate])
     try:
-        run_state_machine_as_test(Histories, settings=profile)
+        play(machine, profile, tmp_path)
     finally:
-        logging.disable(logging.NOTSET)
-        found.add(tried=Histories.played, fired=sum(c for (_, fault), c in Histories.fired.items() if fault))
-        found.judge(**{each: Histories.found[each] for each in ("lost", "doubled", "wrong")})
+        met = {name: count for name, count in machine.fired.items() if name[1]}
+        found.add(tried=machine.played, fired=sum(met.values()))
+        found.judge(**{each: machine.found[each] for each in ("lost", "doubled", "wrong")})
+        for call in sorted({name for name, _ in machine.fired}):
+            counts = {fault: machine.fired[call, fault] for fault in FAULTS}
+            found.rows.append({"call": call, "without": machine.fired[call, ""], **counts})
+    assert {name for name, fault in met} >= EFFECTS, "calls that met no fault"
+
+
+def count_again(monitor: MemoryMonitor, batch_id: str, *args: Any, **options: Any) -> Any:
+    """Count responses of a batch, whether they are counted or not."""
+    monitor._counted.get(batch_id, set()).clear()
+    return record_progress(monitor, batch_id, *args, **options)
+
+
+def enqueue_late(enqueuer: Enqueuer, batch: Any, *args: Any) -> None:
+    """Record that bundles are on the queue, and then put them there."""
+    enqueuer._monitor.record_enqueued(batch.batch_id, batch.total)
+    enqueue(enqueuer, batch, *args)
+
+
+record_progress, enqueue = MemoryMonitor.record_progress, Enqueuer.enqueue
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken", "kind"),
+    [
+        (MemoryMonitor, "record_progress", count_again, "doubled"),
+        (Enqueuer, "enqueue", enqueue_late, "lost"),
+        (Precedence, "turn", lambda *_: Turn(), "wrong"),
+    ],
+)
+def test_histories_find_what_is_broken(
+    owner: Any, name: str, broken: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protection is taken away. Some history of the first ones shows it."""
+    monkeypatch.setattr(owner, name, broken)
+    machine = type("Histories", (Histories,), {"fired": Counter(), "found": Counter()})
+    with pytest.raises(AssertionError, match=f"^{kind}: "):
+        play(machine, profile_of(60, derandomize=True, phases=[Phase.generate]), tmp_path)
