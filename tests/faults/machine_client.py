@@ -287,9 +287,7 @@ class Client:
         self.schedules[name] = missed, tasks
         request = Request(
             None,
-            lambda to: to.schedules.add(
-                name, tasks, client_id=CLIENT, every=60, missed=missed
-            ),
+            lambda to: to.schedules.add(name, tasks, client_id=CLIENT, every=60, missed=missed),
             **more,
         )
         self.unanswered.append(request)

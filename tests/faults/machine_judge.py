@@ -89,7 +89,9 @@ class Judge:
             order = orders.get(batch_id)
             if order is None and batch_id in self.scheduled:
                 alone = batch_id in self.orphans
-                order = Order(batch_id, self.scheduled[batch_id], accepted=not alone, given_up=alone)
+                order = Order(
+                    batch_id, self.scheduled[batch_id], accepted=not alone, given_up=alone
+                )
             # Without a key and an answer, nobody can know of the batch.
             self._batch(batch, order or Order(batch_id, None, given_up=True))
 
@@ -119,7 +121,10 @@ class Judge:
         stopped = batch.cancelled_at is not None
         before = [self.world.cloud.monitor.batch(each) for each in order.after]
         bad = any(
-            each is None or each.cancelled_at is not None or each.tally.failed or each.tally.cancelled
+            each is None
+            or each.cancelled_at is not None
+            or each.tally.failed
+            or each.tally.cancelled
             for each in before
         )
         must = order.faulty or (bad and not order.run_anyway)

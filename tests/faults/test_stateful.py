@@ -46,11 +46,11 @@ luck = st.integers(0, 10_000)
 function = st.integers(0, FUNCTIONS - 1)
 worker = st.integers(0, WORKERS - 1)
 pick = st.integers(0, 50)
-EFFECTS = {
-    *("monitor.claim", "monitor.commit", "responses.send", "tasks.delete", "tasks.send"),
-    *("monitor.create_batch", "monitor.record_enqueued", "monitor.add_part", "uploads.send"),
-    *("monitor.record_progress", "monitor.note_follower", "monitor.cancel_batch"),
-}
+EFFECTS = set(
+    "monitor.claim monitor.commit responses.send tasks.delete tasks.send monitor.create_batch "
+    "monitor.record_enqueued monitor.add_part uploads.send monitor.record_progress "
+    "monitor.note_follower monitor.cancel_batch".split()
+)
 """Calls of which each must have met a fault in some history."""
 SUBMISSIONS = ("submit", "submit", "high", "once", "file", "file", "faulty", "after", "after")
 OTHERS = (
@@ -241,7 +241,9 @@ class Histories(RuleBasedStateMachine):
     # --- what happens to them ---
 
     @rule(
-        what=st.sampled_from(["time", "time", "tasks", "high", "responses", "uploads", "late", "kill"]),
+        what=st.sampled_from(
+            ["time", "time", "tasks", "high", "responses", "uploads", "late", "kill"]
+        ),
         choice=pick,
     )
     def meanwhile(self, what: str, choice: int) -> None:
