@@ -1,6 +1,6 @@
 """The client of a history: what it asks for, and what it may expect of each batch. It repeats a
-request under the same key until it is answered, or gives up. Owns the requests and the right
-results of tasks; not the comparison (`tests.faults.machine_judge`)."""
+request under the same key until it is answered, or gives up. Owns the requests; not the kinds
+(`tests.faults.machine_kinds`) nor the comparison (`tests.faults.machine_judge`)."""
 
 from __future__ import annotations
 
@@ -13,68 +13,13 @@ from typing import Any
 
 from chalice_app.services import Services
 from taskfleet.batch import BatchRecord, keyed_batch_id, random_batch_id, upload_key
-from taskfleet.errors import Conflict, InvalidTask, NotFound, PermanentError, TransientError
+from taskfleet.errors import Conflict, InvalidTask, NotFound
 from taskfleet.options import BatchOptions
-from taskfleet.registry import TaskKind
 from taskfleet.schedule import Missed
 from taskfleet.task import TaskStatus
-from tests.support.worker import thread_kind
+from tests.faults.machine_kinds import MOST
 
 CLIENT = "alice"
-KINDS = ("double", "double", "double", "pooled", "flaky", "gone", "killer", "bulky")
-"""double: its result is twice its number. pooled: the same, and it may take an earlier result.
-flaky: the same, after one or two attempts that fail. bulky: the same, with a result of many bytes.
-gone: it fails for good. killer: it ends its worker."""
-MOST = {"killer": 2, "bulky": 5}
-"""Most tasks of a history of these kinds. One that ends its worker takes five workers until it is
-given up."""
-BULK = "x" * 300_000
-"""A result with this goes to the store, since no item holds it."""
-
-
-def right_result(task: dict[str, Any]) -> tuple[TaskStatus, Any]:
-    """Returns how a task ends that runs to its end, and its result."""
-    kind, number = task["kind"], task["params"]["n"]
-    if kind in ("gone", "killer"):
-        return TaskStatus.FAILED, None
-    result = {"is": 2 * number}
-    return TaskStatus.SUCCEEDED, result | {"bulk": BULK} if kind == "bulky" else result
-
-
-def expected_s(params: Any) -> float | None:
-    """Returns what is expected of a task. Of some, it is what was learned by then."""
-    known: list[float | None] = [0.0, 0.7, None]
-    return known[params["n"] % 3]
-
-
-def kinds(kill: Callable[[], None], ran: Callable[[], None]) -> list[TaskKind]:
-    """Returns the kinds. `kill` ends the worker, and `ran` is called for each execution."""
-
-    def run(params: Any, context: Any) -> Any:
-        ran()
-        if context.attempt <= params.get("fail", 0):
-            raise TransientError("not yet")
-        return {"is": 2 * params["n"]} | ({"bulk": BULK} if "bulk" in params else {})
-
-    def fail(_params: Any, _context: Any) -> None:
-        ran()
-        raise PermanentError("404")
-
-    def die(_params: Any, _context: Any) -> None:
-        ran()
-        kill()
-
-    def kind(name: str, run: Callable[[Any, Any], Any], **options: Any) -> TaskKind:
-        return thread_kind(name, run, expected_s=expected_s, **options)
-
-    return [
-        kind("double", run),
-        kind("pooled", run, deterministic=True),
-        kind("flaky", run),
-        kind("bulky", run),
-        kind("gone", fail),
-        kind("killer", die),
-    ]
 
 
 @dataclass

@@ -8,11 +8,12 @@ from typing import Any
 
 from taskfleet.batch import BatchRecord, keyed_batch_id
 from taskfleet.lease import BundleStatus
-from taskfleet.schedule import Missed, ScheduleRecord, due
+from taskfleet.schedule import Missed, ScheduleRecord
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http.results import ResultView
 from taskfleet.wire.queues import decode_bundle
-from tests.faults.machine_client import CLIENT, Order, right_result
+from tests.faults.machine_client import CLIENT, Order
+from tests.faults.machine_kinds import right_result
 from tests.faults.machine_world import World
 
 ATTEMPTS = 5

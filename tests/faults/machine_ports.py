@@ -127,9 +127,8 @@ class Process:
         fate = self._fate(operation)
         if operation in _READS and fate in ("sent twice", "part", "late"):
             fate = "throttle"
-        elif fate == "late" and name in _NEVER_LATE:
-            fate = "lost reply"
-        elif fate == "part" and (operation not in _LISTS or len(args[0]) < 2):
+        whole = operation not in _LISTS or len(args[0]) < 2
+        if (fate == "late" and name in _NEVER_LATE) or (fate == "part" and whole):
             fate = "lost reply"
         self._fired[name, fate] += 1
         if not fate:

@@ -1,6 +1,6 @@
 """A stage on memory adapters, in which every process is the real code and takes its steps one at a
 time: workers, and the functions that serve requests, count responses, read files and submit what is
-scheduled. Owns the processes and their steps; not the faults (`tests.faults.machine_ports`), the
+scheduled. Owns their steps; not the faults (`tests.faults.machine_ports`), the
 client (`tests.faults.machine_client`) nor what must hold (`tests.faults.machine_judge`).
 """
 
@@ -10,94 +10,24 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from chalice_app.services import Services, assemble
-from ec2_worker.claimed import Chunk
 from taskfleet.bundle import Bundle
 from taskfleet.errors import TaskfleetError, TransientError
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
-from taskfleet.settings import Settings
 from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import decode_bundle, decode_upload
-from tests.faults.machine_client import CLIENT, Client, Request, kinds
+from tests.faults.machine_client import CLIENT, Client, Request
+from tests.faults.machine_kinds import kinds
 from tests.faults.machine_ports import Died, Process, RoughCloud
-from tests.support.worker import HandWorker
+from tests.faults.machine_processes import Function, Worker
 
 FUNCTIONS, WORKERS = 3, 3
 VISIBILITY_S = 30.0
-PART_TASKS = 3
-"""Most tasks of a part of a file. So that small files have several parts."""
-SEND_MAX_BUNDLES = 4
-"""Most bundles that a request enqueues itself. So that some batches go by a file."""
 QUIET = 0
 """The luck of a step without faults."""
-
-
-class Function:
-    """A function's process: the services, made of its own ports."""
-
-    def __init__(self, process: Process, registry: Registry, rng: random.Random) -> None:
-        self.process = process
-        cloud, port = process.cloud, process.port
-        self.services: Services = assemble(
-            registry=registry,
-            task_queue=port("tasks", cloud.tasks),
-            high_queue=port("tasks", cloud.high),
-            response_queue=port("responses", cloud.responses),
-            upload_queue=port("uploads", cloud.uploads),
-            monitor=process.monitor(),
-            store=port("store", cloud.store),
-            clock=process.clock,
-            random_bytes=rng.randbytes,
-            token_secret=lambda: "",
-            records=port("records", cloud.records),
-            schedule_records=port("schedules", cloud.schedules),
-            fleet=None,
-            nudge=None,
-            settings=Settings(bucket="b"),
-        )
-        self.services.expansion._part_tasks = PART_TASKS
-        self.services.submission._send_max_bundles = SEND_MAX_BUNDLES
-
-
-@dataclass
-class Seat:
-    """The cloud as a worker's process sees it."""
-
-    tasks: Any
-    high: Any
-    responses: Any
-    monitor: Any
-    store: Any
-    clock: Any
-
-
-class Worker:
-    """A worker's process, and the chunks that its slots took."""
-
-    def __init__(self, process: Process, registry: Registry, rng: random.Random) -> None:
-        self.process = process
-        cloud, port = process.cloud, process.port
-        seat: Any = Seat(
-            port("tasks", cloud.tasks),
-            port("tasks", cloud.high),
-            port("responses", cloud.responses),
-            process.monitor(),
-            port("store", cloud.store),
-            process.clock,
-        )
-        self.hand = HandWorker(
-            seat,
-            registry,
-            threads=rng.choice([1, 3]),
-            worker_id=f"{process.name}-{rng.getrandbits(32):08x}",
-            rng=rng,
-        )
-        self.slots: list[Chunk] = []
 
 
 class World:
@@ -351,54 +281,6 @@ class World:
         self._end(worker)
         worker.process.dead = True
         raise Died
-
-    # --- the end ---
-
-    def come_to_rest(self) -> None:
-        """Let all that is on its way arrive, replace every process, and let new ones, whose clocks
-        are right, do what is left without faults."""
-        self.arrive(len(self.late))
-        self.offsets_s = [0.0]
-        for process in [each.process for each in [*self.functions, *self.workers]]:
-            self.bury(process)
-        self._ask_all()
-        self.tick(self.functions[0], QUIET)
-
-    def _ask_all(self) -> None:
-        for _ in range(100):
-            if not self.client.unanswered:
-                return
-            self.ask(self.functions[0], self.client.unanswered[0], QUIET)
-        raise AssertionError("requests are not answered")
-
-    def drain(self) -> None:
-        """Work until the queues are empty and time enough passed for what was left behind."""
-        for name in self.client.schedules:
-            self.client.unschedule(name, patient=True)
-        for order in list(self.client.orders.values()):
-            if order.is_open and order.accepted and not order.given_up:
-                self.client.close(order, patient=True)
-        self._ask_all()
-        for turn in range(100):
-            for _ in range(20):
-                self._all_work()
-                if self._nothing_visible():
-                    break
-            if turn > 2 and all(queue.is_empty() for queue in self.cloud.queues()):
-                return
-            self.cloud.clock.sleep(100_000 if turn == 1 else 1_000)
-            for batch_id in list(self.cloud.monitor._batches) if turn < 3 else ():
-                self.look(self.functions[0], batch_id, QUIET)
-        depths = [queue.depth() for queue in self.cloud.queues()]
-        self.faults.append(("wrong", f"the queues did not drain: {depths}"))
-
-    def _all_work(self) -> None:
-        self.read(self.functions[0], QUIET)
-        self.work(self.workers[0], QUIET)
-        self.collect(self.functions[0], QUIET)
-
-    def _nothing_visible(self) -> bool:
-        return not any(queue.depth().backlog for queue in self.cloud.queues())
 
     def arrive(self, count: int) -> None:
         """Let the first calls that are on their way take effect. Nobody hears their answers."""
