@@ -1,0 +1,427 @@
+"""What the processes of the model share: the real `MemoryMonitor`, and queues that keep no more
+promises than SQS does. Owns the effects of calls, their faults, and what really happened (`Ghost`),
+by which the states are judged.
+
+Time stands still in the model: a lease lives until a step of its own ends it, a message is visible
+at any time. So every order of expiries is tried, with any skew of the clocks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from taskfleet.batch import BatchRecord
+from taskfleet.bundle import Bundle
+from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
+from taskfleet.lease import BundleStatus
+from taskfleet.memory import MemoryMonitor, MemoryStore
+from taskfleet.memory.monitor import _Item
+from taskfleet.ports import Message, OutgoingMessage
+from taskfleet.registry import Registry, TaskKind
+from taskfleet.retry import RetryPolicy
+from taskfleet.task import Task, TaskResult
+from taskfleet.wire.envelopes import decode_responses
+from taskfleet.wire.queues import decode_bundle
+from tests.model.tape import Pause, Reply, Tape, answer
+from tests.support.scheduler import submission
+
+NOW = 1_700_000_000.0
+LEASE_S = 30.0
+GONE = NOW - 1.0
+"""End of a lease that has expired."""
+
+
+class StillClock:
+    """A clock that a step sets, and that nobody waits for."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+class Ghost(NamedTuple):
+    """What really happened, which no process of the system knows. All by position of the task in
+    its batch, except for `losses` and `published`.
+
+    starts: runs of the task that began.
+    excused: further runs that are in order: one that failed for a while, was told to stop, or was a
+        second copy.
+    charged: most attempts that a row may name: runs that began, and notes that were written.
+    fine: whether a run ended well.
+    losses: leases that ended before their bundle was settled, by bundle.
+    published: whether an answer was published, by bundle.
+    kills: workers that a task ended.
+    """
+
+    starts: tuple[int, ...]
+    excused: tuple[int, ...]
+    charged: tuple[int, ...]
+    fine: tuple[bool, ...]
+    losses: tuple[int, ...]
+    published: tuple[bool, ...]
+    cancelled: bool = False
+    kills: int = 0
+
+
+class Budget(NamedTuple):
+    """Faults that may still happen.
+
+    crashes: workers that vanish.
+    errors: calls that fail, before or after they take effect, take effect late or twice.
+    expiries: leases that end while their worker is alive.
+    doubles: messages that are delivered after they were deleted.
+    cancels: cancellations by the client.
+    drains: workers that are told to leave.
+    overstays: bundles whose tasks take too long.
+    """
+
+    crashes: int = 0
+    errors: int = 0
+    expiries: int = 0
+    doubles: int = 0
+    cancels: int = 0
+    drains: int = 0
+    overstays: int = 0
+
+    def less(self, name: str) -> Budget:
+        return self._replace(**{name: getattr(self, name) - 1})
+
+
+class Shared(NamedTuple):
+    """The shared part of a state, frozen."""
+
+    items: tuple[Any, ...]
+    batch: BatchRecord
+    counted: tuple[int, ...]
+    queue: tuple[int, ...]
+    dead: tuple[int, ...]
+    responses: tuple[str, ...]
+    late: tuple[Any, ...]
+    ghost: Ghost
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is explored.
+
+    tasks: what becomes of each task: `good`, `flaky` (may fail for a while), `bad`, `killer` (ends
+        its worker), `timed` (may come to its time-out), `hedged` (gets a second copy).
+    budget: faults.
+    bundles: bundles that the tasks are cut into.
+    faulty: calls that can fail; each is then a place where other processes act.
+    cuts: further such places.
+    together: whether a slot takes both tasks of a bundle at once.
+    slots: chunks that run at a time in a worker.
+    monitor, faults: replaced by broken variants.
+    """
+
+    name: str
+    tasks: tuple[str, ...] = ("good", "good")
+    budget: Budget = Budget()
+    bundles: int = 1
+    faulty: frozenset[str] = frozenset()
+    cuts: frozenset[str] = frozenset({"claim", "commit", "release", "publish", "delete", "run"})
+    together: bool = True
+    slots: int = 1
+    workers: int = 2
+    max_attempts: int = 2
+    monitor: type[MemoryMonitor] = MemoryMonitor
+    broken: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+class World:
+    """The shared state while a step is taken. `tape` answers the calls of the step."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.clock = StillClock()
+        self.store = MemoryStore(self.clock)
+        self.monitor = scenario.monitor(self.clock)
+        self.tape = Tape()
+        self.killed = False
+        self.is_copy = self.is_noted = False
+        self.time_out: Callable[[], None] = lambda: None
+        self.sent: list[str] = []
+        options = {"retry": RetryPolicy(max_attempts=scenario.max_attempts), "runs_in": "thread"}
+        takes_s = 0.001 if scenario.together else 0.05
+        self.registry = self._kinds(expected_s=lambda _params: takes_s, **options)
+        cut_s = None if scenario.bundles > 1 else 0.001
+        made = submission(
+            self._kinds(expected_s=lambda _params: cut_s, **options),
+            self,  # type: ignore[arg-type]
+            self.monitor,
+            self.clock,
+            lambda size: bytes(size),
+        )
+        raw = [f"{'run' if t in ('good', 'flaky', 'bad', 'killer') else t} {t}" for t in scenario.tasks]
+        batch_id = made.submit(raw, client_id="alice").batch_id
+        self.bodies = list(self.sent)
+        self.bundles: list[Bundle] = [decode_bundle(body) for body in self.bodies]
+        assert len(self.bundles) == scenario.bundles, self.bundles
+        self.jobs = [bundle.job_id for bundle in self.bundles]
+        batch = self.monitor.batch(batch_id)
+        assert batch is not None
+        count = len(scenario.tasks)
+        self.first = Shared(
+            (None,) * len(self.jobs),
+            batch,
+            (),
+            tuple(range(len(self.jobs))),
+            (),
+            (),
+            (),
+            Ghost(
+                (0,) * count,
+                (0,) * count,
+                (0,) * count,
+                (False,) * count,
+                (0,) * len(self.jobs),
+                (False,) * len(self.jobs),
+            ),
+            scenario.budget,
+        )
+
+    def _kinds(self, **options: Any) -> Registry:
+        return Registry(
+            [
+                TaskKind("run", self._run, **options),
+                TaskKind("timed", self._run, timeout_s=900.0, retry_timeouts=True, **options),
+                TaskKind("hedged", self._run, hedge=True, **options),
+            ]
+        )
+
+    # --- freezing ------------------------------------------------------------------------------
+
+    def thaw(self, shared: Shared) -> None:
+        """Make `shared` the present state."""
+        monitor = self.monitor
+        monitor._items.clear()
+        for job, frozen in zip(self.jobs, shared.items, strict=True):
+            if frozen is not None:
+                item = monitor._items[job] = _Item()
+                (item.status, item.owner, item.attempt, item.expires_at) = frozen[:4]
+                item.tasks = self.bundles[self.jobs.index(job)].tasks if frozen[4] else []
+                item.results, item.sealed = list(frozen[5]), frozen[6]
+        batch_id = shared.batch.batch_id
+        monitor._batches[batch_id] = shared.batch
+        monitor._counted[batch_id] = set(shared.counted)
+        self.queue, self.dead = set(shared.queue), set(shared.dead)
+        self.responses, self.late = set(shared.responses), list(shared.late)
+        self.ghost, self.budget = shared.ghost, shared.budget
+        self.clock.time = NOW
+        self.killed = self.is_copy = self.is_noted = False
+
+    def freeze(self) -> Shared:
+        """Returns the present state. A lease that lives ends at one and the same time."""
+        monitor = self.monitor
+        items = []
+        for job in self.jobs:
+            item = monitor._items.get(job)
+            if item is None:
+                items.append(None)
+                continue
+            expires_at = still(item.expires_at)
+            if item.status is not BundleStatus.RUNNING:
+                expires_at = 0.0  # nobody reads it
+            results = tuple(sorted(item.results, key=lambda row: row.index))
+            items.append(
+                (
+                    *(item.status, item.owner, item.attempt, expires_at),
+                    *(bool(item.tasks), results, item.sealed),
+                )
+            )
+        (batch,) = monitor._batches.values()
+        return Shared(
+            tuple(items),
+            batch,
+            tuple(sorted(monitor._counted[batch.batch_id])),
+            tuple(sorted(self.queue)),
+            tuple(sorted(self.dead)),
+            tuple(sorted(self.responses)),
+            tuple(self.late),
+            self.ghost,
+            self.budget,
+        )
+
+    def spend(self, name: str) -> None:
+        self.budget = self.budget.less(name)
+
+    def count(self, name: str, position: int, by: Any = 1) -> None:
+        """Add to a number of the ghost, or set a mark of it."""
+        values = list(getattr(self.ghost, name))
+        values[position] = by if isinstance(by, bool) else values[position] + by
+        self.ghost = self.ghost._replace(**{name: tuple(values)})
+
+    # --- calls ---------------------------------------------------------------------------------
+
+    def call(self, name: str, take_effect: Callable[[], Any], late: Any = None) -> Any:
+        """Make a call of a process, with one of its outcomes.
+
+        late: what is kept of it to take effect later; None if it cannot.
+        """
+        outcomes = ["is answered"]
+        if name in self.scenario.faulty and self.budget.errors > 0:
+            outcomes += ["is refused", "loses its reply", "is sent twice"]
+            if name in ("commit", "release", "renew"):
+                outcomes += ["is refused until the lease has ended"]
+            if late is not None:
+                outcomes += ["takes effect later"]
+        cuts = name in self.scenario.cuts or name in self.scenario.faulty
+        reply = self.tape.ask(
+            name, outcomes, lambda outcome: self._effect(name, outcome, take_effect, late), cuts=cuts
+        )
+        if reply.late:
+            self.clock.time = NOW + 10 * LEASE_S
+        return answer(reply)
+
+    def _effect(
+        self, name: str, outcome: str, take_effect: Callable[[], Any], late: Any
+    ) -> Reply:
+        if outcome != "is answered":
+            self.spend("errors")
+        if outcome == "is refused":
+            return Reply(None, "TransientError", f"{name}: throttled")
+        if outcome == "is refused until the lease has ended":
+            return Reply(None, "TransientError", f"{name}: throttled", late=True)
+        if outcome == "takes effect later":
+            self.late.append(late)
+            return Reply(None, "TransientError", f"{name}: timed out")
+        try:
+            value = take_effect()
+            if outcome == "is sent twice":
+                value = take_effect()
+        except TaskfleetError as error:
+            return Reply(None, type(error).__name__, str(error))
+        if outcome == "loses its reply":
+            return Reply(None, "TransientError", f"{name}: timed out")
+        return Reply(value)
+
+    def _run(self, _params: Any, context: Any) -> Any:
+        """The `run` of all kinds."""
+        index, nature = context.index, self.scenario.tasks[context.index]
+        copy, noted = self.is_copy, self.is_noted
+
+        def effect(outcome: str) -> Reply:
+            self.count("starts", index)
+            if not noted:
+                self.count("charged", index)
+            if copy:
+                self.count("excused", index)
+            if outcome == "ends well":
+                self.count("fine", index, True)
+                return Reply(f"result {index}")
+            if outcome == "ends its worker":
+                self.killed = True
+                self.ghost = self.ghost._replace(kills=self.ghost.kills + 1)
+                return Reply()
+            if outcome == "fails for good":
+                return Reply(None, "PermanentError", "bad")
+            self.count("excused", index)
+            if outcome == "fails for a while":
+                return Reply(None, "TransientError", "not yet")
+            return Reply(None, "TaskStopped", outcome)
+
+        if context.stopped:
+            outcomes = ["is stopped", "ends well"]
+        elif nature == "hedged" and copy:
+            outcomes = ["ends well", "fails for good"]
+        else:
+            outcomes = {
+                "flaky": ["ends well", "fails for a while"],
+                "bad": ["fails for good"],
+                "killer": ["ends its worker"],
+                "timed": ["ends well", "comes to its time-out"],
+            }.get(nature, ["ends well"])
+        reply = self.tape.ask(f"task {index}", outcomes, effect, cuts=True)
+        if self.killed:
+            self.tape.paused = True
+            raise Pause
+        if reply.text == "comes to its time-out":
+            self.time_out()
+        return answer(reply)
+
+    # --- the queues ----------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Take the messages of the submission in."""
+        self.sent += [message.body for message in messages]
+
+
+def still(expires_at: float) -> float:
+    """Returns the end of a lease as the model tells it: it lives, or it has ended."""
+    return NOW + LEASE_S if expires_at > NOW else GONE
+
+
+class Bound:
+    """The monitor of one process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        world = self._world
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            def take_effect() -> Any:
+                value = getattr(world.monitor, name)(*args, **kwargs)
+                if name == "renew":
+                    for row in kwargs["results"]:
+                        if row.is_note and world.ghost.charged[row.index] < row.attempts:
+                            world.count("charged", row.index)
+                return value
+
+            late = None
+            if name in ("claim", "renew", "commit", "release", "unclaim"):
+                frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
+                late = (name, args, tuple(frozen.items()))
+            return world.call(name, take_effect, late)
+
+        return call
+
+
+class ModelQueue:
+    """The queue of tasks, of one process. A message that is not deleted can be delivered at any
+    time, whatever its visibility, as SQS does now and then."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
+        return list(self._world.call("visibility", list))
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        gone = {int(message.message_id) for message in messages}
+        self._world.call("delete", lambda: self._world.queue.difference_update(gone))
+
+    def dead_letter(self, message: Message, reason: str) -> None:
+        self._world.call("dead letter", lambda: self._world.dead.add(int(message.message_id)))
+        self.delete([message])
+
+
+class Answers:
+    """The queue of answers, of one process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def send(self, messages: Sequence[OutgoingMessage]) -> None:
+        world = self._world
+
+        def take_effect() -> None:
+            for message in messages:
+                world.responses.add(message.body)
+                for response in decode_responses(message.body):
+                    world.count("published", world.jobs.index(response.job_id), True)
+
+        world.call("publish", take_effect)
