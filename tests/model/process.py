@@ -113,7 +113,7 @@ class Process:
         hand, workload = self.hand, self.hand.workload
         bundles = [self._bundle(each) for each in memory.bundles]
         workload._in_hand = {bundles[i].bundle.job_id: bundles[i] for i in memory.in_hand}
-        hand.ready = [bundles[i] for i in memory.ready]
+        hand.ready[:] = [bundles[i] for i in memory.ready]
         races = []
         for of, copied, winner, stops in memory.races:
             race = Race(bundles[of].stopping)
@@ -270,9 +270,10 @@ class Process:
 
     def _settle(self) -> None:
         ready = self.hand.ready
-        self.hand.ready = ready[:1]
+        others = ready[1:]
+        del ready[1:]
         self.hand.settle()
-        self.hand.ready = ready[1:]
+        ready += others
 
     def _publish(self) -> None:
         self.hand.outbox.flush()
