@@ -16,21 +16,22 @@ import msgspec
 
 from tests.model.judge import at_rest, fault_of_step
 from tests.model.process import EMPTY, Collector, Memory, Process, Step
-from tests.model.tape import Pause, Tape
+from tests.model.tape import Call, Reply
 from tests.model.world import GONE, NOW, Scenario, Shared, World
 from taskfleet.errors import TaskfleetError
 from taskfleet.lease import BundleStatus
 
+PRICES = {"overstay": "overstays", "drain": "drains"}
+"""Steps that are faults, and what they are counted under."""
 _HANDLE = re.compile(rb"~[0-9]+")
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class Begun(NamedTuple):
-    """A step that waits at a call: what its calls were answered, and the name of the call."""
+    """A step that waits at a call, and what its calls were answered before."""
 
     step: Step
-    replies: tuple[Any, ...]
-    waits_for: str
+    replies: tuple[Reply, ...]
 
 
 class State(NamedTuple):
@@ -83,6 +84,7 @@ class Model:
         self.actors = [Process(self.world, name) for name in names] + [Collector(self.world)]
         self.names = [*names, "collector"]
         count = len(self.actors)
+        self._gone: dict[Any, Call | Memory] = {}
         self.first = State(self.world.first, (EMPTY,) * count, (None,) * count)
 
     def moves(self, state: State) -> Iterator[Move]:
@@ -104,39 +106,59 @@ class Model:
                 yield Move(label, True, _put(state, shared, place, EMPTY, None))
 
     def _outcomes(
-        self, state: State, place: int, step: Step, replies: tuple[Any, ...]
+        self, state: State, place: int, step: Step, replies: tuple[Reply, ...]
     ) -> Iterator[Move]:
         """Yields what can come of the step, up to its next call."""
-        choice, count = 0, 1
-        while choice < count:
-            tape, after = self._run(state, place, step, replies, choice)
-            count = max(1, len(tape.outcomes))
-            choice += 1
-            name = " ".join(str(part) for part in step[:2]) if step[0] != "collect" else "collect"
-            label = f"{self.names[place]}, {name}"
-            label += f": {tape.chosen}" if tape.chosen else ""
-            spent = after.shared.budget != state.shared.budget
-            yield Move(label, spent, after)
+        memory, world = state.memories[place], self.world
+        name = f"{self.names[place]}, {step[0]}"
+        shared = state.shared
+        price = PRICES.get(step[0])
+        if price is not None and not replies:
+            shared = shared._replace(budget=shared.budget.less(price))
+        world.thaw(shared)
+        call, replies = self._up_to_cut(place, memory, step, replies)
+        if isinstance(call, Memory):
+            yield Move(name, price is not None, _put(state, world.freeze(), place, call, None))
+            return
+        shared = world.freeze()
+        for outcome in call.outcomes():
+            world.thaw(shared)
+            after = self._after(state, place, step, (*replies, call.effect(outcome)))
+            fault = after.shared.budget != state.shared.budget
+            yield Move(f"{name}: {call.name} {outcome}", fault, after)
 
-    def _run(
-        self, state: State, place: int, step: Step, replies: tuple[Any, ...], choice: int
-    ) -> tuple[Tape, State]:
-        world, actor = self.world, self.actors[place]
-        world.thaw(state.shared)
-        actor.thaw(state.memories[place])
-        tape = world.tape = Tape(replies, choice)
-        try:
-            actor.take(step)
-        except Pause:
-            pass
-        except TaskfleetError:
-            assert not tape.paused, "an error took the place of a pause"
+    def _after(
+        self, state: State, place: int, step: Step, replies: tuple[Reply, ...]
+    ) -> State:
+        """Returns the state in which the step waits for its next call, or has ended."""
+        world, memory = self.world, state.memories[place]
         if world.killed:
-            return tape, _put(state, world.freeze(), place, EMPTY, None)
-        if tape.paused:
-            begun = Begun(step, tuple(tape.replies), tape.waits_for)
-            return tape, _put(state, world.freeze(), place, state.memories[place], begun)
-        return tape, _put(state, world.freeze(), place, actor.freeze(), None)
+            return _put(state, world.freeze(), place, EMPTY, None)
+        call, replies = self._up_to_cut(place, memory, step, replies)
+        if isinstance(call, Memory):
+            return _put(state, world.freeze(), place, call, None)
+        return _put(state, world.freeze(), place, memory, Begun(step, replies))
+
+    def _up_to_cut(
+        self, place: int, memory: Memory, step: Step, replies: tuple[Reply, ...]
+    ) -> tuple[Call | Memory, tuple[Reply, ...]]:
+        """Make the calls of the step before which no other process acts. Returns what follows
+        them, as `Process.go` does, and all answers so far."""
+        while True:
+            call = self._go(place, memory, step, replies)
+            if isinstance(call, Memory) or call.cuts:
+                return call, replies
+            replies = (*replies, call.effect(call.outcomes()[0]))
+
+    def _go(
+        self, place: int, memory: Memory, step: Step, replies: tuple[Reply, ...]
+    ) -> Call | Memory:
+        """`Process.go`, which is asked once for the same arguments."""
+        name = (place, _encode((memory, step, replies)))
+        known = self._gone.get(name)
+        if known is None:
+            known = self._gone[name] = self.actors[place].go(memory, step, replies)
+        return known
 
     def _moves_of_time(self, state: State) -> Iterator[Move]:
         """Yields what needs no process."""
@@ -207,7 +229,7 @@ def key(state: State) -> bytes:
 def explore(scenario: Scenario, *, most_states: int = 10_000_000, most_s: float = 1e9) -> Found:
     """Visit every state of the scenario, until one is wrong. A state is wrong if a step to it broke
     a promise (`tests.model.judge`), or if no way without further faults leads from it to rest."""
-    model, found, began = Model(scenario), Found(), time.monotonic()
+    model, found, began = Model(scenario), Found(), time.process_time()
     numbers = {key(model.first): 0}
     parents, labels = array("q", [-1]), [""]
     healthy: list[array[int]] = []
@@ -216,7 +238,7 @@ def explore(scenario: Scenario, *, most_states: int = 10_000_000, most_s: float 
     while line:
         state, number = line.popleft(), len(healthy)
         healthy.append(array("q"))
-        if len(numbers) > most_states or time.monotonic() - began > most_s:
+        if len(numbers) > most_states or time.process_time() - began > most_s:
             found.complete = False
             break
         if at_rest(model, state):
@@ -241,7 +263,7 @@ def explore(scenario: Scenario, *, most_states: int = 10_000_000, most_s: float 
                 break
         if found.fault:
             break
-    found.states, found.seconds = len(numbers), time.monotonic() - began
+    found.states, found.seconds = len(numbers), time.process_time() - began
     if found.complete and not found.fault:
         stuck = _first_stuck(healthy, resting)
         if stuck is not None:

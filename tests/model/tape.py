@@ -9,6 +9,7 @@ processes take their steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from taskfleet import errors
@@ -33,51 +34,45 @@ class Pause(BaseException):
     """Ends a run at the first call that has no answer yet. No `except Exception` catches it."""
 
 
-class Tape:
-    """The answers of one step, and the choice for its next call.
+@dataclass(frozen=True)
+class Call:
+    """A call that a step waits to make.
 
-    replies: answers of the calls so far.
-    choice: which of the outcomes of the next call is wanted, from 0; None to stop before it.
+    name: what it does.
+    outcomes: returns what can come of it now.
+    effect: makes it, with one of these outcomes, and returns the answer.
+    cuts: whether other processes may act before it. Else its first outcome is the only one.
     """
 
-    def __init__(self, replies: Sequence[Reply] = (), choice: int | None = None) -> None:
-        self.replies = list(replies)
-        self.outcomes: Sequence[str] = ()
-        self.chosen = ""
-        self.waits_for = ""
-        self.paused = False
-        self._choice = choice
+    name: str
+    outcomes: Callable[[], Sequence[str]]
+    effect: Callable[[str], Reply]
+    cuts: bool
+
+
+class Tape:
+    """The answers of one step.
+
+    replies: answers of its calls so far.
+    call: the call that it waits to make; None once it has ended.
+    """
+
+    def __init__(self, replies: Sequence[Reply] = ()) -> None:
+        self.call: Call | None = None
+        self._replies = replies
         self._position = 0
 
-    def ask(
-        self, call: str, outcomes: Sequence[str], effect: Callable[[str], Reply], *, cuts: bool
-    ) -> Reply:
-        """Answer a call: from the tape, or by its effect.
-
-        outcomes: what can come of it; `effect` is called with one of them.
-        cuts: whether other processes may act before it. Else its first outcome is the only one.
-        """
-        if self.paused:
-            raise Pause  # code that catches everything went on
-        if self._position < len(self.replies):
-            reply = self.replies[self._position]
-        elif not cuts:
-            reply = effect(outcomes[0])
-            self.replies.append(reply)
-        else:
-            if self._choice is None:
-                self.paused, self.waits_for = True, call
-                raise Pause
-            self.outcomes, self.chosen = outcomes, f"{call} {outcomes[self._choice]}"
-            self._choice = None
-            reply = effect(self.chosen.removeprefix(f"{call} "))
-            self.replies.append(reply)
-        self._position += 1
-        return reply
+    def ask(self, call: Call) -> Reply:
+        """Returns the answer of a call. Raises Pause if it has none yet."""
+        if self.call is None and self._position < len(self._replies):
+            self._position += 1
+            return self._replies[self._position - 1]
+        self.call = self.call or call  # code that catches everything may have gone on
+        raise Pause
 
 
 def answer(reply: Reply) -> Any:
-    """Return the value of a reply, or raise its error."""
+    """Returns the value of a reply, or raises its error."""
     if reply.error:
         raise getattr(errors, reply.error)(reply.text)
     return reply.value

@@ -27,7 +27,7 @@ from taskfleet.retry import RetryPolicy
 from taskfleet.task import Task, TaskResult
 from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import decode_bundle
-from tests.model.tape import Pause, Reply, Tape, answer
+from tests.model.tape import Call, Reply, Tape, answer
 from tests.support.scheduler import submission
 
 NOW = 1_700_000_000.0
@@ -219,8 +219,7 @@ class World:
         self.queue, self.dead = set(shared.queue), set(shared.dead)
         self.responses, self.late = set(shared.responses), list(shared.late)
         self.ghost, self.budget = shared.ghost, shared.budget
-        self.clock.time = NOW
-        self.killed = self.is_copy = self.is_noted = False
+        self.clock.time, self.killed = NOW, False
 
     def freeze(self) -> Shared:
         """Returns the present state. A lease that lives ends at one and the same time."""
@@ -270,17 +269,21 @@ class World:
 
         late: what is kept of it to take effect later; None if it cannot.
         """
-        outcomes = ["is answered"]
-        if name in self.scenario.faulty and self.budget.errors > 0:
-            outcomes += ["is refused", "loses its reply", "is sent twice"]
+        faulty, at = name in self.scenario.faulty, self.clock.time
+
+        def outcomes() -> list[str]:
+            if not faulty or not self.budget.errors:
+                return ["is answered"]
+            some = ["is answered", "is refused", "loses its reply", "is sent twice"]
             if name in ("commit", "release", "renew"):
-                outcomes += ["is refused until the lease has ended"]
-            if late is not None:
-                outcomes += ["takes effect later"]
-        cuts = name in self.scenario.cuts or name in self.scenario.faulty
-        reply = self.tape.ask(
-            name, outcomes, lambda outcome: self._effect(name, outcome, take_effect, late), cuts=cuts
-        )
+                some += ["is refused until the lease has ended"]
+            return some if late is None else [*some, "takes effect later"]
+
+        def effect(outcome: str) -> Reply:
+            self.clock.time = at
+            return self._effect(name, outcome, take_effect, late)
+
+        reply = self.tape.ask(Call(name, outcomes, effect, faulty or name in self.scenario.cuts))
         if reply.late:
             self.clock.time = NOW + 10 * LEASE_S
         return answer(reply)
@@ -343,10 +346,7 @@ class World:
                 "killer": ["ends its worker"],
                 "timed": ["ends well", "comes to its time-out"],
             }.get(nature, ["ends well"])
-        reply = self.tape.ask(f"task {index}", outcomes, effect, cuts=True)
-        if self.killed:
-            self.tape.paused = True
-            raise Pause
+        reply = self.tape.ask(Call(f"task {index}", lambda: outcomes, effect, cuts=True))
         if reply.text == "comes to its time-out":
             self.time_out()
         return answer(reply)
