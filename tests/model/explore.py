@@ -24,6 +24,9 @@ from taskfleet.lease import BundleStatus
 PRICES = {"overstay": "overstays", "drain": "drains"}
 """Steps that are faults, and what they are counted under."""
 _HANDLE = re.compile(rb"~[0-9]+")
+_NAME = re.compile(rb"~[0-9]+|\bw[0-9]\b")
+_SAME: dict[bytes, bytes] = {b"w%d" % n: b"w%d" % n for n in range(1, 10)}
+_SWAPPED = {**_SAME, b"w1": b"w2", b"w2": b"w1"}
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
@@ -217,13 +220,25 @@ def _free_handle(encoded: bytes) -> str:
 
 
 def key(state: State) -> bytes:
-    """Returns what tells the state from others. Receipts count by where they occur only."""
-    names: dict[bytes, bytes] = {}
+    """Returns what tells the state from others. Two states are one if they differ in the names of
+    the receipts only, or in which of two workers is which."""
+    forms = [_renamed(_encode(state), _SAME)]
+    if len(state.memories) == 3:
+        shared, (one, two, three), (begun_one, begun_two, begun_three) = state
+        swapped = State(shared, (two, one, three), (begun_two, begun_one, begun_three))
+        forms.append(_renamed(_encode(swapped), _SWAPPED))
+    return hashlib.blake2b(min(forms), digest_size=16).digest()
 
-    def renamed(found: re.Match[bytes]) -> bytes:
+
+def _renamed(encoded: bytes, workers: dict[bytes, bytes]) -> bytes:
+    """The encoded state with the receipts numbered as they occur, and with these names of
+    workers."""
+    names = dict(workers)
+
+    def name(found: re.Match[bytes]) -> bytes:
         return names.setdefault(found[0], b"~%d" % len(names))
 
-    return hashlib.blake2b(_HANDLE.sub(renamed, _encode(state)), digest_size=16).digest()
+    return _NAME.sub(name, encoded)
 
 
 def explore(scenario: Scenario, *, most_states: int = 10_000_000, most_s: float = 1e9) -> Found:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taskfleet.batch import Tally
-from taskfleet.lease import BundleStatus
+from taskfleet.lease import CAREFUL_AFTER, BundleStatus
 from taskfleet.ports import BundleRecord
 from taskfleet.scheduler.audit import Audit
 from taskfleet.task import TaskResult, TaskStatus
@@ -43,15 +43,12 @@ def _faults(model: Any, before: Any, after: Any) -> Iterator[str]:
                 yield f"bundle {number} is DONE, and a task has no final result"
             if item[2] > 1 + ghost.losses[number]:
                 yield f"bundle {number} counts more lost claims than leases that ended"
-        if number not in after.queue and not (done and ghost.published[number]):
-            what = "its answer was published" if done else "its results were recorded"
-            yield f"the message of bundle {number} is gone before {what}"
-        if number in after.dead and not done:
-            yield f"bundle {number} is a dead letter before its results were recorded"
         for task in tasks:
             allowed = 1 + ghost.losses[number] + ghost.excused[task.index]
             if ghost.starts[task.index] > allowed:
                 yield f"task {task.index} began {ghost.starts[task.index]} times for no reason"
+    if ghost.kills > CAREFUL_AFTER + model.scenario.max_attempts * len(model.scenario.tasks):
+        yield f"the tasks of the batch have ended {ghost.kills} workers"
     tally = batch.tally
     if before.batch.finished and batch != before.batch:
         yield "the batch changed after its end"

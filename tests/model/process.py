@@ -103,8 +103,9 @@ class Process:
         hand.protocol.owner = lambda message: f"{name}/{message.receipt_handle}"  # type: ignore[method-assign]
         hand.workload._durations = _Late()  # type: ignore[assignment]
         hand.executor._deadlines = Deadline(world)  # type: ignore[assignment]
-        for part, change in world.scenario.broken.items():
-            change(hand if part == "hand" else getattr(hand, part))
+        self.queue = ModelQueue(world)
+        if world.scenario.broken is not None:
+            world.scenario.broken(self)
 
     # --- freezing ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -123,7 +123,7 @@ class Scenario:
     cuts: further such places.
     together: whether a slot takes both tasks of a bundle at once.
     slots: chunks that run at a time in a worker.
-    monitor, faults: replaced by broken variants.
+    monitor, broken: the monitor, and what is changed in each worker (`tests.model.broken`).
     """
 
     name: str
@@ -137,7 +137,7 @@ class Scenario:
     workers: int = 2
     max_attempts: int = 2
     monitor: type[MemoryMonitor] = MemoryMonitor
-    broken: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    broken: Callable[[Any], None] | None = None
 
 
 class World:
