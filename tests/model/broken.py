@@ -1,5 +1,5 @@
-"""Protocols that look right and are not: the real one with one protection taken away. The model must
-find the fault of each, or it proves nothing about the real one."""
+"""Protocols that look right and are not: the real one with one protection taken away. The model
+must find the fault of each; else it proves nothing about the real one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class UnfencedRelease(MemoryMonitor):
 class UnfencedRenewal(MemoryMonitor):
     """Whoever renews a lease has it."""
 
-    def renew(self, job_id: str, lease: Lease, *, lease_s: float, tasks: Any, results: Any) -> Lease:
+    def renew(
+        self, job_id: str, lease: Lease, *, lease_s: float, tasks: Any, results: Any
+    ) -> Lease:
         item = self._items[job_id]
         item.expires_at = self._clock.now() + lease_s
         item.tasks, item.results = list(tasks), list(results)

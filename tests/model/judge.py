@@ -11,7 +11,7 @@ from taskfleet.lease import CAREFUL_AFTER, BundleStatus
 from taskfleet.ports import BundleRecord
 from taskfleet.scheduler.audit import Audit
 from taskfleet.task import TaskResult, TaskStatus
-from tests.model.process import EMPTY
+from tests.model.memory import EMPTY
 
 
 def fault_of_step(model: Any, before: Any, after: Any) -> str:

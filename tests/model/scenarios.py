@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model.world import Budget, Scenario
+from tests.model.frozen import Budget, Scenario
 
 CALLS = frozenset(
     {
@@ -47,14 +47,25 @@ DEEP = [
     Scenario("cancel and stall", ("good", "flaky"), Budget(cancels=1, expiries=1)),
     Scenario("drain and stall", budget=Budget(drains=1, expiries=1), together=False),
     Scenario("flaky with errors", ("good", "flaky"), Budget(errors=1), faulty=CALLS),
-    Scenario("hopeless with errors", ("flaky", "bad"), Budget(errors=1), max_attempts=1, faulty=MORE_CALLS),
+    Scenario(
+        "hopeless with errors",
+        ("flaky", "bad"),
+        Budget(errors=1),
+        max_attempts=1,
+        faulty=MORE_CALLS,
+    ),
     Scenario("killer and crash", ("good", "killer"), Budget(crashes=1), together=False),
     Scenario("killer and stall", ("good", "killer"), Budget(expiries=1), together=False),
     Scenario("two killers", ("killer", "killer"), together=False),
     Scenario("time-out and stall", ("good", "timed"), Budget(expiries=1), together=False),
     Scenario("hedged and stall", ("good", "hedged"), Budget(expiries=1), together=False, slots=2),
     Scenario("hedged and drain", ("good", "hedged"), Budget(drains=1), together=False, slots=2),
-    Scenario("two bundles and crash", bundles=2, budget=Budget(crashes=1), faulty=frozenset({"record_progress"})),
+    Scenario(
+        "two bundles and crash",
+        bundles=2,
+        budget=Budget(crashes=1),
+        faulty=frozenset({"record_progress"}),
+    ),
     Scenario("three workers", budget=Budget(crashes=1), workers=3),
     Scenario("redelivery and stall", budget=Budget(doubles=2, expiries=1)),
 ]

@@ -1,39 +1,27 @@
-"""What the processes of the model share: the real `MemoryMonitor`, and queues that keep no more
-promises than SQS does. Owns the effects of calls, their faults, and what really happened (`Ghost`),
-by which the states are judged.
+"""What the processes of the model share: the real `MemoryMonitor` and what is on the queues. Owns
+the effects of calls, their faults, and the note of what really happened.
 
-Time stands still in the model: a lease lives until a step of its own ends it, a message is visible
-at any time. So every order of expiries is tried, with any skew of the clocks.
+Time stands still in the model: a lease lives until a move of its own ends it, and a message is
+visible at any time. So every order of expiries is tried, with any skew of the clocks.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from msgspec.structs import replace
-
-from taskfleet.batch import BatchRecord
 from taskfleet.bundle import Bundle
-from taskfleet.errors import PermanentError, TaskfleetError, TaskStopped, TransientError
+from taskfleet.errors import TaskfleetError
 from taskfleet.lease import BundleStatus
-from taskfleet.memory import MemoryMonitor, MemoryStore
+from taskfleet.memory import MemoryStore
 from taskfleet.memory.monitor import _Item
-from taskfleet.ports import Message, OutgoingMessage
+from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry, TaskKind
 from taskfleet.retry import RetryPolicy
-from taskfleet.task import Task, TaskResult
-from taskfleet.wire.envelopes import decode_responses
 from taskfleet.wire.queues import decode_bundle
+from tests.model.frozen import LEASE_S, NOW, Ghost, Scenario, Shared, still
 from tests.model.tape import Call, Reply, Tape, answer
 from tests.support.scheduler import submission
-
-NOW = 1_700_000_000.0
-LEASE_S = 30.0
-GONE = NOW - 1.0
-"""End of a lease that has expired."""
 
 
 class StillClock:
@@ -47,97 +35,6 @@ class StillClock:
 
     def sleep(self, seconds: float) -> None:
         pass
-
-
-class Ghost(NamedTuple):
-    """What really happened, which no process of the system knows. All by position of the task in
-    its batch, except for `losses` and `published`.
-
-    starts: runs of the task that began.
-    excused: further runs that are in order: one that failed for a while, was told to stop, or was a
-        second copy.
-    charged: most attempts that a row may name: runs that began, and notes that were written.
-    fine: whether a run ended well.
-    losses: leases that ended before their bundle was settled, by bundle.
-    published: whether an answer was published, by bundle.
-    kills: workers that a task ended.
-    """
-
-    starts: tuple[int, ...]
-    excused: tuple[int, ...]
-    charged: tuple[int, ...]
-    fine: tuple[bool, ...]
-    losses: tuple[int, ...]
-    published: tuple[bool, ...]
-    cancelled: bool = False
-    kills: int = 0
-
-
-class Budget(NamedTuple):
-    """Faults that may still happen.
-
-    crashes: workers that vanish.
-    errors: calls that fail, before or after they take effect, take effect late or twice.
-    expiries: leases that end while their worker is alive.
-    doubles: messages that are delivered after they were deleted.
-    cancels: cancellations by the client.
-    drains: workers that are told to leave.
-    overstays: bundles whose tasks take too long.
-    """
-
-    crashes: int = 0
-    errors: int = 0
-    expiries: int = 0
-    doubles: int = 0
-    cancels: int = 0
-    drains: int = 0
-    overstays: int = 0
-
-    def less(self, name: str) -> Budget:
-        return self._replace(**{name: getattr(self, name) - 1})
-
-
-class Shared(NamedTuple):
-    """The shared part of a state, frozen."""
-
-    items: tuple[Any, ...]
-    batch: BatchRecord
-    counted: tuple[int, ...]
-    queue: tuple[int, ...]
-    dead: tuple[int, ...]
-    responses: tuple[str, ...]
-    late: tuple[Any, ...]
-    ghost: Ghost
-    budget: Budget
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What is explored.
-
-    tasks: what becomes of each task: `good`, `flaky` (may fail for a while), `bad`, `killer` (ends
-        its worker), `timed` (may come to its time-out), `hedged` (gets a second copy).
-    budget: faults.
-    bundles: bundles that the tasks are cut into.
-    faulty: calls that can fail; each is then a place where other processes act.
-    cuts: further such places.
-    together: whether a slot takes both tasks of a bundle at once.
-    slots: chunks that run at a time in a worker.
-    monitor, broken: the monitor, and what is changed in each worker (`tests.model.broken`).
-    """
-
-    name: str
-    tasks: tuple[str, ...] = ("good", "good")
-    budget: Budget = Budget()
-    bundles: int = 1
-    faulty: frozenset[str] = frozenset()
-    cuts: frozenset[str] = frozenset({"claim", "commit", "release", "publish", "delete", "run"})
-    together: bool = True
-    slots: int = 1
-    workers: int = 2
-    max_attempts: int = 2
-    monitor: type[MemoryMonitor] = MemoryMonitor
-    broken: Callable[[Any], None] | None = None
 
 
 class World:
@@ -164,7 +61,8 @@ class World:
             self.clock,
             lambda size: bytes(size),
         )
-        raw = [f"{'run' if t in ('good', 'flaky', 'bad', 'killer') else t} {t}" for t in scenario.tasks]
+        own_kinds = ("timed", "hedged")
+        raw = [f"{task if task in own_kinds else 'run'} {task}" for task in scenario.tasks]
         batch_id = made.submit(raw, client_id="alice").batch_id
         self.bodies = list(self.sent)
         self.bundles: list[Bundle] = [decode_bundle(body) for body in self.bodies]
@@ -288,9 +186,7 @@ class World:
             self.clock.time = NOW + 10 * LEASE_S
         return answer(reply)
 
-    def _effect(
-        self, name: str, outcome: str, take_effect: Callable[[], Any], late: Any
-    ) -> Reply:
+    def _effect(self, name: str, outcome: str, take_effect: Callable[[], Any], late: Any) -> Reply:
         if outcome != "is answered":
             self.spend("errors")
         if outcome == "is refused":
@@ -356,72 +252,3 @@ class World:
     def send(self, messages: Sequence[OutgoingMessage]) -> None:
         """Take the messages of the submission in."""
         self.sent += [message.body for message in messages]
-
-
-def still(expires_at: float) -> float:
-    """Returns the end of a lease as the model tells it: it lives, or it has ended."""
-    return NOW + LEASE_S if expires_at > NOW else GONE
-
-
-class Bound:
-    """The monitor of one process."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        world = self._world
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            def take_effect() -> Any:
-                value = getattr(world.monitor, name)(*args, **kwargs)
-                if name == "renew":
-                    for row in kwargs["results"]:
-                        if row.is_note and world.ghost.charged[row.index] < row.attempts:
-                            world.count("charged", row.index)
-                return value
-
-            late = None
-            if name in ("claim", "renew", "commit", "release", "unclaim"):
-                frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
-                late = (name, args, tuple(frozen.items()))
-            return world.call(name, take_effect, late)
-
-        return call
-
-
-class ModelQueue:
-    """The queue of tasks, of one process. A message that is not deleted can be delivered at any
-    time, whatever its visibility, as SQS does now and then."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def change_visibility(self, changes: Sequence[tuple[Message, float]]) -> list[Message]:
-        return list(self._world.call("visibility", list))
-
-    def delete(self, messages: Sequence[Message]) -> None:
-        gone = {int(message.message_id) for message in messages}
-        self._world.call("delete", lambda: self._world.queue.difference_update(gone))
-
-    def dead_letter(self, message: Message, reason: str) -> None:
-        self._world.call("dead letter", lambda: self._world.dead.add(int(message.message_id)))
-        self.delete([message])
-
-
-class Answers:
-    """The queue of answers, of one process."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def send(self, messages: Sequence[OutgoingMessage]) -> None:
-        world = self._world
-
-        def take_effect() -> None:
-            for message in messages:
-                world.responses.add(message.body)
-                for response in decode_responses(message.body):
-                    world.count("published", world.jobs.index(response.job_id), True)
-
-        world.call("publish", take_effect)
