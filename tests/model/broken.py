@@ -3,14 +3,13 @@ must find the fault of each; else it proves nothing about the real one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
 from typing import Any
 
 from msgspec.structs import replace
 
 from ec2_worker.claimed import ClaimedBundle
-from ec2_worker.protocol import BundleProtocol
+from ec2_worker.settlement import Recorded
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import LeaseLost, TransientError
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
@@ -121,7 +120,7 @@ def read_flag_then_run(process: Process) -> None:
             return getattr(monitor, name)
 
         def claim(self, job_id: str, *, owner: str, lease_s: float) -> Claim:
-            records = world.call("claim", lambda: tuple(world.monitor.bundles([job_id])))
+            records = world.call("read the item", lambda: tuple(world.monitor.bundles([job_id])))
             now = world.clock.now()
             status = records[0].status if records else None
             lease = records[0].lease if records else None
@@ -142,7 +141,7 @@ def read_flag_then_run(process: Process) -> None:
                 item.status, item.owner = BundleStatus.RUNNING, owner
                 item.attempt, item.expires_at = mine.attempt, mine.expires_at
 
-            world.call("commit", mark)
+            world.call("mark the item", mark)
             return Claim(outcome, mine, list(records[0].results) if records else [])
 
     process.hand.protocol._monitor = Reading()  # type: ignore[assignment]
@@ -189,7 +188,7 @@ def done_is_not_published_again(process: Process) -> None:
 def all_are_charged(process: Process) -> None:
     """Each task of a bundle whose worker vanished has spent an attempt."""
 
-    def charge(self: BundleProtocol, claimed: ClaimedBundle, _recorded: Any) -> None:
+    def charge(claimed: ClaimedBundle, _recorded: Any) -> None:
         for task in claimed.pending:
             lost = claimed.lease.attempt - 1
             row = claimed.prior.get(task.index)
@@ -200,19 +199,13 @@ def all_are_charged(process: Process) -> None:
                 noted = replace(claimed.running.pop(task.index), attempts=lost)
                 claimed.prior[task.index] = replace(noted, status="QUEUED", error="lost")
 
-    protocol = process.hand.protocol
-    protocol._log_losses = lambda *args: charge(protocol, *args)  # type: ignore[method-assign]
+    process.hand.protocol._log_losses = charge  # type: ignore[method-assign]
 
 
 def nobody_is_charged(process: Process) -> None:
     """No task is noted before it starts."""
-    process.hand.executor._ways = replace_ways(process.hand.executor._ways)
-
-
-def replace_ways(ways: Any) -> Any:
-    from dataclasses import replace as changed
-
-    return changed(ways, note=lambda _claimed, _task: True)
+    executor = process.hand.executor
+    executor._ways = dataclasses.replace(executor._ways, note=lambda _claimed, _task: True)
 
 
 def deleted_before_published(process: Process) -> None:
@@ -255,48 +248,7 @@ def lost_leases_are_kept(process: Process) -> None:
         try:
             return record(claimed)
         except LeaseLost:
-            from ec2_worker.settlement import Recorded
-
             rows = [claimed.results[task.index] for task in claimed.bundle.tasks]
             return Recorded(rows, 1)
 
     settlement.record = recording  # type: ignore[method-assign]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A broken protocol.
-
-    scenario: name of the scenario of `tests.model.scenarios` in which its fault shows.
-    fault: words of the fault.
-    """
-
-    name: str
-    scenario: str
-    fault: str
-    worker: Callable[[Process], None] | None = None
-    monitor: type[MemoryMonitor] = MemoryMonitor
-
-
-STUCK = "nothing leads to rest"
-BROKEN = [
-    Broken("delete, then put if absent", "crash", STUCK, delete_then_put_if_absent),
-    Broken("read the flag, then run", "plain", "for no reason", read_flag_then_run),
-    Broken("commit without fence", "flaky stall", "changed after", monitor=UnfencedCommit),
-    Broken("release without fence", "flaky stall", "", monitor=UnfencedRelease),
-    Broken("renewal without fence", "stall", "", monitor=UnfencedRenewal),
-    Broken("claim taken back without fence", "errors", "for no reason", monitor=UnfencedUnclaim),
-    Broken("claim sent again counts again", "errors", "lost claims", monitor=UnrecognisedClaim),
-    Broken("busy taken for a duplicate", "crash", STUCK, busy_is_a_duplicate),
-    Broken("throttle taken for a duplicate", "errors", STUCK, a_throttle_is_a_duplicate),
-    Broken("lease without end", "crash", STUCK, monitor=EternalLease),
-    Broken("all charged for a vanished worker", "crash", "is charged", all_are_charged),
-    Broken("nobody charged for a vanished worker", "killer", "workers", nobody_is_charged),
-    Broken("progress forgotten at release", "flaky", "lost its recorded", monitor=ForgetfulRelease),
-    Broken("progress counted twice", "plain", "the batch c", monitor=CountingTwice),
-    Broken("done not published again", "crash", STUCK, done_is_not_published_again),
-    Broken("deleted before published", "crash", STUCK, deleted_before_published),
-    Broken("dead letter before the record", "hopeless", STUCK, dead_before_recorded),
-    Broken("copy that fails counts", "hedged", "is FAILED", a_copy_that_fails_counts),
-    Broken("answer after a lost lease", "flaky stall", "", lost_leases_are_kept),
-]

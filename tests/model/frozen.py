@@ -86,6 +86,15 @@ class Shared(NamedTuple):
     budget: Budget
 
 
+CUTS = frozenset(
+    {
+        *("claim", "commit", "release", "publish", "delete"),
+        *("read the item", "mark the item"),  # of a broken protocol
+    }
+)
+"""Calls before which other processes act in every scenario."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """What is explored.
@@ -106,7 +115,7 @@ class Scenario:
     budget: Budget = NO_FAULTS
     bundles: int = 1
     faulty: frozenset[str] = frozenset()
-    cuts: frozenset[str] = frozenset({"claim", "commit", "release", "publish", "delete", "run"})
+    cuts: frozenset[str] = CUTS
     together: bool = True
     slots: int = 1
     workers: int = 2

@@ -1,8 +1,15 @@
-"""What the model explores: bundles of two tasks, two workers and the collector, under faults."""
+"""What the model explores: bundles of two tasks, two workers and the collector, under faults; and the
+broken protocols in which it must find a fault."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from taskfleet.memory import MemoryMonitor
+from tests.model import broken
 from tests.model.frozen import Budget, Scenario
+from tests.model.process import Process
 
 CALLS = frozenset(
     {
@@ -18,7 +25,6 @@ SLICE = [
     Scenario("crash", budget=Budget(crashes=1)),
     Scenario("two crashes", budget=Budget(crashes=2)),
     Scenario("stall", budget=Budget(expiries=1)),
-    Scenario("crash and stall", budget=Budget(crashes=1, expiries=1)),
     Scenario("errors", budget=Budget(errors=1), faulty=CALLS),
     Scenario("redelivery", budget=Budget(doubles=1, crashes=1)),
     Scenario("cancel", budget=Budget(cancels=1, crashes=1), together=False),
@@ -36,6 +42,7 @@ SLICE = [
 """Explored in `make test`."""
 
 DEEP = [
+    Scenario("crash and stall", budget=Budget(crashes=1, expiries=1)),
     Scenario("three crashes", budget=Budget(crashes=3)),
     Scenario("crash and two stalls", budget=Budget(crashes=1, expiries=2)),
     Scenario("error and stall", budget=Budget(errors=1, expiries=1), faulty=MORE_CALLS),
@@ -70,3 +77,60 @@ DEEP = [
     Scenario("redelivery and stall", budget=Budget(doubles=2, expiries=1)),
 ]
 """Explored in `make faults` only."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A broken protocol.
+
+    scenario: name of the scenario in which its fault shows.
+    fault: words of the fault.
+    worker, monitor: what is broken (`tests.model.broken`).
+    """
+
+    name: str
+    scenario: str
+    fault: str
+    worker: Callable[[Process], None] | None = None
+    monitor: type[MemoryMonitor] = MemoryMonitor
+
+    @property
+    def as_scenario(self) -> Scenario:
+        """The scenario in which its fault shows, with the broken protocol."""
+        (scenario,) = [each for each in SLICE if each.name == self.scenario]
+        return replace(scenario, broken=self.worker, monitor=self.monitor)
+
+
+STUCK = "nothing leads to rest"
+BROKEN = [
+    Broken("delete, then put if absent", "crash", STUCK, broken.delete_then_put_if_absent),
+    Broken("read the flag, then run", "plain", "changed after", broken.read_flag_then_run),
+    Broken("commit without fence", "flaky stall", "changed after", monitor=broken.UnfencedCommit),
+    Broken("release without fence", "flaky stall", "changed after", monitor=broken.UnfencedRelease),
+    Broken("renewal without fence", "stall", "lost its recorded", monitor=broken.UnfencedRenewal),
+    Broken(
+        "claim taken back without fence", "errors", "for no reason", monitor=broken.UnfencedUnclaim
+    ),
+    Broken(
+        "claim sent again counts again", "errors", "lost claims", monitor=broken.UnrecognisedClaim
+    ),
+    Broken("busy taken for a duplicate", "crash", STUCK, broken.busy_is_a_duplicate),
+    Broken("throttle taken for a duplicate", "errors", STUCK, broken.a_throttle_is_a_duplicate),
+    Broken("lease without end", "crash", STUCK, monitor=broken.EternalLease),
+    Broken("all charged for a vanished worker", "crash", "is charged", broken.all_are_charged),
+    Broken("nobody charged for a vanished worker", "killer", "workers", broken.nobody_is_charged),
+    Broken(
+        "progress forgotten at release",
+        "flaky",
+        "lost its recorded",
+        monitor=broken.ForgetfulRelease,
+    ),
+    Broken("progress counted twice", "plain", "the batch c", monitor=broken.CountingTwice),
+    Broken("done not published again", "crash", STUCK, broken.done_is_not_published_again),
+    Broken("deleted before published", "crash", STUCK, broken.deleted_before_published),
+    Broken("dead letter before the record", "hopeless", STUCK, broken.dead_before_recorded),
+    Broken("copy that fails counts", "hedged", "is FAILED", broken.a_copy_that_fails_counts),
+    Broken(
+        "answer after a lost lease", "flaky stall", "the batch counts", broken.lost_leases_are_kept
+    ),
+]
