@@ -88,7 +88,7 @@ class Shared(NamedTuple):
 
 CUTS = frozenset(
     {
-        *("claim", "commit", "release", "publish", "delete"),
+        *("claim", "commit", "release", "publish", "delete", "dead letter"),
         *("read the item", "mark the item"),  # of a broken protocol
     }
 )

@@ -1,5 +1,5 @@
-"""What the model explores: bundles of two tasks, two workers and the collector, under faults; and the
-broken protocols in which it must find a fault."""
+"""What the model explores: bundles of two tasks, two workers and the collector, under faults; and
+the broken protocols in which it must find a fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from taskfleet.memory import MemoryMonitor
 from tests.model import broken
-from tests.model.frozen import Budget, Scenario
+from tests.model.frozen import CUTS, Budget, Scenario
 from tests.model.process import Process
 
 CALLS = frozenset(
@@ -26,15 +26,20 @@ SLICE = [
     Scenario("two crashes", budget=Budget(crashes=2)),
     Scenario("stall", budget=Budget(expiries=1)),
     Scenario("errors", budget=Budget(errors=1), faulty=CALLS),
+    Scenario(
+        "release with errors",
+        budget=Budget(overstays=1, errors=1),
+        faulty=frozenset({"release", "visibility"}),
+        together=False,
+    ),
     Scenario("redelivery", budget=Budget(doubles=1, crashes=1)),
     Scenario("cancel", budget=Budget(cancels=1, crashes=1), together=False),
     Scenario("drain", budget=Budget(drains=1), together=False),
     Scenario("overstay", budget=Budget(overstays=1, crashes=1), together=False),
     Scenario("flaky", ("good", "flaky"), Budget(crashes=1)),
-    Scenario("flaky stall", ("good", "flaky"), Budget(expiries=1)),
     Scenario("bad", ("flaky", "bad"), Budget(crashes=1)),
     Scenario("hopeless", ("good", "flaky"), Budget(crashes=1), max_attempts=1),
-    Scenario("killer", ("good", "killer"), together=False),
+    Scenario("killer", ("good", "killer"), together=False, cuts=CUTS | {"renew"}),
     Scenario("time-out", ("good", "timed"), Budget(crashes=1), together=False),
     Scenario("hedged", ("good", "hedged"), Budget(crashes=1), together=False, slots=2),
     Scenario("two bundles", bundles=2, workers=1, faulty=frozenset({"record_progress"})),
@@ -42,6 +47,7 @@ SLICE = [
 """Explored in `make test`."""
 
 DEEP = [
+    Scenario("flaky stall", ("good", "flaky"), Budget(expiries=1)),
     Scenario("crash and stall", budget=Budget(crashes=1, expiries=1)),
     Scenario("three crashes", budget=Budget(crashes=3)),
     Scenario("crash and two stalls", budget=Budget(crashes=1, expiries=2)),
@@ -97,7 +103,7 @@ class Broken:
     @property
     def as_scenario(self) -> Scenario:
         """The scenario in which its fault shows, with the broken protocol."""
-        (scenario,) = [each for each in SLICE if each.name == self.scenario]
+        (scenario,) = [each for each in SLICE + DEEP if each.name == self.scenario]
         return replace(scenario, broken=self.worker, monitor=self.monitor)
 
 
@@ -106,21 +112,17 @@ BROKEN = [
     Broken("delete, then put if absent", "crash", STUCK, broken.delete_then_put_if_absent),
     Broken("read the flag, then run", "plain", "changed after", broken.read_flag_then_run),
     Broken("commit without fence", "flaky stall", "changed after", monitor=broken.UnfencedCommit),
-    Broken("release without fence", "flaky stall", "changed after", monitor=broken.UnfencedRelease),
+    Broken("release without fence", "flaky stall", "changed", monitor=broken.UnfencedRelease),
     Broken("renewal without fence", "stall", "lost its recorded", monitor=broken.UnfencedRenewal),
-    Broken(
-        "claim taken back without fence", "errors", "for no reason", monitor=broken.UnfencedUnclaim
-    ),
-    Broken(
-        "claim sent again counts again", "errors", "lost claims", monitor=broken.UnrecognisedClaim
-    ),
+    Broken("claim taken back unfenced", "errors", "for no reason", monitor=broken.UnfencedUnclaim),
+    Broken("claim sent again counts", "errors", "lost claims", monitor=broken.UnrecognisedClaim),
     Broken("busy taken for a duplicate", "crash", STUCK, broken.busy_is_a_duplicate),
     Broken("throttle taken for a duplicate", "errors", STUCK, broken.a_throttle_is_a_duplicate),
     Broken("lease without end", "crash", STUCK, monitor=broken.EternalLease),
     Broken("all charged for a vanished worker", "crash", "is charged", broken.all_are_charged),
     Broken("nobody charged for a vanished worker", "killer", "workers", broken.nobody_is_charged),
     Broken(
-        "progress forgotten at release",
+        "progress lost at release",
         "flaky",
         "lost its recorded",
         monitor=broken.ForgetfulRelease,
@@ -131,6 +133,6 @@ BROKEN = [
     Broken("dead letter before the record", "hopeless", STUCK, broken.dead_before_recorded),
     Broken("copy that fails counts", "hedged", "is FAILED", broken.a_copy_that_fails_counts),
     Broken(
-        "answer after a lost lease", "flaky stall", "the batch counts", broken.lost_leases_are_kept
+        "answer after lease lost", "flaky stall", "the batch counts", broken.lost_leases_are_kept
     ),
 ]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(1_200)
 MUST_HAPPEN = [
     *("receive: claim is answered", "receive: claim loses its reply", "receive: unclaim"),
     *("receive: claim takes effect later", "the late claim takes effect"),
-    *("receive: publish", "run: renew is answered", "beat: renew is refused until the lease"),
+    *("run: renew is answered", "beat: renew is refused until the lease has ended"),
     *("run: task 1 ends its worker", "run: task 1 comes to its time-out", "run: task 0 is stopped"),
     *("run: task 1 fails for a while", "run: task 1 fails for good"),
     *("settle: commit is answered", "settle: commit loses its reply", "settle: commit is sent"),
