@@ -7,13 +7,18 @@ import re
 import time
 from array import array
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.model.frozen import Scenario
 from tests.model.judge import at_rest, fault_of_step
 from tests.model.moves import Model, key
+from tests.model.world import World
 
 _WORKER = re.compile("^(w[0-9]+|collector),? ")
+Witness = Callable[[World, str, Any, Any], None]
+"""Is called before each call that changes a bundle: with the state, the call and its arguments."""
 STUCK = "from here on nothing leads to rest, although no more faults happen"
 
 
@@ -50,10 +55,11 @@ class Found:
         return "\n".join([*lines, f"  => {self.fault or 'nothing is wrong'}"])
 
 
-def explore(scenario: Scenario, *, most_s: float = 1e9) -> Found:
+def explore(scenario: Scenario, *, most_s: float = 1e9, witness: Witness | None = None) -> Found:
     """Visit every state of the scenario, until one is wrong. A state is wrong if a step to it broke
     a promise (`tests.model.judge`), or if no way without further faults leads from it to rest."""
     model, found, began = Model(scenario), Found(), time.process_time()
+    model.world.witness = witness
     numbers = {key(model.first): 0}
     parents, labels = array("q", [-1]), [""]
     healthy: list[array[int]] = []

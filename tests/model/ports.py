@@ -10,6 +10,9 @@ from taskfleet.ports import Message, OutgoingMessage
 from taskfleet.wire.envelopes import decode_responses
 from tests.model.world import World
 
+BUNDLE_CALLS = ("claim", "renew", "commit", "release", "unclaim")
+"""Calls that change the item of a bundle."""
+
 
 class Bound:
     """The monitor of one process."""
@@ -22,6 +25,8 @@ class Bound:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             def take_effect() -> Any:
+                if world.witness is not None and name in BUNDLE_CALLS:
+                    world.witness(world, name, args, kwargs)
                 value = getattr(world.monitor, name)(*args, **kwargs)
                 if name == "renew":
                     for row in kwargs["results"]:
@@ -30,7 +35,7 @@ class Bound:
                 return value
 
             late = None
-            if name in ("claim", "renew", "commit", "release", "unclaim"):
+            if name in BUNDLE_CALLS:
                 frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
                 late = (name, args, tuple(frozen.items()))
             return world.call(name, take_effect, late)

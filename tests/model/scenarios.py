@@ -29,7 +29,7 @@ SLICE = [
     Scenario(
         "release with errors",
         budget=Budget(overstays=1, errors=1),
-        faulty=frozenset({"release", "visibility"}),
+        faulty=frozenset({"release"}),
         together=False,
     ),
     Scenario("redelivery", budget=Budget(doubles=1, crashes=1)),

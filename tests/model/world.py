@@ -50,6 +50,7 @@ class World:
         self.is_copy = self.is_noted = False
         self.time_out: Callable[[], None] = lambda: None
         self.sent: list[str] = []
+        self.witness: Callable[[World, str, Any, Any], None] | None = None
         options = {"retry": RetryPolicy(max_attempts=scenario.max_attempts), "runs_in": "thread"}
         takes_s = 0.001 if scenario.together else 0.05
         self.registry = self._kinds(expected_s=lambda _params: takes_s, **options)
@@ -106,11 +107,7 @@ class World:
         monitor = self.monitor
         monitor._items.clear()
         for job, frozen in zip(self.jobs, shared.items, strict=True):
-            if frozen is not None:
-                item = monitor._items[job] = _Item()
-                (item.status, item.owner, item.attempt, item.expires_at) = frozen[:4]
-                item.tasks = self.bundles[self.jobs.index(job)].tasks if frozen[4] else []
-                item.results, item.sealed = list(frozen[5]), frozen[6]
+            self.put(job, frozen)
         batch_id = shared.batch.batch_id
         monitor._batches[batch_id] = shared.batch
         monitor._counted[batch_id] = set(shared.counted)
@@ -122,22 +119,7 @@ class World:
     def freeze(self) -> Shared:
         """Returns the present state. A lease that lives ends at one and the same time."""
         monitor = self.monitor
-        items = []
-        for job in self.jobs:
-            item = monitor._items.get(job)
-            if item is None:
-                items.append(None)
-                continue
-            expires_at = still(item.expires_at)
-            if item.status is not BundleStatus.RUNNING:
-                expires_at = 0.0  # nobody reads it
-            results = tuple(sorted(item.results, key=lambda row: row.index))
-            items.append(
-                (
-                    *(item.status, item.owner, item.attempt, expires_at),
-                    *(bool(item.tasks), results, item.sealed),
-                )
-            )
+        items = [self.item(job) for job in self.jobs]
         (batch,) = monitor._batches.values()
         return Shared(
             tuple(items),
@@ -149,6 +131,29 @@ class World:
             tuple(self.late),
             self.ghost,
             self.budget,
+        )
+
+    def put(self, job: str, frozen: tuple[Any, ...] | None) -> None:
+        """Make `frozen` the item of a bundle."""
+        self.monitor._items.pop(job, None)
+        if frozen is not None:
+            item = self.monitor._items[job] = _Item()
+            item.status, item.owner, item.attempt, item.expires_at, has_tasks, rows, sealed = frozen
+            item.tasks = self.bundles[self.jobs.index(job)].tasks if has_tasks else []
+            item.results, item.sealed = list(rows), sealed
+
+    def item(self, job: str) -> tuple[Any, ...] | None:
+        """Returns the item of a bundle as a value, None if it has none."""
+        item = self.monitor._items.get(job)
+        if item is None:
+            return None
+        expires_at = still(item.expires_at)
+        if item.status is not BundleStatus.RUNNING:
+            expires_at = 0.0  # nobody reads it
+        results = tuple(sorted(item.results, key=lambda row: row.index))
+        return (
+            *(item.status, item.owner, item.attempt, expires_at),
+            *(bool(item.tasks), results, item.sealed),
         )
 
     def spend(self, name: str) -> None:
