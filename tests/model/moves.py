@@ -66,7 +66,7 @@ class Model:
     def moves(self, state: State) -> Iterator[Move]:
         """Yields what can happen next."""
         yield from self._moves_of_time(state)
-        handle = _free_handle(_encode(state[1:]) + _encode(state.shared.items))
+        handle = _free_handle(_encode((state.memories, state.begun, *state.shared)))
         for place, actor in enumerate(self.actors):
             begun = state.begun[place]
             if begun is not None:
