@@ -62,6 +62,16 @@ class UnfencedUnclaim(MemoryMonitor):
             super().unclaim(job_id, owner=item.owner)
 
 
+class FenceWithoutOwner(MemoryMonitor):
+    """A lease is told from others by its attempt only, which a claim after a release has again."""
+
+    def _held(self, job_id: str, lease: Lease, *, target: BundleStatus) -> _Item:
+        item = self._items[job_id]
+        if item.status is BundleStatus.RUNNING and item.attempt == lease.attempt:
+            return item
+        return super()._held(job_id, lease, target=target)
+
+
 class UnrecognisedClaim(MemoryMonitor):
     """A claim that is sent again counts again."""
 

@@ -115,6 +115,12 @@ BROKEN = [
     Broken("commit without fence", "flaky stall", "changed after", monitor=broken.UnfencedCommit),
     Broken("release without fence", "flaky stall", "changed", monitor=broken.UnfencedRelease),
     Broken("renewal without fence", "stall", "lost its recorded", monitor=broken.UnfencedRenewal),
+    Broken(
+        "fence without owner",
+        "release with errors",
+        "lost its recorded",
+        monitor=broken.FenceWithoutOwner,
+    ),
     Broken("claim taken back unfenced", "errors", "for no reason", monitor=broken.UnfencedUnclaim),
     Broken("claim sent again counts", "errors", "lost claims", monitor=broken.UnrecognisedClaim),
     Broken("busy taken for a duplicate", "crash", STUCK, broken.busy_is_a_duplicate),
