@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SAMPLES_MIN = 40
+SAMPLES_MIN = 90
 """Samples that a judgement needs; a process with fewer is not judged."""
 
 

@@ -79,15 +79,15 @@ class Outcome:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One line for each role: its kills, and the courses of the process that lived on."""
+        """One line for each role: its kills, and the courses of the process that lived on, empty
+        if it lived too short to be judged."""
         rows = []
         for role in [*self.courses, *(self.killed.keys() - self.courses.keys())]:
-            row: dict[str, Any] = {"process": role, "killed": self.killed[role]}
             found = {course.name: course for course in self.courses.get(role, [])}
+            row: dict[str, Any] = {"process": role, "killed": self.killed[role]}
             for name, title in TITLES.items():
                 course = found.get(name)
-                row[f"{title} before"] = "" if course is None else round(course.before, 1)
-                row[f"{title} after"] = "" if course is None else round(course.after, 1)
+                row[title] = f"{course.before:.0f} to {course.after:.0f}" if course else ""
             rows.append(row)
         return rows
 
@@ -98,6 +98,7 @@ TITLES = {
     "threads": "threads",
     "processes": "processes below",
 }
+"""Columns of the measures."""
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
@@ -152,8 +153,8 @@ def _watch(
     """Kills and measures until the clients are done, or nothing has moved for `STALL_S`."""
     kill_at, say_at = began + plan.kill_every_s, began + SAY_S
     last, moved_at = (0, 0), began
-    while any(thread.is_alive() for thread in threads):
-        threads[0].join(SAMPLE_S)
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        alive[0].join(SAMPLE_S)
         now = time.monotonic()
         processes.sample()
         if now >= kill_at:
@@ -197,7 +198,11 @@ def _tell(outcome: Outcome, processes: Crew, clients: Sequence[SoakClient]) -> N
         for course in found
         if not course.flat
     ]
-    eventually(lambda: not processes.left(), 20, lambda: f"it ends: {processes.left()}")
+    faults += processes.surprises
+    try:
+        eventually(lambda: not processes.left(), what="the processes of tasks have ended")
+    except AssertionError as error:
+        faults.append(f"{error}; they are {processes.left()}")
     for fault in faults:
         outcome.verdict.wrong += 1
         outcome.verdict.note(fault)
@@ -251,8 +256,11 @@ def main() -> None:
         seed=given.seed or secrets.token_hex(4),
     )
     print(f"{plan}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="taskfleet-soak-") as folder:
-        outcome = run(plan, Path(folder), lambda text: print(text, flush=True))
+    try:
+        with tempfile.TemporaryDirectory(prefix="taskfleet-soak-") as folder:
+            outcome = run(plan, Path(folder), lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        sys.exit("soak: stopped before its clients had begun, or while its processes ended")
     show(outcome)
     sys.exit(1 if outcome.verdict.broken else 0)
 

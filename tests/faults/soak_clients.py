@@ -104,11 +104,6 @@ class SoakClient:
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             self.error = error
 
-    @property
-    def pending(self) -> list[str]:
-        """Ids of the batches that have not ended."""
-        return [handed.batch_id for handed in list(self._pending)]
-
     def _work(self) -> None:
         needs = self._needs()
         began = time.monotonic()

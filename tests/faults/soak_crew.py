@@ -52,6 +52,7 @@ class Crew:
 
     killed: kills so far, by role.
     samples: those of the cloud's own processes, by role.
+    surprises: processes that ended without being killed.
     """
 
     cloud: Launched
@@ -60,6 +61,7 @@ class Crew:
     rng: random.Random
     killed: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
+    surprises: list[str] = field(default_factory=list)
     _draining: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _seen: set[psutil.Process] = field(default_factory=set)
 
@@ -102,10 +104,6 @@ class Crew:
         member = self.rng.choice([*self.members, None])
         if member is None or member.process is None:
             return self._kill_task_process()
-        if member.process.poll() is not None:
-            code = member.process.returncode
-            self._start(member)
-            return f"{member.role} had ended by itself with {code}"
         drains = member.role == "worker" and self.rng.random() < 0.25
         self.killed[member.role] += 1
         if drains:
@@ -132,29 +130,38 @@ class Crew:
         return f"{TASK_PROCESS} {process.pid}: SIGKILL"
 
     def _workers(self) -> Iterator[psutil.Process]:
-        yield self._steady["worker"]
+        if "worker" in self._steady:
+            yield self._steady["worker"]
         for member in self.members:
             if member.role == "worker" and member.process is not None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     yield psutil.Process(member.process.pid)
 
     def sample(self) -> None:
-        """Measures the cloud's own processes. Raises psutil.NoSuchProcess if one has ended: nobody
-        killed it."""
-        for role, process in self._steady.items():
+        """Measures the cloud's own processes, and looks whether all that should run does."""
+        for role, process in list(self._steady.items()):
             below = _descendants(process)
             self._seen.update(below)
-            with process.oneshot():
-                self.samples[role].append(
-                    Sample(
+            try:
+                with process.oneshot():
+                    found = Sample(
                         process.memory_info().rss / 1e6,
                         process.num_fds(),
                         process.num_threads(),
                         len(below),
                     )
-                )
+            except psutil.NoSuchProcess:
+                del self._steady[role]
+                self.surprises.append(f"the {role} {process.pid} of the cloud ended by itself")
+            else:
+                self.samples[role].append(found)
         for worker in self._workers():
             self._seen.update(_descendants(worker))
+        for member in self.members:
+            if member.process is not None and member.process.poll() is not None:
+                code = member.process.returncode
+                self.surprises.append(f"a {member.role} ended by itself with {code}: {member.log}")
+                self._start(member)
 
     def left(self) -> list[str]:
         """Returns the command lines of processes of tasks that outlived their workers; to be called
