@@ -30,7 +30,8 @@ from localcloud.options import HOST, ROOT
 from taskfleet.client import Client
 from taskfleet.wire import token
 from tests.faults.flat import Course, courses
-from tests.faults.soak_clients import SoakClient, StopClock
+from tests.faults.follow import StopClock
+from tests.faults.soak_clients import SoakClient
 from tests.faults.soak_crew import Crew, crew
 from tests.faults.soak_work import Verdict
 from tests.support.ports import free_port
@@ -104,13 +105,13 @@ TITLES = {
 def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
     """Runs a soak in `folder`, and returns what it found. KeyboardInterrupt ends it early, with the
     figures so far."""
-    environ = _environ()
+    base = environ()
     rng = random.Random(plan.seed)
     outcome = Outcome()
     stop = threading.Event()
     options = ("--workers", "1", "--threads", str(plan.threads), "--no-provisioner")
-    with launched(folder / "cloud", *options, environ=environ) as cloud:
-        theirs = {**environ, **cloud.variables}
+    with launched(folder / "cloud", *options, environ=base) as cloud:
+        theirs = {**base, **cloud.variables}
         port = free_port()
         with crew(
             cloud,
@@ -124,7 +125,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
             urls = [cloud.variables["TASKFLEET_URL"], f"http://{HOST}:{port}"]
             with ExitStack() as opened:
                 clients = list(_clients(plan, urls, theirs, stop, opened))
-                threads = [threading.Thread(target=c.run, name=c.name) for c in clients]
+                threads = [threading.Thread(target=c.run, name=c.seed) for c in clients]
                 began = time.monotonic()
                 for thread in threads:
                     thread.start()
@@ -191,7 +192,7 @@ def _tell(outcome: Outcome, processes: Crew, clients: Sequence[SoakClient]) -> N
     outcome.verdict = sum((client.verdict for client in clients), Verdict())
     outcome.kinds = sum((client.kinds for client in clients), Counter())
     outcome.courses = {role: courses(found) for role, found in processes.samples.items()}
-    faults = [f"{client.name}: {client.error!r}" for client in clients if client.error is not None]
+    faults = [f"{client.seed}: {client.error!r}" for client in clients if client.error is not None]
     faults += [
         f"{role}: {course.name} grew from {course.before:g} to {course.after:g}"
         for role, found in outcome.courses.items()
@@ -219,18 +220,17 @@ def _clients(
         clock = StopClock(stop)
         client = Client(urls[number % len(urls)], bearer, clock=clock)
         yield SoakClient(
-            name,
             opened.enter_context(client),
-            plan.seed,
-            batches,
-            plan.batch,
-            plan.minutes * 60 / batches,
-            PICTURE.read_bytes(),
             clock,
+            seed=f"{plan.seed}/{name}",
+            batches=batches,
+            tasks=plan.batch,
+            period_s=plan.minutes * 60 / batches,
+            picture=PICTURE.read_bytes(),
         )
 
 
-def _environ() -> dict[str, str]:
+def environ() -> dict[str, str]:
     """The caller's environment without what changes how Taskfleet behaves, and with a short
     lease."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TASKFLEET_", "AWS_"))}
