@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import secrets
+import shutil
 import sys
 import tempfile
 import threading
@@ -169,8 +170,6 @@ def _watch(
             say(_standing(now - began, state, clients, processes))
         if now - moved_at > STALL_S:
             say(f"nothing has moved for {STALL_S:g} s")
-            for client in clients:
-                client.give_up()
             return
 
 
@@ -189,6 +188,9 @@ def _tell(outcome: Outcome, processes: Crew, clients: Sequence[SoakClient]) -> N
     """Gathers what was found."""
     outcome.killed = processes.killed
     outcome.accepted = sum(client.accepted for client in clients)
+    if not outcome.stopped:
+        for client in clients:
+            client.give_up()
     outcome.verdict = sum((client.verdict for client in clients), Verdict())
     outcome.kinds = sum((client.kinds for client in clients), Counter())
     outcome.courses = {role: courses(found) for role, found in processes.samples.items()}
@@ -256,13 +258,15 @@ def main() -> None:
         seed=given.seed or secrets.token_hex(4),
     )
     print(f"{plan}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="taskfleet-soak-"))
     try:
-        with tempfile.TemporaryDirectory(prefix="taskfleet-soak-") as folder:
-            outcome = run(plan, Path(folder), lambda text: print(text, flush=True))
+        outcome = run(plan, folder, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         sys.exit("soak: stopped before its clients had begun, or while its processes ended")
     show(outcome)
-    sys.exit(1 if outcome.verdict.broken else 0)
+    if outcome.verdict.broken:
+        sys.exit(f"soak: promises were broken; the logs are in {folder}")
+    shutil.rmtree(folder)
 
 
 def show(outcome: Outcome) -> None:

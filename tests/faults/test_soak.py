@@ -3,6 +3,7 @@ there for."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from taskfleet.scheduler.audit import digest_line
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http import AuditView, ResultView
 from tests.faults import soak
 from tests.faults.flat import SAMPLES_MIN, Sample, courses
+from tests.faults.follow import Follower, audit_faults
 from tests.faults.soak_work import Needs, judged, kind_of, mixed, tasks_of
 
 BATCH = "0" * 26
@@ -102,6 +105,25 @@ def test_a_task_that_failed_is_wrong() -> None:
     found = judged(BATCH, TASKS, [failed, *ROWS[1:]])
     assert found.wrong == 1
     assert "it died" in found.notes[0]
+
+
+def test_what_never_ends_is_lost() -> None:
+    follower = Follower(None, None)  # type: ignore[arg-type]  # it calls nobody
+    follower.follow(BATCH, TASKS)
+    follower.give_up()
+    assert follower.verdict.lost == len(TASKS)
+
+
+def test_an_audit_that_does_not_balance_or_has_another_digest_is_a_fault() -> None:
+    tasks, rows = ["sleep 5"], [row(0, "sleep 5")]
+    line = digest_line(0, "SUCCEEDED", None, None)
+    right = AuditView(
+        *(BATCH, "", True, True, 1, 1, 0, 0, 1, 1, 1), hashlib.sha256(line).hexdigest(), [], 0
+    )
+    assert audit_faults(right, tasks, rows) == []
+    unbalanced = msgspec.structs.replace(right, balanced=False, faults=["task 0 has no result"])
+    assert audit_faults(unbalanced, tasks, rows) == ["task 0 has no result"]
+    assert len(audit_faults(right, tasks, [changed(rows[0], error="another")])) == 1
 
 
 def changed(of: ResultView, **fields: Any) -> ResultView:
