@@ -54,6 +54,7 @@ class Plan:
     minutes: time over which the tasks are handed in.
     batch: tasks of a batch.
     kill_every_s: seconds between two kills.
+    kills: most kills.
     workers: one of them lives on, the others are killed.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     workers: int = 4
     threads: int = 16
     kill_every_s: float = 5.0
+    kills: int = 1_000_000
     seed: str = "soak"
 
 
@@ -159,7 +161,7 @@ def _watch(
         alive[0].join(SAMPLE_S)
         now = time.monotonic()
         processes.sample()
-        if now >= kill_at:
+        if now >= kill_at and processes.killed.total() < plan.kills:
             kill_at = now + plan.kill_every_s
             say(f"{now - began:6.0f} s  {processes.kill()}")
         state = (sum(c.accepted for c in clients), sum(c.verdict.tasks for c in clients))

@@ -57,7 +57,7 @@ def tasks_of(seed: str, number: int, count: int, needs: Needs) -> list[Any]:
     """Returns the tasks of a client's batch with this number. `seed` names the run and client."""
     rng = random.Random(f"{seed}/{number}")
     tasks = [_task(rng, needs) for _ in range(count)]
-    if number % BATCHES_A_MOVIE == 0:
+    if number % BATCHES_A_MOVIE == 1:
         images = [f"upload:{needs.picture}"] * PICTURES
         params = {"images": images, "duration": PICTURE_S, "transition": "cut"}
         tasks[rng.randrange(count)] = {"kind": "animoto", "params": params}

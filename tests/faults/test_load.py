@@ -160,7 +160,7 @@ def run(done: Trial, rate: float, seconds: float, relieve: Callable[[], None]) -
     """Offers little, then too much until something is refused; calls `relieve`, submits what was
     refused again, and follows everything to its end."""
     with done.follower.client:
-        below = done.offer(2.0, 2.0)
+        below = done.offer(2.0, 1.0)
         assert [answer.status for answer in below] == [202] * len(below)
         beyond: list[Answer] = []
         while len(done.rows) <= ROUNDS and all(answer.status == 202 for answer in beyond):
