@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from taskfleet.client import Client
 from taskfleet.executor.patience import patiently
 from taskfleet.scheduler.audit import digest_line
-from taskfleet.wire.http import AuditView, ResultView
+from taskfleet.wire.http.batches import AuditView
+from taskfleet.wire.http.results import ResultView
 from tests.faults.soak_work import Verdict, judged, kind_of
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskfleet.wire import calls
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 
 SLEEPS_MS = (0, 0, 0, 0, 1, 2, 5)
 """Milliseconds of a sleep, one of these."""

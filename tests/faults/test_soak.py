@@ -13,7 +13,8 @@ import pytest
 
 from taskfleet.scheduler.audit import digest_line
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import AuditView, ResultView
+from taskfleet.wire.http.batches import AuditView
+from taskfleet.wire.http.results import ResultView
 from tests.faults import soak
 from tests.faults.flat import SAMPLES_MIN, Sample, courses
 from tests.faults.follow import Follower, audit_faults
