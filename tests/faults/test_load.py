@@ -206,7 +206,7 @@ def test_a_throttled_table_is_told_with_503_and_what_is_accepted_ends(
     ("limit", "refused", "rate"),
     [
         ("table_writes=30", told_when, 60.0),
-        ("api_rate=10", by_gateway, 40.0),
+        ("api_rate=20", by_gateway, 60.0),
         ("lambda_concurrency=2", by_lambda, 40.0),
     ],
 )
@@ -218,7 +218,7 @@ def test_what_a_quota_refuses_is_told_and_what_is_accepted_ends(
     found = figures("load", unit="requests")
     with launched(tmp_path / "cloud", *CLOUD, "--quota", limit, environ=environ()) as cloud:
         done = trial(cloud, limit, refused)
-        run(done, rate, 6.0, lambda: None)
+        run(done, rate, 3.0, lambda: None)
     tell(found, done)
 
 
