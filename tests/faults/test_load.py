@@ -205,7 +205,7 @@ def test_a_throttled_table_is_told_with_503_and_what_is_accepted_ends(
 @pytest.mark.parametrize(
     ("limit", "refused", "rate"),
     [
-        ("table_writes=30", told_when, 60.0),
+        ("table_writes=30", told_when, 40.0),
         ("api_rate=20", by_gateway, 60.0),
         ("lambda_concurrency=2", by_lambda, 40.0),
     ],
