@@ -19,7 +19,7 @@ from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
 from chalice_app.taskforms import FewTasks, Tasks
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.options import BatchOptions
+from taskfleet.options import BatchOptions, whole_numbers
 from taskfleet.schedule import NAME as SCHEDULE_NAME
 from taskfleet.schedule import Missed
 from taskfleet.wire import strictjson
@@ -280,9 +280,9 @@ def _json_object(body: bytes, example: str) -> dict[str, Any]:
     return value
 
 
-def _converted(value: Any, shape: type[T]) -> T:
+def _converted(value: Mapping[str, Any], shape: type[T]) -> T:
     try:
-        return msgspec.convert(value, shape)
+        return msgspec.convert(whole_numbers(value), shape)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"the body: {error}") from None
 
