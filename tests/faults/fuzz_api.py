@@ -1,7 +1,7 @@
 """Fuzzes the HTTP API from its own OpenAPI document by schemathesis: each boundary of each
 parameter, random requests, valid and not, and sequences along the links of the document. Owns how
-schemathesis is set up and which of its findings count; not the API's stand-in for AWS
-(`tests.support.frontend`).
+schemathesis is set up and which of its findings count; not the cloud and the judgement
+(`tests.faults.fuzz_cloud`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,10 @@ from schemathesis.engine import events, from_schema
 from schemathesis.generation import GenerationMode
 
 from chalice_app.openapi import spec
-from taskfleet.errors import PermanentError
-from taskfleet.registry import Registry, sleep
-from tests.support.frontend import Frontend
-from tests.support.worker import thread_kind
+from tests.faults.fuzz_cloud import TASKS, make_cloud
 
 WORK_EVERY = 5
 """Answers after which the worker and the collector take their turn."""
-TASKS = ["sleep 5", {"kind": "double", "params": 21}, "double 4", "fail"]
-"""Tasks of kinds that exist, which no generator finds."""
-
 SEMANTIC = "the document cannot say which values are right"
 REFUSED_THOUGH_VALID = {
     "submitBatch": (413, 422, SEMANTIC),
@@ -42,6 +36,8 @@ REFUSED_THOUGH_VALID = {
 }
 """Operations that may refuse a request which the document allows: with these statuses, for this
 reason."""
+COVERED_BY = {"quoteBatch": "submitBatch"}
+"""Operations with the parameters of another one."""
 TOO_LONG = 431
 """Status of API Gateway, and of the local cloud, for a request line of more than 10,240 bytes. The
 API itself never sees such a request, so the document does not have the status."""
@@ -65,11 +61,10 @@ class Findings:
 
 
 class Api:
-    """The API that is fuzzed, with the kinds of `TASKS`, and a worker beside it."""
+    """The API that is fuzzed, and a worker beside it."""
 
     def __init__(self) -> None:
-        kinds = [sleep, thread_kind("double", _double), thread_kind("fail", _fail)]
-        self.frontend = Frontend(registry=Registry(kinds))
+        self.frontend = make_cloud()
         self.batches: list[str] = []
         self._answers = 0
 
@@ -108,18 +103,18 @@ class Api:
             self.frontend.run()
 
 
-def fuzz(api: Api, *, seed: int, examples: int, coverage: bool = True) -> Findings:
+def fuzz(api: Api, *, seed: int, examples: int, briefly: bool = False) -> Findings:
     """Fuzz the API. Returns what was found.
 
     seed: repeats a run, with the same `examples`.
     examples: random requests of each operation, and sequences.
-    coverage: also try each boundary of each parameter, which is the same at each run.
+    briefly: without the boundaries of the parameters of `COVERED_BY`.
     """
     found = Findings()
     with api.frontend.served() as server:
         url = "http://{}:{}".format(*server.server_address)
         schema = schemathesis.openapi.from_dict(
-            spec(), config=_config(api, url, seed, examples, coverage)
+            spec(), config=_config(api, url, seed, examples, briefly)
         )
         with _hooks(api, found):
             for event in from_schema(schema).execute():
@@ -128,7 +123,7 @@ def fuzz(api: Api, *, seed: int, examples: int, coverage: bool = True) -> Findin
 
 
 def _config(
-    api: Api, url: str, seed: int, examples: int, coverage: bool
+    api: Api, url: str, seed: int, examples: int, briefly: bool
 ) -> schemathesis.Config:
     settings: dict[str, Any] = {
         "base-url": url,
@@ -137,7 +132,6 @@ def _config(
         # A token for the whole run: `wait` lets the clock of the cloud jump.
         "auth": {"openapi": {"token": {"bearer": api.frontend.token(ttl_s=1e9)}}},
         "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
-        "phases": {"coverage": {"enabled": coverage}},
         "checks": {
             "negative_data_rejection": {"expected-statuses": ["4xx"]},
             # DELETE of a batch cancels it. What is left of it stays.
@@ -153,6 +147,10 @@ def _config(
                 },
             }
             for name, (*statuses, _why) in REFUSED_THOUGH_VALID.items()
+        ]
+        + [
+            {"include-operation-id": name, "phases": {"coverage": {"enabled": not briefly}}}
+            for name in COVERED_BY
         ],
     }
     return schemathesis.Config.from_dict(settings)
@@ -199,11 +197,3 @@ def _faults(event: events.EngineEvent) -> Iterator[str]:
                 if check.failure_info is not None:
                     failure, code = check.failure_info.failure, check.failure_info.code_sample
                     yield f"{operation}: {failure.title}: {failure.message}\n{code}"
-
-
-def _double(params: Any, _context: Any) -> float:
-    return 2 * float(params)
-
-
-def _fail(_params: Any, _context: Any) -> None:
-    raise PermanentError("as it should")
