@@ -5,6 +5,7 @@ is thrown at the cloud (`tests.faults.fuzz_api`, `tests.faults.fuzz_inputs`).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,7 @@ def _fail(_params: Any, _context: Any) -> None:
 def make_cloud() -> Frontend:
     """Returns an API, and the cloud behind it, that knows the kinds of `TASKS`."""
     kinds = [sleep, thread_kind("double", _double), thread_kind("fail", _fail)]
-    return Frontend(registry=Registry(kinds))
+    return Frontend(registry=Registry(kinds), random_bytes=random.Random(1).randbytes)
 
 
 @dataclass
