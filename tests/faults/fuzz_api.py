@@ -122,9 +122,7 @@ def fuzz(api: Api, *, seed: int, examples: int, briefly: bool = False) -> Findin
     return found
 
 
-def _config(
-    api: Api, url: str, seed: int, examples: int, briefly: bool
-) -> schemathesis.Config:
+def _config(api: Api, url: str, seed: int, examples: int, briefly: bool) -> schemathesis.Config:
     settings: dict[str, Any] = {
         "base-url": url,
         "seed": seed,

@@ -2,6 +2,7 @@
 uploads live on, what cannot be read becomes a dead letter with its reason, and the batches beside
 it come to their results."""
 
+import json
 import logging
 import random
 import re
@@ -170,3 +171,52 @@ def test_the_reader_of_uploads_survives_every_message(figures, deep, seed):
     assert end.tasks == 2
     found.judge(lost=end.lost, doubled=end.doubled, wrong=end.wrong)
     assert not end.faults, f"seed {seed}: {end.faults[:3]}"
+
+
+def test_dead_letters_of_every_form_are_listed_to_their_clients_only(figures, deep, seed):
+    found = figures("fuzz", unit="inputs")
+    api = make_cloud()
+    batch_id = api.submit(["double 1"])
+    api.run()
+    queues = {
+        "tasks": api.cloud.tasks,
+        "responses": api.cloud.responses,
+        "uploads": api.cloud.uploads,
+    }
+
+    def check(sent):
+        name, body = sent
+        queue = queues[name]
+        queue.send([OutgoingMessage(body)])
+        (message,) = queue.receive(1, wait_s=0, visibility_s=30)
+        queue.dead_letter(message, "it was fuzzed")
+        answer = api.call("GET", f"/dead-letters?queue={name}")
+        assert answer.status_code == 200, answer.body
+        (letter,) = answer.json_body["letters"] or [None]
+        if "bob" in body:
+            assert letter is None
+        elif letter is not None and letter["body"] is not None:
+            assert "alice" in body or batch_id in body
+        api.cloud.clock.sleep(1_000)  # what was looked at is visible again
+        moved = api.call("POST", "/dead-letters/redrive", {"queue": name})
+        assert moved.json_body == {"moved": int(letter is not None)}
+        for each in (queue, queue.dead_letters()):
+            each.delete(each.receive(10, wait_s=0, visibility_s=30))
+
+    bobs = bundle(batch_id, [[0, "double", 1]]) | {"client_id": "bob"}
+    inputs = st.tuples(
+        st.sampled_from(sorted(queues)),
+        st.one_of(
+            *(
+                near(each).filter(lambda text: "bob" not in text)
+                for each in (
+                    bundle(batch_id, []),
+                    response(batch_id),
+                    LEGACY | {"clientID": "alice"},
+                )
+            ),
+            st.just(json.dumps(bobs)),
+            st.just(json.dumps({"v": 1, "responses": [bobs, bobs | {"client_id": "alice"}]})),
+        ),
+    )
+    found.add(tried=tried(inputs, check, examples=10_000 if deep else 100, seed=seed))
