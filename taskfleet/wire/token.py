@@ -146,5 +146,6 @@ def valid_until(token: str) -> float | None:
     except (jwt.InvalidTokenError, UnicodeEncodeError):
         return None
     expires: Any = claims.get("exp")
-    ours = claims.get("iss") == PARTY and isinstance(expires, int | float)
+    is_date = isinstance(expires, int | float) and 0 <= expires <= EXPIRES_MAX
+    ours = claims.get("iss") == PARTY and is_date
     return float(expires) if ours else None

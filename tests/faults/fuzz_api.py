@@ -36,7 +36,7 @@ REFUSED_THOUGH_VALID = {
 }
 """Operations that may refuse a request which the document allows: with these statuses, for this
 reason."""
-COVERED_BY = {"quoteBatch": "submitBatch"}
+COVERED_BY = {"quoteBatch": "makeSchedule", "submitBatch": "makeSchedule"}
 """Operations with the parameters of another one."""
 TOO_LONG = 431
 """Status of API Gateway, and of the local cloud, for a request line of more than 10,240 bytes. The

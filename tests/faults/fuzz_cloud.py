@@ -5,12 +5,13 @@ is thrown at the cloud (`tests.faults.fuzz_api`, `tests.faults.fuzz_inputs`).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskfleet.errors import PermanentError
+from taskfleet.errors import InvalidTask, PermanentError
 from taskfleet.options import BatchOptions
 from taskfleet.registry import Registry, sleep
 from tests.support.frontend import Frontend
@@ -25,8 +26,18 @@ ROUND_S = 300.0
 """Seconds by which the clock goes on from round to round: no lease or delay is longer."""
 
 
-def _double(params: Any, _context: Any) -> float:
-    return 2 * float(params)
+def _number(params: Any) -> float:
+    try:
+        number = float(params)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(2 * number):
+        raise InvalidTask(f"double needs a number, not {params!r:.40}")
+    return number
+
+
+def _double(number: float, _context: Any) -> float:
+    return 2 * number
 
 
 def _fail(_params: Any, _context: Any) -> None:
@@ -35,7 +46,7 @@ def _fail(_params: Any, _context: Any) -> None:
 
 def make_cloud() -> Frontend:
     """Returns an API, and the cloud behind it, that knows the kinds of `TASKS`."""
-    kinds = [sleep, thread_kind("double", _double), thread_kind("fail", _fail)]
+    kinds = [sleep, thread_kind("double", _double, parse=_number), thread_kind("fail", _fail)]
     return Frontend(registry=Registry(kinds), random_bytes=random.Random(1).randbytes)
 
 

@@ -25,7 +25,7 @@ def test_no_request_that_the_document_describes_breaks_the_api(figures, deep):
     found = figures("fuzz", unit="inputs")
     seed = random.SystemRandom().randrange(2**32) if deep else 17
     api = Api()
-    run = fuzz(api, seed=seed, examples=150 if deep else 2, briefly=not deep)
+    run = fuzz(api, seed=seed, examples=150 if deep else 4, briefly=not deep)
     told = f"seed {seed}: {run.statuses}, {run.operations}"
     found.add(tried=run.tried, fired=sum(n for status, n in run.statuses.items() if status >= 400))
     found.rows += _rows(run, seed)
@@ -34,7 +34,7 @@ def test_no_request_that_the_document_describes_breaks_the_api(figures, deep):
     succeeded = set(run.operations)
     assert (SUCCEED | MORE if deep else SUCCEED) <= succeeded, f"never: {SUCCEED - succeeded}"
     end = judge(api.frontend)
-    assert end.tasks > 100
+    assert end.tasks > (100 if deep else 0)
     found.judge(lost=end.lost, doubled=end.doubled, wrong=end.wrong)
     assert not end.faults, f"seed {seed}: {end.faults[:5]}"
 

@@ -1,6 +1,6 @@
-"""Texts that people and programs write: bodies, headers, queries, cursors, tokens, task files, lists
-of pictures, params of every kind, schedules. What is wrong with one is said in an error made for
-it, and nothing else is raised; what is accepted is kept as it is."""
+"""Texts that people and programs write: bodies, headers, queries, cursors, tokens, task files,
+lists of pictures, params of every kind, schedules. What is wrong with one is said in an error made
+for it, and nothing else is raised; what is accepted is kept as it is."""
 
 import json
 import logging
@@ -19,6 +19,7 @@ from taskfleet import schedule
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import Registry
 from taskfleet.wire import token
+from taskfleet.wire.http import iso_time
 from tests.faults.fuzz_cloud import judge, make_cloud
 from tests.faults.fuzz_inputs import (
     JSON,
@@ -66,11 +67,11 @@ def seed(deep):
 
 @pytest.fixture
 def trial(figures, deep, seed):
-    """Tries so many inputs in the slice, and a hundred times as many in the deep run."""
+    """Tries so many inputs in the slice, and forty times as many in the deep run."""
     found = figures("fuzz", unit="inputs")
 
     def run(inputs, check, examples):
-        examples *= 100 if deep else 1
+        examples *= 40 if deep else 1
         found.add(tried=tried(inputs, check, examples=examples, seed=seed))
 
     run.found = found
@@ -82,7 +83,12 @@ def quiet(caplog):
     caplog.set_level(logging.CRITICAL)
 
 
-def answered(answer, *statuses):
+def one_line(error):
+    """Asserts that an error can be shown to who made the input."""
+    assert "\n" not in str(error)
+
+
+def answered(answer):
     """Asserts that the API understood the request or says in its own form what is wrong."""
     assert answer.status_code < 500, answer.body
     if answer.status_code >= 400:
@@ -126,7 +132,7 @@ def test_every_body_is_taken_or_refused(trial):
             for path, body in bodies.items()
         )
     )
-    trial(inputs, check, 300)
+    trial(inputs, check, 150)
     trial.found.add(fired=next(refused))
     end = judge(api)
     trial.found.judge(lost=end.lost, doubled=end.doubled, wrong=end.wrong)
@@ -182,7 +188,7 @@ def test_every_query_and_cursor_is_taken_or_refused(trial):
             for path, names in paths.items()
         )
     )
-    trial(inputs, check, 300)
+    trial(inputs, check, 150)
 
 
 HEADERS = ["host", "traceparent", "x-forwarded-proto", "content-encoding", "accept", "expect"]
@@ -199,7 +205,7 @@ def test_every_header_is_taken_or_refused(trial):
         answer = answered(api.call("POST", "/batches", {"tasks": ["double 1"]}, headers=headers))
         assert answer.status_code in (202, 415)
 
-    trial(st.dictionaries(st.sampled_from(HEADERS), values, max_size=3), check, 100)
+    trial(st.dictionaries(st.sampled_from(HEADERS), values, max_size=3), check, 50)
 
 
 # --- tokens ---
@@ -208,7 +214,7 @@ def test_every_header_is_taken_or_refused(trial):
 def test_no_token_but_a_signed_one_is_let_in_and_none_breaks_the_authorizer(trial):
     api = make_cloud()
     real = api.token("alice")
-    head, claims, signature = real.split(".")
+    head, claims, _ = real.split(".")
     good = {"iss": "taskfleet", "aud": "taskfleet", "client_id": "alice", "iat": 1, "exp": 2**40}
     other = jwt.encode(good, "another secret of more than thirty-two characters", "HS256")
     unsigned = jwt.encode(good, None, "none")
@@ -232,7 +238,7 @@ def test_no_token_but_a_signed_one_is_let_in_and_none_breaks_the_authorizer(tria
         TEXTS.filter(str.isascii),
     )
     schemes = st.sampled_from(["Bearer ", "bearer ", "Bearer", "Basic ", "", "Bearer  "])
-    trial(st.tuples(schemes, texts).map("".join).filter(lambda text: text.isascii()), check, 200)
+    trial(st.tuples(schemes, texts).map("".join).filter(lambda text: text.isascii()), check, 100)
 
 
 def test_claims_of_every_form_are_read_or_refused(trial):
@@ -257,7 +263,8 @@ def test_claims_of_every_form_are_read_or_refused(trial):
             return
         answer = api.call("GET", "/me", headers={"authorization": f"Bearer {made}"}, as_client=None)
         assert answer.status_code in (200, 401, 403), (answer.body, claims)
-        token.valid_until(made)
+        until = token.valid_until(made)
+        assert until is None or iso_time(until)
 
     claims = st.one_of(
         bent(good).filter(lambda value: isinstance(value, dict)),
@@ -265,7 +272,7 @@ def test_claims_of_every_form_are_read_or_refused(trial):
             lambda pair: {**good, pair[0]: pair[1]}
         ),
     )
-    trial(st.tuples(claims, keys), check, 200)
+    trial(st.tuples(claims, keys), check, 100)
 
 
 # --- task files, lists of pictures, params ---
@@ -306,7 +313,7 @@ def test_a_file_of_tasks_is_read_as_the_same_text_is(trial):
             assert "\n" not in batch["error"]
         next(numbers)
 
-    trial(inputs, check, 60)
+    trial(inputs, check, 50)
     end = judge(api)
     trial.found.judge(lost=end.lost, doubled=end.doubled, wrong=end.wrong)
     assert not end.faults, end.faults[:3]
@@ -315,7 +322,7 @@ def test_a_file_of_tasks_is_read_as_the_same_text_is(trial):
 def test_a_list_of_pictures_is_read_or_its_line_is_named(trial):
     known = "https://example.com/a.jpg\tduration=4\tcaption=A\\nb"
     words = [known, "---", "# a", "", "\ufeff", "a.jpg", "a.jpg\tduration=inf", "\tduration=1",
-             "~/a.jpg", "b.jpg\tcaption=", "https://example.com/a\tduration=1\tduration=2"]  # fmt: skip
+             "~/a.jpg", "b.jpg\tcaption=", f"{known}\tduration=2"]  # fmt: skip
     line = st.one_of(st.sampled_from(words), st.sampled_from(words).flatmap(torn), SENDABLE)
 
     with tempfile.TemporaryDirectory() as name:
@@ -326,14 +333,14 @@ def test_a_list_of_pictures_is_read_or_its_line_is_named(trial):
             try:
                 movies = listing.read(lines, folder)
             except InvalidTask as error:
-                assert "\n" not in str(error)
+                one_line(error)
                 return
             assert all(movies)
             for movie in movies:
                 images = [entry.image(entry.source) for entry in movie]
                 parsed({"kind": "animoto", "params": {"images": images}})
 
-        trial(st.lists(line, max_size=4), check, 300)
+        trial(st.lists(line, max_size=4), check, 150)
 
 
 def parsed(raw):
@@ -341,8 +348,7 @@ def parsed(raw):
     try:
         return KINDS.parse(raw, 3)
     except InvalidTask as error:
-        assert "\n" not in str(error)
-        assert error.index == 3
+        one_line(error)
         return None
 
 
@@ -370,7 +376,7 @@ def test_params_of_a_kind_are_refused_or_have_one_form(trial, kind):
         bent({"timeout_s": 5, "max_attempts": 3}).filter(lambda each: isinstance(each, dict)),
     )
     params = st.one_of(bent(good), bent(good), JSON, TEXTS, st.just(good))
-    trial(st.tuples(params, options), check, 150)
+    trial(st.tuples(params, options), check, 80)
     assert next(taken)
 
 
@@ -398,7 +404,7 @@ def test_a_schedule_is_refused_or_has_times_for_ever(trial):
             every_s = None if every is None else schedule.read_every(every)
             normal = None if cron is None else schedule.read_cron(cron, begin)
         except ValueError as error:
-            assert "\n" not in str(error)
+            one_line(error)
             return
         next(kept)
         record = schedule.ScheduleRecord(
@@ -415,5 +421,5 @@ def test_a_schedule_is_refused_or_has_times_for_ever(trial):
         st.tuples(rates, st.none(), st.floats(0, YEARS_S)),
         st.tuples(st.none(), crons, st.floats(0, YEARS_S)),
     )
-    trial(inputs, check, 300)
+    trial(inputs, check, 200)
     assert next(kept)

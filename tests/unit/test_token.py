@@ -119,6 +119,11 @@ def test_a_missing_or_short_secret_neither_makes_nor_reads_tokens(secret: str) -
         token.read(signed(GOOD), secret, NOW)
 
 
+@pytest.mark.parametrize("exp", [10**12, 10**400, -(10**400), float("inf"), float("nan")])
+def test_no_date_is_told_of_a_token_that_none_can_end(exp: float) -> None:
+    assert token.valid_until(signed({**GOOD, "exp": exp})) is None
+
+
 def test_a_token_that_no_date_can_end_is_not_made() -> None:
     with pytest.raises(ValueError, match="expire after the year 9999"):
         token.make(SECRET, "ann", 1e12, NOW)
