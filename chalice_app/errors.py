@@ -24,7 +24,7 @@ from taskfleet.errors import (
     TooLarge,
     TransientError,
 )
-from taskfleet.log import fields
+from taskfleet.log import fields, printable
 from taskfleet.wire.http import Error
 
 _log = logging.getLogger(__name__)
@@ -132,6 +132,7 @@ def _error_response(error: Exception) -> Response | None:
 
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    message = printable(message)  # it quotes the request, and people read it in a terminal
     if len(message) > MESSAGE_MAX_CHARS:
         message = message[:MESSAGE_MAX_CHARS] + "..."
     body = msgspec.json.encode(Error(code, message)).decode()

@@ -25,12 +25,13 @@ def _some_tasks(least: int) -> Meta:
     """Describes a list of at least so many tasks. Nothing is validated by it."""
     forms = [{"type": "string", "minLength": 1}, {"$ref": "#/components/schemas/TaskObject"}]
     return Meta(
+        description=f"The tasks, up to {MAX_TASKS:,} of them.",
         extra_json_schema={
             "minItems": least,
             "maxItems": MAX_TASKS,
             "items": {"anyOf": forms},
             "examples": [["sleep 1000", {"kind": "sleep", "params": 1000, "timeout_s": 5}]],
-        }
+        },
     )
 
 
