@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from taskfleet.options import Options
-from taskfleet.wire.http import MAX_TASKS
+from taskfleet.wire.http.caps import MAX_TASKS
 
 
 class TaskObject(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

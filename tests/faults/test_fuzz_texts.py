@@ -19,7 +19,7 @@ from taskfleet import schedule
 from taskfleet.errors import InvalidTask
 from taskfleet.registry import Registry
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 from tests.faults.fuzz_cloud import judge, make_cloud
 from tests.faults.fuzz_inputs import (
     JSON,
