@@ -6,6 +6,7 @@ request. Owns both tables; not the operations themselves (`chalice_app.openapi`)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 Json = dict[str, Any]
@@ -139,4 +140,4 @@ def add_links(paths: Mapping[str, Json]) -> None:
                 operation["operationId"] = IDS[method, path]
                 named[operation["operationId"]] = operation
     for (name, status), links in LINKS.items():
-        named[name]["responses"][status]["links"] = links
+        named[name]["responses"][status]["links"] = deepcopy(links)
