@@ -1,0 +1,227 @@
+"""Removes one protection at a time from a copy of the source and shows which test notices. Owns the
+copies, the running of the tests and the table; the list of protections is `tests.faults.protections`.
+
+A protection whose removal no test notices is a hole in the suite: the run then ends with exit
+status 1. So that no test counts that fails anyway, every test that noticed is run once more on the
+source as it is, and must pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.faults.mutation import Mutation
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = 2
+"""Mutations that are tried at a time."""
+RUN_MAX_S = 240.0
+"""Seconds after which the tests of one mutation are ended."""
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    ".local",
+    "_build",
+    "build",
+    "__pycache__",
+    "node_modules",
+    "*.egg-info",
+)
+"""What the copies of the source do not have, beside caches of tools."""
+ALL_PASSED, ONE_FAILED = 0, 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of tests: the ids of those that failed, the exit status of pytest, None if they
+    had to be ended, what they printed, and their seconds."""
+
+    failed: tuple[str, ...]
+    status: int | None
+    printed: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one mutation.
+
+    noticed_by: the id of the first test that failed; empty if none did.
+    fault: why nothing can be said; empty if something can.
+    """
+
+    mutation: Mutation
+    noticed_by: str
+    seconds: float
+    fault: str = ""
+
+    @property
+    def survived(self) -> bool:
+        """Returns whether no test noticed."""
+        return not self.noticed_by
+
+    def as_row(self) -> dict[str, str]:
+        """Its line in the table."""
+        noticed_by = self.noticed_by or "none"
+        row = (self.mutation.protection, self.mutation.files, noticed_by)
+        return dict(zip(("protection", "removed_from", "noticed_by"), row, strict=True))
+
+
+@contextmanager
+def copies(count: int, root: Path = ROOT) -> Iterator[list[Path]]:
+    """Context manager that gives so many copies of the source."""
+    caches = (name for name in os.listdir(root) if name.endswith(("_cache", ".hypothesis")))
+    ignored = shutil.ignore_patterns(*LEFT_OUT, *caches)
+    with tempfile.TemporaryDirectory(prefix="taskfleet-mutations-") as folder:
+        trees = [Path(folder) / f"tree{number}" for number in range(count)]
+        for tree in trees:
+            shutil.copytree(root, tree, symlinks=True, ignore=ignored)
+        yield trees
+
+
+def run_tests(tree: Path, tests: Iterable[str]) -> Run:
+    """Run the tests on the source under `tree` until one fails."""
+    began = time.monotonic()
+    inherited = ("PYTEST_", "TASKFLEET_", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
+    with tempfile.NamedTemporaryFile("r") as failed, tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.notice", failed.name, *tests],
+            cwd=tree,
+            env={**environ, "PYTHONPATH": str(tree)},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status: int | None = process.wait(RUN_MAX_S)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        printed.seek(0)
+        names = tuple(Path(failed.name).read_text().split("\n"))
+        return Run(tuple(filter(None, names)), status, printed.read(), time.monotonic() - began)
+
+
+def judged(mutation: Mutation, run: Run) -> Verdict:
+    """Returns the verdict that a run gives. Tests that could not be run say nothing."""
+    if run.failed:
+        return Verdict(mutation, run.failed[0], run.seconds)
+    if run.status == ALL_PASSED:
+        return Verdict(mutation, "", run.seconds)
+    end = "\n".join(run.printed.splitlines()[-15:])
+    how = "they did not end" if run.status is None else f"pytest ended with {run.status}"
+    return Verdict(mutation, "", run.seconds, f"the tests could not be run, {how}:\n{end}")
+
+
+def try_all(
+    mutations: Sequence[Mutation],
+    *,
+    jobs: int = JOBS,
+    tell: Callable[[Verdict], None] = lambda _verdict: None,
+) -> list[Verdict]:
+    """Try each mutation, `jobs` at a time. `tell` is called with each verdict as it comes. A test
+    that fails without any mutation, too, does not count as one that noticed."""
+    free: SimpleQueue[Path] = SimpleQueue()
+
+    def attempt(mutation: Mutation) -> Verdict:
+        tree = free.get()
+        try:
+            with mutation.in_tree(tree):
+                verdict = judged(mutation, run_tests(tree, mutation.tests))
+        finally:
+            free.put(tree)
+        tell(verdict)
+        return verdict
+
+    with copies(min(jobs, len(mutations))) as trees, ThreadPoolExecutor(jobs) as pool:
+        for tree in trees:
+            free.put(tree)
+        verdicts = list(pool.map(attempt, mutations))
+        return _confirmed(trees[0], verdicts)
+
+
+def _confirmed(tree: Path, verdicts: list[Verdict]) -> list[Verdict]:
+    """Returns the verdicts, of which those have a fault whose test fails on the source as it is."""
+    names = list(dict.fromkeys(v.noticed_by for v in verdicts if v.noticed_by))
+    broken: dict[str, str] = {}
+    while left := [name for name in names if name not in broken]:
+        run = run_tests(tree, left)
+        if run.status == ALL_PASSED:
+            break
+        if not run.failed:
+            raise RuntimeError(f"the tests cannot be run on the source as it is:\n{run.printed}")
+        broken |= dict.fromkeys(run.failed, "it fails on the source as it is, too")
+    return [
+        Verdict(v.mutation, "", v.seconds, f"{v.noticed_by}: {broken[v.noticed_by]}")
+        if v.noticed_by in broken
+        else v
+        for v in verdicts
+    ]
+
+
+def main() -> int:
+    """Run the command."""
+    from tests.faults.protections import PROTECTIONS
+
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
+    parser.add_argument("words", nargs="*", help="try those with these words in name or file only")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="mutations tried at a time")
+    parser.add_argument("--list", action="store_true", help="list the protections and try none")
+    options = parser.parse_args()
+    chosen = [
+        each
+        for each in PROTECTIONS
+        if not options.words or any(w in f"{each.protection} {each.files}" for w in options.words)
+    ]
+    if not chosen:
+        parser.error("no protection has these words")
+    if options.list:
+        for each in chosen:
+            print(f"{each.protection}  [{each.files}]")
+        return 0
+    began = time.monotonic()
+    verdicts = try_all(chosen, jobs=options.jobs, tell=_tell)
+    _show(verdicts, time.monotonic() - began)
+    return int(any(verdict.survived for verdict in verdicts))
+
+
+def _tell(verdict: Verdict) -> None:
+    state = verdict.noticed_by or "SURVIVED"
+    print(f"{verdict.seconds:6.1f} s  {verdict.mutation.protection}: {state}", flush=True)
+
+
+def _show(verdicts: Sequence[Verdict], seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("protection", "removed from", "noticed by")
+    for verdict in verdicts:
+        table.add_row(*verdict.as_row().values())
+    Console().print(table)
+    for verdict in verdicts:
+        if verdict.survived:
+            print(f"{verdict.mutation.protection}: {verdict.fault or 'no test noticed'}")
+    noticed = sum(not verdict.survived for verdict in verdicts)
+    print(f"{noticed} of {len(verdicts)} removed protections were noticed, in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
