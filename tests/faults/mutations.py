@@ -1,5 +1,6 @@
-"""Removes one protection at a time from a copy of the source and shows which test notices. Owns the
-copies, the running of the tests and the table; the list of protections is `tests.faults.protections`.
+"""Removes one protection at a time from a copy of the source and shows which test notices. Owns
+the copies, the running of the tests and the table; the protections are those of
+`tests.faults.protections`.
 
 A protection whose removal no test notices is a hole in the suite: the run then ends with exit
 status 1. So that no test counts that fails anyway, every test that noticed is run once more on the
@@ -30,18 +31,10 @@ JOBS = 2
 """Mutations that are tried at a time."""
 RUN_MAX_S = 240.0
 """Seconds after which the tests of one mutation are ended."""
-LEFT_OUT = (
-    ".git",
-    ".venv",
-    ".local",
-    "_build",
-    "build",
-    "__pycache__",
-    "node_modules",
-    "*.egg-info",
-)
+LEFT_OUT = (".git", ".venv", ".local", "_build", "build", "__pycache__", "*.egg-info")
 """What the copies of the source do not have, beside caches of tools."""
-ALL_PASSED, ONE_FAILED = 0, 1
+ALL_PASSED = 0
+"""Exit status of pytest."""
 
 
 @dataclass(frozen=True)

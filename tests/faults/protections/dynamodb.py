@@ -101,10 +101,7 @@ PROTECTIONS = (
         TABLE,
         'Key={"Job_ID": wire_text(key)}, ConsistentRead=True',
         'Key={"Job_ID": wire_text(key)}, ConsistentRead=False',
-        ERRORS,
         LOST_REPLIES,
-        BUNDLE,
-        BATCH,
     ),
     removes(
         "items are read as they were written last (DynamoDB)",
