@@ -20,13 +20,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
 from tests.faults.mutation import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTICE = Path(__file__).with_name("notice.py")
 JOBS = 2
 """Mutations that are tried at a time."""
 RUN_MAX_S = 240.0
@@ -74,7 +75,7 @@ class Verdict:
 
 
 @contextmanager
-def copies(count: int, root: Path = ROOT) -> Iterator[list[Path]]:
+def copies(count: int, root: Path) -> Iterator[list[Path]]:
     """Context manager that gives so many copies of the source."""
     caches = (name for name in os.listdir(root) if name.endswith(("_cache", ".hypothesis")))
     ignored = shutil.ignore_patterns(*LEFT_OUT, *caches)
@@ -92,7 +93,7 @@ def run_tests(tree: Path, tests: Iterable[str]) -> Run:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
     with tempfile.NamedTemporaryFile("r") as failed, tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.notice", failed.name, *tests],
+            [sys.executable, "-P", NOTICE, failed.name, *tests],
             cwd=tree,
             env={**environ, "PYTHONPATH": str(tree)},
             stdin=subprocess.DEVNULL,
@@ -128,10 +129,12 @@ def try_all(
     mutations: Sequence[Mutation],
     *,
     jobs: int = JOBS,
+    root: Path = ROOT,
     tell: Callable[[Verdict], None] = lambda _verdict: None,
 ) -> list[Verdict]:
-    """Try each mutation, `jobs` at a time. `tell` is called with each verdict as it comes. A test
-    that fails without any mutation, too, does not count as one that noticed."""
+    """Try each mutation of the source under `root`, `jobs` at a time. `tell` is called with each
+    verdict as it comes. A test that fails without any mutation, too, does not count as one that
+    noticed."""
     free: SimpleQueue[Path] = SimpleQueue()
 
     def attempt(mutation: Mutation) -> Verdict:
@@ -144,7 +147,7 @@ def try_all(
         tell(verdict)
         return verdict
 
-    with copies(min(jobs, len(mutations))) as trees, ThreadPoolExecutor(jobs) as pool:
+    with copies(min(jobs, len(mutations)), root) as trees, ThreadPoolExecutor(jobs) as pool:
         for tree in trees:
             free.put(tree)
         verdicts = list(pool.map(attempt, mutations))
@@ -178,6 +181,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="try those with these words in name or file only")
     parser.add_argument("--jobs", type=int, default=JOBS, help="mutations tried at a time")
     parser.add_argument("--list", action="store_true", help="list the protections and try none")
+    parser.add_argument("--tests", nargs="+", help="run these tests, not those that are named")
     options = parser.parse_args()
     chosen = [
         each
@@ -190,6 +194,8 @@ def main() -> int:
         for each in chosen:
             print(f"{each.protection}  [{each.files}]")
         return 0
+    if options.tests:
+        chosen = [replace(each, tests=tuple(options.tests)) for each in chosen]
     began = time.monotonic()
     verdicts = try_all(chosen, jobs=options.jobs, tell=_tell)
     _show(verdicts, time.monotonic() - began)

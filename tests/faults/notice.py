@@ -1,4 +1,4 @@
-"""`python -m tests.faults.notice FILE TEST...`: runs tests until one fails, and writes into FILE
+"""`python tests/faults/notice.py FILE TEST...`: runs tests until one fails, and writes into FILE
 the ids of those that failed, one a line. Owns how `tests.faults.mutations` hears of them. Exits as
 pytest does: 0 if all passed, 1 if one failed, another number if they could not be run."""
 
