@@ -39,8 +39,7 @@ PROTECTIONS = (
         "taskfleet/wire/token.py",
         'if keys.revokes(client_id, claims.get("iat")):',
         'if not client_id and keys.revokes(client_id, claims.get("iat")):',
-        "tests/unit/test_token.py",
-        "tests/unit/test_keys.py",
+        "tests/attack/test_token_keys.py",
     ),
     removes(
         "one client's tasks do not crowd out the others'",

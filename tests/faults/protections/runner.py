@@ -45,16 +45,13 @@ PROTECTIONS = (
         CHUNK,
         "if index not in self._asked:\n            return  # no honest",
         "if index < 0:\n            return  # no honest",
-        "tests/unit/test_runner_parts.py",
-        TEST_RUNNER,
-        "tests/functional/test_runner_worker.py",
+        "tests/unit/test_runner_chunk.py",
     ),
     removes(
         "a task that ends after its time is timed out",
         CHUNK,
         "if late and limit_s is not None and (outcome.row.duration_s or 0.0) >= limit_s:",
         "if late and limit_s is None:",
-        TEST_RUNNER,
-        "tests/unit/test_runner_parts.py",
+        "tests/unit/test_runner_chunk.py",
     ),
 )
