@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTICE = Path(__file__).with_name("notice.py")
 JOBS = 2
 """Mutations that are tried at a time."""
-RUN_MAX_S = 240.0
+RUN_MAX_S = 600.0
 """Seconds after which the tests of one mutation are ended."""
 LEFT_OUT = (".git", ".venv", ".local", "_build", "build", "__pycache__", "*.egg-info")
 """What the copies of the source do not have, beside caches of tools."""

@@ -189,8 +189,8 @@ PROTECTIONS = (
     removes(
         "how far a schedule came is recorded, also after an error",
         "taskfleet/scheduler/schedules.py",
-        "            if after != schedule:\n                self._records.advance(schedule, after)",
-        "            pass",
+        "        finally:\n            if after != ",
+        "        finally:\n            if self is None and after != ",
         TEST_SCHEDULES,
     ),
     removes(
