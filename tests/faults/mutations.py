@@ -54,6 +54,7 @@ class Verdict:
     """What became of one mutation.
 
     noticed_by: the id of the first test that failed; empty if none did.
+    said: the first line of its error.
     fault: why nothing can be said; empty if something can.
     """
 
@@ -61,6 +62,7 @@ class Verdict:
     noticed_by: str
     seconds: float
     fault: str = ""
+    said: str = ""
 
     @property
     def survived(self) -> bool:
@@ -117,7 +119,8 @@ def run_tests(tree: Path, tests: Iterable[str]) -> Run:
 def judged(mutation: Mutation, run: Run) -> Verdict:
     """Returns the verdict that a run gives. Tests that could not be run say nothing."""
     if run.failed:
-        return Verdict(mutation, run.failed[0], run.seconds)
+        errors = (line[1:].strip() for line in run.printed.splitlines() if line.startswith("E  "))
+        return Verdict(mutation, run.failed[0], run.seconds, said=next(errors, ""))
     if run.status == ALL_PASSED:
         return Verdict(mutation, "", run.seconds)
     end = "\n".join(run.printed.splitlines()[-15:])
@@ -205,6 +208,8 @@ def main() -> int:
 def _tell(verdict: Verdict) -> None:
     state = verdict.noticed_by or "SURVIVED"
     print(f"{verdict.seconds:6.1f} s  {verdict.mutation.protection}: {state}", flush=True)
+    if verdict.said:
+        print(f"          {verdict.said:.150}", flush=True)
 
 
 def _show(verdicts: Sequence[Verdict], seconds: float) -> None:

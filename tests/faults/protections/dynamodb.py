@@ -12,7 +12,7 @@ PROTECTIONS = (
         "a live lease of another worker is respected (DynamoDB)",
         BUNDLES,
         '" OR (#status = :running AND #expires_at < :now)"',
-        '" OR (#status = :running AND :now = :now)"',
+        '" OR (#status = :running AND (#expires_at < :now OR #expires_at >= :now))"',
         BUNDLE,
     ),
     removes(
@@ -138,7 +138,7 @@ PROTECTIONS = (
         "a page is added to its batch once (DynamoDB)",
         PAGES,
         'condition="#folded_to = :number AND (NOT contains(#folded, :end))",',
-        'condition="(#folded_to = :number OR :end = :end) AND (:end = :end)",',
+        'condition="(#folded_to <= :number OR #folded_to > :end OR #folded_to = :end)",',
         LOST_REPLIES,
         "tests/contract/test_aws_pages.py",
         BATCH,
@@ -164,21 +164,22 @@ PROTECTIONS = (
         "an open batch is closed by its own client only (DynamoDB)",
         BATCHES,
         '"attribute_not_exists(#cancelled_at) AND #closed = :false" + _OF_CLIENT,',
-        '"attribute_not_exists(#cancelled_at) AND #closed = :false AND :client <> :at",',
+        '"attribute_not_exists(#cancelled_at) AND #closed = :false"\n'
+        '            " AND (#client_id = :client OR #client_id <> :client)",',
         OPEN,
     ),
     removes(
         "what is enqueued never falls (DynamoDB)",
         BATCHES,
         'condition="attribute_exists(#Job_ID) AND #enqueued < :tasks",',
-        'condition="attribute_exists(#Job_ID) AND :tasks = :tasks",',
+        'condition="(#enqueued < :tasks OR #enqueued >= :tasks)",',
         BATCH,
     ),
     removes(
         "a schedule is advanced from what it was only (DynamoDB)",
         "taskfleet/aws/dynamodb/schedules.py",
         '"#made_at = :made_at AND #created_at = :before",',
-        '"attribute_exists(#Job_ID) AND :made_at <> :before",',
+        '"#made_at <= :made_at AND (#created_at >= :before OR #created_at < :before)",',
         "tests/contract/test_contract_schedules.py",
     ),
     removes(
