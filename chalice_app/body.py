@@ -22,7 +22,8 @@ from taskfleet.options import BatchOptions
 from taskfleet.schedule import NAME as SCHEDULE_NAME
 from taskfleet.schedule import Missed
 from taskfleet.wire import strictjson
-from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, QueueName, body_fault
+from taskfleet.wire.http.caps import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
+from taskfleet.wire.http.letters import QueueName
 from taskfleet.wire.taskfile import read_tasks
 
 T = TypeVar("T")

@@ -1,5 +1,5 @@
 """Turns errors into HTTP answers. Owns the table of statuses; not the errors of the core
-(`taskfleet.errors`) nor the form of an error's body (`taskfleet.wire.http.Error`).
+(`taskfleet.errors`) nor the form of an error's body (`taskfleet.wire.http.service.Error`).
 
 The status is 400 for a request that cannot be read, 422 for one that can be read and not executed.
 """
@@ -25,7 +25,7 @@ from taskfleet.errors import (
     TransientError,
 )
 from taskfleet.log import fields
-from taskfleet.wire.http import Error
+from taskfleet.wire.http.service import Error
 
 _log = logging.getLogger(__name__)
 

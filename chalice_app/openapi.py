@@ -42,33 +42,16 @@ from chalice_app.query import (
 )
 from taskfleet import __version__
 from taskfleet.output import PAGE_BYTES
-from taskfleet.wire.http import (
-    LOG_BYTES_HEADER,
-    LOG_DROPPED_HEADER,
-    LOG_END_HEADER,
-    MAX_TASKS,
-    Accepted,
-    AuditView,
-    BatchList,
-    BatchView,
-    Error,
-    FleetHistory,
-    FleetView,
-    Grown,
-    Health,
-    KindList,
-    LetterList,
-    Me,
-    QuoteView,
-    Redriven,
-    ResultPage,
-    ScheduleList,
-    ScheduleView,
-    Stored,
-    StreamPage,
-    TaskView,
-    UploadForm,
-)
+from taskfleet.wire.http.batches import Accepted, AuditView, BatchList, BatchView, Grown, QuoteView
+from taskfleet.wire.http.caps import MAX_TASKS
+from taskfleet.wire.http.fleet import FleetHistory, FleetView
+from taskfleet.wire.http.kinds import KindList
+from taskfleet.wire.http.letters import LetterList, Redriven
+from taskfleet.wire.http.results import ResultPage, StreamPage
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
+from taskfleet.wire.http.service import Error, Health, Me
+from taskfleet.wire.http.tasks import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER, TaskView
+from taskfleet.wire.http.uploads import Stored, UploadForm
 
 _STRUCTS = [
     SubmitRequest,

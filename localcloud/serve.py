@@ -43,7 +43,7 @@ from taskfleet.log import fields
 _log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 10 * 1024 * 1024
-"""Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http`)."""
+"""Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http.caps`)."""
 HEAD_MAX_BYTES = 10_240
 """Most bytes of a request's line and header values together, as on API Gateway ("Amazon API Gateway
 quotas", which does not name the status of the refusal). A token of ours has at most 544."""

@@ -18,7 +18,7 @@ from taskfleet.cli.stage import open_stage
 from taskfleet.client import endpoint
 from taskfleet.errors import SettingsError
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 
 
 class NewToken(msgspec.Struct, frozen=True):

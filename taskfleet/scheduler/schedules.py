@@ -32,7 +32,8 @@ from taskfleet.registry import Registry
 from taskfleet.schedule import Missed, ScheduleRecord, due, next_after, read_cron, read_every
 from taskfleet.scheduler.ports import ScheduleRecords
 from taskfleet.scheduler.submit import Submission, validate
-from taskfleet.wire.http import ScheduleList, ScheduleView, iso_time
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
+from taskfleet.wire.http.times import iso_time
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from taskfleet.scheduler.quoter import Quoter
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.scheduler.upload import Uploads
 from taskfleet.task import Task
-from taskfleet.wire.http import MAX_TASKS
+from taskfleet.wire.http.caps import MAX_TASKS
 
 SEND_MAX_BUNDLES = 5_000
 """Most bundles that a submission enqueues itself: 500 calls. One call takes about a millisecond of

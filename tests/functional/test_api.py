@@ -10,7 +10,7 @@ import pytest
 from taskfleet.errors import InvalidTask, PermanentError, Undecodable
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 from tests.support.frontend import SECRET, Frontend
 from tests.support.worker import failing_kind
 
