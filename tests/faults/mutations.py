@@ -88,8 +88,12 @@ def copies(count: int, root: Path) -> Iterator[list[Path]]:
         yield trees
 
 
-def run_tests(tree: Path, tests: Iterable[str]) -> Run:
-    """Run the tests on the source under `tree` until one fails."""
+def run_tests(
+    tree: Path, tests: Iterable[str], running: set[subprocess.Popen[bytes]] | None = None
+) -> Run:
+    """Run the tests on the source under `tree` until one fails. Their process is in `running`
+    meanwhile, so that somebody else may end it."""
+    running = set() if running is None else running
     began = time.monotonic()
     inherited = ("PYTEST_", "TASKFLEET_", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
@@ -103,17 +107,24 @@ def run_tests(tree: Path, tests: Iterable[str]) -> Run:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        running.add(process)
         try:
             status: int | None = process.wait(RUN_MAX_S)
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            running.discard(process)
+            _end(process)
         printed.seek(0)
         names = tuple(Path(failed.name).read_text().split("\n"))
         return Run(tuple(filter(None, names)), status, printed.read(), time.monotonic() - began)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End tests that still run, with all processes that they started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def judged(mutation: Mutation, run: Run) -> Verdict:
@@ -139,12 +150,13 @@ def try_all(
     verdict as it comes. A test that fails without any mutation, too, does not count as one that
     noticed."""
     free: SimpleQueue[Path] = SimpleQueue()
+    running: set[subprocess.Popen[bytes]] = set()
 
     def attempt(mutation: Mutation) -> Verdict:
         tree = free.get()
         try:
             with mutation.in_tree(tree):
-                verdict = judged(mutation, run_tests(tree, mutation.tests))
+                verdict = judged(mutation, run_tests(tree, mutation.tests, running))
         finally:
             free.put(tree)
         tell(verdict)
@@ -153,7 +165,13 @@ def try_all(
     with copies(min(jobs, len(mutations)), root) as trees, ThreadPoolExecutor(jobs) as pool:
         for tree in trees:
             free.put(tree)
-        verdicts = list(pool.map(attempt, mutations))
+        try:
+            verdicts = list(pool.map(attempt, mutations))
+        except BaseException:  # such as Ctrl-C, of which the tests do not hear
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                _end(process)
+            raise
         return _confirmed(trees[0], verdicts)
 
 
@@ -167,6 +185,8 @@ def _confirmed(tree: Path, verdicts: list[Verdict]) -> list[Verdict]:
             break
         if not run.failed:
             raise RuntimeError(f"the tests cannot be run on the source as it is:\n{run.printed}")
+        if not set(run.failed) & set(left):
+            raise RuntimeError(f"tests have other names when they run again: {run.failed}")
         broken |= dict.fromkeys(run.failed, "it fails on the source as it is, too")
     return [
         Verdict(v.mutation, "", v.seconds, f"{v.noticed_by}: {broken[v.noticed_by]}")
@@ -199,14 +219,19 @@ def main() -> int:
         return 0
     if options.tests:
         chosen = [replace(each, tests=tuple(options.tests)) for each in chosen]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
-    verdicts = try_all(chosen, jobs=options.jobs, tell=_tell)
+    try:
+        verdicts = try_all(chosen, jobs=options.jobs, tell=_tell)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
     _show(verdicts, time.monotonic() - began)
     return int(any(verdict.survived for verdict in verdicts))
 
 
 def _tell(verdict: Verdict) -> None:
-    state = verdict.noticed_by or "SURVIVED"
+    state = verdict.noticed_by or ("cannot be told" if verdict.fault else "SURVIVED")
     print(f"{verdict.seconds:6.1f} s  {verdict.mutation.protection}: {state}", flush=True)
     if verdict.said:
         print(f"          {verdict.said:.150}", flush=True)
