@@ -89,7 +89,7 @@ def _file(number: int, source: str, folder: Path) -> Path:
     try:
         path = folder / Path(source).expanduser()
         found = path.is_file()
-    except (OSError, RuntimeError):  # a name that is too long; `~` and a user who does not exist
+    except (OSError, RuntimeError, ValueError):  # too long; of no user; with a NUL
         found = False
     if not found:
         raise InvalidTask(f"line {number}: no file {source!r:.200}, and it is not a URL")
