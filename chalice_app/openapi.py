@@ -22,6 +22,7 @@ from chalice_app.body import (
     SubmitRequest,
     TextQuery,
 )
+from chalice_app.openapi_links import add_links
 from chalice_app.openapi_parts import (
     SCHEMA,
     Json,
@@ -40,6 +41,7 @@ from chalice_app.query import (
     StatusQuery,
     StreamQuery,
 )
+from chalice_app.taskforms import TaskObject
 from taskfleet import __version__
 from taskfleet.output import PAGE_BYTES
 from taskfleet.wire.http.batches import Accepted, AuditView, BatchList, BatchView, Grown, QuoteView
@@ -82,6 +84,7 @@ _STRUCTS = [
     Health,
     Error,
     QuoteView,
+    TaskObject,
 ]
 
 
@@ -104,7 +107,7 @@ def spec() -> Json:
         "description": "The task's place in the batch, from 0.",
         "schema": {"type": "integer", "minimum": 0},
     }
-    return {
+    document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "Taskfleet", "version": __version__},
         "security": [{"token": []}],
@@ -364,6 +367,8 @@ def spec() -> Json:
             },
         },
     }
+    add_links(document["paths"])
+    return document
 
 
 def _bodies(shapes: Sequence[type]) -> Json:

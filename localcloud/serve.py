@@ -138,7 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer["statusCode"], {**answer["headers"], **answer["multiValueHeaders"]}, raw
         )
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
+    def __getattr__(self, name: str) -> Any:
+        """The base class calls `do_<method>`, and answers 501 where there is none. The gateway
+        knows which methods there are."""
+        if name.startswith("do_"):
+            return self._answer_request
+        raise AttributeError(name)
 
     def _refusal(self) -> tuple[int, str] | None:
         """Returns status and message when the guard or API Gateway would refuse the request, else

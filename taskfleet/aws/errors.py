@@ -62,6 +62,8 @@ TRANSIENT_CODES = frozenset(
         # expired credentials, which the role of a machine or function renews by itself
         "ExpiredToken",
         "ExpiredTokenException",
+        "RequestExpired",  # EC2's code
+        "400",  # of S3's HeadObject, whose answer has no body that could hold a code
     }
 )
 """Error codes after which a retry may succeed."""

@@ -154,6 +154,12 @@ class Submission:
             raise
         return batch
 
+    def is_begun(self, client_id: str, idempotency_key: str) -> bool:
+        """Returns whether a batch is recorded under the key of which not all is on the queue: its
+        submission was cut short, or goes on now."""
+        batch = self._monitor.batch(keyed_batch_id(client_id, idempotency_key))
+        return batch is not None and batch.enqueued < batch.total
+
 
 def validate(
     registry: Registry, raw_tasks: Sequence[Any], max_tasks: int = MAX_TASKS, *, what: str = "batch"

@@ -68,6 +68,8 @@ def translate(error: Exception) -> Exception:
                 "ExpiredToken",
             )
         ],
+        answer("RequestExpired"),  # EC2's own code for expired credentials
+        answer("400"),  # HeadObject with expired credentials: its answer has no body
         answer("SlowDown", 503),
         answer("", 502),
         answer("SomethingNew", 500),

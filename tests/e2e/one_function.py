@@ -6,16 +6,20 @@ makes written to a file, one a line:
 The checkout and `tests` are to be on PYTHONPATH. The API is served by `localcloud.serve`, events
 come from `localcloud.pump`; the authorizer is called once, with the token on standard input.
 Patience is short: readers of uploads are always late, and machines that do not beat have their
-strikes after seconds.
+strikes after seconds. TICK_S, if set, is the seconds of a tick, and from one tick to the next;
+REDELIVERY_S the longest until a message that a handler did not take is delivered again.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import app
+from chalice_app import events
+from localcloud import events as sources
 from localcloud import functions, pump, serve
 from taskfleet.aws.session import Aws
 from taskfleet.provisioner import policy
@@ -45,6 +49,11 @@ def main(function: str, path: str, *options: str) -> None:
             app.app.event_sources[:] = [s for s in app.app.event_sources if s.name == function]
             functions.timeout_s = lambda _function: 5.0
             policy.STRIKE_S, policy.BETWEEN_STRIKES_S = 1.0, 0.0
+            if "TICK_S" in os.environ:
+                events.TICK_S = float(os.environ["TICK_S"])
+                pump.interval_s = lambda _expression: events.TICK_S
+            if "REDELIVERY_S" in os.environ:
+                sources.MAX_REDELIVERY_S = float(os.environ["REDELIVERY_S"])
             sys.argv[1:] = options
             pump.main()
 

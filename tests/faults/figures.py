@@ -163,6 +163,7 @@ def _write(folder: Path, layers: list[Figures]) -> None:
     run keep theirs."""
     from bench.report import write_csv
 
+    folder.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in layers:
         tables[f"faults-{each.layer}"] += each.rows

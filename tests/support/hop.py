@@ -16,7 +16,8 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -26,6 +27,9 @@ _REST = re.compile(r"/(?P<bucket>[^/?]+)(?:/(?P<key>[^?]+))?")
 _LAMBDA = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
 _SERVICES = {"AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm"}
 _SERVICES |= {"AWSEvents": "events"}
+_ONCE = ("CreateFleet",)
+"""Operations with a client token: EC2 answers an equal request as it did the first one. moto would
+launch again."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,14 @@ class Alter:
 @dataclass(frozen=True)
 class Act:
     """Takes steps of the test in a thread of their own: `before` the request is passed on, `after`
-    its effect and before its answer. The request goes on when the step is over."""
+    its effect and before its answer. The request goes on when the step is over; without
+    `passes_on` it ends there, since its sender had not sent it yet. `applies` is called with the
+    answer, in the hop's own thread, and says whether `after` takes place."""
 
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
+    passes_on: bool = True
+    applies: Callable[[bytes], bool] = lambda _answer: True
 
 
 Fault = Refuse | Reset | Lose | Hang | Delay | Stale | Alter | Act
@@ -131,6 +139,7 @@ def pass_on(_call: Call) -> None:
 class Hop:
     """A hop to the emulator at `upstream`, a URL. A context manager.
 
+    others: URLs of further emulators, at other ports of the same host.
     decide: says what happens to a request; may be replaced at any time. It is called in the hop's
         own thread and must return at once.
     fired: each fault that took place, in order.
@@ -141,12 +150,16 @@ class Hop:
     decide: Decide = pass_on
     fired: list[tuple[Call, Fault]] = field(default_factory=list)
     calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    others: Sequence[str] = ()
 
     def __enter__(self) -> Hop:
         self._loop = asyncio.new_event_loop()
+        # A step may take long, and many may be taken at a time.
+        self._loop.set_default_executor(ThreadPoolExecutor(32, "hop-step"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="hop", daemon=True)
         self._thread.start()
         self._servers: list[asyncio.Server] = []
+        self._hosts = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._before: dict[tuple[str, bytes], bytes] = {}
         return self
@@ -159,33 +172,38 @@ class Hop:
 
     def environ(self, sender: str, environ: Mapping[str, str]) -> dict[str, str]:
         """Opens the address of a process. Returns its environment, in which it speaks to the hop
-        where `environ` names the emulator."""
+        where `environ` names an emulator."""
         opened = asyncio.run_coroutine_threadsafe(self._open(sender), self._loop)
-        found = urlsplit(self.upstream)
         host = opened.result(10)
-        url = f"http://{host}:{found.port}"
-        named = {n: url if value == self.upstream else value for n, value in environ.items()}
+        urls = {url: f"http://{host}:{urlsplit(url).port}" for url in (self.upstream, *self.others)}
+        named = {name: urls.get(value, value) for name, value in environ.items()}
         return {**named, "NO_PROXY": f"{environ.get('NO_PROXY', '')},{host}"}
 
     async def _open(self, sender: str) -> str:
         """Opens the address of a process. Returns it."""
+        self._hosts += 1
+        host = f"127.0.0.{1 + self._hosts}"
+        for url in (self.upstream, *self.others):
+            await self._listen(sender, host, url)
+        return host
+
+    async def _listen(self, sender: str, host: str, upstream: str) -> None:
+        """Serves the emulator at `upstream` to a process."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
             try:
-                await self._serve(sender, reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass  # one of the two ends has gone, as processes do here
+                await self._serve(sender, upstream, reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                pass  # one of the two ends has gone, as processes do here, or the hop
             finally:
                 self._tasks.discard(task)
                 writer.close()
 
-        host = f"127.0.0.{2 + len(self._servers)}"
-        port = urlsplit(self.upstream).port
+        port = urlsplit(upstream).port
         self._servers.append(await asyncio.start_server(serve, host, port, limit=2**20))
-        return host
 
     async def _end(self) -> None:
         for server in self._servers:
@@ -195,7 +213,11 @@ class Hop:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(
-        self, sender: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        sender: str,
+        upstream: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if re.search(rb"\r\nexpect: *100-continue", head, re.IGNORECASE):
@@ -207,7 +229,10 @@ class Hop:
             self.fired.append((call, fault))
         match fault:
             case Refuse():
-                writer.write(refusal(call.service, fault))
+                made = refusal(call.service, fault)
+                if call.target.startswith("HEAD "):  # an answer to HEAD has no body
+                    made = made.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                writer.write(made)
                 await writer.drain()
                 return
             case Hang(seconds):
@@ -221,18 +246,23 @@ class Hop:
                 await asyncio.sleep(seconds)
             case Act(before=step) if step is not None:
                 await self._step(step)
+                if not fault.passes_on:
+                    _reset(writer)
+                    return
         known = self._before.get((call.target, body))
-        if isinstance(fault, Stale) and known is not None:
+        if known is not None and isinstance(fault, Stale):
             self.fired.append((call, fault))
             answer = known
+        elif known is not None and call.operation in _ONCE and known.split(b" ", 2)[1] == b"200":
+            answer = known
         else:
-            answer = await self._ask(head, body)
+            answer = await self._ask(upstream, head, body)
             self._before[call.target, body] = answer
         match fault:
             case Lose():
                 _reset(writer)
                 return
-            case Act(after=step) if step is not None:
+            case Act(after=step, applies=applies) if step is not None and applies(answer):
                 await self._step(step)
             case Alter(change):
                 answer = _altered(answer, change)
@@ -251,9 +281,9 @@ class Hop:
             target += f" {service}.{operation}"
         return Call(sender, service, operation, number, body, target)
 
-    async def _ask(self, head: bytes, body: bytes) -> bytes:
+    async def _ask(self, upstream: str, head: bytes, body: bytes) -> bytes:
         """Passes the request on. Returns the whole answer."""
-        to = urlsplit(self.upstream)
+        to = urlsplit(upstream)
         reader, writer = await asyncio.open_connection(to.hostname, to.port)
         try:
             writer.write(_closing(head) + body)

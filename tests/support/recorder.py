@@ -80,6 +80,8 @@ def requests_of(service: str, operation: str, params: dict[str, Any]) -> Iterabl
         queue = params.get("QueueName", params.get("QueueUrl", "")).split("/")[-1]
         return [Request(action, prefix + queue)]
     if service == "s3":
+        if operation == "HeadBucket":  # botocore asks for the region after an answer of 400
+            return [Request("s3:ListBucket", f"arn:aws:s3:::{params['Bucket']}")]
         return [Request(action, f"arn:aws:s3:::{params['Bucket']}/{params['Key']}")]
     if service == "ssm":
         return [Request(action, f"{prefix}parameter{params['Name']}")]
