@@ -6,11 +6,12 @@ STAMP := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help dev test quick faults soak mutations check docs demo up bench audit pins machine deploy smoke ami destroy clean
+.PHONY: help dev test quick faults soak mutations check docs demo up bench audit pins machine deploy \
+	smoke ami destroy clean
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 dev: $(STAMP) ## Install everything for development into .venv
 
@@ -32,7 +33,7 @@ test: $(STAMP) ## Run all tests (ARGS="tests/unit -k lease" for some of them, WO
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 quick: $(STAMP) ## Run the tests that start no processes of the local cloud
-	$(BIN)/pytest $(PARALLEL) tests/functional tests/contract tests/unit $(ARGS)
+	$(BIN)/pytest $(PARALLEL) tests/functional tests/model tests/contract tests/unit $(ARGS)
 
 faults: $(STAMP) ## Run all of the fault suite and write docs/reliability.md (about an hour)
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/model tests/faults --deep --figures docs/bench $(ARGS)
