@@ -1,0 +1,1 @@
+"""AWS that fails, between real processes and the emulators."""

@@ -1,0 +1,1 @@
+"""Real processes that crash between two of their effects."""

@@ -1,0 +1,1 @@
+"""Requests, messages and texts that nobody would send."""

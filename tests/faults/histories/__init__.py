@@ -1,0 +1,1 @@
+"""Random histories of the whole stage, in memory and on a virtual clock."""

@@ -1,0 +1,1 @@
+"""Protections, removed one at a time: which test notices."""
