@@ -21,9 +21,9 @@ from typing import Any
 from tests.faults.aws_rows import Row, row_of
 from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
 
-HANG_S = {"sqs": 31.0}
-"""Seconds of a hang: longer than the read time-out of `taskfleet.aws.session`."""
-OTHER_HANG_S = 11.0
+HANG_S = 11.0
+"""Seconds without an answer: longer than a lease, and than the read time-out of all clients but that
+of SQS, whose long polls need 30 s; for it the connection breaks then."""
 DELAY_S = 5.0
 _CODES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "dynamodb": {
@@ -117,7 +117,7 @@ def fault(name: str, service: str) -> Fault:
         case "+5 s":
             return Delay(DELAY_S)
         case "hang":
-            return Hang(HANG_S.get(service, OTHER_HANG_S))
+            return Hang(HANG_S)
         case "stale read" | "stale count":
             return Stale()
     return Refuse(*_CODES[service][name])
