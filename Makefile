@@ -36,7 +36,7 @@ quick: $(STAMP) ## Run the tests that start no processes of the local cloud
 
 faults: $(STAMP) ## Run all of the fault suite and write docs/reliability.md (about an hour)
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/model tests/faults --deep --figures docs/bench $(ARGS)
-	@$(BIN)/python -m tests.faults.page
+	@$(BIN)/python -m bench.pages
 
 soak: $(STAMP) ## Kill processes for 15 minutes under a million tasks (ARGS="--minutes 2")
 	@$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -82,10 +82,18 @@ def _entry(number: int, text: str, folder: Path) -> Entry:
         raise InvalidTask(f"line {number}: begins with a tab; the picture must come first")
     if is_url(source):
         return Entry(number, source, None, options)
-    path = folder / Path(source).expanduser()
-    if not path.is_file():
-        raise InvalidTask(f"line {number}: no file {source!r}, and it is not a URL")
-    return Entry(number, source, path, options)
+    return Entry(number, source, _file(number, source, folder), options)
+
+
+def _file(number: int, source: str, folder: Path) -> Path:
+    try:
+        path = folder / Path(source).expanduser()
+        found = path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long; `~` and a user who does not exist
+        found = False
+    if not found:
+        raise InvalidTask(f"line {number}: no file {source!r:.200}, and it is not a URL")
+    return path
 
 
 def _seconds(number: int, value: str) -> float:

@@ -34,9 +34,7 @@ from taskfleet.client.progress import counting_bars
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.fetch.source import UPLOAD
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    ResultView,
-)
+from taskfleet.wire.http.results import ResultView
 
 PROGRAM = "submit.py"
 """Name of the program in messages."""

@@ -1,7 +1,7 @@
 """Run all benchmarks and write the page of their figures: `python -m bench [--quick]`, or
 `make bench` (ARGS passes options on).
 
-A full run takes about an hour and writes `docs/bench/` and `docs/performance.md`. With --quick it
+A full run takes about an hour and writes `docs/bench/` and the pages of figures. With --quick it
 takes a few minutes and writes `build/bench/`, so that published figures are not overwritten.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import performance, report
+from bench import pages, report
 from localcloud.options import ROOT
 
 LATENCY = ("--latency-ms", "10")
@@ -60,9 +60,9 @@ def main() -> int:
     moviepy = ("--moviepy-python", given.moviepy_python) if given.moviepy_python else ()
     steps = [(*step, *moviepy) if step[0] == "animoto" else step for step in STEPS]
     failed = [step for step in steps if not _run(step, quick, out)]
-    page = out / "performance.md" if quick else ROOT / "docs" / "performance.md"
-    performance.write(page, out)
-    print(f"written: {page}")
+    folder = out if quick else out.parent
+    pages.write(out, folder)
+    print(f"the pages of figures are in {folder}")
     for step in failed:
         print(f"failed: python -m bench.{' '.join(step)}", file=sys.stderr)
     return 1 if failed else 0

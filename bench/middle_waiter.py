@@ -23,7 +23,7 @@ from taskfleet.client import Client, NotFinished
 from taskfleet.memory import ManualClock, MemoryStore
 from taskfleet.registry import Registry
 from taskfleet.scheduler.results import Results
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 
 CALL_S = 0.010
 """Time of one read of the table, in seconds."""

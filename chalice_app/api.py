@@ -11,7 +11,7 @@ from chalice.app import Chalice, ChaliceAuthorizer, Request
 
 from chalice_app.errors import Unprocessable
 from chalice_app.services import Services
-from taskfleet.wire.http import Me
+from taskfleet.wire.http.service import Me
 from taskfleet.wire.token import Role
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from chalice.app import AuthRequest, AuthResponse, AuthRoute, Chalice, ChaliceAu
 from chalice_app.services import Services
 from taskfleet.log import fields
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 
 _log = logging.getLogger(__name__)
 

@@ -17,12 +17,14 @@ from msgspec import Meta
 
 from chalice_app.errors import Unprocessable, Unreadable, UnsupportedMedia
 from chalice_app.query import NoQuery, read_query
+from chalice_app.taskforms import FewTasks, Tasks
 from taskfleet.errors import InvalidTask, TooLarge
-from taskfleet.options import BatchOptions
+from taskfleet.options import BatchOptions, whole_numbers
 from taskfleet.schedule import NAME as SCHEDULE_NAME
 from taskfleet.schedule import Missed
 from taskfleet.wire import strictjson
-from taskfleet.wire.http import KEY_MAX_CHARS, NAME_MAX_CHARS, QueueName, body_fault
+from taskfleet.wire.http.caps import KEY_MAX_CHARS, NAME_MAX_CHARS, body_fault
+from taskfleet.wire.http.letters import QueueName
 from taskfleet.wire.taskfile import read_tasks
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class SubmitRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_on
     `max_attempts`, `memory_mb` and `retry_timeouts` count for the tasks that do not have their own:
     an object may have the same fields, and they go before."""
 
-    tasks: list[Any]
+    tasks: Tasks
     name: Name | None = None
     idempotency_key: Key | None = None
 
@@ -68,8 +70,8 @@ class OpenRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_only
     """Opens a batch to which parts are added with `POST /batches/{batch_id}/tasks`. `open` is true.
     `tasks`, if there are any, are its first part."""
 
-    open: bool
-    tasks: list[Any] = msgspec.field(default_factory=list)
+    open: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    tasks: FewTasks = msgspec.field(default_factory=list)
     name: Name | None = None
     idempotency_key: Key | None = None
 
@@ -79,7 +81,7 @@ class PartRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     the `total` of the answer to the part before. With `close`, no part can follow."""
 
     first: Annotated[int, Meta(ge=0, le=10**12)]
-    tasks: list[Any]
+    tasks: Tasks
     close: bool = False
 
 
@@ -100,7 +102,7 @@ class ScheduleRequest(BatchOptions, frozen=True, forbid_unknown_fields=True, kw_
     name: Annotated[
         str, Meta(pattern=SCHEDULE_NAME, description="A name for the schedule and its batches.")
     ]
-    tasks: list[Any]
+    tasks: Tasks
     every: (
         Annotated[
             int | str,
@@ -279,9 +281,9 @@ def _json_object(body: bytes, example: str) -> dict[str, Any]:
     return value
 
 
-def _converted(value: Any, shape: type[T]) -> T:
+def _converted(value: Mapping[str, Any], shape: type[T]) -> T:
     try:
-        return msgspec.convert(value, shape)
+        return msgspec.convert(whole_numbers(value), shape)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"the body: {error}") from None
 

@@ -1,5 +1,5 @@
 """Turns errors into HTTP answers. Owns the table of statuses; not the errors of the core
-(`taskfleet.errors`) nor the form of an error's body (`taskfleet.wire.http.Error`).
+(`taskfleet.errors`) nor the form of an error's body (`taskfleet.wire.http.service.Error`).
 
 The status is 400 for a request that cannot be read, 422 for one that can be read and not executed.
 """
@@ -24,8 +24,8 @@ from taskfleet.errors import (
     TooLarge,
     TransientError,
 )
-from taskfleet.log import fields
-from taskfleet.wire.http import Error
+from taskfleet.log import fields, printable
+from taskfleet.wire.http.service import Error
 
 _log = logging.getLogger(__name__)
 
@@ -134,5 +134,6 @@ def _error_response(error: Exception) -> Response | None:
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     if len(message) > MESSAGE_MAX_CHARS:
         message = message[:MESSAGE_MAX_CHARS] + "..."
-    body = msgspec.json.encode(Error(code, message)).decode()
+    # It quotes the request, and people read it in a terminal.
+    body = msgspec.json.encode(Error(code, printable(message))).decode()
     return Response(body, headers={**JSON_HEADERS, **(headers or {})}, status_code=status)

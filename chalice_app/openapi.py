@@ -22,6 +22,7 @@ from chalice_app.body import (
     SubmitRequest,
     TextQuery,
 )
+from chalice_app.openapi_links import add_links
 from chalice_app.openapi_parts import (
     SCHEMA,
     Json,
@@ -40,35 +41,19 @@ from chalice_app.query import (
     StatusQuery,
     StreamQuery,
 )
+from chalice_app.taskforms import TaskObject
 from taskfleet import __version__
 from taskfleet.output import PAGE_BYTES
-from taskfleet.wire.http import (
-    LOG_BYTES_HEADER,
-    LOG_DROPPED_HEADER,
-    LOG_END_HEADER,
-    MAX_TASKS,
-    Accepted,
-    AuditView,
-    BatchList,
-    BatchView,
-    Error,
-    FleetHistory,
-    FleetView,
-    Grown,
-    Health,
-    KindList,
-    LetterList,
-    Me,
-    QuoteView,
-    Redriven,
-    ResultPage,
-    ScheduleList,
-    ScheduleView,
-    Stored,
-    StreamPage,
-    TaskView,
-    UploadForm,
-)
+from taskfleet.wire.http.batches import Accepted, AuditView, BatchList, BatchView, Grown, QuoteView
+from taskfleet.wire.http.caps import MAX_TASKS
+from taskfleet.wire.http.fleet import FleetHistory, FleetView
+from taskfleet.wire.http.kinds import KindList
+from taskfleet.wire.http.letters import LetterList, Redriven
+from taskfleet.wire.http.results import ResultPage, StreamPage
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
+from taskfleet.wire.http.service import Error, Health, Me
+from taskfleet.wire.http.tasks import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER, TaskView
+from taskfleet.wire.http.uploads import Stored, UploadForm
 
 _STRUCTS = [
     SubmitRequest,
@@ -99,6 +84,7 @@ _STRUCTS = [
     Health,
     Error,
     QuoteView,
+    TaskObject,
 ]
 
 
@@ -121,7 +107,7 @@ def spec() -> Json:
         "description": "The task's place in the batch, from 0.",
         "schema": {"type": "integer", "minimum": 0},
     }
-    return {
+    document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "Taskfleet", "version": __version__},
         "security": [{"token": []}],
@@ -381,6 +367,8 @@ def spec() -> Json:
             },
         },
     }
+    add_links(document["paths"])
+    return document
 
 
 def _bodies(shapes: Sequence[type]) -> Json:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from chalice_app.body import JSON_TYPE, TEXT_TYPE
-from taskfleet.wire.http import BODY_MAX_BYTES, ESCAPED_BODY_MAX_BYTES, Error
+from taskfleet.wire.http.caps import BODY_MAX_BYTES, ESCAPED_BODY_MAX_BYTES
+from taskfleet.wire.http.service import Error
 
 Json = dict[str, Any]
 

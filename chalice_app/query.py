@@ -15,17 +15,11 @@ from chalice_app.errors import Unprocessable
 from taskfleet.batch import BatchStatus
 from taskfleet.scheduler.results import ALL_STATUSES
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
-    HISTORY_MAX_MINUTES,
-    LETTERS_MAX,
-    NAME_MAX_CHARS,
-    PAGE_DEFAULT,
-    PAGE_MAX,
-    STREAM_PAGE_MAX,
-    WAIT_MAX_S,
-    QueueName,
-)
+from taskfleet.wire.http.batches import BATCHES_PAGE_MAX, WAIT_MAX_S
+from taskfleet.wire.http.caps import NAME_MAX_CHARS
+from taskfleet.wire.http.fleet import HISTORY_MAX_MINUTES
+from taskfleet.wire.http.letters import LETTERS_MAX, QueueName
+from taskfleet.wire.http.results import PAGE_DEFAULT, PAGE_MAX, STREAM_PAGE_MAX
 
 Cursor = Annotated[
     str,

@@ -38,21 +38,10 @@ from taskfleet.errors import NotFound
 from taskfleet.scheduler.listing import Search
 from taskfleet.scheduler.results import view
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    LOG_BYTES_HEADER,
-    LOG_DROPPED_HEADER,
-    LOG_END_HEADER,
-    Accepted,
-    AuditView,
-    BatchList,
-    BatchView,
-    Grown,
-    QuoteView,
-    ResultPage,
-    StreamPage,
-    TaskView,
-    UploadForm,
-)
+from taskfleet.wire.http.batches import Accepted, AuditView, BatchList, BatchView, Grown, QuoteView
+from taskfleet.wire.http.results import ResultPage, StreamPage
+from taskfleet.wire.http.tasks import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER, TaskView
+from taskfleet.wire.http.uploads import UploadForm
 
 _INDEX = re.compile(r"[0-9]{1,12}")
 # What a Host header may be before it is put into a URL.

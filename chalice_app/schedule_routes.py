@@ -8,7 +8,7 @@ from chalice_app.api import Api
 from chalice_app.body import JSON_TYPE, read_schedule
 from chalice_app.errors import answer
 from chalice_app.query import NoQuery, read_query
-from taskfleet.wire.http import ScheduleList, ScheduleView
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
 
 
 def add_schedule_routes(api: Api) -> None:

@@ -12,7 +12,10 @@ from chalice_app.body import JSON_TYPE, read_redrive
 from chalice_app.errors import answer
 from chalice_app.query import HistoryQuery, LettersQuery, NoQuery, read_query
 from taskfleet import __version__
-from taskfleet.wire.http import FleetHistory, FleetView, Health, KindList, LetterList, Me, Redriven
+from taskfleet.wire.http.fleet import FleetHistory, FleetView
+from taskfleet.wire.http.kinds import KindList
+from taskfleet.wire.http.letters import LetterList, Redriven
+from taskfleet.wire.http.service import Health, Me
 
 
 def add_stage_routes(api: Api) -> None:

@@ -24,11 +24,8 @@ from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.submit import Submission
 from taskfleet.settings import Settings
-from taskfleet.wire.http import (
-    PAGE_MAX,
-    BatchView,
-    ResultView,
-)
+from taskfleet.wire.http.batches import BatchView
+from taskfleet.wire.http.results import PAGE_MAX, ResultView
 from taskfleet.wire.taskfile import read_tasks
 
 CLIENT_ID = "local"

@@ -18,7 +18,8 @@ from taskfleet.ports import Clock, QueueDepth
 from taskfleet.provisioner.ports import Fleet
 from taskfleet.provisioner.records import Instance, InstanceState
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import BatchView, ResultView
+from taskfleet.wire.http.batches import BatchView
+from taskfleet.wire.http.results import ResultView
 
 SLEEPS = [f"sleep {ms}" for ms in range(100)]
 """Tasks of the first batch: 100 that differ, about five seconds of work."""

@@ -34,7 +34,8 @@ from taskfleet.client.endpoint import ENV_FILE
 from taskfleet.client.progress import batch_bar
 from taskfleet.client.terminal import console_of, wants_colour
 from taskfleet.executor import FleetExecutor, FleetFuture
-from taskfleet.wire.http import BatchView, StreamPage
+from taskfleet.wire.http.batches import BatchView
+from taskfleet.wire.http.results import StreamPage
 
 EXAMPLES = str(ROOT / "examples")
 """Folder of the module `my_tasks`, which defines the kind `wordcount`."""

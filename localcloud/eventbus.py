@@ -7,6 +7,7 @@ Sources: "PutEvents" and "Calculating PutEvents event entry size", Amazon EventB
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +28,16 @@ POLL_S = 0.05
 
 Put = Callable[[str, str, Any], None]
 """Takes an event: its source, its detail-type and its detail. It must not wait."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignores callers that left, such as a function that was killed. Others are told on
+        standard error by the base class."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class EventBus:
@@ -84,8 +95,7 @@ class EventBus:
             def log_message(self, format: str, *args: object) -> None:  # noqa: ARG002
                 return
 
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server((HOST, 0), Handler)
         self.url = f"http://{HOST}:{self._server.server_address[1]}"
         """Its URL."""
         thread = threading.Thread(

@@ -43,7 +43,7 @@ from taskfleet.log import fields
 _log = logging.getLogger(__name__)
 
 BODY_MAX_BYTES = 10 * 1024 * 1024
-"""Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http`)."""
+"""Largest body of a request: API Gateway's cap. The app's is lower (`taskfleet.wire.http.caps`)."""
 HEAD_MAX_BYTES = 10_240
 """Most bytes of a request's line and header values together, as on API Gateway ("Amazon API Gateway
 quotas", which does not name the status of the refusal). A token of ours has at most 544."""
@@ -138,7 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
             answer["statusCode"], {**answer["headers"], **answer["multiValueHeaders"]}, raw
         )
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer_request  # noqa: N815
+    def __getattr__(self, name: str) -> Any:
+        """The base class calls `do_<method>`, and answers 501 where there is none. The gateway
+        knows which methods there are."""
+        if name.startswith("do_"):
+            return self._answer_request
+        raise AttributeError(name)
 
     def _refusal(self) -> tuple[int, str] | None:
         """Returns status and message when the guard or API Gateway would refuse the request, else

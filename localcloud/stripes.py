@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from taskfleet.wire.http import StreamPage
+from taskfleet.wire.http.results import StreamPage
 from taskfleet.wire.plain import shortened
 
 FAILED = 1

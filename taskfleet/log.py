@@ -86,10 +86,10 @@ class PlainFormatter(logging.Formatter):
         shown = "".join(f" {name}={_text(value)}" for name, value in values.items())
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         told = _cut(record.getMessage()) + _cut(shown, TRACEBACK_MAX_CHARS)
-        line = _printable(f"{at} {record.levelname.lower():7} {told}")
+        line = printable(f"{at} {record.levelname.lower():7} {told}")
         if record.exc_info:
             trace = _cut(self.formatException(record.exc_info), TRACEBACK_MAX_CHARS)
-            line = "\n".join([line, *map(_printable, trace.split("\n"))])
+            line = "\n".join([line, *map(printable, trace.split("\n"))])
         return line
 
 
@@ -128,7 +128,7 @@ def _cut(text: str, most: int = VALUE_MAX_CHARS) -> str:
     return text[: most // 2] + left_out + text[-(most // 2) :]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Returns the text with escapes for what would end a line or move a terminal's cursor."""
     return (
         text

@@ -204,9 +204,18 @@ def read_batch(given: Mapping[str, Any]) -> BatchOptions | None:
     return _read(given, BatchOptions).whole
 
 
+def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a JSON object, with an integer in the place of a number such as `3.0`,
+    which is an integer in JSON Schema. What lies deeper stays as it is."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in given.items()
+    }
+
+
 def _read(given: Mapping[str, Any], shape: type[Shape]) -> Shape:
     try:
-        return msgspec.convert(given, shape)
+        return msgspec.convert(whole_numbers(given), shape)
     except msgspec.ValidationError as error:
         reason, _, name = str(error).partition(" - at `$.")
         raise ValueError(f"{name.rstrip('`')}: {reason}") from None

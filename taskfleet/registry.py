@@ -21,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from taskfleet.errors import InvalidTask, SettingsError, UnknownKind
+from taskfleet.log import printable
 from taskfleet.options import MEMORY_MIN_MB, TIMEOUT_MAX_S, Options, limits
 from taskfleet.ports import ObjectStore
 from taskfleet.retry import RetryPolicy
@@ -314,10 +315,10 @@ class Registry:
         parse = self[task.kind].parse
         try:
             params = parse(task.params)
-        except InvalidTask:
-            raise
+        except InvalidTask as error:  # its reason may quote the params as they are
+            raise type(error)(printable(error.reason), error.index) from None
         except Exception as error:  # an error in `parse` must not end a worker
-            reason = f"{type(error).__name__}: {error!s:.100}"
+            reason = printable(f"{type(error).__name__}: {error!s:.100}")
             raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
         return task if params is task.params else Task(task.index, task.kind, params, task.options)
 

@@ -87,7 +87,8 @@ def _range(schema: Json) -> str:
     low, high = (schema.get(key) for key in ("minimum", "maximum"))
     if schema["type"] == "string":
         low, high = (schema.get(key) for key in ("minLength", "maxLength"))
-    unit = " characters" if schema["type"] == "string" else ""
+    several = "" if (low, high) == (1, None) else "s"
+    unit = f" character{several}" if schema["type"] == "string" else ""
     if low is not None and high is not None:
         return f" ({low:,} to {high:,}{unit})"
     if "exclusiveMinimum" in schema:

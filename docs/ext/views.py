@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 
 import msgspec
 
@@ -15,12 +17,14 @@ HIDDEN = {"Error", "Stored", "UploadAnswer", "UploadForm", "Health", "BatchList"
 def views() -> str:
     """A directive of autodoc for each shape, as Markdown."""
     names = [
-        name
-        for name, value in vars(http).items()
+        f"{module.__name__}.{name}"
+        for found in pkgutil.iter_modules(http.__path__, f"{http.__name__}.")
+        for module in [importlib.import_module(found.name)]
+        for name, value in vars(module).items()
         if inspect.isclass(value)
-        and value.__module__ == http.__name__
+        and value.__module__ == module.__name__
         and issubclass(value, msgspec.Struct)
         and name not in HIDDEN
     ]
-    directives = "\n\n".join(f".. autoclass:: {http.__name__}.{name}" for name in names)
+    directives = "\n\n".join(f".. autoclass:: {name}" for name in names)
     return f"```{{eval-rst}}\n{directives}\n```\n"

@@ -9,7 +9,7 @@ from taskfleet.cli.api import client_here
 from taskfleet.cli.command import command
 from taskfleet.cli.complete import batch_ids
 from taskfleet.cli.output import write_json
-from taskfleet.wire.http import AuditView
+from taskfleet.wire.http.batches import AuditView
 from taskfleet.wire.plain import plain
 
 

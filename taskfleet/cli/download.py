@@ -19,7 +19,7 @@ import requests
 from taskfleet.client import Client
 from taskfleet.client.progress import counting_bars
 from taskfleet.wire.filenames import name_fault
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 
 THREADS = 8
 TIMEOUT_S = 30.0

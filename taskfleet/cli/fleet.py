@@ -14,7 +14,7 @@ from taskfleet.cli.options import watch_option
 from taskfleet.cli.output import write_json
 from taskfleet.cli.screen import watch as show_again
 from taskfleet.cli.terminal import stdout_console
-from taskfleet.wire.http import FleetView
+from taskfleet.wire.http.fleet import FleetView
 from taskfleet.wire.plain import plain
 
 DECISIONS_SHOWN = 5

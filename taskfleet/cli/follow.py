@@ -12,7 +12,7 @@ from taskfleet.cli.output import risk, say, summary, write_json
 from taskfleet.client import Client, ClientError
 from taskfleet.client.progress import Failed, Rate, TimeLeft, batch_bar
 from taskfleet.errors import TaskfleetError
-from taskfleet.wire.http import Accepted, BatchView
+from taskfleet.wire.http.batches import Accepted, BatchView
 
 
 def wait_for(

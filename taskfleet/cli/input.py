@@ -15,7 +15,7 @@ import click
 
 from taskfleet.client import ApiError
 from taskfleet.errors import InvalidTask, TaskfleetError
-from taskfleet.wire.http import BODY_MAX_BYTES
+from taskfleet.wire.http.caps import BODY_MAX_BYTES
 from taskfleet.wire.taskfile import read_tasks
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}

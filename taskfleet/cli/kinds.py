@@ -13,7 +13,7 @@ from taskfleet.cli.complete import kind_names
 from taskfleet.cli.output import write_json
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.errors import TaskfleetError
-from taskfleet.wire.http import KindView
+from taskfleet.wire.http.kinds import KindView
 from taskfleet.wire.plain import plain
 
 

@@ -27,7 +27,8 @@ from taskfleet.client import ApiError, Client, ClientError
 from taskfleet.client.progress import sending_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import Accepted, BatchView, ResultView
+from taskfleet.wire.http.batches import Accepted, BatchView
+from taskfleet.wire.http.results import ResultView
 
 STREAM_BYTES = 16_000
 """Bytes of standard output from which a result may hold its end only."""

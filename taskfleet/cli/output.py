@@ -21,7 +21,8 @@ from taskfleet.cli.command import complain
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.task import TaskStatus
 from taskfleet.wire.faces import counts, seconds_of
-from taskfleet.wire.http import BatchView, ResultView
+from taskfleet.wire.http.batches import BatchView
+from taskfleet.wire.http.results import ResultView
 from taskfleet.wire.plain import plain
 
 ALL_COLUMNS = 125

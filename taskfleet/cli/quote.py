@@ -18,7 +18,7 @@ from taskfleet.cli.output import write_json
 from taskfleet.client import ApiError
 from taskfleet.errors import InvalidTask
 from taskfleet.quote import Outcome, Score, score
-from taskfleet.wire.http import BatchView, QuotedTasks, QuoteView
+from taskfleet.wire.http.batches import BatchView, QuotedTasks, QuoteView
 from taskfleet.wire.plain import plain
 
 

@@ -19,7 +19,7 @@ from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import ApiError
 from taskfleet.errors import InvalidTask
 from taskfleet.schedule import Missed
-from taskfleet.wire.http import ScheduleView
+from taskfleet.wire.http.schedules import ScheduleView
 from taskfleet.wire.plain import plain
 
 

@@ -28,7 +28,7 @@ from taskfleet.cli.screen import screen, watch
 from taskfleet.cli.terminal import stdout_console
 from taskfleet.client import Client
 from taskfleet.client.progress import batch_picture
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 
 RECENT = 20
 """Batches that are listed unless told otherwise."""

@@ -18,7 +18,7 @@ from taskfleet.cli.output import say
 from taskfleet.client import ApiError, Client, ClientError
 from taskfleet.client.progress import sending_bar
 from taskfleet.errors import InvalidTask, TaskfleetError
-from taskfleet.wire.http import Accepted
+from taskfleet.wire.http.batches import Accepted
 
 
 @command(

@@ -19,7 +19,7 @@ from taskfleet.cli.terminal import paged
 from taskfleet.client import Client
 from taskfleet.output import LogPage
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import AttemptView
+from taskfleet.wire.http.tasks import AttemptView
 from taskfleet.wire.plain import plain
 
 POLL_S = 1.0

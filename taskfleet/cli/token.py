@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from taskfleet import settings
+from taskfleet.batch import is_client_id
 from taskfleet.cli.command import command
 from taskfleet.cli.input import duration_s
 from taskfleet.cli.options import stage_option
@@ -18,7 +19,7 @@ from taskfleet.cli.stage import open_stage
 from taskfleet.client import endpoint
 from taskfleet.errors import SettingsError
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 
 
 class NewToken(msgspec.Struct, frozen=True):
@@ -67,7 +68,8 @@ def make_token(client_id: str, role: str, ttl: float, stage: str | None, as_json
     try:
         made = token.make(secret, client_id, ttl, now, token.Role(role))
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--client-id") from error
+        hint = "--ttl" if is_client_id(client_id) else "--client-id"
+        raise click.BadParameter(str(error), param_hint=hint) from error
     if as_json:
         write_json([NewToken(made, client_id, role, iso_time(token.valid_until(made) or 0))])
     else:

@@ -20,7 +20,7 @@ from taskfleet.errors import InvalidTask
 from taskfleet.options import BatchOptions
 from taskfleet.ports import LINE_MAX_BYTES
 from taskfleet.task import Task
-from taskfleet.wire.http import BODY_MAX_BYTES, MAX_TASKS, body_fault
+from taskfleet.wire.http.caps import BODY_MAX_BYTES, MAX_TASKS, body_fault
 from taskfleet.wire.taskfile import kind_and_params, own_options
 
 _READ_BYTES = 256 * 1024

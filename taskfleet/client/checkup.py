@@ -16,7 +16,7 @@ from taskfleet.checkup.finding import Finding, fault, ok
 from taskfleet.client.endpoint import Endpoint
 from taskfleet.client.transport import Bearer, new_session, no_auth, root_cause
 from taskfleet.wire import token
-from taskfleet.wire.http import Health
+from taskfleet.wire.http.service import Health
 
 TIMEOUT_S = (5.0, 30.0)
 """Longest time to connect, and between two bytes of an answer, in seconds."""

@@ -35,22 +35,12 @@ from taskfleet.options import BatchFields, read_batch
 from taskfleet.output import LogPage
 from taskfleet.ports import Clock
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
-    LOG_BYTES_HEADER,
-    LOG_DROPPED_HEADER,
-    LOG_END_HEADER,
-    PAGE_MAX,
-    Accepted,
-    BatchList,
-    BatchView,
-    FleetView,
-    KindList,
-    ResultPage,
-    ResultView,
-    TaskView,
-    UploadForm,
-)
+from taskfleet.wire.http.batches import BATCHES_PAGE_MAX, Accepted, BatchList, BatchView
+from taskfleet.wire.http.fleet import FleetView
+from taskfleet.wire.http.kinds import KindList
+from taskfleet.wire.http.results import PAGE_MAX, ResultPage, ResultView
+from taskfleet.wire.http.tasks import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER, TaskView
+from taskfleet.wire.http.uploads import UploadForm
 
 OUTAGE_S = 60.0
 """Seconds for which `wait` goes on while the API cannot be reached or fails. A throttle is no

@@ -11,7 +11,7 @@ from typing import IO
 import msgspec
 
 from taskfleet.client.transport import Transport
-from taskfleet.wire.http import UploadAnswer
+from taskfleet.wire.http.uploads import UploadAnswer
 
 
 class ContentUploads:

@@ -18,16 +18,9 @@ from taskfleet.client.body import encode_task
 from taskfleet.client.transport import Transport
 from taskfleet.options import BatchFields, read_batch
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    MAX_TASKS,
-    PAGE_MAX,
-    Accepted,
-    BatchView,
-    Grown,
-    ResultPage,
-    ResultView,
-    body_fault,
-)
+from taskfleet.wire.http.batches import Accepted, BatchView, Grown
+from taskfleet.wire.http.caps import MAX_TASKS, body_fault
+from taskfleet.wire.http.results import PAGE_MAX, ResultPage, ResultView
 
 Task = str | Mapping[str, Any] | msgspec.Raw
 """A task as `submit` takes it, or as JSON already."""

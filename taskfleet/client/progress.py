@@ -31,7 +31,7 @@ from rich.text import Text
 
 from taskfleet.client import notebook
 from taskfleet.client.terminal import can_redraw, console_of
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 from taskfleet.wire.plain import plain
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from taskfleet.client.transport import Transport
 from taskfleet.options import BatchFields, read_batch
-from taskfleet.wire.http import ScheduleList, ScheduleView
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
 
 
 class ScheduleCalls:

@@ -12,21 +12,12 @@ from taskfleet.client.body import pack
 from taskfleet.client.growing import batch_path
 from taskfleet.client.transport import Transport
 from taskfleet.errors import InvalidTask
-from taskfleet.wire.http import (
-    BODY_MAX_BYTES,
-    LETTERS_MAX,
-    MAX_TASKS,
-    AuditView,
-    FleetHistory,
-    FleetPoint,
-    LetterList,
-    LetterView,
-    Me,
-    QueueName,
-    QuoteView,
-    Redriven,
-    StreamPage,
-)
+from taskfleet.wire.http.batches import AuditView, QuoteView
+from taskfleet.wire.http.caps import BODY_MAX_BYTES, MAX_TASKS
+from taskfleet.wire.http.fleet import FleetHistory, FleetPoint
+from taskfleet.wire.http.letters import LETTERS_MAX, LetterList, LetterView, QueueName, Redriven
+from taskfleet.wire.http.results import StreamPage
+from taskfleet.wire.http.service import Me
 
 
 class Watching:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from taskfleet.executor.future import FleetFuture
 from taskfleet.executor.tasks import Order
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 
 UNSENT_MAX_BYTES = 64_000_000
 """Most bytes of tasks and their arguments that wait to be sent; above that, `submit` waits."""
@@ -25,7 +25,7 @@ PART_MAX_TASKS = 4_000
 """Most tasks of one request: workers begin with the first while the next is taken in."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
-many, under the caps of `taskfleet.wire.http`."""
+many, under the caps of `taskfleet.wire.http.caps`."""
 
 
 class Call(NamedTuple):

@@ -14,7 +14,8 @@ import requests
 from taskfleet.client import ApiError, Client, Unreachable
 from taskfleet.client.transport import no_auth
 from taskfleet.options import BatchFields
-from taskfleet.wire.http import Accepted, BatchView, ResultView
+from taskfleet.wire.http.batches import Accepted, BatchView
+from taskfleet.wire.http.results import ResultView
 
 FETCH_TIMEOUT_S = 60.0
 """Longest time without a byte of a stored file, in seconds."""

@@ -37,7 +37,8 @@ from taskfleet.scheduler.tasks import TaskViews
 from taskfleet.settings import Settings
 from taskfleet.wire.calls import content_id
 from taskfleet.wire.envelopes import decode_responses
-from taskfleet.wire.http import Accepted, BatchView, ResultView
+from taskfleet.wire.http.batches import Accepted, BatchView
+from taskfleet.wire.http.results import ResultView
 
 if TYPE_CHECKING:
     from ec2_worker.worker import Worker

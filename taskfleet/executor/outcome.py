@@ -12,7 +12,7 @@ from taskfleet.executor.future import FleetFuture
 from taskfleet.executor.problems import TaskError
 from taskfleet.task import TaskStatus
 from taskfleet.wire import calls
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 
 Fetch = Callable[[str], bytes]
 """Returns what is at a URL that the service gave."""

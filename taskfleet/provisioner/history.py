@@ -6,7 +6,8 @@ from __future__ import annotations
 from taskfleet.ports import Clock
 from taskfleet.provisioner.points import Point
 from taskfleet.provisioner.ports import FleetRecords
-from taskfleet.wire.http import FleetHistory, FleetPoint, iso_time
+from taskfleet.wire.http.fleet import FleetHistory, FleetPoint
+from taskfleet.wire.http.times import iso_time
 
 
 class Histories:

@@ -17,7 +17,8 @@ from taskfleet.provisioner.reconcile import IDLE_ROUND_S
 from taskfleet.provisioner.records import FleetState, WorkerRecord
 from taskfleet.provisioner.shortages import launch_trouble
 from taskfleet.settings import Settings
-from taskfleet.wire.http import DecisionView, FleetView, InstancesView, WorkerView, iso_time
+from taskfleet.wire.http.fleet import DecisionView, FleetView, InstancesView, WorkerView
+from taskfleet.wire.http.times import iso_time
 
 OVERDUE_ROUND_S = 150.0
 """Seconds after which a missing round is a fault. The schedule starts one every minute."""

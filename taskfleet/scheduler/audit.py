@@ -27,7 +27,8 @@ from taskfleet.errors import PermanentError
 from taskfleet.lease import BundleStatus
 from taskfleet.ports import BundleRecord
 from taskfleet.task import TaskResult, TaskStatus
-from taskfleet.wire.http import AuditView, iso_time
+from taskfleet.wire.http.batches import AuditView
+from taskfleet.wire.http.times import iso_time
 
 FAULTS_SHOWN = 100
 """Most faults that a receipt names; the others are only counted."""

@@ -11,7 +11,7 @@ from taskfleet.errors import PermanentError, TooLarge
 from taskfleet.ports import BundleRecord, Clock, TaskMonitor
 from taskfleet.scheduler.audit import Audit
 from taskfleet.scheduler.results import CALL_MAX_BUNDLES, Results
-from taskfleet.wire.http import AuditView
+from taskfleet.wire.http.batches import AuditView
 
 AUDIT_MAX_BUNDLES = 50_000
 """Most bundles that one answer audits: 500 reads of the table, about 15 seconds."""

@@ -29,13 +29,15 @@ from taskfleet.scheduler.results import (
     fitted,
 )
 from taskfleet.scheduler.waiting import (
+    FEW,
     completion_settle_s,
     first_poll_s,
     hold_s,
     next_poll_s,
 )
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import PAGE_DEFAULT, PAGE_MAX, WAIT_MAX_S, ResultPage, ResultView
+from taskfleet.wire.http.batches import WAIT_MAX_S
+from taskfleet.wire.http.results import PAGE_DEFAULT, PAGE_MAX, ResultPage, ResultView
 
 Row = TypeVar("Row")
 RowForm = Callable[[str, Task | None, TaskResult], tuple[Row, int] | None]
@@ -130,7 +132,7 @@ class Completed:
     def _wait(self, batch_id: str, client_id: str, given: Given, wait_s: float) -> _News:
         """Returns what is new: now if something is, else as soon as something is, the batch is over
         or the time is up. After the first news it waits for others a moment, unless nothing else
-        runs."""
+        runs or many bundles are left."""
         began = now = self._clock.now()
         news = self._look(batch_id, client_id, given, given.touched())
         if news.batch.bundles > given.touched():
@@ -146,8 +148,9 @@ class Completed:
             poll_s = next_poll_s(poll_s)
             news = self._look(batch_id, client_id, given, news.batch.bundles)
             now = self._clock.now()
-            if news.numbers and news.nothing_runs:
-                break
+            left = news.batch.bundles - given.count - len(news.numbers)
+            if news.numbers and (news.nothing_runs or left >= FEW):
+                break  # where many are left, the pauses have waited for others
             if news.numbers and not settling:
                 settling = True
                 deadline = min(deadline, now + completion_settle_s(now - began))

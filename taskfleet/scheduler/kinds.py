@@ -6,7 +6,7 @@ from __future__ import annotations
 from taskfleet.ports import Clock
 from taskfleet.provisioner.ports import FleetRecords
 from taskfleet.registry import Registry
-from taskfleet.wire.http import KindList, KindView
+from taskfleet.wire.http.kinds import KindList, KindView
 
 MISSED_REPORTS = 3
 """Reports that a worker misses before it counts as dead."""

@@ -16,7 +16,8 @@ import msgspec
 from taskfleet.batch import is_id
 from taskfleet.ports import Message, TaskMonitor, TaskQueue
 from taskfleet.scheduler.redrive import peek, redrive
-from taskfleet.wire.http import LetterList, LetterView, QueueName, Redriven, iso_time
+from taskfleet.wire.http.letters import LetterList, LetterView, QueueName, Redriven
+from taskfleet.wire.http.times import iso_time
 
 LOOK_MAX = 500
 """Most letters of a queue that one request looks at, ten a call."""

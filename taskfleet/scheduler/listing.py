@@ -15,7 +15,7 @@ from taskfleet.batch import BatchRecord, BatchStatus, page_cursor
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.scheduler.results import NO_RISKS, view
 from taskfleet.scheduler.risk import Risks
-from taskfleet.wire.http import BATCHES_PAGE_MAX, BatchList, BatchView
+from taskfleet.wire.http.batches import BATCHES_PAGE_MAX, BatchList, BatchView
 
 READ_MAX_PAGES = 5
 """Most pages of `BATCHES_PAGE_MAX` batches that one search reads. Each takes two calls or three, of

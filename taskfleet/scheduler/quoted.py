@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskfleet.batch import BatchRecord
 from taskfleet.quote import finite
-from taskfleet.wire.http import BatchQuote
+from taskfleet.wire.http.batches import BatchQuote
 
 
 def batch_quote(batch: BatchRecord) -> BatchQuote | None:

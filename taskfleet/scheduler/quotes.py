@@ -16,7 +16,7 @@ from taskfleet.registry import Registry
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.quoter import Quoter
 from taskfleet.scheduler.submit import validate
-from taskfleet.wire.http import QuotedTasks, QuoteView
+from taskfleet.wire.http.batches import QuotedTasks, QuoteView
 
 
 class Quotes:

@@ -14,7 +14,7 @@ from taskfleet.options import BatchOptions
 from taskfleet.scheduler.results import CALL_MAX_BUNDLES, Results, ended_as
 from taskfleet.scheduler.submit import Submission
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import MAX_TASKS
+from taskfleet.wire.http.caps import MAX_TASKS
 
 READ_MAX_BUNDLES = 20_000
 """Most bundles of a batch whose failed tasks are looked for: 200 calls, of some 50 ms each. A

@@ -28,15 +28,9 @@ from taskfleet.scheduler.waiting import (
     settle_s,
 )
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
-from taskfleet.wire.http import (
-    PAGE_DEFAULT,
-    PAGE_MAX,
-    WAIT_MAX_S,
-    BatchView,
-    ResultPage,
-    ResultView,
-    iso_time,
-)
+from taskfleet.wire.http.batches import WAIT_MAX_S, BatchView
+from taskfleet.wire.http.results import PAGE_DEFAULT, PAGE_MAX, ResultPage, ResultView
+from taskfleet.wire.http.times import iso_time
 from taskfleet.wire.payload import ANSWER_MAX_BYTES, answer_bytes
 
 PAGE_MAX_BYTES = ANSWER_MAX_BYTES - 16 * 1024

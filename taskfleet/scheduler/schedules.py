@@ -3,8 +3,9 @@ times are due (`taskfleet.schedule`), the storage (`taskfleet.scheduler.ports`),
 taken in (`taskfleet.scheduler.submit`).
 
 A batch is submitted under the key `<name>@<time>` before its time is recorded as dealt with. So two
-looks at once, or a look that was cut short, make one batch of a time, and a submission that was cut
-short is completed by the next look.
+looks at once, or a look that was cut short, make one batch of a time. While a batch is submitted,
+the record's `next_at` is its time. So a submission that was cut short is completed by the next
+look, even if the time counts as missed by then, or by the removal of the schedule.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from taskfleet.registry import Registry
 from taskfleet.schedule import Missed, ScheduleRecord, due, next_after, read_cron, read_every
 from taskfleet.scheduler.ports import ScheduleRecords
 from taskfleet.scheduler.submit import Submission, validate
-from taskfleet.wire.http import ScheduleList, ScheduleView, iso_time
+from taskfleet.wire.http.schedules import ScheduleList, ScheduleView
+from taskfleet.wire.http.times import iso_time
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +134,9 @@ class Schedules:
     def remove(self, name: str, *, client_id: str) -> ScheduleView:
         """Remove a schedule. Returns it as it was. Its batches stay; one that is due at this moment
         may still come. Raises NotFound."""
+        for each in self._records.schedules(client_id):
+            if each.name == name and self._is_begun(each):
+                self._submitted(each, each.next_at)
         removed = self._records.remove(client_id, name)
         if removed is None:
             raise NotFound(f"no schedule {name!r:.80}")
@@ -166,8 +171,12 @@ class Schedules:
         """Submit the batches of one schedule that are due, and record how far this came, also when
         an error ends it."""
         found = due(schedule, self._clock.now())
-        after = schedule
-        if found.left_out is not None:
+        recorded = after = schedule
+        times, missed = found.times, found.left_out is not None
+        if missed and self._is_begun(schedule):
+            times = [schedule.next_at, *times]
+            missed = found.left_out != schedule.next_at
+        if missed and found.left_out is not None:
             reason = f"{iso_time(found.left_out)}: left out, since nobody looked in time"
             _log.warning(
                 "times of a schedule were left out",
@@ -175,18 +184,27 @@ class Schedules:
             )
             after = replace(after, last_error=reason)
         try:
-            for at in found.times:
+            for at in times:
                 after = replace(after, next_at=at)
                 if remaining_s() <= 0:
                     break
+                if at != recorded.next_at:
+                    if not self._records.advance(recorded, after):
+                        after = recorded  # another look is ahead, or the schedule was removed
+                        break
+                    recorded = after
                 after = self._submitted(after, at)
             else:
                 after = replace(after, next_at=found.next_at)
         except LimitReached as error:  # the next look tries again
             after = replace(after, last_error=f"{iso_time(after.next_at)}: must wait: {error}")
         finally:
-            if after != schedule:
-                self._records.advance(schedule, after)
+            if after != recorded:
+                self._records.advance(recorded, after)
+
+    def _is_begun(self, schedule: ScheduleRecord) -> bool:
+        """Returns whether the batch of the time `next_at` was submitted in part."""
+        return self._submission.is_begun(schedule.client_id, schedule.key(schedule.next_at))
 
     def _submitted(self, schedule: ScheduleRecord, at: float) -> ScheduleRecord:
         """Submit the batch that is due at `at`. Returns the schedule with what became of it: a

@@ -8,7 +8,7 @@ import msgspec
 
 from taskfleet.scheduler.completed import Completed
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import STREAM_ERROR_CHARS, STREAM_PAGE_MAX, StreamPage, StreamRow
+from taskfleet.wire.http.results import STREAM_ERROR_CHARS, STREAM_PAGE_MAX, StreamPage, StreamRow
 from taskfleet.wire.payload import answer_bytes
 
 _STATUS = {TaskStatus.SUCCEEDED: 0, TaskStatus.FAILED: 1, TaskStatus.CANCELLED: 2}

@@ -29,7 +29,7 @@ from taskfleet.scheduler.quoter import Quoter
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.scheduler.upload import Uploads
 from taskfleet.task import Task
-from taskfleet.wire.http import MAX_TASKS
+from taskfleet.wire.http.caps import MAX_TASKS
 
 SEND_MAX_BUNDLES = 5_000
 """Most bundles that a submission enqueues itself: 500 calls. One call takes about a millisecond of
@@ -153,6 +153,12 @@ class Submission:
                 self._monitor.cancel_batch(batch_id, self._clock.now())
             raise
         return batch
+
+    def is_begun(self, client_id: str, idempotency_key: str) -> bool:
+        """Returns whether a batch is recorded under the key of which not all is on the queue: its
+        submission was cut short, or goes on now."""
+        batch = self._monitor.batch(keyed_batch_id(client_id, idempotency_key))
+        return batch is not None and batch.enqueued < batch.total
 
 
 def validate(

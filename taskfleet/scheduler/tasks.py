@@ -19,7 +19,8 @@ from taskfleet.scheduler.locate import Place, locate
 from taskfleet.scheduler.results import Results
 from taskfleet.scheduler.why import waits_for_others, why
 from taskfleet.task import HISTORY_MAX, Attempt, Task, TaskResult, TaskStatus
-from taskfleet.wire.http import AttemptView, TaskView, iso_time
+from taskfleet.wire.http.tasks import AttemptView, TaskView
+from taskfleet.wire.http.times import iso_time
 
 
 class _Found:

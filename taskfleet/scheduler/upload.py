@@ -27,7 +27,7 @@ from taskfleet.scheduler.limit import NO_LIMIT, ClientLimit
 from taskfleet.scheduler.plan import Planner
 from taskfleet.scheduler.record import payload_hash, record_once
 from taskfleet.task import Task
-from taskfleet.wire.http import Stored, UploadForm
+from taskfleet.wire.http.uploads import Stored, UploadForm
 
 KEPT_DAYS = 7
 """Days after which the bucket deletes an upload (`infra/stack.yaml`)."""

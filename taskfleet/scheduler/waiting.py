@@ -14,8 +14,10 @@ POLL_GROWTH = 1.08
 """Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
 to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
 batch of more than 250 bundles runs."""
-STEADY_POLL_S = 0.05
+STEADY_POLL_S = 0.5
 """Most seconds of the first pause while results come steadily (`first_poll_s`)."""
+STEADY_SHARE = 16
+"""Divides the time that outstanding bundles will take (`first_poll_s`)."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 WAIT_HOLD_S = 2.0
@@ -59,12 +61,14 @@ def settle_s(age_s: float) -> float:
 def first_poll_s(age_s: float, ended: int, outstanding: int) -> float:
     """Returns the pause before the first read for results of a batch that began `age_s` ago, of
     which so many bundles have ended and so many have not. Where results come one after the other
-    and many are outstanding, nobody gains by the news of one of them within a few milliseconds, and
-    each read costs the processor of the API and of the table: the pause is then a third of the time
-    between two of them, as far as that is under `STEADY_POLL_S`."""
+    and many are outstanding, few clients gain by the news of one of them at once, and each read
+    costs the processor of the API and of the table. The pause is then 1/16 of the time that the
+    outstanding bundles will take at the pace so far, up to `STEADY_POLL_S`. Results come later by
+    half of that in the mean, so a client that hands in a task for each result, and no more tasks
+    than slots, loses 1/32 of their time."""
     if not ended or outstanding < FEW:
         return FIRST_POLL_S
-    return min(max(FIRST_POLL_S, age_s / ended / 3), STEADY_POLL_S)
+    return min(max(FIRST_POLL_S, age_s / ended * outstanding / STEADY_SHARE), STEADY_POLL_S)
 
 
 def next_poll_s(poll_s: float) -> float:

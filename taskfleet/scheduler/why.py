@@ -11,7 +11,7 @@ from taskfleet.ports import BundleRecord
 from taskfleet.retry import longest_backoff_s
 from taskfleet.scheduler.locate import Place
 from taskfleet.task import TaskResult
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 
 
 def waits_for_others(_batch: BatchRecord) -> str:

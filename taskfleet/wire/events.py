@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 
 SOURCE = "taskfleet"
 """The `source` of every event."""

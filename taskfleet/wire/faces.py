@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from taskfleet.wire.plain import plain, shortened
 
 if TYPE_CHECKING:
-    from taskfleet.wire.http import Accepted, BatchView, FleetView, ResultPage, ResultView
+    from taskfleet.wire.http.batches import Accepted, BatchView
+    from taskfleet.wire.http.fleet import FleetView
+    from taskfleet.wire.http.results import ResultPage, ResultView
 
 SHOWN_CHARS = 80
 """Characters of a task, a result or an error in a line or a cell."""

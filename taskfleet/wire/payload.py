@@ -1,6 +1,6 @@
 """How large a text is on its way through Lambda, where a request's body and an answer's body are
 strings inside a JSON document: quotes, backslashes and control characters grow. Owns Lambda's
-limits and the measuring; not the caps that follow from them (`taskfleet.wire.http`).
+limits and the measuring; not the caps that follow from them (`taskfleet.wire.http.caps`).
 
 Sources: "Lambda quotas", AWS Lambda Developer Guide; the numbers are those of Lambda's own error
 messages. Lambda's runtime for Python 3.11 writes an answer with `json.dumps`, which escapes every

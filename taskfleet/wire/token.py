@@ -23,6 +23,9 @@ ALGORITHM = "HS256"
 PARTY = "taskfleet"
 """Both the issuer and the audience of every token."""
 
+EXPIRES_MAX = 253_402_300_799
+"""Latest end of a token, in epoch seconds: that of the year 9999, the last that a date can have."""
+
 
 class InvalidToken(TaskfleetError):
     """The token cannot be trusted. The message says why and contains nothing of the secret."""
@@ -50,13 +53,15 @@ def make(secret: str, client_id: str, ttl_s: float, now: float, role: Role = Rol
     signed with the first key of the secret. The token of a writer has no claim about its role, as
     those of earlier versions.
 
-    Raises ValueError when `client_id` is malformed, SettingsError when the secret is missing, too
-    short or malformed.
+    Raises ValueError when `client_id` is malformed or the token would expire after the year 9999,
+    SettingsError when the secret is missing, too short or malformed.
     """
     if not is_client_id(client_id):
         raise ValueError(
             f"{client_id!r:.60} is not a client id: 1 to 128 printable ASCII characters, no blanks"
         )
+    if now + ttl_s > EXPIRES_MAX:
+        raise ValueError("the token would expire after the year 9999")
     keys = Keys.parse(secret)
     issued = int(now)
     claims: dict[str, Any] = {
@@ -83,6 +88,8 @@ def read(token: str, secret: str, now: float) -> Bearer:
     expires, client_id = claims["exp"], claims["client_id"]
     if isinstance(expires, bool) or not isinstance(expires, int | float):
         raise InvalidToken("not a valid token: exp is not a number")
+    if expires > EXPIRES_MAX:
+        raise InvalidToken("not a valid token: exp lies after the year 9999")
     if not now < expires:
         raise InvalidToken("the token has expired")
     if not isinstance(client_id, str) or not is_client_id(client_id):
@@ -139,5 +146,6 @@ def valid_until(token: str) -> float | None:
     except (jwt.InvalidTokenError, UnicodeEncodeError):
         return None
     expires: Any = claims.get("exp")
-    ours = claims.get("iss") == PARTY and isinstance(expires, int | float)
+    is_date = isinstance(expires, int | float) and 0 <= expires <= EXPIRES_MAX
+    ours = claims.get("iss") == PARTY and is_date
     return float(expires) if ours else None

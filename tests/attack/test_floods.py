@@ -13,7 +13,7 @@ from taskfleet.batch import Tally
 from taskfleet.client import client as client_module
 from taskfleet.client.client import Client
 from taskfleet.memory import ManualClock
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 from tests.support.frontend import Frontend
 
 SEND_AT_MOST = 5_000

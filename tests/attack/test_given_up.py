@@ -9,7 +9,9 @@ import logging
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from ec2_worker.asides import SET_ASIDE_DELIVERIES
 from taskfleet.errors import LeaseLost, TooLarge, TransientError
 from taskfleet.ports import OutgoingMessage
 from taskfleet.registry import Registry
@@ -145,4 +147,29 @@ def test_a_response_of_2014_that_cannot_be_published_is_published_without_its_re
     worker.work()
     (answer,) = cloud.responses.receive(10, wait_s=0, visibility_s=1)
     assert json.loads(answer.body)["status"] == "SUCCEEDED"
+    assert cloud.dead.depth().backlog == 0
+
+
+def test_a_claim_that_cannot_be_taken_back_is_given_up_under_its_own_lease() -> None:
+    """The bundle is held by the very delivery that is given up."""
+    cloud = Cloud()
+    batch = cloud.submit(REGISTRY, ["shout"])
+    fails(cloud, "unclaim", lambda *_a, **_o: True, TransientError("throttled"))
+    work_on(cloud, HandWorker(cloud, BROKEN), 40_000)
+    assert cloud.monitor.batch(batch).tally.failed == 1
+    assert "never seen" in dead(cloud).attributes["reason"]
+
+
+def test_a_bundle_that_another_worker_has_is_not_given_up() -> None:
+    cloud = Cloud()
+    batch = cloud.submit(REGISTRY, ["shout"])
+    holder, other = HandWorker(cloud, REGISTRY), HandWorker(cloud, REGISTRY, worker_id="w-2")
+    assert holder.poll()
+    (claimed,) = holder.workload.in_hand()
+    message = replace(claimed.message, receive_count=SET_ASIDE_DELIVERIES)
+    other.asides.put(message, Bug("never seen"))
+    assert other.outbox.pending() == 0
+    holder.work()
+    cloud.collect()
+    assert cloud.monitor.batch(batch).tally.succeeded == 1
     assert cloud.dead.depth().backlog == 0

@@ -12,7 +12,7 @@ from ec2_worker.attempt import ERROR_MAX_CHARS, RESULT_MAX_BYTES
 from taskfleet.batch import BatchStatus
 from taskfleet.errors import PermanentError
 from taskfleet.registry import Registry, sleep
-from taskfleet.wire.http import PAGE_MAX
+from taskfleet.wire.http.results import PAGE_MAX
 from tests.support.frontend import Frontend
 from tests.support.worker import thread_kind
 

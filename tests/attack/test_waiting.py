@@ -15,7 +15,7 @@ from infra.functions import RATE_PER_S
 from taskfleet.batch import Tally
 from taskfleet.clock import SystemClock
 from taskfleet.scheduler.waiting import NEAR_HOLD_S, WAIT_HOLD_S
-from taskfleet.wire.http import WAIT_MAX_S
+from taskfleet.wire.http.batches import WAIT_MAX_S
 from tests.support.frontend import Frontend
 from tests.support.waiting import eventually
 from tests.support.worker import Cloud

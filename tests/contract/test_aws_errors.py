@@ -65,6 +65,7 @@ def translate(error: Exception) -> Exception:
                 "KMS.ThrottlingException",
                 "RequestTimeout",
                 "ExpiredTokenException",
+                "ExpiredToken",
             )
         ],
         answer("RequestExpired"),  # EC2's own code for expired credentials

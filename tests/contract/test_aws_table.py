@@ -13,10 +13,11 @@ import pytest
 import requests
 
 from taskfleet.aws.dynamodb.packing import ITEM_MAX_BYTES
+from taskfleet.aws.s3 import S3Store
 from taskfleet.aws.session import Aws
 from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally
 from taskfleet.clock import SystemClock
-from taskfleet.errors import LeaseLost, PermanentError
+from taskfleet.errors import LeaseLost, PermanentError, TransientError
 from taskfleet.lease import BundleStatus, ClaimOutcome
 from taskfleet.retry import RetryPolicy
 from taskfleet.settings import Settings
@@ -137,6 +138,31 @@ class TestItem:
         assert world.monitor.bundles(["b"]) == []
 
 
+def test_every_read_of_an_item_sees_the_last_write(world, aws_stack):
+    """The lists of an index alone may be late; what they name is read anew."""
+    client, late = aws_stack.client("dynamodb"), []
+
+    def note(params, model, **_kwargs) -> None:
+        asked = [params, *params.get("RequestItems", {}).values()]
+        if not any(each.get("ConsistentRead") for each in asked):
+            late.append(model.name)
+
+    for operation in ("GetItem", "BatchGetItem"):
+        client.meta.events.register(f"provide-client-params.dynamodb.{operation}", note)
+    try:
+        world.monitor.create_batch(new_batch())
+        world.monitor.batch("b")
+        world.monitor.start_batch("b", 1.0)
+        world.monitor.bundles(["b:0"])
+        world.monitor.counted("b", [0])
+        world.monitor.is_counted("b", 0)
+        world.monitor.record_progress("b", {}, 1.0)
+    finally:
+        for operation in ("GetItem", "BatchGetItem"):
+            client.meta.events.unregister(f"provide-client-params.dynamodb.{operation}", note)
+    assert late == []
+
+
 class TestSpill:
     def noisy(self, seed: int) -> list[TaskResult]:
         noise = random.Random(seed).randbytes(ITEM_MAX_BYTES).hex()
@@ -157,6 +183,20 @@ class TestSpill:
         with pytest.raises(LeaseLost):
             world.monitor.commit("b:0", zombie, tasks=TASKS, results=self.noisy(2))
         assert world.monitor.bundles(["b:0"])[0].results == self.noisy(1)
+
+    def test_an_item_never_points_to_an_object_that_could_not_be_stored(
+        self, world, aws_stack, monkeypatch
+    ):
+        lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease
+        before = item(aws_stack, "b:0")
+
+        def put(*_args, **_options) -> None:
+            raise TransientError("no answer")
+
+        monkeypatch.setattr(S3Store, "put", put)
+        with pytest.raises(TransientError):
+            world.monitor.commit("b:0", lease, tasks=TASKS, results=self.noisy(1))
+        assert item(aws_stack, "b:0") == before
 
     def test_a_missing_object_is_named_with_the_likely_cause(self, world, aws_stack):
         lease = world.monitor.claim("b:0", owner="me", lease_s=30).lease

@@ -179,6 +179,13 @@ class TestWithoutTheLease:
         acquire(world.monitor, "me")
         self.refused(world, step, lost)
 
+    def test_released_and_claimed_by_another_owner(self, world, step):
+        """The release took the attempt back, so both leases have the same number."""
+        lost = acquire(world.monitor, "zombie")
+        release(world.monitor, lost)
+        assert acquire(world.monitor, "me").attempt == lost.attempt
+        self.refused(world, step, lost)
+
     def test_of_an_earlier_attempt(self, world, step):
         lost = acquire(world.monitor, "me")
         world.clock.sleep(31)

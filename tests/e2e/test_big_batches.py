@@ -13,7 +13,7 @@ import pytest
 
 from taskfleet import Client
 from taskfleet.scheduler.expand import PART_TASKS
-from taskfleet.wire.http import BODY_MAX_BYTES
+from taskfleet.wire.http.caps import BODY_MAX_BYTES
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e

@@ -168,6 +168,7 @@ def _write(folder: Path, layers: list[Figures]) -> None:
     for each in layers:
         tables[f"faults-{each.layer}"] += each.rows
         tables["faults"].append(each.as_row())
+    folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", rows)

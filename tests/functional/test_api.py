@@ -7,10 +7,11 @@ import re
 import jsonschema
 import pytest
 
+from chalice_app import openapi
 from taskfleet.errors import InvalidTask, PermanentError, Undecodable
 from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.wire import token
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 from tests.support.frontend import SECRET, Frontend
 from tests.support.worker import failing_kind
 
@@ -471,6 +472,13 @@ class TestFaultsOfTheService:
         assert answer.status_code == 422
         assert len(answer.body) < 1_000
 
+    def test_it_is_one_line_whatever_the_request_has_in_it(self, api):
+        for request in ({"a\n\x1b[2J": 1, "tasks": []}, {"open": True, "b\u2028": 1}):
+            answer = api.call("POST", "/batches", request)
+            assert answer.status_code == 422
+            assert answer.json_body["Message"].isprintable(), answer.body
+        assert "unknown field `b\\u2028`" in answer.json_body["Message"]
+
 
 class TestSpec:
     @pytest.fixture
@@ -495,6 +503,44 @@ class TestSpec:
         known = {f"#/components/schemas/{name}" for name in spec["components"]["schemas"]}
         assert references
         assert references <= known
+
+    def test_every_operation_has_a_name_and_every_link_leads_to_one(self, spec):
+        operations = {
+            operation["operationId"]: operation
+            for methods in spec["paths"].values()
+            for method, operation in methods.items()
+            if method != "parameters"
+        }
+        assert len(operations) == sum(len(m) - ("parameters" in m) for m in spec["paths"].values())
+        links = [
+            link
+            for operation in operations.values()
+            for answer in operation["responses"].values()
+            for link in answer.get("links", {}).values()
+        ]
+        assert len(links) > 30
+        assert {link["operationId"] for link in links} <= set(operations)
+
+    def test_who_changes_the_document_changes_no_other(self, spec):
+        mine = openapi.spec()
+        mine["paths"]["/batches"]["post"]["responses"]["202"]["links"].clear()
+        assert json.loads(json.dumps(openapi.spec())) == spec
+
+    def test_a_link_of_an_answer_leads_on(self, api, spec):
+        answer = api.call("POST", "/batches", {"tasks": ["sleep 1"]})
+        link = spec["paths"]["/batches"]["post"]["responses"]["202"]["links"]["auditBatch"]
+        assert link["parameters"] == {"path.batch_id": "$response.body#/batch_id"}
+        batch_id = answer.json_body["batch_id"]
+        assert api.call("GET", f"/batches/{batch_id}/audit").status_code == 200
+
+    def test_tasks_have_their_form(self, spec):
+        schemas = spec["components"]["schemas"]
+        tasks = schemas["SubmitRequest"]["properties"]["tasks"]
+        assert tasks["minItems"] == 1
+        validator = jsonschema.Draft202012Validator({**tasks, "components": spec["components"]})
+        validator.validate(["sleep 1000", {"kind": "sleep", "params": 1000, "timeout_s": 5}])
+        for faulty in ([], [""], [7], [{"params": 1}], [{"kind": "sleep", "colour": "red"}]):
+            assert not validator.is_valid(faulty), faulty
 
     def test_descriptions_are_flowing_text_that_markdown_does_not_take_for_code(self, spec):
         described = {

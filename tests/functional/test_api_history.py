@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from taskfleet.errors import TransientError
 from taskfleet.provisioner.records import FleetState, WorkerRecord
-from taskfleet.wire.http import iso_time
+from taskfleet.wire.http.times import iso_time
 from tests.support.frontend import Frontend
 
 

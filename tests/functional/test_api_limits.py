@@ -13,7 +13,7 @@ from taskfleet.batch import BatchRecord
 from taskfleet.bundle import job_id
 from taskfleet.client import Client
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import BODY_MAX_BYTES
+from taskfleet.wire.http.caps import BODY_MAX_BYTES
 from taskfleet.wire.payload import EVENT_MAX_BYTES, event_bytes
 from tests.support.frontend import Frontend
 

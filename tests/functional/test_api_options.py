@@ -35,6 +35,19 @@ def test_a_json_batch_has_options(api):
     assert api.call("GET", f"/batches/{batch_id}").json_body["options"] == FIELDS
 
 
+def test_a_whole_number_is_an_integer_however_it_is_written(api):
+    task = '{"kind": "sleep", "params": 1, "max_attempts": 9.0}'
+    body = f'{{"max_attempts": 3.0, "tasks": [{task}]}}'
+    answer = api.call("POST", "/batches", body)
+    assert answer.status_code == 202, answer.body
+    (bundle,) = sent(api)
+    assert bundle.options == Options(max_attempts=3)
+    assert bundle.tasks[0].options == Options(max_attempts=9)
+    refused = api.call("POST", "/batches", body.replace("3.0", "3.5"))
+    assert refused.status_code == 422
+    assert "got `float` - at `$.max_attempts`" in refused.json_body["Message"]
+
+
 def test_a_text_batch_has_options_in_its_query(api):
     text = 'sleep 1\n{"kind": "sleep", "params": 1, "max_attempts": 9}'
     answer = api.call("POST", f"/batches?{QUERY}", text, content_type="text/plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -269,6 +270,56 @@ def test_a_tick_that_is_cut_short_at_any_call_loses_no_time_and_doubles_none() -
             api.run()
             assert [batch["status"] for batch in batches(api)] == ["DONE", "DONE"], (name, kind)
             assert listed(api)[0]["next_at"] == "2030-01-31T15:00:30.000Z"
+
+
+class Ended(BaseException):
+    """The process ends: nothing of it takes effect any more."""
+
+
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("missed", ["skip", "catch_up"])
+@pytest.mark.parametrize("late_s", [60, 7 * HOUR])
+def test_a_batch_that_a_look_left_half_submitted_is_completed_by_a_later_one(
+    missed: str, late_s: float, ends: bool
+) -> None:
+    """The look at three times breaks off when the last one's batch is recorded and not yet on the
+    queue. By the next look, further times are missed."""
+    sent = 0
+
+    def fault(name: str) -> str | None:
+        nonlocal sent
+        sent += name == "send"
+        if name == "send" and sent == (1 if missed == "skip" else 3):
+            if ends:
+                raise Ended
+            return "before"
+        return None
+
+    api = frontend(fault=fault)
+    add(api, every="1m", missed=missed)
+    with contextlib.suppress(TransientError, Ended):
+        tick(api, START + 180)
+    assert "QUEUED" in {batch["status"] for batch in batches(api)}
+    tick(api, START + 180 + late_s)
+    api.run()
+    assert {batch["status"] for batch in batches(api)} == {"DONE"}
+    assert len({batch["batch_id"] for batch in batches(api)}) == len(batches(api))
+
+
+def test_a_schedule_that_is_removed_leaves_no_batch_half_submitted() -> None:
+    broken = ""
+    api = frontend(fault=lambda name: "before" if name == broken else None)
+    add(api)
+    broken = "send"
+    with pytest.raises(TransientError):
+        tick(api, START + HOUR)
+    assert [batch["status"] for batch in batches(api)] == ["QUEUED"]
+    assert api.call("DELETE", "/schedules/nightly").status_code == 503
+    broken = ""
+    assert api.call("DELETE", "/schedules/nightly").status_code == 200
+    api.run()
+    assert [batch["status"] for batch in batches(api)] == ["DONE"]
+    assert listed(api) == []
 
 
 def test_one_schedule_that_cannot_go_keeps_no_other_from_its_time() -> None:

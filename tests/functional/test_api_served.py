@@ -165,6 +165,16 @@ def test_head_has_no_body(api, server):
     assert heard.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "QUERY"])
+def test_a_method_that_no_route_has_is_the_fault_of_the_client(api, server, method):
+    line = connect(server)
+    line.request(method, "/batches", headers=bearer(api))
+    answer = line.getresponse()
+    assert answer.status == 405
+    assert b"Unsupported method" in answer.read()
+    line.close()
+
+
 def test_a_client_that_leaves_makes_no_noise(api, server, caplog):
     for _ in range(5):
         with socket.create_connection(server.server_address) as line:

@@ -12,7 +12,7 @@ from taskfleet.errors import PermanentError
 from taskfleet.registry import Registry, sleep
 from taskfleet.scheduler import completed as completed_module
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import STREAM_PAGE_MAX
+from taskfleet.wire.http.results import STREAM_PAGE_MAX
 from tests.support.frontend import Frontend
 from tests.support.worker import thread_kind
 

@@ -8,7 +8,7 @@ from taskfleet.bundle import job_id
 from taskfleet.options import Options
 from taskfleet.registry import Registry, sleep
 from taskfleet.task import Attempt, Task, TaskResult, TaskStatus
-from taskfleet.wire.http import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER
+from taskfleet.wire.http.tasks import LOG_BYTES_HEADER, LOG_DROPPED_HEADER, LOG_END_HEADER
 from tests.support.frontend import Frontend
 from tests.support.worker import HandWorker, failing_kind
 

@@ -18,7 +18,7 @@ from taskfleet.clock import SystemClock
 from taskfleet.registry import Registry
 from taskfleet.scheduler.collect import collect
 from taskfleet.settings import Settings
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 from tests.support.moto_aws import create_stack, moto_account
 from tests.support.worker import HandWorker
 

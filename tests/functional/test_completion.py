@@ -119,6 +119,49 @@ def test_a_waiting_client_is_answered_soon_after_the_first_result(api):
     assert clock.now() - running[0] < 0.03
 
 
+def test_where_many_results_are_to_come_few_reads_bring_them(api, monkeypatch):
+    """64 tasks of a quarter of a second on two slots, each in a bundle of its own."""
+    napping = thread_kind("long", lambda params, context: None, hint_s=60.0)
+    api = Frontend(registry=Registry([napping]))
+    batch_id = api.submit([{"kind": "long", "params": 1}] * 64)
+    clock, sleep_for = api.cloud.clock, api.cloud.clock.sleep
+    began = clock.now()
+    api.cloud.monitor.start_batch(batch_id, began)
+
+    def sleep_and_run(seconds: float) -> None:
+        sleep_for(seconds)
+        due = min(64, int((clock.now() - began) / 0.125))
+        ended.update(range(len(ended), due))
+        tallies = {number: Tally(1) for number in ended}
+        api.cloud.monitor.record_progress(batch_id, tallies, clock.now(), last_index=63)
+
+    ended: set[int] = set()
+    for number in range(64):
+        job = f"{batch_id}:{number}"
+        lease = api.cloud.monitor.claim(job, owner="w", lease_s=30).lease
+        row = TaskResult(number, TaskStatus.SUCCEEDED, started_at=began, duration_s=number / 8)
+        task = Task(number, "long", 1)
+        api.cloud.monitor.commit(job, lease, tasks=[task], results=[row])
+    monkeypatch.setattr(clock, "sleep", sleep_and_run)
+    reads, counted = [], api.cloud.monitor.counted
+    monkeypatch.setattr(
+        api.cloud.monitor, "counted", lambda *given: (reads.append(1), counted(*given))[1]
+    )
+    seen: list[int] = []
+    cursor = None
+    while True:
+        body = page(api, batch_id, cursor, "&wait=20")
+        seen += indexes(body)
+        cursor = body["cursor"]
+        if cursor is None:
+            break
+        if len(seen) > 60:  # the last ones are told as soon as ever
+            assert clock.now() - began - (seen[-1] + 1) / 8 < 0.15
+    assert seen == list(range(64))
+    assert clock.now() - began < 8.1
+    assert len(reads) < 130  # with the pauses of a lone result it would be twice as many
+
+
 def test_without_news_the_answer_comes_when_the_time_is_up(api):
     batch_id = api.submit(["sleep 0"])
     began = api.cloud.clock.now()

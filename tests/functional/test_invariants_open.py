@@ -201,6 +201,24 @@ def test_every_accepted_task_runs_once_and_the_batch_ends(seed: int) -> None:
         assert contents.setdefault(bundle.job_id, bundle.tasks) == bundle.tasks
 
 
+def test_closing_enqueues_a_part_that_was_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may ever read the batch, so the closing must not leave it to a reader."""
+    history = History(0)
+    history.fault_rate = 0.0
+    batch_id = history.batches.open(client_id=CLIENT).batch_id
+
+    def send(_messages: Any) -> None:
+        raise TransientError("throttled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history.cloud.tasks, "send", send)
+        with pytest.raises(TransientError):
+            history.batches.add(batch_id, 0, ["record"], client_id=CLIENT)
+    assert history.cloud.tasks.depth().backlog == 0
+    history.batches.close(batch_id, client_id=CLIENT)
+    assert history.cloud.tasks.depth().backlog == 1
+
+
 def test_the_histories_reach_what_they_are_about() -> None:
     """Some histories accept many tasks, some leave a part behind, some are cancelled."""
     accepted, left, cancelled, stored = 0, 0, 0, 0

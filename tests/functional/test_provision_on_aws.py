@@ -21,7 +21,7 @@ from taskfleet.provisioner.reconcile import Provisioner
 from taskfleet.provisioner.records import Demand, KindDemand, WorkerRecord
 from taskfleet.provisioner.view import FleetViews
 from taskfleet.settings import Settings
-from taskfleet.wire.http import FleetView
+from taskfleet.wire.http.fleet import FleetView
 from tests.support.moto_aws import create_stack, make_template, moto_account
 
 CONF = Settings(

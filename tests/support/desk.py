@@ -20,7 +20,8 @@ from taskfleet.batch import BatchStatus
 from taskfleet.client import ApiError
 from taskfleet.task import TaskStatus
 from taskfleet.wire import calls
-from taskfleet.wire.http import Accepted, BatchView, ResultView
+from taskfleet.wire.http.batches import Accepted, BatchView
+from taskfleet.wire.http.results import ResultView
 
 
 @dataclass

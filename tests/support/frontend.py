@@ -29,6 +29,8 @@ class Frontend:
     """One API and the cloud behind it.
 
     fault: breaks calls to the queues and the table; see `tests.support.worker.Faulty`.
+    random_bytes: makes the ids of batches and uploads. Hypothesis sets the module's own back for
+        each example.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Frontend:
         fault: Callable[[str], str | None] = no_fault,
         settings: Settings | None = None,
         sinks: Sequence[EventSink] = (),
+        random_bytes: Callable[[int], bytes] = random.randbytes,
     ) -> None:
         self.cloud = cloud or Cloud()
         self.registry = registry or Registry.load()
@@ -49,7 +52,7 @@ class Frontend:
             monitor=Faulty(self.cloud.monitor, fault),
             store=self.cloud.store,
             clock=self.cloud.clock,
-            random_bytes=random.randbytes,
+            random_bytes=random_bytes,
             token_secret=lambda: SECRET,
             records=Faulty(self.cloud.records, fault),
             schedule_records=Faulty(self.cloud.schedules, fault),

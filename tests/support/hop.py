@@ -17,6 +17,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -113,10 +114,14 @@ class Alter:
 @dataclass(frozen=True)
 class Act:
     """Takes steps of the test in a thread of their own: `before` the request is passed on, `after`
-    its effect and before its answer. The request goes on when the step is over."""
+    its effect and before its answer. The request goes on when the step is over; without
+    `passes_on` it ends there, since its sender had not sent it yet. `applies` is called with the
+    answer, in the hop's own thread, and says whether `after` takes place."""
 
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
+    passes_on: bool = True
+    applies: Callable[[bytes], bool] = lambda _answer: True
 
 
 Fault = Refuse | Reset | Lose | Hang | Delay | Stale | Alter | Act
@@ -149,6 +154,8 @@ class Hop:
 
     def __enter__(self) -> Hop:
         self._loop = asyncio.new_event_loop()
+        # A step may take long, and many may be taken at a time.
+        self._loop.set_default_executor(ThreadPoolExecutor(32, "hop-step"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="hop", daemon=True)
         self._thread.start()
         self._servers: list[asyncio.Server] = []
@@ -239,8 +246,11 @@ class Hop:
                 await asyncio.sleep(seconds)
             case Act(before=step) if step is not None:
                 await self._step(step)
+                if not fault.passes_on:
+                    _reset(writer)
+                    return
         known = self._before.get((call.target, body))
-        if isinstance(fault, Stale) and known is not None:
+        if known is not None and isinstance(fault, Stale):
             self.fired.append((call, fault))
             answer = known
         elif known is not None and call.operation in _ONCE and known.split(b" ", 2)[1] == b"200":
@@ -252,7 +262,7 @@ class Hop:
             case Lose():
                 _reset(writer)
                 return
-            case Act(after=step) if step is not None:
+            case Act(after=step, applies=applies) if step is not None and applies(answer):
                 await self._step(step)
             case Alter(change):
                 answer = _altered(answer, change)

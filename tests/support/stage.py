@@ -40,40 +40,66 @@ _OTHERS = ("AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EVENTBRIDGE")
 
 @dataclass
 class Stage:
-    """The processes of a stage by their role, `worker` and those of `FUNCTIONS`; of each at most
-    one. `cloud` runs none of them itself. The provisioner serves Lambda's calls at `lambda_url`."""
+    """The processes of a stage by their name: a role, `worker` or one of `FUNCTIONS`, for several
+    processes of a role with a number, such as `worker.2`. `cloud` runs none of them itself. The
+    process `provisioner` serves Lambda's calls at `lambda_url`."""
 
     cloud: Any
     hop: Hop
     folder: Path
     url: str = ""
     lambda_url: str = ""
+    urls: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _environs: dict[str, dict[str, str]] = field(default_factory=dict)
     _started: int = 0
+    _ended: bool = False
 
-    def start(self, role: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Starts a process and waits until it serves. An API's address is `url` then."""
-        if role not in self._environs:
+    def start(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Starts a process and waits until it serves. An API's address is in `urls` then; `url` is
+        that of `api`, or of the last one."""
+        process, log = self._spawn(name, *options, **environ)
+        role = name.partition(".")[0]
+        ready = {"worker": "worker_started", "api": "serving http"}.get(role, "pump_started")
+
+        def line() -> str:
+            assert process.poll() is None, f"{name} ended: {log.read_text()}"
+            return next((each for each in log.read_text().splitlines() if ready in each), "")
+
+        said = eventually(line, START_S, f"{name} serves")
+        if role == "api":
+            self.urls[name] = said.split()[-1]
+            self.url = self.urls.get("api", self.urls[name])
+        return process
+
+    def spawn(self, name: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Starts a process that may be faulted before it serves."""
+        return self._spawn(name, *options, **environ)[0]
+
+    def _spawn(
+        self, name: str, *options: str, **environ: str
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        """Starts a process. Returns it and its log."""
+        assert not self._ended, "the stage has ended"
+        if name not in self._environs:
             known = {**self.cloud.child_environ, _LAMBDA: self.lambda_url}
-            self._environs[role] = self.hop.environ(role, known)
+            self._environs[name] = self.hop.environ(name, known)
+        role = name.partition(".")[0]
         script = [RUN, "--threads", "4"]
-        ready = "worker_started"
         if role != "worker":
             script = [ONE_FUNCTION, FUNCTIONS[role], os.devnull]
-            ready = "serving http" if role == "api" else "pump_started"
             if role == "api" and not options:
                 options = ("--port", "0")
-            if role == "provisioner" and not options:  # it answers the calls of Lambda, too
+            if name == "provisioner" and not options:  # it answers the calls of Lambda, too
                 options = ("--invoke-port", self.lambda_url.rpartition(":")[2])
         self._started += 1
-        log = self.folder / f"{role}-{self._started}.log"
+        log = self.folder / f"{name}-{self._started}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, *script, *options],
                 cwd=self.folder,
                 env={
-                    **self._environs[role],
+                    **self._environs[name],
                     "PYTHONPATH": os.pathsep.join(map(str, (ROOT, self.folder))),
                     "TASKFLEET_RECEIVE_WAIT_S": "1",
                     "TASKFLEET_LEASE_S": f"{LEASE_S:g}",
@@ -83,33 +109,29 @@ class Stage:
                 stderr=out,
                 process_group=0,
             )
-        self.processes[role] = process
+        self.processes[name] = process
+        return process, log
 
-        def line() -> str:
-            assert process.poll() is None, f"{role} ended: {log.read_text()}"
-            return next((each for each in log.read_text().splitlines() if ready in each), "")
-
-        said = eventually(line, START_S, f"{role} serves")
-        if role == "api":
-            self.url = said.split()[-1]
-        return process
-
-    def kill(self, role: str) -> None:
+    def kill(self, name: str) -> None:
         """Kills a process and its group with SIGKILL, and waits for its end."""
-        process = self.processes.pop(role)
+        process = self.processes.pop(name, None)
+        if process is None:  # another thread of the test was faster
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
 
-    def call(self, method: str, path: str, body: Any = None) -> requests.Response:
-        """One call of the API, with the cloud's token."""
+    def call(self, method: str, path: str, body: Any = None, name: str = "") -> requests.Response:
+        """One call of the API, or of the one `name`, with the cloud's token."""
         headers = {"Authorization": f"Bearer {self.cloud.token}"}
-        return requests.request(method, self.url + path, headers=headers, json=body, timeout=30)
+        url = self.urls[name] if name else self.url
+        return requests.request(method, url + path, headers=headers, json=body, timeout=60)
 
     def end(self) -> None:
-        """Ends all processes."""
-        for role in list(self.processes):
-            self.kill(role)
+        """Ends all processes. No other starts after that."""
+        self._ended = True
+        for name in list(self.processes):
+            self.kill(name)
 
 
 @contextlib.contextmanager

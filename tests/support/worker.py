@@ -31,7 +31,7 @@ from taskfleet.scheduler.audits import Audits
 from taskfleet.scheduler.collect import collect
 from taskfleet.scheduler.results import Results
 from taskfleet.settings import Settings
-from taskfleet.wire.http import AuditView
+from taskfleet.wire.http.batches import AuditView
 from tests.support.scheduler import submission
 
 LEASE_S = 30.0

@@ -15,7 +15,7 @@ from taskfleet.memory import ManualClock, MemoryMonitor
 from taskfleet.options import BatchOptions
 from taskfleet.scheduler.after import LEFT_S, Turn, decide
 from taskfleet.scheduler.collect import collect
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 from tests.support.chains import CLIENT, Chains, chain, diamonds, fan, play, tangle
 
 ID = "b1".ljust(26, "0")

@@ -41,6 +41,8 @@ def test_paths_are_relative_to_the_list(tmp_path):
         ("", "names no picture"),
         ("# only\n---\n", "names no picture"),
         ("https://a/1.jpg\nmissing.jpg\n", "line 2: no file 'missing.jpg', and it is not a URL"),
+        ("~nobody-has-this/1.jpg\n", "line 1: no file '~nobody-has-this/1.jpg', and it is not"),
+        ("x" * 5_000, "line 1: no file 'xxx.{100,220}xxx, and it is not a URL"),
         ("https://a/1.jpg\tduration=long\n", "line 1: duration='long' is not a number"),
         ("https://a/1.jpg\tcolour=red\n", "line 1: 'colour=red' is neither"),
         ("https://a/1.jpg\tduration=1\tduration=2\n", "line 1: duration is given twice"),

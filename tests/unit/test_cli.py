@@ -555,6 +555,7 @@ def test_the_secret_of_the_local_cloud_here_is_found(run: Run, tmp_path: Path) -
         (["--client-id", ""], SECRET, "--client-id"),
         (["--client-id", "a", "--ttl", "soon"], SECRET, "'soon' is not a duration"),
         (["--client-id", "a", "--ttl", "0d"], SECRET, "'0d' is not a duration"),
+        (["--client-id", "a", "--ttl", "9999999d"], SECRET, "--ttl: the token would expire after"),
     ],
 )
 def test_a_token_that_cannot_be_made_is_refused_with_the_reason(

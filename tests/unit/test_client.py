@@ -24,10 +24,7 @@ from taskfleet.client import (
 from taskfleet.errors import InvalidTask, SettingsError
 from taskfleet.memory.clock import ManualClock
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import (
-    Accepted,
-    BatchView,
-)
+from taskfleet.wire.http.batches import Accepted, BatchView
 from tests.support.ports import free_port
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, Answer, StubApi, accepted, serving
 

@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from taskfleet.client.body import pack
 from taskfleet.errors import InvalidTask
 from taskfleet.ports import LINE_MAX_BYTES
-from taskfleet.wire.http import (
-    BODY_MAX_BYTES,
-    MAX_TASKS,
-)
+from taskfleet.wire.http.caps import BODY_MAX_BYTES, MAX_TASKS
 from taskfleet.wire.taskfile import (
     kind_and_params,
     read_tasks,

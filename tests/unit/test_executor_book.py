@@ -14,7 +14,7 @@ from taskfleet.executor.book import Book, Call
 from taskfleet.executor.outcome import settle
 from taskfleet.executor.tasks import Order
 from taskfleet.task import TaskStatus
-from taskfleet.wire.http import ResultView
+from taskfleet.wire.http.results import ResultView
 
 
 def row(index: int, status: TaskStatus = TaskStatus.SUCCEEDED) -> ResultView:

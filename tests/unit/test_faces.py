@@ -21,7 +21,9 @@ from taskfleet.client import Client, notebook
 from taskfleet.client.progress import State, shown_progress
 from taskfleet.executor.book import Counts
 from taskfleet.executor.meter import left_s
-from taskfleet.wire.http import Accepted, BatchView, FleetView, ResultPage, ResultView
+from taskfleet.wire.http.batches import Accepted, BatchView
+from taskfleet.wire.http.fleet import FleetView
+from taskfleet.wire.http.results import ResultPage, ResultView
 from tests.support.pty_run import in_terminal
 from tests.support.stub_api import BATCH, BATCH_ID, DONE, ROW, StubApi, accepted, serving
 from tests.unit.test_cli_fleet import FLEET

@@ -4,10 +4,14 @@ cloud does with an event."""
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import msgspec
@@ -65,6 +69,24 @@ def test_the_event_of_a_batch_comes_as_it_was_sent(bus: Any) -> None:
     assert (source, detail_type) == ("taskfleet", "Batch finished")
     assert (detail["batch_id"], detail["client_id"], detail["stage"]) == ("b" * 26, "alice", "dev")
     assert (detail["status"], detail["succeeded"]) == ("DONE", 1_000)
+
+
+def test_a_caller_that_is_killed_leaves_no_traceback(
+    bus: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client, _ = bus
+    to = urlsplit(client.meta.endpoint_url)
+    with socket.create_connection((to.hostname, to.port)) as line:
+        line.sendall(b"POST / HT")
+        eventually(_connections)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    eventually(lambda: not _connections(), what="the connection is over")
+    assert capfd.readouterr().err == ""
+
+
+def _connections() -> list[threading.Thread]:
+    """Threads that serve a connection."""
+    return [t for t in threading.enumerate() if "process_request_thread" in t.name]
 
 
 @pytest.mark.parametrize(

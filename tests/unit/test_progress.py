@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from taskfleet.client.progress import Failed, TimeLeft, batch_bar, sending_bar
-from taskfleet.wire.http import BatchView
+from taskfleet.wire.http.batches import BatchView
 from tests.support.stub_api import BATCH
 
 

@@ -378,6 +378,35 @@ def test_an_undecodable_message_goes_to_the_dead_letters_and_blocks_nothing(clou
     assert drained(cloud)
 
 
+@pytest.mark.parametrize(
+    ("batch", "client", "number", "index", "reason"),
+    [
+        ("0" * 26, "alice", 0, 0, "there is no batch"),
+        (None, "mallory", 0, 0, "belongs to another client"),
+        (None, "alice", 1, 0, "has no bundle 1 with a task 0"),
+        (None, "alice", 0, 1, "has no bundle 0 with a task 1"),
+    ],
+)
+def test_a_bundle_that_no_recorded_batch_has_is_not_claimed(
+    cloud, registry, recorder, batch, client, number, index, reason
+):
+    """It would write over what other bundles and batches record."""
+    own = cloud.submit(registry, ["record"])
+    forged = batch or own
+    job = job_id(forged, number)
+    (real,) = cloud.tasks.receive(1, wait_s=0, visibility_s=1)
+    cloud.tasks.delete([real])
+    body = encode_bundle(Bundle(job, client, forged, [Task(index, "record", None)]))
+    cloud.tasks.send([OutgoingMessage(body)])
+    worker = HandWorker(cloud, registry)
+    worker.work()
+    assert recorder.runs == []
+    assert cloud.monitor.bundles([job]) == []
+    (letter,) = cloud.dead.receive(1, wait_s=0, visibility_s=1)
+    assert reason in letter.attributes["reason"]
+    assert drained(cloud)
+
+
 def test_a_message_of_2014_is_answered_in_its_own_form(cloud, registry):
     cloud.tasks.send([OutgoingMessage('{"clientID": 56783, "jobID": 152, "task": "sleep 1"}')])
     HandWorker(cloud, registry).work()

@@ -264,7 +264,9 @@ def test_machines_that_ec2_does_not_list_yet_are_counted() -> None:
     unlisted.instances = list
     blind = world.new_provisioner(fleet=unlisted)
     for _ in range(3):
-        blind.round()
+        state = blind.round()
+        assert state is not None
+        assert (state.machines, state.boot_failures.count) == (5, 0)
         world.clock.sleep(15)
     assert world.live() == 5
 

@@ -220,6 +220,17 @@ def test_any_error_of_a_kind_s_parser_makes_that_task_invalid(parse, params, rea
 # --- kinds ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("error", [InvalidTask, ValueError])
+def test_the_reason_of_a_kind_is_one_line(error):
+    def parse(params):
+        raise error(f"unknown field {params}")
+
+    with pytest.raises(InvalidTask) as caught:
+        Registry([kind(parse=parse)]).parse({"kind": "note", "params": "a\n\x1b[2J"}, 3)
+    assert str(caught.value).isprintable()
+    assert r"unknown field a\n\x1b[2J" in str(caught.value)
+
+
 def test_the_decorator_makes_a_kind_of_a_function():
     @task_kind("echo", retry=RetryPolicy(max_attempts=7))
     def echo(params, context):

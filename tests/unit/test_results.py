@@ -17,10 +17,8 @@ from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.scheduler.listing import Listing
 from taskfleet.scheduler.results import PAGE_MAX_BUNDLES, PAGE_MAX_BYTES, Results
 from taskfleet.task import Task, TaskResult, TaskStatus
-from taskfleet.wire.http import (
-    BATCHES_PAGE_MAX,
-    PAGE_MAX,
-)
+from taskfleet.wire.http.batches import BATCHES_PAGE_MAX
+from taskfleet.wire.http.results import PAGE_MAX
 from tests.support.worker import run_nothing
 
 S, F, C = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from localcloud.stripes import Ran, axis, executions, fill, picture, rows_of
-from taskfleet.wire.http import StreamPage, StreamRow
+from taskfleet.wire.http.results import StreamPage, StreamRow
 
 
 def ran(start_s: float, end_s: float, worker: str = "w", kind: str = "k") -> Ran:

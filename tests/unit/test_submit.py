@@ -16,9 +16,7 @@ from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
 from taskfleet.registry import Registry, TaskKind, sleep
-from taskfleet.wire.http import (
-    MAX_TASKS,
-)
+from taskfleet.wire.http.caps import MAX_TASKS
 from taskfleet.wire.queues import (
     decode_bundle,
 )

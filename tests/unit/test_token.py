@@ -90,6 +90,9 @@ def test_a_role_that_is_none_is_refused(role: Any) -> None:
         pytest.param(signed({**GOOD, "exp": True}), "exp", id="expiry is a truth"),
         pytest.param(signed({**GOOD, "exp": "9999999999"}), "exp", id="expiry is text"),
         pytest.param(signed({**GOOD, "exp": float("nan")}), "expired", id="expiry is NaN"),
+        pytest.param(signed({**GOOD, "exp": 10**12}), "exp lies after", id="expires in 33658"),
+        pytest.param(signed({**GOOD, "exp": 10**400}), "exp lies after", id="expires never"),
+        pytest.param(signed({**GOOD, "exp": float("inf")}), "exp lies after", id="infinite"),
         pytest.param(signed({**GOOD, "client_id": ""}), "client_id", id="client is empty"),
         pytest.param(signed({**GOOD, "client_id": 7}), "client_id", id="client is a number"),
     ],
@@ -114,6 +117,16 @@ def test_a_missing_or_short_secret_neither_makes_nor_reads_tokens(secret: str) -
         token.make(secret, "ann", 60, NOW)
     with pytest.raises(SettingsError, match="at least 32"):
         token.read(signed(GOOD), secret, NOW)
+
+
+@pytest.mark.parametrize("exp", [10**12, 10**400, -(10**400), float("inf"), float("nan")])
+def test_no_date_is_told_of_a_token_that_none_can_end(exp: float) -> None:
+    assert token.valid_until(signed({**GOOD, "exp": exp})) is None
+
+
+def test_a_token_that_no_date_can_end_is_not_made() -> None:
+    with pytest.raises(ValueError, match="expire after the year 9999"):
+        token.make(SECRET, "ann", 1e12, NOW)
 
 
 NO_CLIENTS = ["", "\nworkers", "a\nb", "a b", "\ud800", "é", "x" * 129, "\x7f"]

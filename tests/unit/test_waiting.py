@@ -11,9 +11,9 @@ from taskfleet.scheduler.waiting import FEW, FIRST_POLL_S, STEADY_POLL_S, first_
     ("age_s", "ended", "outstanding", "pause_s"),
     [
         (0.0, 0, 64, FIRST_POLL_S),  # nothing is known
-        (1.0, 1_000, 64, FIRST_POLL_S),  # results come faster than the least pause
-        (3.6, 40, 24, 0.03),
-        (3.6, 40, FEW, 0.03),
+        (1.0, 1_000, 64, FIRST_POLL_S),  # all of them come within a few of the least pauses
+        (4.0, 40, 24, 0.15),
+        (6.4, 40, FEW, 0.04),
         (3.6, 40, FEW - 1, FIRST_POLL_S),  # the client may wait for these
         (3_600.0, 40, 24, STEADY_POLL_S),
         (0.0, 5, 24, FIRST_POLL_S),

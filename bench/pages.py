@@ -1,8 +1,9 @@
-"""Writes `docs/performance.md` from its template and the CSV files: `python -m bench.performance`.
+"""Writes the pages of figures, `docs/performance.md` and `docs/reliability.md`, from templates and
+the CSV files: `python -m bench.pages`.
 
-In `performance.template.md`, `{{name: column, column}}` becomes a table of these columns of
-`name.csv`, `{{plot name}}` becomes a picture, and `{{machine name}}` names the machine of the
-measurement. Owns that step alone.
+In `<page>.template.md`, `{{name: column, column}}` becomes a table of these columns of `name.csv`,
+`{{name: *}}` one of all of them, `{{plot name}}` becomes a picture, and `{{machine name}}` names
+the machine of the measurement. Owns that step alone.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from pathlib import Path
 
 from bench import report
 
-TEMPLATE = Path(__file__).with_name("performance.template.md")
+TEMPLATES = sorted(Path(__file__).parent.glob("*.template.md"))
 _MARK = re.compile(r"\{\{(?P<source>[^}:]+)(: (?P<columns>[^}]*))?\}\}")
 
 
-def write(page: Path, figures: Path) -> None:
-    """Write the page. `figures` is the folder of the CSV and PNG files, below the page's folder. A
-    line of the page names each file that is missing."""
+def page(template: str, figures: Path, folder: Path) -> str:
+    """Returns the text of a page. `figures` is the folder of the CSV and PNG files, the page's
+    `folder` or below it. A line of the page names each file that is missing."""
 
     def replacement(mark: re.Match[str]) -> str:
         form, _, name = mark["source"].rpartition(" ")
@@ -26,13 +27,21 @@ def write(page: Path, figures: Path) -> None:
         if not source.exists():
             return f"*Not measured: `{source.name}` is not there.*"
         if form == "plot":
-            return f"![{name}]({source.relative_to(page.parent)})"
+            return f"![{name}]({source.relative_to(folder)})"
         machine, rows = report.read_csv(source)
         if form == "machine":
             return machine
-        return table(rows, [column.strip() for column in mark["columns"].split(",")])
+        columns = list(rows[0]) if mark["columns"] == "*" else mark["columns"].split(",")
+        return table(rows, [column.strip() for column in columns])
 
-    page.write_text(_MARK.sub(replacement, TEMPLATE.read_text()))
+    return _MARK.sub(replacement, template)
+
+
+def write(figures: Path, folder: Path) -> None:
+    """Write every page into `folder`."""
+    for template in TEMPLATES:
+        text = page(template.read_text(), figures, folder)
+        (folder / template.name.replace(".template", "")).write_text(text)
 
 
 def table(rows: list[dict[str, str]], columns: list[str]) -> str:
@@ -58,4 +67,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write(report.OUT.parent / "performance.md", report.OUT)
+    write(report.OUT, report.OUT.parent)
