@@ -22,8 +22,8 @@ from tests.faults.aws_rows import Row, row_of
 from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
 
 HANG_S = 11.0
-"""Seconds without an answer: longer than a lease, and than the read time-out of all clients but that
-of SQS, whose long polls need 30 s; for it the connection breaks then."""
+"""Seconds without an answer: longer than a lease, and than the read time-out of all clients but
+that of SQS, whose long polls need 30 s; for it the connection breaks then."""
 DELAY_S = 5.0
 _CODES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "dynamodb": {
