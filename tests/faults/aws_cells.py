@@ -137,9 +137,8 @@ class _Calls:
     seen: int = 0
     left: dict[tuple[str, bytes], int] = field(default_factory=dict)
 
-    def strikes(self, call: Call) -> bool:
-        """Returns whether this request meets the fault."""
-        key = call.target, call.body
+    def strikes(self, key: tuple[str, bytes]) -> bool:
+        """Returns whether a request with this target and body meets the fault."""
         if key not in self.left:
             self.left[key] = self.times[self.seen] if self.seen < len(self.times) else 0
             self.seen += 1
@@ -190,7 +189,8 @@ class Plan:
             return None
         name = names[0]
         calls = self._calls.setdefault(row, _Calls(_times(row, name)))
-        if not exists(call, name) or not calls.strikes(call):
+        key = ("", b"") if name.startswith("stale") else (call.target, call.body)
+        if not exists(call, name) or not calls.strikes(key):
             return None
         if calls.over:
             del names[0], self._calls[row]
