@@ -87,8 +87,8 @@ _TIMES: Mapping[str, tuple[int, ...]] = {
     "stale count": (6,),
 }
 _SDK_TRIES = 4
-"""Requests that the SDK makes of one call (`taskfleet.aws.session`). If all meet the fault, the error
-reaches the program; if one does, the retry goes through, or meets the row's next fault."""
+"""Requests that the SDK makes of one call (`taskfleet.aws.session`). If all meet the fault, the
+error reaches the program; if one does, the retry goes through, or meets the row's next fault."""
 A_ROUND = 9
 """Most faults of a row in one round."""
 
