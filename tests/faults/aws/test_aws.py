@@ -41,9 +41,11 @@ TELLING = {
 """The cells of the slice: after each of these, something is done twice unless it is prevented."""
 
 
-def one_round(made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = False) -> None:
+def one_round(
+    made: Stage, plan: Plan, work: Work, name: str, *, hangs: bool = False, dense: bool = False
+) -> None:
     """One round of the work, with faults."""
-    plan.begin(hangs=hangs)
+    plan.begin(hangs=hangs, dense=dense)
     made.hop.decide = plan
     work.start(role for role in ROLES if role != "worker")
     work.submit(name)
@@ -80,7 +82,7 @@ def test_every_cell(
         work = Work(made, verdict)
         hangs, left = False, []
         for number in range(ROUNDS):
-            one_round(made, plan, work, f"r{number}", hangs=hangs)
+            one_round(made, plan, work, f"r{number}", hangs=hangs, dense=number > 1)
             fired = plan.take(made.hop.fired)
             found.add(fired=fired)
             left = plan.missing(number + 1, hangs=hangs)
