@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tests.faults.crashes.lanes import Outcome
 from tests.faults.crashes.load import Found
@@ -20,18 +21,25 @@ def report(outcomes: Sequence[Outcome], judged: Sequence[Found], figures: Figure
         figures.judge(lost=len(each.lost), doubled=len(each.doubled), wrong=len(each.wrong))
         words += [*each.lost, *each.doubled, *each.wrong]
     figures.judge(wrong=len(bad))
-    figures.rows += [
-        {
-            "role": each.cell.role,
-            "during": each.during or "work",
-            "point": each.cell.point,
-            "side": each.cell.side,
-            "signal": each.cell.signal.name,
-            "fired": int(each.fired),
-        }
-        for each in outcomes
-    ]
+    figures.rows += table(outcomes)
     print(f"{len(fired)} of {len(outcomes)} cells fired, {len(judged)} batches judged")
     assert not words, "\n".join(words)
     missed = [f"{each.cell} in {each.during or 'work'}" for each in outcomes if not each.fired]
     assert not missed, f"never reached: {missed}"
+
+
+def table(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Returns one row for each point that was reached, with the side of the effect on which each
+    signal came."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for each in outcomes:
+        cell, during = each.cell, each.during or "work"
+        if each.fired:
+            row = rows.setdefault(
+                (cell.role, during, cell.point),
+                {"role": cell.role, "during": during, "point": cell.point}
+                | dict.fromkeys(("SIGKILL", "SIGTERM", "SIGSTOP"), ""),
+            )
+            sides = {*filter(None, row[cell.signal.name].split(", ")), cell.side}
+            row[cell.signal.name] = ", ".join(sorted(sides, reverse=True))
+    return [rows[key] for key in sorted(rows)]
