@@ -20,13 +20,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
-from xml.sax.saxutils import escape
+from urllib.parse import urlsplit
 
-_REST = re.compile(r"/(?P<bucket>[^/?]+)(?:/(?P<key>[^?]+))?")
-_LAMBDA = re.compile(r"/2015-03-31/functions/[^/]+/invocations")
-_SERVICES = {"AmazonSQS": "sqs", "DynamoDB_20120810": "dynamodb", "AmazonSSM": "ssm"}
-_SERVICES |= {"AWSEvents": "events"}
+from tests.support.awswire import Refuse, closing, operation_of, read_body, refusal
+
 _TIME = re.compile(rb'":until": *\{"N": *"[^"]*"\}')
 """The time in a request for what is due, which differs from one such request to the next."""
 _ONCE = ("CreateFleet",)
@@ -67,16 +64,6 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Refuse:
-    """Answers with an error, in the form of the service, and passes nothing on."""
-
-    status: int
-    code: str
-    message: str = "made by the fault suite"
-    reasons: tuple[Mapping[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
 class Reset:
     """Resets the connection before the request takes effect."""
 
@@ -107,13 +94,6 @@ class Stale:
 
 
 @dataclass(frozen=True)
-class Alter:
-    """Answers with the answer's body as `change` returns it."""
-
-    change: Callable[[bytes], bytes]
-
-
-@dataclass(frozen=True)
 class Act:
     """Takes steps of the test in a thread of their own: `before` the request is passed on, `after`
     its effect and before its answer. The request goes on when the step is over; without
@@ -126,7 +106,7 @@ class Act:
     applies: Callable[[bytes], bool] = lambda _answer: True
 
 
-Fault = Refuse | Reset | Lose | Hang | Delay | Stale | Alter | Act
+Fault = Refuse | Reset | Lose | Hang | Delay | Stale | Act
 Decide = Callable[[Call], Fault | None]
 
 
@@ -224,7 +204,7 @@ class Hop:
         head = await reader.readuntil(b"\r\n\r\n")
         if re.search(rb"\r\nexpect: *100-continue", head, re.IGNORECASE):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await _body(head, reader)
+        body = await read_body(head, reader)
         call = self._call(sender, head, body)
         fault = self.decide(call)
         if fault is not None and not isinstance(fault, Stale):
@@ -267,8 +247,6 @@ class Hop:
                 return
             case Act(after=step, applies=applies) if step is not None and applies(answer):
                 await self._step(step)
-            case Alter(change):
-                answer = _altered(answer, change)
         writer.write(answer)
         await writer.drain()
 
@@ -289,102 +267,11 @@ class Hop:
         to = urlsplit(upstream)
         reader, writer = await asyncio.open_connection(to.hostname, to.port)
         try:
-            writer.write(_closing(head) + body)
+            writer.write(closing(head) + body)
             await writer.drain()
             return await reader.read(-1)
         finally:
             writer.close()
-
-
-def operation_of(head: bytes, body: bytes) -> tuple[str, str]:
-    """Returns the service and the operation of a request."""
-    target = _header(head, b"x-amz-target")
-    if target is not None:
-        service, _, operation = target.decode().partition(".")
-        return _SERVICES.get(service, service), operation
-    method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
-    if _LAMBDA.match(path):
-        return "lambda", "Invoke"
-    form = dict(parse_qsl(body.decode("latin-1"))) if path == "/" else {}
-    if "Action" in form:
-        return ("sns" if form["Action"] == "Publish" else "ec2"), form["Action"]
-    rest = _REST.match(path)
-    about = "Object" if rest and rest["key"] else "Bucket"
-    return "s3", {"HEAD": "Head", "POST": "Post"}.get(method, method.capitalize()) + about
-
-
-def refusal(service: str, fault: Refuse) -> bytes:
-    """Returns an error's answer in the form of the service: `AWS JSON 1.0` for queues and tables,
-    XML for objects and EC2 (Smithy's protocols; "Error responses", Amazon S3 API Reference)."""
-    headers = ["x-amzn-requestid: 00000000-0000-4000-8000-000000000000"]
-    code, message = escape(fault.code), escape(fault.message)
-    if service == "s3":
-        kind = "application/xml"
-        text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    elif service in ("ec2", "sns"):
-        kind = "text/xml"
-        errors = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        text = f"<Response><Errors>{errors}</Errors><RequestID>0</RequestID></Response>"
-        if service == "sns":
-            text = f"<ErrorResponse>{errors}</ErrorResponse>"
-    else:
-        kind = "application/x-amz-json-1.0"
-        named = {"__type": f"com.amazonaws.{service}#{fault.code}", "message": fault.message}
-        if fault.reasons:
-            named["CancellationReasons"] = list(fault.reasons)  # type: ignore[assignment]
-        text = json.dumps(named)
-        if service == "lambda":
-            headers.append(f"x-amzn-errortype: {fault.code}")
-    head = [f"HTTP/1.1 {fault.status} Made", f"content-type: {kind}", *headers]
-    head += [f"content-length: {len(text.encode())}", "connection: close"]
-    return ("\r\n".join(head) + "\r\n\r\n" + text).encode()
-
-
-def _header(head: bytes, name: bytes) -> bytes | None:
-    found = re.search(rb"\r\n" + re.escape(name) + rb": *([^\r]*)", head, re.IGNORECASE)
-    return found[1] if found else None
-
-
-async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
-    if b"chunked" in (_header(head, b"transfer-encoding") or b""):
-        body = b""
-        while True:
-            size = await reader.readuntil(b"\r\n")
-            chunk = await reader.readexactly(int(size.split(b";")[0], 16) + 2)
-            body += size + chunk  # passed on as it came
-            if len(chunk) == 2:
-                return body
-    return await reader.readexactly(int(_header(head, b"content-length") or 0))
-
-
-def _closing(head: bytes) -> bytes:
-    """Returns the head for the emulator: no wait for a 100, and an answer that ends with the
-    connection."""
-    first, *lines = head.rstrip(b"\r\n").split(b"\r\n")
-    own = (b"expect:", b"connection:")
-    kept = [line for line in lines if not line.lower().startswith(own)]
-    return b"\r\n".join([first, *kept, b"Connection: close"]) + b"\r\n\r\n"
-
-
-def _altered(answer: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """Returns an answer with another body, and with no header that depends on the body."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if b"chunked" in (_header(head, b"transfer-encoding") or b""):
-        body = _unchunked(body)
-    body = change(body)
-    own = (b"content-length:", b"x-amz-crc32:", b"transfer-encoding:")
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(own)]
-    return b"\r\n".join([*lines, b"content-length: %d" % len(body)]) + b"\r\n\r\n" + body
-
-
-def _unchunked(body: bytes) -> bytes:
-    whole = b""
-    while body:
-        size, _, rest = body.partition(b"\r\n")
-        length = int(size, 16)
-        whole += rest[:length]
-        body = rest[length + 2 :]
-    return whole
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.aws.rows import Row, row_of
-from tests.support.hop import Call, Delay, Fault, Hang, Lose, Refuse, Reset, Stale
+from tests.support.awswire import Refuse
+from tests.support.hop import Call, Delay, Fault, Hang, Lose, Reset, Stale
 
 HANG_S = 11.0
 """Seconds without an answer: longer than a lease, and than the read time-out of all clients but

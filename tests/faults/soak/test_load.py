@@ -29,7 +29,8 @@ from tests.faults.soak.crew import Crew, Member
 from tests.faults.soak.follow import Follower, StopClock
 from tests.faults.soak.load import Answer, Door, offered, percentile
 from tests.faults.soak.run import environ
-from tests.support.hop import Call, Hop, Refuse, pass_on
+from tests.support.awswire import Refuse
+from tests.support.hop import Call, Hop, pass_on
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
