@@ -165,8 +165,8 @@ def _sound(music: str | None, fade_out: float | None, fit: bool) -> dict[str, An
     """Returns the params' `music`; its `url` is the option's value, which may be a file."""
     if music is None:
         return None
-    if not is_url(music) and not Path(music).is_file():
-        raise click.UsageError(f"--music {music!r}: no such file, and it is not a URL")
+    if not is_url(music) and not os.path.isfile(music):
+        raise click.UsageError(f"--music {music!r:.200}: no such file, and it is not a URL")
     fade = {} if fade_out is None else {"fade_out": fade_out}
     return {"url": music, "fit_to_music": fit, **fade}
 

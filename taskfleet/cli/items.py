@@ -48,9 +48,9 @@ def _file(word: str) -> Item:
     """Returns the item of a file. Its name in the task's folder is as it was given, if that leads
     nowhere else, otherwise without folders."""
     path = Path(word)
-    if not path.is_file():
-        reason = "is a folder" if path.is_dir() else "is no file here"
-        raise TaskfleetError(f"{word!r} {reason}; for items that are no files, add --no-files")
+    if not os.path.isfile(word):  # Path.is_file raises where a name is too long
+        reason = "is a folder" if os.path.isdir(word) else "is no file here"
+        raise TaskfleetError(f"{word!r:.200} {reason}; for items that are no files, add --no-files")
     name = os.path.normpath(word)
     if name.startswith(("/", "../")):
         name = path.name
