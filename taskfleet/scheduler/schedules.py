@@ -5,7 +5,9 @@ taken in (`taskfleet.scheduler.submit`).
 A batch is submitted under the key `<name>@<time>` before its time is recorded as dealt with. So two
 looks at once, or a look that was cut short, make one batch of a time. While a batch is submitted,
 the record's `next_at` is its time. So a submission that was cut short is completed by the next
-look, even if the time counts as missed by then, or by the removal of the schedule.
+look, even if the time counts as missed by then, or by the removal of the schedule. A record that
+takes effect only after that, by a request which the service had given up, stays without tasks on
+the queue until a client cancels it.
 """
 
 from __future__ import annotations

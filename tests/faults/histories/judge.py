@@ -33,7 +33,8 @@ class Judge:
         """When each schedule was recorded."""
         self.orphans: set[str] = set()
         """Batches that a tick began while their schedule was being removed. If that tick fails,
-        nobody completes them."""
+        nobody completes them. The same is true of a batch whose record takes effect so late that
+        another tick has left its time out (`World.landed`). Nobody was told that either exists."""
 
     # --- while the history goes on ---
 
@@ -89,7 +90,7 @@ class Judge:
         for batch_id, batch in recorded.items():
             order = orders.get(batch_id)
             if order is None and batch_id in self.scheduled:
-                alone = batch_id in self.orphans
+                alone = batch_id in self.orphans | self.world.landed
                 order = Order(
                     batch_id, self.scheduled[batch_id], accepted=not alone, given_up=alone
                 )

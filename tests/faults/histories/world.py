@@ -42,6 +42,8 @@ class World:
         self.offsets_s = offsets_s
         self.fired: Counter[tuple[str, str]] = Counter()
         self.late: list[Callable[[], Any]] = []
+        self.landed: set[str] = set()
+        """Batches whose record took effect late."""
         self.faults: list[tuple[str, str]] = []
         """What was found against the promises: (lost, doubled or wrong; words)."""
         self.told: list[str] = []
@@ -285,6 +287,8 @@ class World:
     def arrive(self, count: int) -> None:
         """Let the first calls that are on their way take effect. Nobody hears their answers."""
         arrived, self.late[:] = self.late[:count], self.late[count:]
+        known = set(self.cloud.monitor._batches)
         for call in arrived:
             with contextlib.suppress(TaskfleetError):
                 call()
+        self.landed |= self.cloud.monitor._batches.keys() - known
