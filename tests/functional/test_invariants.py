@@ -269,7 +269,7 @@ class History:
                 return
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(60))
 def test_nothing_is_lost_and_nothing_counted_twice(seed):
     history = History(seed, with_killers=True)
     history.play()
