@@ -12,6 +12,7 @@ printed, and a task that ended before anybody looked takes what it printed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 import threading
@@ -27,11 +28,12 @@ ROOM_BYTES = 4_096
 """Size of a running task's first room."""
 _COPY_BYTES = 1 << 18
 """Most bytes copied at a time."""
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+"""From linux/falloc.h."""
 
 
 class Place(NamedTuple):
-    """Where a task's output is in the bundle's. `dropped` is how many bytes were not kept, as far
-    as they were counted."""
+    """Where a task's output is in the bundle's. `dropped` is how many bytes were not kept."""
 
     offset: int
     length: int
@@ -91,27 +93,27 @@ class BundleOutput:
         self._fd = -1
         self._size = 0
 
-    def keep(self, index: int, source: int, start: int, end: int, dropped: int = 0) -> None:
+    def keep(self, index: int, source: int, start: int, end: int) -> None:
         """Keep what a task printed that has ended: the bytes from `start` to `end` of the file
-        `source`. `dropped` bytes of it are lost already."""
+        `source`."""
         with self._lock:
-            self._keep(index, source, start, end, dropped)
+            self._keep(index, source, start, end)
             self._rooms.pop(index, None)
             self._started.pop(index, None)
 
     def keep_running(
-        self, index: int, source: int, start: int, end: int, dropped: int, started_at: float
+        self, index: int, source: int, start: int, end: int, started_at: float
     ) -> None:
         """Keep what a running task has printed so far; the other arguments are those of `keep`."""
         with self._lock:
             if index not in self._rooms:
-                if end <= start and not dropped:
+                if end <= start:
                     return
                 self._rooms[index] = 0
                 self._started[index] = started_at
-            self._keep(index, source, start, end, dropped)
+            self._keep(index, source, start, end)
 
-    def _keep(self, index: int, source: int, start: int, end: int, dropped: int) -> None:
+    def _keep(self, index: int, source: int, start: int, end: int) -> None:
         printed = max(0, end - start)  # a task may have cut its own output
         length = min(printed, OUTPUT_MAX_BYTES)
         room = self._rooms.get(index)
@@ -130,7 +132,7 @@ class BundleOutput:
             if not data:
                 break
             copied += os.pwrite(self._fd, data, offset + copied)
-        place = Place(offset, copied, dropped + printed - copied)
+        place = Place(offset, copied, printed - copied)
         if place != self.places.get(index):
             self.places[index] = place
             self.changes += 1
@@ -222,3 +224,17 @@ def unnamed_file(*, appended: bool, mode: int = 0o600) -> int:
         os.unlink(path)
     os.fchmod(fd, mode)
     return fd
+
+
+def punch(fd: int, start: int) -> None:
+    """Give the disk space of a file back, from the byte `start` on. The file keeps its length, so
+    whoever measures what a task has printed need not know of this. On a file system without holes
+    the file is cut instead, and what is cut is not counted as dropped.
+    """
+    length = os.fstat(fd).st_size - start
+    if length <= 0:
+        return
+    mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    if fallocate(fd, mode, ctypes.c_int64(start), ctypes.c_int64(length)):
+        os.ftruncate(fd, start)

@@ -15,7 +15,7 @@ from functools import partial
 
 from ec2_worker import attempt
 from ec2_worker.attempt import Outcome
-from ec2_worker.output import OUTPUT_MAX_BYTES, BundleOutput
+from ec2_worker.output import OUTPUT_MAX_BYTES, BundleOutput, punch
 from ec2_worker.runner.child import LOST_PIPE
 from ec2_worker.runner.frames import BrokenFrames, Call, Ended, Progress, Sent, Work, decoded_end
 from ec2_worker.runner.handle import Exit, Runner
@@ -31,7 +31,9 @@ _log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """Seconds between two looks at the size of a busy runner's output."""
 FLOOD_BYTES = 16_000_000
-"""Size of a runner's output above which the excess of the running task is thrown away."""
+"""Disk space of a runner's output above which that of the running task's excess is given back."""
+_BLOCK_BYTES = 512
+"""Unit of `st_blocks`, whatever the file system's blocks are."""
 SPOILT = "it wrote to its process's pipe"
 """Error of a task that spoilt the pipe of its runner."""
 
@@ -96,7 +98,6 @@ class RunInRunner:
     _spoilt: bool = False
     _printed: bool = False
     _looked_at: float = field(default_factory=time.monotonic)
-    _cut: dict[int, int] = field(default_factory=dict)
     _over: bool = False
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -216,7 +217,7 @@ class RunInRunner:
         self._printed = True
         try:
             with self._looking:
-                self.output.keep(index, self.runner.output, start, end, self._cut.pop(index, 0))
+                self.output.keep(index, self.runner.output, start, end)
         except OSError as error:  # such as a full disk; the results go on
             _log.warning("output of a task is lost", extra=fields("output_lost", reason=str(error)))
 
@@ -237,7 +238,6 @@ class RunInRunner:
                         self.runner.output,
                         started.printed_from,
                         size,
-                        self._cut.get(index, 0),
                         round(self.clock.now() - (now - started.at), 3),
                     )
             except OSError as error:
@@ -249,14 +249,11 @@ class RunInRunner:
         if now - self._looked_at < LOOK_S:
             return
         self._looked_at = now
-        size = os.fstat(self.runner.output).st_size
-        if size > FLOOD_BYTES:
+        if os.fstat(self.runner.output).st_blocks * _BLOCK_BYTES > FLOOD_BYTES:
             started = self.runner.note.read()
-            kept = started.printed_from + OUTPUT_MAX_BYTES
-            if started.task >= 0 and size > kept:
-                os.ftruncate(self.runner.output, kept)
+            if started.task >= 0:
                 self._printed = True
-                self._cut[started.task] = self._cut.get(started.task, 0) + size - kept
+                punch(self.runner.output, started.printed_from + OUTPUT_MAX_BYTES)
 
     # --- the end of the runner ---------------------------------------------------------------
 

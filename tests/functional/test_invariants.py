@@ -96,7 +96,7 @@ class History:
         os.ftruncate(self.source, 0)
         os.pwrite(self.source, text, 0)
         now = self.cloud.clock.now()
-        claimed.output.keep_running(task.index, self.source, 0, len(text), 0, now)
+        claimed.output.keep_running(task.index, self.source, 0, len(text), now)
 
     def outputs_are_their_own(self, job_id):
         """Whatever a row says a task printed is what it printed in one claim, up to some moment."""

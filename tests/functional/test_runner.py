@@ -12,6 +12,7 @@ import pytest
 
 from ec2_worker.claimed import Chunk, ClaimedBundle
 from ec2_worker.execute import Executor, Ways
+from ec2_worker.output import punch
 from ec2_worker.runner import taskuser
 from ec2_worker.timed import SlotGivenUp
 from taskfleet.bundle import Bundle
@@ -339,14 +340,17 @@ class TestOutput:
 
     def test_a_flood_does_not_fill_the_disk(self, shared, monkeypatch):
         monkeypatch.setattr("ec2_worker.runner.chunk.LOOK_S", 0.05)
-        sizes = []
-        keep = os.ftruncate
-        monkeypatch.setattr(os, "ftruncate", lambda fd, to: (sizes.append(to), keep(fd, to)))
-        claimed = shared.run("says", [100_000_000])
-        offset, length, dropped = claimed.output.places[0]
-        assert (offset, length) == (0, 1_000_000)
-        assert 50_000_000 < dropped <= 99_000_001  # what came in the very moment is not counted
-        assert 1_000_000 in sizes
+        freed = []
+
+        def punched(fd, start):
+            punch(fd, start)
+            freed.append(start)
+
+        monkeypatch.setattr("ec2_worker.runner.chunk.punch", punched)
+        claimed = shared.run("says", ["before", 100_000_000, "after"])
+        assert claimed.output.places[1] == (7, 1_000_000, 99_000_001)
+        assert set(freed) == {1_000_007}
+        assert self.outputs(claimed)[2] == b"after\n"
 
     def test_output_of_ten_thousand_tasks(self, shared):
         begun = time.monotonic()

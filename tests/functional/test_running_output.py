@@ -8,13 +8,14 @@ import os
 import random
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ec2_worker.output import OUTPUT_MAX_BYTES, ROOM_BYTES, BundleOutput, unnamed_file
+from ec2_worker.output import OUTPUT_MAX_BYTES, ROOM_BYTES, BundleOutput, punch, unnamed_file
 from taskfleet.cli import task as command
 from taskfleet.cli.main import main
 from taskfleet.clock import SystemClock
@@ -275,7 +276,7 @@ def test_output_is_stored_no_faster_than_its_size_allows():
     source = unnamed_file(appended=True)
     for _ in range(600):
         os.write(source, b"x" * 10_000)
-        claimed.output.keep_running(0, source, 0, os.fstat(source).st_size, 0, 1.0)
+        claimed.output.keep_running(0, source, 0, os.fstat(source).st_size, 1.0)
         worker.heartbeat.beat()
         cloud.clock.sleep(1)
     assert len(counted.puts) <= 60
@@ -314,7 +315,7 @@ def test_an_older_place_reads_the_right_bytes_of_a_newer_copy(steps):
                 os.ftruncate(source, 0)
                 os.write(source, text)
                 if step == "look":
-                    output.keep_running(index, source, 0, len(text), 0, 1.0)
+                    output.keep_running(index, source, 0, len(text), 1.0)
                 elif text:
                     output.keep(index, source, 0, len(text))
                 if text:
@@ -362,3 +363,25 @@ def test_the_row_of_a_running_task_charges_no_attempt():
     (row,) = claimed.rows()
     assert (row.is_note, row.attempts, row.log) == (True, 1, ("logs/b/0/x", 0, 4, 0))
     worker.executor.close()
+
+
+@pytest.mark.parametrize("holes", [True, False])
+def test_disk_space_that_is_given_back(holes, monkeypatch):
+    if not holes:  # as on a file system without them
+        monkeypatch.setattr(
+            "ctypes.CDLL", lambda *_a, **_k: SimpleNamespace(fallocate=lambda *_: -1)
+        )
+    fd = unnamed_file(appended=True)
+    try:
+        os.write(fd, b"x" * 1_000_000)
+        punch(fd, 100_000)
+        assert os.fstat(fd).st_size == (1_000_000 if holes else 100_000)
+        assert os.fstat(fd).st_blocks * 512 < 200_000
+        os.write(fd, b"end")
+        assert os.pread(fd, 100_000, 0) == b"x" * 100_000
+        assert os.pread(fd, 10, os.fstat(fd).st_size - 3) == b"end"
+        size = os.fstat(fd).st_size
+        punch(fd, size)
+        assert os.fstat(fd).st_size == size
+    finally:
+        os.close(fd)
