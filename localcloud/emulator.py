@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from localcloud.options import HOST, Options
+from localcloud.options import Options
 from localcloud.supervisor import Part
 
 PROBE_TIMEOUT_S = 2.0
@@ -25,7 +25,6 @@ def ministack(
     settings = {
         **credentials,
         "AUTH": "true",  # it verifies signatures
-        "BIND_HOST": HOST,  # its default is every interface
         "GATEWAY_PORT": str(options.aws_port),
         "PAGE_PORT": str(options.api_port),
         "LOG_LEVEL": "WARNING",

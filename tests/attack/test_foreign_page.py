@@ -242,7 +242,6 @@ def test_a_request_without_a_host_is_refused(cloud: Cloud, version: str) -> None
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(f"GET /health {version}\r\nConnection: close\r\n\r\n".encode())
             status = connection.makefile("rb").readline().split(b" ")[1]
-        # hypercorn knows that HTTP/1.1 needs one, and refuses before ministack sees it.
         assert status in (b"400", b"403"), port
 
 

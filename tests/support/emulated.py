@@ -49,7 +49,6 @@ def emulated(directory: Path, **environ: str) -> Iterator[Emulated]:
     environ = {
         **kept,
         "AUTH": "true",
-        "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "PAGE_PORT": str(port),
         "LOG_LEVEL": "WARNING",
