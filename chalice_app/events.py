@@ -65,7 +65,14 @@ def add_events(app: Chalice, services: Callable[[], Services]) -> None:
         services().recorder.observe(COLLECTOR_LAG_SECONDS, _ages_s(records, services().clock.now()))
         spent = services().odometer.take() + event_source_spend(len(bodies), RESPONSES_A_CALL)
         current = services()
-        to_keep = collect(bodies, current.monitor, current.clock, spent, ended=current.ended)
+        to_keep = collect(
+            bodies,
+            current.monitor,
+            current.clock,
+            spent,
+            ended=current.ended,
+            learn=current.learner.learn,
+        )
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in to_keep]}
 
     @app.on_sqs_message(

@@ -26,6 +26,7 @@ from taskfleet.scheduler.enqueue import Announcer, Enqueuer
 from taskfleet.scheduler.events import Announcements
 from taskfleet.scheduler.expand import Expansion
 from taskfleet.scheduler.kinds import Kinds
+from taskfleet.scheduler.learn import Learner
 from taskfleet.scheduler.letters import DeadLetters
 from taskfleet.scheduler.limit import ClientLimit
 from taskfleet.scheduler.listing import Listing
@@ -57,6 +58,7 @@ class Services:
     recorder: adds up the measurements of this process.
     report: tells what was measured since it was last called.
     ended: is told of each batch that has ended.
+    learner: takes the durations that the collector measures.
     """
 
     submission: Submission
@@ -85,6 +87,7 @@ class Services:
     report: Callable[[], None]
     schedules: Schedules
     ended: Ended
+    learner: Learner
     quotes: Quotes
 
 
@@ -252,6 +255,7 @@ def assemble(
             random_bytes,
         ),
         ended=ended,
+        learner=Learner(monitor, clock),
         quotes=Quotes(registry, planner, quoter, records, clock, settings.beat_s),
     )
 

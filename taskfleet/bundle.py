@@ -134,15 +134,16 @@ def cut(
     max_tasks: int = BUNDLE_MAX_TASKS,
     max_bytes: int = BUNDLE_MAX_BYTES,
 ) -> Iterator[list[Task]]:
-    """Cut `tasks`, in order, into bundles. Each bundle holds about `target_s` of expected work, at
-    most `max_tasks` tasks and at most `max_bytes` bytes of JSON; a task that alone exceeds a limit
-    gets a bundle of its own. The result depends on the arguments only.
+    """Cut `tasks`, in order, into bundles. Each bundle holds as nearly as can be `target_s` of
+    expected work, at most `BUNDLE_MAX_S`, `max_tasks` tasks and `max_bytes` bytes of JSON; a task
+    that alone exceeds a limit gets a bundle of its own. The result depends on the arguments only.
 
     expected_s: returns the expected seconds of a task, None if unknown.
     slots: slots of the whole fleet.
     """
     costs_s = [_cost_s(expected_s(task)) for task in tasks]
-    target = target_s(costs_s, slots) * (1 + 1e-9)  # tolerates rounding errors in sums
+    slack = 1 + 1e-9  # tolerates rounding errors in sums
+    target, most_s = target_s(costs_s, slots) * slack, BUNDLE_MAX_S * slack
     encode = msgspec.json.Encoder().encode
     bundle: list[Task] = []
     bundle_s, bundle_bytes = 0.0, 0
@@ -151,7 +152,8 @@ def cut(
         full = (
             len(bundle) >= max_tasks
             or bundle_bytes + size > max_bytes
-            or bundle_s + seconds > target
+            or bundle_s + seconds / 2 > target  # without it, the bundle is nearer to the target
+            or bundle_s + seconds > most_s
         )
         if bundle and full:
             yield bundle

@@ -5,7 +5,7 @@ is counted; `TaskMonitor.record_progress` makes sure that each is counted once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from taskfleet.batch import BatchRecord, Tally
 from taskfleet.bill import NOTHING, Spend
@@ -31,6 +31,7 @@ def collect(
     overhead: Spend = NOTHING,
     *,
     ended: Ended = UNHEARD,
+    learn: Callable[[Mapping[str, Sample]], None] | None = None,
 ) -> list[str]:
     """Count responses. Returns the ids of messages that must stay on the queue: responses to
     programs of 2014, which read them from there themselves.
@@ -38,6 +39,8 @@ def collect(
     bodies: message id -> body.
     overhead: what receiving these messages cost; it is divided among their batches.
     ended: is told of each batch that has ended with one of these responses or an earlier one.
+    learn: takes the durations of the tasks, by the name of their pace; by default the table does,
+        at once.
 
     Raises TransientError when the table is busy, and what a listener of `ended` raises; the caller
     then passes all of them again.
@@ -79,7 +82,7 @@ def collect(
         with bound(batch.trace_id):
             ended.tell(batch)
     if samples:
-        monitor.learn(samples)
+        (learn or monitor.learn)(samples)
     return to_keep
 
 
