@@ -118,6 +118,7 @@ def watched(browser: Browser, size: tuple[int, int] = WIDE, **options: Any) -> I
         yield one
         one.check()
     finally:
+        page.unroute_all(behavior="ignoreErrors")  # a test's answer may be under way
         context.close()
 
 
