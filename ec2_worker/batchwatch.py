@@ -17,7 +17,7 @@ KEPT = 1_000
 
 class BatchWatch:
     """The cache. Asking for a batch also records that a task of it is about to start, if none has
-    started before. So the first question about a batch may write; every later one is a read."""
+    started before. So the first question about a batch writes; every later one is a read."""
 
     def __init__(self, monitor: TaskMonitor, clock: Clock) -> None:
         self._monitor = monitor
@@ -56,7 +56,8 @@ class BatchWatch:
         read_at, batch = self._seen.pop(batch_id, (float("-inf"), None))
         final = batch is not None and batch.cancelled_at is not None
         if again or (not final and now - read_at >= REFRESH_S):
-            batch, read_at = self._monitor.start_batch(batch_id, now), now
+            seen = batch is not None
+            batch, read_at = self._monitor.start_batch(batch_id, now, seen=seen), now
         self._seen[batch_id] = (read_at, batch)
         while len(self._seen) > KEPT:
             del self._seen[next(iter(self._seen))]

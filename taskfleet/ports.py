@@ -352,9 +352,13 @@ class TaskMonitor(Protocol):
         recorded place is further or the batch has no file."""
         ...
 
-    def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
-        """Record `at` as the first start of a task, unless a start is recorded; then this is a read
-        only. Returns the batch, in which results may be missing, or None if there is none."""
+    def start_batch(self, batch_id: str, at: float, *, seen: bool = False) -> BatchRecord | None:
+        """Record `at` as the first start of a task, unless a start is recorded. Returns the batch,
+        in which results may be missing, or None if there is none. Takes one call.
+
+        seen: whether the caller has asked before. A read then comes first, which costs less than a
+            write that changes nothing.
+        """
         ...
 
     def cancel_batch(

@@ -273,7 +273,7 @@ class MemoryMonitor:
                 upload = replace(batch.upload, handed=mark)
                 self._batches[batch_id] = replace(batch, upload=upload)
 
-    def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
+    def start_batch(self, batch_id: str, at: float, *, seen: bool = False) -> BatchRecord | None:  # noqa: ARG002
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is not None and batch.started_at is None:

@@ -181,8 +181,9 @@ def test_a_worker_writes_a_batch_when_it_starts_and_only_reads_it_from_then_on(w
     create(world, 3 * PAGE_BUNDLES)
     calls.clear()
     assert world.monitor.start_batch(ID, AT + 1).started_at == AT + 1
-    assert world.monitor.start_batch(ID, AT + 2).started_at == AT + 1
-    assert calls == ["GetItem", "UpdateItem", "GetItem"]
+    assert world.monitor.start_batch(ID, AT + 2).started_at == AT + 1  # another worker's question
+    assert world.monitor.start_batch(ID, AT + 3, seen=True).started_at == AT + 1
+    assert calls == ["UpdateItem", "UpdateItem", "GetItem"]
 
 
 def test_answers_from_all_over_a_batch_are_counted_at_the_same_time(world, aws_stack, monkeypatch):

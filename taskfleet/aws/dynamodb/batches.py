@@ -216,10 +216,11 @@ class BatchItems:
             ),
         )
 
-    def start_batch(self, batch_id: str, at: float) -> BatchRecord | None:
-        batch = self._read(batch_id)
-        if batch is None or "started_at" in batch:
-            return to_record(batch)
+    def start_batch(self, batch_id: str, at: float, *, seen: bool = False) -> BatchRecord | None:
+        if seen:
+            batch = self._read(batch_id)
+            if batch is None or "started_at" in batch:
+                return to_record(batch)
         return self._update_if(
             f"start batch {batch_id} in",
             Update(
