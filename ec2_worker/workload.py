@@ -73,6 +73,7 @@ class Workload:
     _paces: dict[str, Pace] = field(default_factory=dict)
     _durations: Durations = field(default_factory=Durations)
     _incoming: Counter[bool] = field(default_factory=Counter)
+    _waiting: Counter[bool] = field(default_factory=Counter)  # for room, by priority
     _looks: Turns = field(default_factory=Turns)
     _starts: Turns = field(default_factory=Turns)
     _starting: bool = True
@@ -128,7 +129,9 @@ class Workload:
             claimed.pending.extendleft(reversed(rest))
             if rest or chunk.race or chunk.kind in self.limits or self._turn().bundle:
                 self._work.notify_all()
-            self._room.notify_all()
+            # Threads that wake up for nothing take the processor from the tasks.
+            if any(n and self._messages_wanted(high=high) for high, n in self._waiting.items()):
+                self._room.notify_all()
             return self._becomes_ready(claimed)
 
     def _turn(self) -> Turn:
@@ -146,9 +149,10 @@ class Workload:
         while pending and pending[0].kind == kind and pending[0].options == options:
             seconds = self._seconds(pending[0])
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
-            if tasks and (claimed.careful or work_s + each_s > CHUNK_S):
+            full = work_s + each_s / 2 > CHUNK_S  # without it, the chunk is nearer to that
+            if tasks and (claimed.careful or seconds is None or full):
                 break
-            known = known and seconds is not None
+            known = seconds is not None
             work_s += each_s
             tasks.append(pending.popleft())
         began_at = self.now()
@@ -225,7 +229,9 @@ class Workload:
         with self._room:
             wanted = self._messages_wanted(high=high)
             if not wanted and self._starting:
+                self._waiting[high] += 1
                 self._room.wait(min(timeout_s, room.next_free_s(self._lefts_s())))
+                self._waiting[high] -= 1
                 wanted = self._messages_wanted(high=high)
             self._incoming[high] += wanted
             if wanted and not high:

@@ -78,6 +78,13 @@ def test_the_pace_of_unknown_tasks_is_learned():
     assert len(work.take(wait=False).tasks) == 200
 
 
+@pytest.mark.parametrize(("each_ms", "tasks"), [(5, 4), (10.3, 2), (13, 2), (14, 1), (30, 1)])
+def test_a_chunk_is_as_nearly_as_can_be_twenty_milliseconds(each_ms, tasks):
+    work = Workload(4, {}, lambda task: task.params / 1000, lambda: NOW)
+    put(work, claimed("b:0", [each_ms] * 10))
+    assert len(work.take(wait=False).tasks) == tasks
+
+
 def test_paces_of_several_functions_are_learned_apart():
     work = Workload(4, {}, lambda _: None, lambda: NOW, pace_name=lambda task: task.params)
     put(work, claimed("b:0", ["f"] * 300 + ["g"] * 300))
