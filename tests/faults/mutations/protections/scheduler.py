@@ -187,6 +187,20 @@ PROTECTIONS = (
         TEST_SCHEDULES,
     ),
     removes(
+        "a schedule's batch that was submitted in part is completed though its time has passed",
+        "taskfleet/scheduler/schedules.py",
+        "if missed and self._is_begun(schedule):",
+        "if missed and self is None:",
+        TEST_SCHEDULES,
+    ),
+    removes(
+        "a schedule that is removed leaves no batch submitted in part",
+        "taskfleet/scheduler/schedules.py",
+        "if each.name == name and self._is_begun(each):",
+        "if each.name == name and self is None:",
+        TEST_SCHEDULES,
+    ),
+    removes(
         "how far a schedule came is recorded, also after an error",
         "taskfleet/scheduler/schedules.py",
         "        finally:\n            if after != ",
