@@ -25,9 +25,9 @@ BUNDLE_MIN_S = 0.25
 """Least expected work that is worth a message of its own, in seconds. A task of unknown duration
 counts as this much: if it takes longer, the worker returns the rest of its bundle to the queue."""
 FEWEST_BUNDLES = 32
-"""Least number of bundles of a batch with enough work, so that no single bundle delays its end. A
-fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle over its
-slots, more bundles would cost AWS calls and save no time."""
+"""About the least number of bundles of a batch with enough work, so that no single bundle delays
+its end. A fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle
+over its slots, more bundles would cost AWS calls and save no time."""
 QUICKEST_TASK_S = 20e-6
 """Time to run an empty task, in seconds."""
 DEFAULT_SLOTS = 16
@@ -135,15 +135,17 @@ def cut(
     max_bytes: int = BUNDLE_MAX_BYTES,
 ) -> Iterator[list[Task]]:
     """Cut `tasks`, in order, into bundles. Each bundle holds as nearly as can be `target_s` of
-    expected work, at most `BUNDLE_MAX_S`, `max_tasks` tasks and `max_bytes` bytes of JSON; a task
-    that alone exceeds a limit gets a bundle of its own. The result depends on the arguments only.
+    expected work, at most the greater of that and an equal share for each slot, `BUNDLE_MAX_S`,
+    `max_tasks` tasks and `max_bytes` bytes of JSON; a task that alone exceeds a limit gets a bundle
+    of its own. The result depends on the arguments only.
 
     expected_s: returns the expected seconds of a task, None if unknown.
     slots: slots of the whole fleet.
     """
     costs_s = [_cost_s(expected_s(task)) for task in tasks]
-    slack = 1 + 1e-9  # tolerates rounding errors in sums
-    target, most_s = target_s(costs_s, slots) * slack, BUNDLE_MAX_S * slack
+    target = target_s(costs_s, slots)
+    # Tolerates rounding errors in sums.
+    most_s = min(BUNDLE_MAX_S, max(target, sum(costs_s) / slots)) * (1 + 1e-9)
     encode = msgspec.json.Encoder().encode
     bundle: list[Task] = []
     bundle_s, bundle_bytes = 0.0, 0
@@ -152,7 +154,7 @@ def cut(
         full = (
             len(bundle) >= max_tasks
             or bundle_bytes + size > max_bytes
-            or bundle_s + seconds / 2 > target  # without it, the bundle is nearer to the target
+            or bundle_s + seconds / 2 >= target * (1 - 1e-9)  # without it, it is nearer to that
             or bundle_s + seconds > most_s
         )
         if bundle and full:
