@@ -9,6 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL_S = 0.05
+SLOWEST_POLL_S = 0.5
+"""Longest pause. A pause is a tenth of the time waited so far: tests that look at real processes
+all the time slow down what they wait for."""
 PATIENCE_S = 60.0
 """Plenty for a busy computer. Only a test that fails waits so long."""
 
@@ -25,10 +28,11 @@ def eventually(
     Raises AssertionError after `timeout_s`, with `what` was waited for and the last value seen.
     `what` may be a function, for a message that is only worth making once the wait has failed.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not (found := condition()):
-        if time.monotonic() >= deadline:
+        waited_s = time.monotonic() - began
+        if waited_s >= timeout_s:
             told = what() if callable(what) else what
             raise AssertionError(f"not within {timeout_s:g} s: {told} (last seen: {found!r})")
-        time.sleep(poll_s)
+        time.sleep(max(poll_s, min(waited_s / 10, SLOWEST_POLL_S)))
     return found
