@@ -226,15 +226,14 @@ def unnamed_file(*, appended: bool, mode: int = 0o600) -> int:
     return fd
 
 
-def punch(fd: int, start: int) -> None:
-    """Give the disk space of a file back, from the byte `start` on. The file keeps its length, so
-    whoever measures what a task has printed need not know of this. On a file system without holes
-    the file is cut instead, and what is cut is not counted as dropped.
+def punch(fd: int, start: int, end: int) -> None:
+    """Give back the disk space of a file from the byte `start` to `end`. The file keeps its length,
+    so whoever measures what a task has printed need not know of this. On a file system without
+    holes the file is cut instead, and what is cut is not counted as dropped.
     """
-    length = os.fstat(fd).st_size - start
-    if length <= 0:
+    if end <= start:
         return
     mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-    if fallocate(fd, mode, ctypes.c_int64(start), ctypes.c_int64(length)):
+    if fallocate(fd, mode, ctypes.c_int64(start), ctypes.c_int64(end - start)):
         os.ftruncate(fd, start)

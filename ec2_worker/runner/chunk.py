@@ -249,11 +249,14 @@ class RunInRunner:
         if now - self._looked_at < LOOK_S:
             return
         self._looked_at = now
-        if os.fstat(self.runner.output).st_blocks * _BLOCK_BYTES > FLOOD_BYTES:
-            started = self.runner.note.read()
-            if started.task >= 0:
-                self._printed = True
-                punch(self.runner.output, started.printed_from + OUTPUT_MAX_BYTES)
+        started = self.runner.note.read()
+        found = os.fstat(self.runner.output)
+        flooded = found.st_blocks * _BLOCK_BYTES > FLOOD_BYTES
+        # What the next task printed would be in the size, too.
+        if flooded and started.task >= 0 and self.runner.note.read() == started:
+            self._printed = True
+            kept_to = started.printed_from + OUTPUT_MAX_BYTES
+            punch(self.runner.output, kept_to, found.st_size)
 
     # --- the end of the runner ---------------------------------------------------------------
 

@@ -342,8 +342,8 @@ class TestOutput:
         monkeypatch.setattr("ec2_worker.runner.chunk.LOOK_S", 0.05)
         freed = []
 
-        def punched(fd, start):
-            punch(fd, start)
+        def punched(fd, start, end):
+            punch(fd, start, end)
             freed.append(start)
 
         monkeypatch.setattr("ec2_worker.runner.chunk.punch", punched)
