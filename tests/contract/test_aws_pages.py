@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -102,6 +103,26 @@ def test_a_running_batch_is_two_reads(world, calls):
     calls.clear()
     world.monitor.batch(ID)
     assert calls == ["GetItem", "BatchGetItem"]
+
+
+def test_a_page_that_two_readers_fold_at_once_counts_once(world, aws_stack, died, monkeypatch):
+    create(world, 3 * PAGE_BUNDLES)
+    died(PAGE_1)
+    both_have_read, lock, met = threading.Barrier(2, timeout=10.0), threading.Lock(), set()
+    update = aws_stack.client("dynamodb").update_item
+
+    def meeting(**request):
+        if threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            both_have_read.wait()
+        with lock:
+            return update(**request)
+
+    monkeypatch.setattr(aws_stack.client("dynamodb"), "update_item", meeting)
+    with ThreadPoolExecutor(2) as pool:
+        read = list(pool.map(lambda _: world.monitor.batch(ID), range(2)))
+    assert len(met) == 2
+    assert {batch.tally.total for batch in (*read, world.monitor.batch(ID))} == {PAGE_BUNDLES}
 
 
 def test_answers_of_a_folded_page_that_come_again_write_nothing(world, calls):

@@ -139,8 +139,8 @@ PROTECTIONS = (
         PAGES,
         'condition="#folded_to = :number AND (NOT contains(#folded, :end))",',
         'condition="(#folded_to <= :number OR #folded_to > :end OR #folded_to = :end)",',
-        LOST_REPLIES,
         "tests/contract/test_aws_pages.py",
+        LOST_REPLIES,
         BATCH,
     ),
     removes(
