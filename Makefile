@@ -13,7 +13,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# pip 25 takes a third of the time of that which comes with Python 3.11. Modules are compiled
+# pip 25 takes two thirds of the time of that which comes with Python 3.11. Modules are compiled
 # when they are first imported: most never are.
 dev: $(STAMP) ## Install everything for development into .venv
 
