@@ -199,9 +199,12 @@ class Workload:
         return seconds
 
     def _learn(self, tasks: list[Task], ran: int, elapsed_s: float) -> None:
-        """Learn from a chunk of which so many tasks ran, if all have one pace."""
-        names = {self.pace_name(task) for task in tasks}
-        if ran and len(names) == 1:
+        """Learn from a chunk of which so many tasks ran, if all have one pace, and their kind does
+        not say itself how long they take."""
+        if not ran or self.expected_s(tasks[0]) is not None:
+            return
+        names = set(map(self.pace_name, tasks))
+        if len(names) == 1:
             (name,) = names
             sample = Sample(ran, elapsed_s, elapsed_s * elapsed_s / ran)
             pace = self._paces.pop(name, Pace())

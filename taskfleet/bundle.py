@@ -3,7 +3,9 @@ bundles; not the messages that carry them (`taskfleet.wire.queues`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -128,7 +130,7 @@ def depends_on_slots(total_s: float) -> bool:
 
 def cut(
     tasks: Sequence[Task],
-    expected_s: Callable[[Task], float | None],
+    expected_s: Sequence[float | None],
     *,
     slots: int = DEFAULT_SLOTS,
     max_tasks: int = BUNDLE_MAX_TASKS,
@@ -139,33 +141,32 @@ def cut(
     `max_tasks` tasks and `max_bytes` bytes of JSON; a task that alone exceeds a limit gets a bundle
     of its own. The result depends on the arguments only.
 
-    expected_s: returns the expected seconds of a task, None if unknown.
+    expected_s: expected seconds of each task, None where unknown.
     slots: slots of the whole fleet.
     """
-    costs_s = [_cost_s(expected_s(task)) for task in tasks]
+    costs_s = [
+        BUNDLE_MIN_S if s is None else s if s > QUICKEST_TASK_S else QUICKEST_TASK_S
+        for s in expected_s
+    ]
     target = target_s(costs_s, slots)
     # Tolerates rounding errors in sums.
     most_s = min(BUNDLE_MAX_S, max(target, sum(costs_s) / slots)) * (1 + 1e-9)
+    nearly_s = target * (1 - 1e-9)
     encode = msgspec.json.Encoder().encode
-    bundle: list[Task] = []
-    bundle_s, bundle_bytes = 0.0, 0
-    for task, sent, seconds in zip(tasks, compacted(tasks), costs_s, strict=True):
-        size = len(encode(sent)) + 1
-        full = (
-            len(bundle) >= max_tasks
-            or bundle_bytes + size > max_bytes
-            or bundle_s + seconds / 2 >= target * (1 - 1e-9)  # without it, it is nearer to that
-            or bundle_s + seconds > most_s
+    # What all tasks before one hold together. Sums of costs grow, so a bundle's end can be searched
+    # for: batches have a hundred thousand tasks.
+    seconds = list(accumulate(costs_s, initial=0.0))
+    sizes = list(accumulate((len(encode(sent)) + 1 for sent in compacted(tasks)), initial=0))
+    half_done_s = [(before + after) / 2 for before, after in pairwise(seconds)]
+    start = 0
+    while start < len(tasks):
+        begun_s, last = seconds[start], min(start + max_tasks, len(tasks))
+        end = min(
+            # without the task there, the bundle is nearer to its target
+            bisect_left(half_done_s, begun_s + nearly_s, start, last),
+            bisect_right(seconds, begun_s + most_s, start, last + 1) - 1,
+            bisect_right(sizes, sizes[start] + max_bytes, start, last + 1) - 1,
         )
-        if bundle and full:
-            yield bundle
-            bundle, bundle_s, bundle_bytes = [], 0.0, 0
-        bundle.append(task)
-        bundle_s += seconds
-        bundle_bytes += size
-    if bundle:
-        yield bundle
-
-
-def _cost_s(expected_s: float | None) -> float:
-    return BUNDLE_MIN_S if expected_s is None else max(expected_s, QUICKEST_TASK_S)
+        end = max(end, start + 1)
+        yield list(tasks[start:end])
+        start = end

@@ -276,8 +276,10 @@ class Registry:
         Raises InvalidTask with the fault and `index`, the task's place in the submission."""
         try:
             kind, params = kind_and_params(raw)
-            task = self._canonical(Task(index, kind, params, own_options(raw)))
-            self._check_options(task)
+            options = own_options(raw)
+            task = Task(index, kind, self._canonical(kind, params), options)
+            if options is not None:
+                self._check_options(task, options)
         except InvalidTask as error:
             raise error.at(index) from None
         if _is_short(task.params) and task.options is None:
@@ -291,14 +293,13 @@ class Registry:
             )
         return task
 
-    def _check_options(self, task: Task) -> None:
+    def _check_options(self, task: Task, options: Options) -> None:
         """Raise InvalidTask for options that the task's kind cannot keep."""
-        options = task.options
-        if options is not None and options.memory_mb and self[task.kind].runs_in == "thread":
+        if options.memory_mb and self[task.kind].runs_in == "thread":
             raise InvalidTask(
                 f"memory_mb: tasks of kind {task.kind} run in a thread, whose memory has no limit"
             )
-        if options is not None and options.reuse and not self[task.kind].deterministic:
+        if options.reuse and not self[task.kind].deterministic:
             raise InvalidTask(
                 f"reuse: kind {task.kind} is not deterministic, so results do not serve again"
             )
@@ -307,30 +308,35 @@ class Registry:
         """Validate a task that was read from the queue, where anyone with access may have put it.
         Returns it with canonical params. Raises InvalidTask with the fault and the task's index."""
         try:
-            return self._canonical(task)
+            params = self._canonical(task.kind, task.params)
         except InvalidTask as error:
             raise error.at(task.index) from None
+        return task if params is task.params else Task(task.index, task.kind, params, task.options)
 
-    def _canonical(self, task: Task) -> Task:
-        parse = self[task.kind].parse
+    def _canonical(self, kind: str, params: Any) -> Any:
+        """Returns the params as the kind's parser makes them. Raises InvalidTask."""
+        parse = self[kind].parse
         try:
-            params = parse(task.params)
+            return parse(params)
         except InvalidTask as error:  # its reason may quote the params as they are
             raise type(error)(printable(error.reason), error.index) from None
         except Exception as error:  # an error in `parse` must not end a worker
             reason = printable(f"{type(error).__name__}: {error!s:.100}")
-            raise InvalidTask(f"{task.kind} cannot read its params: {reason}") from error
-        return task if params is task.params else Task(task.index, task.kind, params, task.options)
+            raise InvalidTask(f"{kind} cannot read its params: {reason}") from error
 
-    def expected_s(self, estimates: Mapping[str, float]) -> Callable[[Task], float | None]:
-        """Returns a function that maps a task to its expected seconds: the prediction of its kind,
-        else the estimate under its `pace_name`, else None. `estimates` holds seconds."""
-
-        def expected(task: Task) -> float | None:
-            seconds = self[task.kind].expected_s(task.params)
-            return estimates.get(self.pace_name(task)) if seconds is None else seconds
-
-        return expected
+    def expected_s(
+        self, tasks: Sequence[Task], estimates: Mapping[str, float] = {}
+    ) -> list[float | None]:
+        """Returns the expected seconds of each task: the prediction of its kind, else the estimate
+        under its `pace_name`, else None. `estimates` holds seconds."""
+        predict = {name: self[name].expected_s for name in {task.kind for task in tasks}}
+        predicted = [predict[task.kind](task.params) for task in tasks]
+        if not estimates:
+            return predicted
+        return [
+            estimates.get(self.pace_name(task)) if seconds is None else seconds
+            for task, seconds in zip(tasks, predicted, strict=True)
+        ]
 
     def pace_name(self, task: Task) -> str:
         """Returns the name under which the durations of such tasks are learned: the kind's, or

@@ -60,15 +60,12 @@ class Task(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The task as a client would submit it: text such as `"sleep 1000"`, or the object
         `{"kind": ..., "params": ...}` if it has options or the text could not be parsed back to the
         same params."""
-        params = self.params
+        params, form = self.params, type(self.params)
         if self.options is not None:
             return self.as_object
-        if params is None:
-            return self.kind
-        is_text = isinstance(params, str) and params and params == params.strip()
-        if is_text or (isinstance(params, int | float) and not isinstance(params, bool)):
+        if form is float or form is int or (form is str and params and params == params.strip()):
             return f"{self.kind} {params}"
-        return self.as_object
+        return self.kind if params is None else self.as_object
 
 
 def compacted(tasks: Iterable[Task]) -> list[Task | tuple[int, str, Any]]:

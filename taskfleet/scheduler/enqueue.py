@@ -82,16 +82,13 @@ class Announcer:
         return {name: self._by_kind(group)[group[0].kind] for name, group in groups.items()}
 
     def _by_kind(self, tasks: Sequence[Task]) -> dict[str, KindDemand]:
-        demand: dict[str, KindDemand] = {}
-        for kind in {task.kind for task in tasks}:
-            expected_s = self._registry[kind].expected_s
-            of_kind = [task for task in tasks if task.kind == kind]
-            cache: dict[int, float | None] = {}  # large batches share the same params many times
-            for task in of_kind:
-                if id(task.params) not in cache:
-                    cache[id(task.params)] = expected_s(task.params)
-            seconds = [s for task in of_kind if (s := cache[id(task.params)]) is not None]
-            demand[kind] = KindDemand(len(of_kind), len(seconds), sum(seconds))
+        by_kind: dict[str, list[float | None]] = {}
+        for task, seconds in zip(tasks, self._registry.expected_s(tasks), strict=True):
+            by_kind.setdefault(task.kind, []).append(seconds)
+        demand = {}
+        for kind, each_s in by_kind.items():
+            known_s = [seconds for seconds in each_s if seconds is not None]
+            demand[kind] = KindDemand(len(each_s), len(known_s), sum(known_s))
         return demand
 
 

@@ -5,7 +5,7 @@ fleet. Owns the plan of a batch; the cutting itself is a pure function of `taskf
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
 from taskfleet.pace import Pace, Sample
@@ -41,32 +41,27 @@ class Planner:
         self._least_slots = least_slots
         self._seen_slots = seen_slots
 
-    def plan(self, tasks: Iterable[Task]) -> Plan:
+    def plan(self, tasks: Sequence[Task]) -> Plan:
         """The plan for a batch of exactly these tasks."""
         return self.weigh(tasks)[0]
 
-    def weigh(self, tasks: Iterable[Task]) -> tuple[Plan, list[TaskGroup]]:
+    def weigh(self, tasks: Sequence[Task]) -> tuple[Plan, list[TaskGroup]]:
         """The plan for a batch of exactly these tasks, and what is known of their durations."""
-        expected_s = self._registry.expected_s({})
-        known: dict[str, list[float]] = {}  # by kind: durations, and sums of them and their squares
+        known: dict[str, list[float]] = {}  # durations by kind
         unknown = Counter[str]()
-        for task in tasks:
-            seconds = expected_s(task)
+        for task, seconds in zip(tasks, self._registry.expected_s(tasks), strict=True):
             if seconds is None:
                 unknown[self._registry.pace_name(task)] += 1
             else:
-                sums = known.setdefault(task.kind, [0, 0.0, 0.0])
-                sums[0] += 1
-                sums[1] += seconds
-                sums[2] += seconds * seconds
+                known.setdefault(task.kind, []).append(seconds)
         paces = self._paces([name for name, _ in unknown.most_common(ASKED_MAX)])
         estimates = self._estimates(paces)
-        total_s = sum(sums[1] for sums in known.values())
+        total_s = sum(map(sum, known.values()))
         total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
         plan = Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
         groups = [
-            foretold(kind, Sample(int(count), sum_s, sum_s2))
-            for kind, (count, sum_s, sum_s2) in known.items()
+            foretold(kind, Sample(len(each_s), sum(each_s), sum(s * s for s in each_s)))
+            for kind, each_s in known.items()
         ]
         groups += [self._group(name, count, paces.get(name)) for name, count in unknown.items()]
         return plan, groups
@@ -83,7 +78,8 @@ class Planner:
 
     def cut(self, tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
         """The tasks of each bundle, in order."""
-        return list(cut(tasks, self._registry.expected_s(plan.estimates), slots=plan.slots))
+        expected_s = self._registry.expected_s(tasks, plan.estimates)
+        return list(cut(tasks, expected_s, slots=plan.slots))
 
     def _slots(self) -> int:
         # A machine that is launched for a batch gets a minute of its work for each slot, and

@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 from taskfleet.batch import Tally
 from taskfleet.bundle import (
     BUNDLE_MAX_S,
+    BUNDLE_MIN_S,
+    QUICKEST_TASK_S,
     Bundle,
     LegacyIds,
     Response,
@@ -17,10 +19,11 @@ from taskfleet.bundle import (
     cut,
     depends_on_slots,
     job_id,
+    target_s,
 )
 from taskfleet.errors import Undecodable
 from taskfleet.pace import Sample
-from taskfleet.task import Task, TaskResult, TaskStatus
+from taskfleet.task import Task, TaskResult, TaskStatus, compacted
 from taskfleet.wire.queues import (
     LegacyResponseMessage,
     decode_bundle,
@@ -77,7 +80,7 @@ def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small
     params, slots, sizes
 ):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
-    assert [len(run) for run in cut(tasks, seconds, slots=slots)] == sizes
+    assert [len(run) for run in cut(tasks, [*map(seconds, tasks)], slots=slots)] == sizes
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_the_total_work_decides_if_a_cut_depends_on_the_slots(params, depends):
     assert depends_on_slots(sum(map(seconds, tasks))) is depends
     # Fleets of at least 16 slots get different bundles if the answer is yes, the same if it is no.
     sizes = {
-        tuple(len(run) for run in cut(tasks, seconds, slots=slots))
+        tuple(len(run) for run in cut(tasks, [*map(seconds, tasks)], slots=slots))
         for slots in (16, 64, 160, 16_000)
     }
     assert (len(sizes) > 1) is depends
@@ -104,7 +107,7 @@ def test_the_total_work_decides_if_a_cut_depends_on_the_slots(params, depends):
 
 def test_a_bundle_stays_within_one_billing_chunk_of_sqs():
     tasks = [Task(i, "note", "x" * 500) for i in range(1000)]
-    runs = list(cut(tasks, lambda task: 0.0))
+    runs = list(cut(tasks, [0.0] * len(tasks)))
     for number, run in enumerate(runs):
         body = encode_bundle(Bundle(job_id("b" * 26, number), "client", "b" * 26, run))
         assert len(body.encode()) <= 64 * 1024
@@ -113,18 +116,46 @@ def test_a_bundle_stays_within_one_billing_chunk_of_sqs():
 
 def test_an_oversized_task_gets_a_bundle_of_its_own():
     tasks = [Task(0, "n", ""), Task(1, "n", "x" * 100_000), Task(2, "n", "")]
-    assert [len(run) for run in cut(tasks, lambda task: 0.0)] == [1, 1, 1]
+    assert [len(run) for run in cut(tasks, [0.0] * len(tasks))] == [1, 1, 1]
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 5000)), max_size=300), st.integers(1, 50))
 def test_cutting_keeps_every_task_once_and_in_order_within_the_caps(params, max_tasks):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
-    runs = list(cut(tasks, seconds, max_tasks=max_tasks))
+    runs = list(cut(tasks, [*map(seconds, tasks)], max_tasks=max_tasks))
     assert [task for run in runs for task in run] == tasks
     for run in runs:
         assert 1 <= len(run) <= max_tasks
         assert len(run) == 1 or sum(seconds(t) or 0 for t in run) <= BUNDLE_MAX_S + 1e-6
-    assert list(cut(tasks, seconds, max_tasks=max_tasks)) == runs
+    assert list(cut(tasks, [*map(seconds, tasks)], max_tasks=max_tasks)) == runs
+
+
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.none(), st.integers(0, 5000)), st.integers(0, 30)), max_size=80
+    ),
+    st.integers(1, 20),
+    st.integers(1, 64),
+    st.integers(1, 900),
+)
+def test_a_bundle_ends_where_one_task_after_the_other_would_end_it(drawn, max_tasks, slots, most):
+    tasks = [Task(i, "sleep", "x" * chars) for i, (_, chars) in enumerate(drawn)]
+    expected = [None if ms is None else ms / 1000 for ms, _ in drawn]
+    costs = [BUNDLE_MIN_S if s is None else max(s, QUICKEST_TASK_S) for s in expected]
+    target = target_s(costs, slots)
+    longest = min(BUNDLE_MAX_S, max(target, sum(costs) / slots)) + 1e-9
+    sizes, held_s, held_bytes = [], 0.0, 0
+    for task, cost in zip(tasks, costs, strict=True):
+        size = len(msgspec.json.encode(compacted([task])[0])) + 1
+        full = held_s + cost / 2 >= target - 1e-9 or held_s + cost > longest
+        if not sizes or full or sizes[-1] >= max_tasks or held_bytes + size > most:
+            sizes.append(0)
+            held_s, held_bytes = 0.0, 0
+        sizes[-1] += 1
+        held_s += cost
+        held_bytes += size
+    bundles = cut(tasks, expected, slots=slots, max_tasks=max_tasks, max_bytes=most)
+    assert [len(run) for run in bundles] == sizes
 
 
 def message(**fields):

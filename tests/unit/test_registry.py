@@ -264,7 +264,7 @@ def test_the_defaults_of_a_kind():
     ],
 )
 def test_a_kind_s_prediction_takes_precedence_over_the_estimate(task, estimates, seconds):
-    assert Registry([sleep, kind()]).expected_s(estimates)(task) == seconds
+    assert Registry([sleep, kind()]).expected_s([task], estimates) == [seconds]
 
 
 def test_kinds_are_loaded_from_modules_by_name(module):
