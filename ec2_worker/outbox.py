@@ -22,11 +22,13 @@ from taskfleet.wire.queues import encode_response, encode_states
 
 _log = logging.getLogger(__name__)
 
-LINGER_S = 0.02
+LINGER_S = 0.05
 """Seconds for which a response waits for others, since ten in one message cost a tenth."""
 LINGERS = 10
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
+QUIET_LINGERS = 4
+"""Most such waits in which no other response comes."""
 TRIES = 5
 """Tries to publish a response that fails although the queue is there. One more is made without
 results and errors."""
@@ -94,14 +96,25 @@ class Outbox:
                 self._changed.wait_for(lambda: self._letters or self._closed)
                 if not self._letters:
                     return
-                for _ in range(LINGERS):
-                    if self._changed.wait_for(self._must_go, LINGER_S):
-                        break
+                self._linger()
             if not self.flush():
                 self._clock.sleep(RETRY_S)
 
+    def _linger(self) -> None:
+        """Wait until the letters are to be sent: while others follow, or may follow soon."""
+        quiet = 0
+        for _ in range(LINGERS):
+            seen = len(self._letters)
+            if self._changed.wait_for(self._must_go, LINGER_S):
+                return
+            quiet = quiet + 1 if len(self._letters) == seen else 0
+            if quiet == QUIET_LINGERS:
+                return
+
     def _must_go(self) -> bool:
-        return len(self._letters) >= CALL_MAX_MESSAGES or self._closed or not self._busy()
+        full = len(self._letters) >= CALL_MAX_MESSAGES
+        urgent = any(letter.message.high for letter in self._letters)
+        return full or urgent or self._closed or not self._busy()
 
     def hurry(self) -> None:
         """Look again whether more letters may come: the worker has nothing in hand any more."""

@@ -23,9 +23,12 @@ BUNDLE_MAX_TASKS = 1_000
 """Most tasks in one bundle."""
 BUNDLE_MAX_S = 2.0
 """Most expected work in one bundle, in seconds."""
-BUNDLE_MIN_S = 0.25
-"""Least expected work that is worth a message of its own, in seconds. A task of unknown duration
-counts as this much: if it takes longer, the worker returns the rest of its bundle to the queue."""
+BUNDLE_MIN_S = 0.5
+"""Least expected work that is worth a message of its own, in seconds. The calls for one bundle take
+about 10 ms of the processors of all processes together."""
+UNKNOWN_TASK_S = 0.25
+"""What a task of unknown duration counts as, in seconds, and then also the least of a bundle. If it
+takes longer, the worker returns the rest of its bundle to the queue."""
 FEWEST_BUNDLES = 32
 """About the least number of bundles of a batch with enough work, so that no single bundle delays
 its end. A fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle
@@ -115,17 +118,22 @@ class Plan(msgspec.Struct, frozen=True):
     slots: int = DEFAULT_SLOTS
 
 
-def target_s(costs_s: Sequence[float], slots: int) -> float:
+def target_s(total_s: float, slots: int, *, unknown: bool) -> float:
     """Returns the seconds of expected work that one bundle of a batch should hold: an equal share
-    of the batch for each slot, for at least `FEWEST_BUNDLES` slots, kept within `BUNDLE_MIN_S` and
-    `BUNDLE_MAX_S`. `costs_s` holds the expected seconds of each task."""
-    return min(BUNDLE_MAX_S, max(BUNDLE_MIN_S, sum(costs_s) / max(FEWEST_BUNDLES, slots)))
+    of the batch for each slot, for at least `FEWEST_BUNDLES` slots, at most `BUNDLE_MAX_S` and at
+    least `BUNDLE_MIN_S`, or `UNKNOWN_TASK_S` if it has tasks of `unknown` duration. `total_s` holds
+    the expected seconds of all tasks."""
+    return min(BUNDLE_MAX_S, max(_least_s(unknown), total_s / max(FEWEST_BUNDLES, slots)))
 
 
-def depends_on_slots(total_s: float) -> bool:
+def depends_on_slots(total_s: float, *, unknown: bool) -> bool:
     """Returns whether a batch of `total_s` seconds of expected work may be cut differently for a
-    large fleet than for a small one."""
-    return total_s > BUNDLE_MIN_S * FEWEST_BUNDLES
+    large fleet than for a small one. `unknown` is as for `target_s`."""
+    return total_s > _least_s(unknown) * FEWEST_BUNDLES
+
+
+def _least_s(unknown: bool) -> float:
+    return UNKNOWN_TASK_S if unknown else BUNDLE_MIN_S
 
 
 def cut(
@@ -145,12 +153,13 @@ def cut(
     slots: slots of the whole fleet.
     """
     costs_s = [
-        BUNDLE_MIN_S if s is None else s if s > QUICKEST_TASK_S else QUICKEST_TASK_S
+        UNKNOWN_TASK_S if s is None else s if s > QUICKEST_TASK_S else QUICKEST_TASK_S
         for s in expected_s
     ]
-    target = target_s(costs_s, slots)
+    total_s = sum(costs_s)
+    target = target_s(total_s, slots, unknown=None in expected_s)
     # Tolerates rounding errors in sums.
-    most_s = min(BUNDLE_MAX_S, max(target, sum(costs_s) / slots)) * (1 + 1e-9)
+    most_s = min(BUNDLE_MAX_S, max(target, total_s / slots)) * (1 + 1e-9)
     nearly_s = target * (1 - 1e-9)
     encode = msgspec.json.Encoder().encode
     # What all tasks before one hold together. Sums of costs grow, so a bundle's end can be searched

@@ -140,8 +140,7 @@ class Completed:
         if news.numbers:
             return news
         deadline = now + hold_s(news.batch, now, min(wait_s, WAIT_MAX_S))
-        ran_s = now - (news.batch.started_at or now)
-        poll_s = first_poll_s(ran_s, given.count, news.batch.bundles - given.count)
+        poll_s = _first_poll_s(news.batch, given, now)
         settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
@@ -197,6 +196,12 @@ class Completed:
                 break
         rows.sort(key=itemgetter(0, 1))
         return [row for _, _, row in rows]
+
+
+def _first_poll_s(batch: BatchRecord, given: Given, now: float) -> float:
+    began_at = batch.started_at or now
+    unchanged_s = now - max(began_at, batch.added_at or batch.created_at)
+    return first_poll_s(now - began_at, unchanged_s, given.count, batch.bundles - given.count)
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from taskfleet.bundle import BUNDLE_MIN_S, DEFAULT_SLOTS, Plan, cut, depends_on_slots
+from taskfleet.bundle import DEFAULT_SLOTS, UNKNOWN_TASK_S, Plan, cut, depends_on_slots
 from taskfleet.pace import Pace, Sample
 from taskfleet.ports import TaskMonitor
 from taskfleet.quote import TaskGroup, assumed, foretold, learned
@@ -57,8 +57,9 @@ class Planner:
         paces = self._paces([name for name, _ in unknown.most_common(ASKED_MAX)])
         estimates = self._estimates(paces)
         total_s = sum(map(sum, known.values()))
-        total_s += sum(n * estimates.get(kind, BUNDLE_MIN_S) for kind, n in unknown.items())
-        plan = Plan(estimates, self._slots() if depends_on_slots(total_s) else DEFAULT_SLOTS)
+        total_s += sum(n * estimates.get(kind, UNKNOWN_TASK_S) for kind, n in unknown.items())
+        depends = depends_on_slots(total_s, unknown=any(kind not in estimates for kind in unknown))
+        plan = Plan(estimates, self._slots() if depends else DEFAULT_SLOTS)
         groups = [
             foretold(kind, Sample(len(each_s), sum(each_s), sum(s * s for s in each_s)))
             for kind, each_s in known.items()

@@ -18,6 +18,8 @@ STEADY_POLL_S = 0.5
 """Most seconds of the first pause while results come steadily (`first_poll_s`)."""
 STEADY_SHARE = 16
 """Divides the time that outstanding bundles will take (`first_poll_s`)."""
+UNCHANGED_SHARE = 8
+"""Divides the time since a batch got its last tasks (`first_poll_s`)."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 WAIT_HOLD_S = 2.0
@@ -58,17 +60,22 @@ def settle_s(age_s: float) -> float:
     return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
 
 
-def first_poll_s(age_s: float, ended: int, outstanding: int) -> float:
-    """Returns the pause before the first read for results of a batch that began `age_s` ago, of
-    which so many bundles have ended and so many have not. Where results come one after the other
-    and many are outstanding, few clients gain by the news of one of them at once, and each read
-    costs the processor of the API and of the table. The pause is then 1/16 of the time that the
-    outstanding bundles will take at the pace so far, up to `STEADY_POLL_S`. Results come later by
-    half of that in the mean, so a client that hands in a task for each result, and no more tasks
-    than slots, loses 1/32 of their time."""
-    if not ended or outstanding < FEW:
+def first_poll_s(age_s: float, unchanged_s: float, ended: int, outstanding: int) -> float:
+    """Returns the pause before the first read for results of a batch that began `age_s` ago and got
+    its last tasks `unchanged_s` ago, of which so many bundles have ended and so many have not.
+    Where results come one after the other, few clients gain by the news of one of them at once, and
+    each read costs the processor of the API and of the table. The pause is then 1/16 of the time
+    that the outstanding bundles will take at the pace so far, up to `STEADY_POLL_S`. Results come
+    later by half of that in the mean, so a client that hands in a task for each result, and no more
+    tasks than slots, loses 1/32 of their time. Few bundles may be all that a client hands in at a
+    time, and the pace of a batch that had nothing to do between says nothing: for these the pause
+    is at most 1/8 of the time since the batch got its last tasks."""
+    if not ended:
         return FIRST_POLL_S
-    return min(max(FIRST_POLL_S, age_s / ended * outstanding / STEADY_SHARE), STEADY_POLL_S)
+    pause_s = age_s / ended * outstanding / STEADY_SHARE
+    if outstanding < FEW:
+        pause_s = min(pause_s, unchanged_s / UNCHANGED_SHARE)
+    return min(max(FIRST_POLL_S, pause_s), STEADY_POLL_S)
 
 
 def next_poll_s(poll_s: float) -> float:

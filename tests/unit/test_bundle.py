@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from taskfleet.batch import Tally
 from taskfleet.bundle import (
     BUNDLE_MAX_S,
-    BUNDLE_MIN_S,
     QUICKEST_TASK_S,
+    UNKNOWN_TASK_S,
     Bundle,
     LegacyIds,
     Response,
@@ -68,11 +68,11 @@ def validate(name, text):
         ([None] * 3, 16, [1, 1, 1]),
         ([None] * 2000, 16, [8] * 250),
         ([0, 0, 8000, 0], 1, [2, 1, 1]),
-        ([10] * 100, 16, [25] * 4),
-        ([100] * 100, 4, [3] * 33 + [1]),
+        ([10] * 100, 16, [50] * 2),
+        ([100] * 100, 4, [5] * 20),
         ([100] * 640, 16, [20] * 32),
         ([100] * 640, 32, [20] * 32),
-        ([100] * 640, 160, [4] * 160),
+        ([100] * 640, 160, [5] * 128),
         ([], 16, []),
     ],
 )
@@ -88,15 +88,15 @@ def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small
     [
         ([0] * 10_000, False),
         ([10] * 700, False),
-        ([15.625] * 512, False),  # 8 s: the most that 32 bundles of the least work hold
-        ([1] * 8_100, True),
-        ([1] * 10_000, True),
+        ([31.25] * 512, False),  # 16 s: the most that 32 bundles of the least work hold
+        ([1] * 16_100, True),
+        ([2] * 10_000, True),
         ([100] * 400, True),
     ],
 )
 def test_the_total_work_decides_if_a_cut_depends_on_the_slots(params, depends):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
-    assert depends_on_slots(sum(map(seconds, tasks))) is depends
+    assert depends_on_slots(sum(map(seconds, tasks)), unknown=False) is depends
     # Fleets of at least 16 slots get different bundles if the answer is yes, the same if it is no.
     sizes = {
         tuple(len(run) for run in cut(tasks, [*map(seconds, tasks)], slots=slots))
@@ -141,8 +141,8 @@ def test_cutting_keeps_every_task_once_and_in_order_within_the_caps(params, max_
 def test_a_bundle_ends_where_one_task_after_the_other_would_end_it(drawn, max_tasks, slots, most):
     tasks = [Task(i, "sleep", "x" * chars) for i, (_, chars) in enumerate(drawn)]
     expected = [None if ms is None else ms / 1000 for ms, _ in drawn]
-    costs = [BUNDLE_MIN_S if s is None else max(s, QUICKEST_TASK_S) for s in expected]
-    target = target_s(costs, slots)
+    costs = [UNKNOWN_TASK_S if s is None else max(s, QUICKEST_TASK_S) for s in expected]
+    target = target_s(sum(costs), slots, unknown=None in expected)
     longest = min(BUNDLE_MAX_S, max(target, sum(costs) / slots)) + 1e-9
     sizes, held_s, held_bytes = [], 0.0, 0
     for task, cost in zip(tasks, costs, strict=True):
