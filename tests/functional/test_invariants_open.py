@@ -161,7 +161,7 @@ class History:
         """No driver comes back. Readers and workers go on without faults, until long after the
         batch is closed by itself."""
         self.fault_rate = 0.0
-        for _ in range(3):
+        for _ in range(8):  # a worker takes ten messages at a time
             self.cloud.clock.sleep(100_000)
             self.read()
             self.worker.work()
