@@ -24,11 +24,9 @@ _log = logging.getLogger(__name__)
 
 LINGER_S = 0.05
 """Seconds for which a response waits for others, since ten in one message cost a tenth."""
-LINGERS = 10
+LINGERS = 4
 """Most such waits while the worker has more in hand. More responses will come, and a client that
 waits for the end of a batch waits for those anyway."""
-QUIET_LINGERS = 4
-"""Most such waits in which no other response comes."""
 TRIES = 5
 """Tries to publish a response that fails although the queue is there. One more is made without
 results and errors."""
@@ -96,20 +94,11 @@ class Outbox:
                 self._changed.wait_for(lambda: self._letters or self._closed)
                 if not self._letters:
                     return
-                self._linger()
+                for _ in range(LINGERS):
+                    if self._changed.wait_for(self._must_go, LINGER_S):
+                        break
             if not self.flush():
                 self._clock.sleep(RETRY_S)
-
-    def _linger(self) -> None:
-        """Wait until the letters are to be sent: while others follow, or may follow soon."""
-        quiet = 0
-        for _ in range(LINGERS):
-            seen = len(self._letters)
-            if self._changed.wait_for(self._must_go, LINGER_S):
-                return
-            quiet = quiet + 1 if len(self._letters) == seen else 0
-            if quiet == QUIET_LINGERS:
-                return
 
     def _must_go(self) -> bool:
         full = len(self._letters) >= CALL_MAX_MESSAGES
