@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,8 @@ def test_json_with_one_meaning_is_read_as_python_reads_it(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert strictjson.loads(text) == value
     assert strictjson.loads(text.encode()) == value
+    written = msgspec.json.encode(value)
+    assert strictjson.loads(written) == strictjson.loads(written.decode()) == value
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,8 @@ def test_json_with_one_meaning_is_read_as_python_reads_it(value, ascii_only):
         ("[1e400]", "the number 1e400 is too large"),
         ("-1e400", "the number -1e400 is too large"),
         ("9" * 21, "too many digits"),
+        ('{"a":[1,' + "9" * 21 + "]}", "too many digits"),
+        ('{"a":1,"a":2}', "the key 'a' occurs twice"),
         ("-" + "9" * 5000, "too many digits"),
         ('{"a": 1, "b": 2, "a": 1}', "the key 'a' occurs twice"),
         ('{"x": [{"a": 1, "\\u0061": 2}]}', "the key 'a' occurs twice"),
@@ -54,9 +59,10 @@ def test_json_with_one_meaning_is_read_as_python_reads_it(value, ascii_only):
     ids=lambda value: repr(value)[:30],
 )
 def test_what_another_reader_could_take_otherwise_is_refused_with_the_place(text, reason):
-    with pytest.raises(ValueError, match=reason) as caught:
-        strictjson.loads(text)
-    assert len(str(caught.value)) < 150
+    for form in {text, text.encode() if isinstance(text, str) else text}:
+        with pytest.raises(ValueError, match=reason) as caught:
+            strictjson.loads(form)
+        assert len(str(caught.value)) < 150
 
 
 def test_both_halves_of_an_escaped_character_are_one_character():
