@@ -208,7 +208,7 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
     begun = world.monitor.batch(keyed_batch_id("alice", "k"))
     # The same batch as a submitter that had learned more would have recorded it.
     world = World()
-    world.monitor.create_batch(replace(begun, bundles=2, plan=Plan({"note": 0.125})))
+    world.monitor.create_batch(replace(begun, bundles=2, plan=Plan({"note": 0.25})))
     batch = world.submit(["note a"] * 5, idempotency_key="k")
     bundles = world.bundles()
     assert [len(bundle.tasks) for bundle in bundles] == [4, 1]
@@ -225,7 +225,7 @@ def test_sent_again_it_is_cut_for_the_fleet_it_was_recorded_with():
     batch = world.submit(["sleep 100"] * 400, idempotency_key="k")
     bundles = world.bundles()
     assert batch.plan.slots == 160
-    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(80)]
+    assert [bundle.job_id for bundle in bundles] == [f"{batch.batch_id}:{n}" for n in range(40)]
     assert indexes(bundles) == list(range(400))
     other = world.submit(["sleep 100"] * 400, idempotency_key="another")
     assert (other.plan.slots, other.bundles) == (16, 34)
@@ -326,7 +326,7 @@ def test_bundles_follow_what_was_learned_of_a_function_and_not_of_its_kind():
         (["sleep 100"] * 3_200, 320, 320),
         (["note"] * 400, 16, 50),
         (["note"] * 400, 160, 200),
-        (["sleep 100"] * 3_200, 100_000, 640),  # never less than half a second
+        (["sleep 100"] * 3_200, 100_000, 320),  # never less than a second
     ],
 )
 def test_every_slot_gets_a_bundle_and_slots_are_read_only_when_they_matter(tasks, slots, bundles):
