@@ -25,8 +25,8 @@ BUNDLE_MAX_S = 2.0
 """Most expected work in one bundle, in seconds."""
 BUNDLE_MIN_S = 1.0
 """Least expected work that is worth a message of its own, in seconds. The calls for one bundle take
-some 20 ms of the processors of all processes together, and cost as much as two seconds of a slot
-(1.65 millionths of a dollar; `taskfleet.quote.BUNDLE_CALLS_USD`)."""
+some 20 ms of the processors of all processes together, and cost about as much as a second of a slot
+(`taskfleet.quote.BUNDLE_CALLS_USD`)."""
 UNKNOWN_TASK_S = 0.25
 """What a task of unknown duration counts as, in seconds, and then also the least of a bundle. If it
 takes longer, the worker returns the rest of its bundle to the queue."""

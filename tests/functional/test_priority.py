@@ -236,7 +236,7 @@ class Daemon:
 
 def test_a_batch_without_priority_costs_less_than_two_percent_more_calls() -> None:
     daemon = Daemon(receive_wait_s=20)
-    batch_id = daemon.submit(["sleep 1"] * 12_000)
+    batch_id = daemon.submit(["sleep 8"] * 4_000)
     with daemon:
         eventually(lambda: daemon.ended(batch_id))
     assert daemon.high.calls["receive"] == daemon.high.calls.total() == 1
