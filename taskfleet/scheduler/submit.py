@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
-from taskfleet.errors import InvalidTask, TaskfleetError
+from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
 from taskfleet.options import BatchOptions
 from taskfleet.ports import Clock, TaskMonitor
 from taskfleet.provisioner.records import Noted
@@ -91,8 +91,8 @@ class Submission:
         tasks these are.
 
         Raises InvalidTask for the first invalid task, and for a batch in `after` for which this one
-        may not wait, with nothing done; Conflict when the client
-        used `idempotency_key` before for another payload; LimitReached, with nothing done, when the
+        may not wait, with nothing done; Conflict when the client used `idempotency_key` before for
+        another payload, or another version cut the batch otherwise; LimitReached, with nothing done, when the
         client has too many tasks; TransientError when the queue or the
         table is busy: the caller may send the same again.
         """
@@ -144,6 +144,11 @@ class Submission:
             elif batch.enqueued < batch.total:
                 if batch.plan != plan:
                     bundles = self._planner.cut(tasks, batch.plan)
+                if len(bundles) != batch.bundles:
+                    raise Conflict(
+                        f"batch {batch_id} was begun by another version of Taskfleet, which cut it "
+                        "otherwise: cancel it, and send it again under another idempotency key"
+                    )
                 self._enqueuer.enqueue(batch, bundles, spent_before, quote)
         except TaskfleetError:
             if idempotency_key is None:

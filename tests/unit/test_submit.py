@@ -216,6 +216,18 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
     assert indexes(bundles) == list(range(5))
 
 
+def test_a_batch_that_another_version_cut_otherwise_is_not_mixed():
+    world = World(Outage({2: False}))
+    with pytest.raises(TransientError):
+        world.submit(["sleep 100"] * 40, idempotency_key="k")
+    begun = world.monitor.batch(keyed_batch_id("alice", "k"))
+    world = World()
+    world.monitor.create_batch(replace(begun, bundles=begun.bundles + 1))
+    with pytest.raises(Conflict, match="another version of Taskfleet.* another idempotency key"):
+        world.submit(["sleep 100"] * 40, idempotency_key="k")
+    assert world.bundles() == []
+
+
 def test_sent_again_it_is_cut_for_the_fleet_it_was_recorded_with():
     slots, outage = [160], Outage({2: False})
     world = World(outage, lambda: slots[0])
