@@ -223,7 +223,7 @@ def test_a_batch_that_another_version_cut_otherwise_is_not_mixed():
     begun = world.monitor.batch(keyed_batch_id("alice", "k"))
     world = World()
     world.monitor.create_batch(replace(begun, bundles=begun.bundles + 1))
-    with pytest.raises(Conflict, match="another version of Taskfleet.* another idempotency key"):
+    with pytest.raises(Conflict, match=r"another version of Taskfleet.* another idempotency key"):
         world.submit(["sleep 100"] * 40, idempotency_key="k")
     assert world.bundles() == []
 
