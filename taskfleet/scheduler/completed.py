@@ -200,8 +200,9 @@ class Completed:
 
 def _first_poll_s(batch: BatchRecord, given: Given, now: float) -> float:
     began_at = batch.started_at or now
-    unchanged_s = now - max(began_at, batch.added_at or batch.created_at)
-    return first_poll_s(now - began_at, unchanged_s, given.count, batch.bundles - given.count)
+    last_at = max(batch.started_at or 0.0, batch.added_at or batch.created_at)
+    outstanding = batch.bundles - given.count
+    return first_poll_s(now - began_at, now - last_at, given.count, outstanding)
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -4,6 +4,8 @@ Owns these rules alone; `taskfleet.scheduler.results` and `taskfleet.scheduler.c
 
 from __future__ import annotations
 
+import math
+
 from taskfleet.batch import BatchRecord
 
 FIRST_POLL_S = 0.01
@@ -14,12 +16,13 @@ POLL_GROWTH = 1.08
 """Factor between two pauses. A change is seen later by at most about 1/12 of the time that it took
 to come. One read costs about an eight-millionth of a dollar, and up to 21 times as much while a
 batch of more than 250 bundles runs."""
+READ_S = 0.0015
+"""Time that one read takes from the tasks where API, table and tasks share two cores: it costs 3 ms
+of their processor."""
 STEADY_POLL_S = 0.5
 """Most seconds of the first pause while results come steadily (`first_poll_s`)."""
 STEADY_SHARE = 16
 """Divides the time that outstanding bundles will take (`first_poll_s`)."""
-UNCHANGED_SHARE = 8
-"""Divides the time since a batch got its last tasks (`first_poll_s`)."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 WAIT_HOLD_S = 2.0
@@ -68,14 +71,21 @@ def first_poll_s(age_s: float, unchanged_s: float, ended: int, outstanding: int)
     that the outstanding bundles will take at the pace so far, up to `STEADY_POLL_S`. Results come
     later by half of that in the mean, so a client that hands in a task for each result, and no more
     tasks than slots, loses 1/32 of their time. Few bundles may be all that a client hands in at a
-    time, and the pace of a batch that had nothing to do between says nothing: for these the pause
-    is at most 1/8 of the time since the batch got its last tasks."""
+    time, and the pace of a batch that had nothing to do between says nothing: for these, and before
+    the first result, the pause is at most that of a client that has waited since the last tasks."""
     if not ended:
-        return FIRST_POLL_S
+        return resumed_poll_s(unchanged_s)
     pause_s = age_s / ended * outstanding / STEADY_SHARE
     if outstanding < FEW:
-        pause_s = min(pause_s, unchanged_s / UNCHANGED_SHARE)
+        pause_s = min(pause_s, resumed_poll_s(unchanged_s))
     return min(max(FIRST_POLL_S, pause_s), STEADY_POLL_S)
+
+
+def resumed_poll_s(waited_s: float) -> float:
+    """Returns the first pause for a client that asks again after so many seconds of waiting. News
+    are late by half a pause, and the reads of the wait so far take `waited_s / pause * READ_S` from
+    the work: this pause makes the sum of both least."""
+    return min(max(FIRST_POLL_S, math.sqrt(2 * READ_S * waited_s)), SLOWEST_POLL_S)
 
 
 def next_poll_s(poll_s: float) -> float:
