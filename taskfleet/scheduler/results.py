@@ -25,7 +25,6 @@ from taskfleet.scheduler.waiting import (
     FIRST_POLL_S,
     hold_s,
     next_poll_s,
-    resumed_poll_s,
     settle_s,
 )
 from taskfleet.task import Task, TaskResult, TaskStatus, task_id
@@ -120,7 +119,7 @@ class Results:
         now = self._clock.now()
         deadline = now + hold_s(batch, now, min(wait_s, WAIT_MAX_S))
         before = _visible_state(batch)
-        poll_s = resumed_poll_s(now - _changed_at(batch))
+        poll_s = FIRST_POLL_S
         changed = False
         while now < deadline and not batch.finished:
             self._clock.sleep(min(poll_s, deadline - now))
@@ -290,12 +289,6 @@ def ended_as(tally: Tally, statuses: Collection[TaskStatus]) -> int:
 def _visible_state(batch: BatchRecord) -> tuple[Any, ...]:
     """Returns the fields that count as a change for a client that waits."""
     return batch.status, batch.expected_total, batch.tally
-
-
-def _changed_at(batch: BatchRecord) -> float:
-    """Returns when a client last saw something happen to the batch."""
-    times = (batch.created_at, batch.added_at, batch.started_at, batch.progressed_at)
-    return max(time for time in times if time is not None)
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, int]:

@@ -82,10 +82,11 @@ def first_poll_s(age_s: float, unchanged_s: float, ended: int, outstanding: int)
 
 
 def resumed_poll_s(waited_s: float) -> float:
-    """Returns the first pause for a client that asks again after so many seconds of waiting. News
-    are late by half a pause, and the reads of the wait so far take `waited_s / pause * READ_S` from
-    the work: this pause makes the sum of both least."""
-    return min(max(FIRST_POLL_S, math.sqrt(2 * READ_S * waited_s)), SLOWEST_POLL_S)
+    """Returns the first pause for a client that asks again after so many seconds of waiting, below
+    0 where clocks differ. News are late by half a pause, and the reads of the wait so far take
+    `waited_s / pause * READ_S` from the work: this pause makes the sum of both least."""
+    best_s = math.sqrt(2 * READ_S * max(0.0, waited_s))
+    return min(max(FIRST_POLL_S, best_s), SLOWEST_POLL_S)
 
 
 def next_poll_s(poll_s: float) -> float:

@@ -52,5 +52,5 @@ def test_a_client_that_asks_again_loses_least_by_reads_and_by_waiting(waited_s: 
 
 
 def test_the_pause_of_a_client_that_asks_again_has_bounds() -> None:
-    assert resumed_poll_s(0.0) == FIRST_POLL_S
+    assert resumed_poll_s(0.0) == resumed_poll_s(-5.0) == FIRST_POLL_S
     assert resumed_poll_s(1e6) == SLOWEST_POLL_S
