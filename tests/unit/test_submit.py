@@ -201,11 +201,16 @@ def test_cut_short_at_any_call_and_sent_again_until_it_passes_a_batch_is_whole(t
         assert (task.kind, str(task.params)) == (kind, params)
 
 
-def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
+def begun_batch(tasks):
+    """A batch as recorded under the key `k`, whose submission ended before a message was sent."""
     world = World(Outage({2: False}))
     with pytest.raises(TransientError):
-        world.submit(["note a"] * 5, idempotency_key="k")
-    begun = world.monitor.batch(keyed_batch_id("alice", "k"))
+        world.submit(tasks, idempotency_key="k")
+    return world.monitor.batch(keyed_batch_id("alice", "k"))
+
+
+def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
+    begun = begun_batch(["note a"] * 5)
     # The same batch as a submitter that had learned more would have recorded it.
     world = World()
     world.monitor.create_batch(replace(begun, bundles=2, plan=Plan({"note": 0.25})))
@@ -217,10 +222,7 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
 
 
 def test_a_batch_that_another_version_cut_otherwise_is_not_mixed():
-    world = World(Outage({2: False}))
-    with pytest.raises(TransientError):
-        world.submit(["sleep 100"] * 40, idempotency_key="k")
-    begun = world.monitor.batch(keyed_batch_id("alice", "k"))
+    begun = begun_batch(["sleep 100"] * 40)
     world = World()
     world.monitor.create_batch(replace(begun, bundles=begun.bundles + 1))
     with pytest.raises(Conflict, match=r"another version of Taskfleet.* another idempotency key"):
