@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Mapping
 from importlib import metadata
 
+from msgspec.structs import replace
+
 from ec2_worker.intake import Intake
 from ec2_worker.workload import Workload
 from taskfleet.errors import TaskfleetError
@@ -110,9 +112,12 @@ class Presence:
             self._leave()
 
     def sign_off(self) -> None:
-        """Take the worker off the list."""
+        """Report for the last time. The counts are final, when all that was in hand has been
+        recorded or given back."""
+        self._leaving = True
+        last = replace(self._record(self._clock.now()), signed_off=True)
         try:
-            self._records.sign_off(self._known.worker_id)
+            self._records.sign_off(last)
         except TaskfleetError as error:
             # The record grows old and expires.
             _log.warning("not signed off", extra=fields("sign_off_failed", reason=str(error)))

@@ -105,6 +105,7 @@ class MemoryFleetRecords:
         self._noted: Noted | None = None
         self._workers: dict[str, WorkerRecord] = {}
         self._asked_to_leave: set[str] = set()
+        self._signed_off: set[str] = set()
         self._state = FleetState()
         self._points: set[Point] = set()
         self._watched: dict[str, dict[str, KindDemand]] = {}
@@ -139,6 +140,8 @@ class MemoryFleetRecords:
 
     def report(self, worker: WorkerRecord) -> bool:
         with self._lock:
+            if worker.worker_id in self._signed_off:
+                return True
             self._workers[worker.worker_id] = worker
             return worker.worker_id in self._asked_to_leave
 
@@ -146,10 +149,16 @@ class MemoryFleetRecords:
         with self._lock:
             self._asked_to_leave |= set(worker_ids) & set(self._workers)
 
-    def sign_off(self, worker_id: str) -> None:
+    def sign_off(self, worker: WorkerRecord) -> None:
         with self._lock:
-            self._workers.pop(worker_id, None)
-            self._asked_to_leave.discard(worker_id)
+            if worker.worker_id not in self._signed_off:
+                self._signed_off.add(worker.worker_id)
+                self._workers[worker.worker_id] = worker
+
+    def forget(self, worker_ids: Sequence[str]) -> None:
+        with self._lock:
+            for worker_id in self._signed_off.intersection(worker_ids):
+                self._workers.pop(worker_id, None)
 
     def workers(self) -> list[WorkerRecord]:
         with self._lock:

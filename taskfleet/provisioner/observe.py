@@ -34,9 +34,9 @@ UNLISTED_S = 60.0
 
 
 def is_alive(worker: WorkerRecord, now: float, beat_s: float) -> bool:
-    """Whether the worker reported lately. `beat_s` is the time between two reports; two of them may
-    be lost."""
-    return now - worker.reported_at < 3.5 * beat_s
+    """Whether the worker reported lately, and has not signed off. `beat_s` is the time between two
+    reports; two of them may be lost."""
+    return not worker.signed_off and now - worker.reported_at < 3.5 * beat_s
 
 
 def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Observation, FleetState]:
@@ -44,7 +44,7 @@ def observe(reading: Reading, before: FleetState, conf: Settings) -> tuple[Obser
     now = reading.at
     started, claimed = claimed_since(before, reading.workers)
     history = extended(before.history, Snapshot(now, reading.demand, started))
-    unlisted = _unlisted(before, reading.instances, now)
+    unlisted = _unlisted(before, reading)
     machines = _machines(reading, unlisted)
     boot_s, booted, new_boot_at = boots_after(before, reading, conf.boot_s)
     reported = [w.instance_id for w in reading.workers]
@@ -137,13 +137,23 @@ def _static_slots(alive: Sequence[WorkerRecord], instances: Sequence[Instance]) 
     return sum(w.slots for w in alive if not w.leaving and w.instance_id not in own)
 
 
-def _unlisted(before: FleetState, instances: Sequence[Instance], now: float) -> dict[str, float]:
-    listed = {instance.instance_id for instance in instances}
+def _unlisted(before: FleetState, reading: Reading) -> dict[str, float]:
+    """The launched machines that EC2 does not list yet. One whose worker has signed off was there,
+    and has ended between two rounds."""
+    listed = {instance.instance_id for instance in reading.instances}
+    ended = {worker.instance_id for worker in reading.workers if worker.signed_off}
     return {
         name: at
         for name, at in before.unlisted.items()
-        if name not in listed and now - at < UNLISTED_S
+        if name not in listed and name not in ended and reading.at - at < UNLISTED_S
     }
+
+
+def forgettable(reading: Reading) -> list[str]:
+    """Ids of the workers that have signed off and whose machine has gone. There is no more to learn
+    from their reports, once the state that they led to is recorded."""
+    there = {instance.instance_id for instance in reading.instances}
+    return [w.worker_id for w in reading.workers if w.signed_off and w.instance_id not in there]
 
 
 def _machines(reading: Reading, unlisted: Mapping[str, float]) -> list[Machine]:

@@ -45,8 +45,8 @@ def ended_after(before: FleetState, workers: Sequence[WorkerRecord]) -> tuple[in
     """Returns how many tasks ended since the last point, and what each worker counts by now.
 
     A worker that is seen for the first time has ended all of its tasks since, unless an earlier
-    version, which did not count them, has seen it before. What a worker ends after the last report
-    that is seen of it is missing.
+    version, which did not count them, has seen it before. What a worker that is lost ends after the
+    last report that is seen of it is missing.
     """
     ended = before.ended_since
     for worker in workers:

@@ -88,12 +88,17 @@ class FleetRecords(Protocol):
         """Ask the workers to drain. Unknown IDs are ignored."""
         ...
 
-    def sign_off(self, worker_id: str) -> None:
-        """Take a worker that ends off the list."""
+    def sign_off(self, worker: WorkerRecord) -> None:
+        """Record the last report of a worker that ends. Later reports of it are ignored."""
         ...
 
     def workers(self) -> list[WorkerRecord]:
-        """All workers that have not signed off, including those that died within the last day."""
+        """The last report of each worker that is not forgotten. Those that died within the last day
+        are among them."""
+        ...
+
+    def forget(self, worker_ids: Sequence[str]) -> None:
+        """Take workers that have signed off off the list. Other ids are ignored."""
         ...
 
     def add_point(self, point: Point) -> None:

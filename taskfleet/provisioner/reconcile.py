@@ -25,7 +25,7 @@ from taskfleet.ports import QueueDepth
 from taskfleet.provisioner.boots import complaint, is_broken
 from taskfleet.provisioner.goals import steer
 from taskfleet.provisioner.noting import is_news, note_of, ready_slots, work_ahead_s
-from taskfleet.provisioner.observe import grown, is_alive, observe
+from taskfleet.provisioner.observe import forgettable, grown, is_alive, observe
 from taskfleet.provisioner.points import is_due, point
 from taskfleet.provisioner.policy import (
     Decision,
@@ -192,6 +192,7 @@ class Provisioner:
             self._ports.records.note(noted)
         if due:
             self._add_point(done, reading, ended)
+        self._ports.records.forget(forgettable(reading))
         _log.info(
             "a round of the provisioner",
             extra=fields(
@@ -232,7 +233,9 @@ class Provisioner:
         paces = ports.monitor.paces(unknown) if unknown else {}
         now = ports.clock.now()
         # Dead workers stay listed for a day. Their machines, if any, have been ended.
-        workers = [w for w in ports.records.workers() if now - w.reported_at < FORGOTTEN_S]
+        workers = [
+            w for w in ports.records.workers() if w.signed_off or now - w.reported_at < FORGOTTEN_S
+        ]
         instances = ports.fleet.instances()
         return Reading(
             now,
@@ -332,7 +335,9 @@ class Provisioner:
 
     def _retire(self, instance_ids: list[str]) -> None:
         workers = self._ports.records.workers()
-        chosen = [w.worker_id for w in workers if w.instance_id in instance_ids]
+        chosen = [
+            w.worker_id for w in workers if w.instance_id in instance_ids and not w.signed_off
+        ]
         self._ports.records.ask_to_leave(chosen)
 
     def _launched(self, state: FleetState, intent: Intent, launch: Launch) -> FleetState:

@@ -122,6 +122,7 @@ class WorkerRecord(
     bundles: bundles that it has claimed since its start.
     finds_queue_empty: it has room for more work, and its polls bring none.
     leaving: it drains and will end.
+    signed_off: it has ended, and this is its last report.
     versions: its versions of Python (`python`, as `3.11`) and of some packages, by name.
     ended: tasks that have ended since its start, in bundles whose results it recorded.
     """
@@ -140,6 +141,7 @@ class WorkerRecord(
     leaving: bool = False
     versions: dict[str, str] = {}
     ended: int = 0
+    signed_off: bool = False
 
     @property
     def busy(self) -> int:

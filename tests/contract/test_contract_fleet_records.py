@@ -73,7 +73,7 @@ def test_points_are_read_since_a_time_in_order_and_once_each(world: Any) -> None
     assert records.points(now - 1800) == made[30::-1]
 
 
-def test_workers_are_listed_as_last_reported_until_they_sign_off(world: Any) -> None:
+def test_workers_are_listed_as_last_reported_until_they_are_forgotten(world: Any) -> None:
     records = world.records
     assert records.workers() == []
     assert records.report(WORKER) is False
@@ -82,11 +82,24 @@ def test_workers_are_listed_as_last_reported_until_they_sign_off(world: Any) -> 
     later = replace(WORKER, reported_at=145.0, running={}, leaving=True)
     records.report(later)
     assert sorted(records.workers(), key=lambda w: w.worker_id) == [later, second]
-    records.sign_off("w-1")
+    records.forget(["w-1", "w-2", "never-there"])
+    assert len(records.workers()) == 2, "neither has signed off"
+    last = replace(later, reported_at=150.0, bundles=9, signed_off=True)
+    records.sign_off(last)
+    assert records.report(later) is True, "a report that comes late finds that it has ended"
+    records.sign_off(replace(last, reported_at=151.0))
+    assert sorted(records.workers(), key=lambda w: w.worker_id) == [last, second]
+    for _ in range(2):
+        records.forget(["w-1", "w-2", "never-there"])
+        assert records.workers() == [second]
+    assert records.report(later) is True
     assert records.workers() == [second]
-    records.sign_off("w-1")
-    records.sign_off("never-there")
-    assert records.workers() == [second]
+
+
+def test_a_worker_that_could_never_report_signs_off_all_the_same(world: Any) -> None:
+    last = replace(WORKER, leaving=True, signed_off=True)
+    world.records.sign_off(last)
+    assert world.records.workers() == [last]
 
 
 def test_a_worker_that_is_asked_to_leave_learns_it_from_its_next_report(world: Any) -> None:

@@ -120,11 +120,15 @@ def test_it_grows_with_the_backlog_within_its_limit_and_shrinks_to_nothing(
     assert first - seconds(status(cloud, batch)["created_at"]) <= 5.0 * slowness(cloud)
     eventually(lambda: all_gone(cloud, ec2), 60, "no machine is left", poll_s=0.2)
     assert machines(ec2, "terminated"), "they were there, and were ended"
-    shown = eventually(
-        lambda: (f := cloud.api("GET", "/fleet").json())["instances"] == [] and f,
-        90,
-        "the fleet is shown as empty",
-    )
+    launched = len(machines(ec2, "terminated"))
+    shown = {}
+
+    def is_empty() -> bool:
+        shown.update(cloud.api("GET", "/fleet").json())
+        return shown["instances"] == []
+
+    eventually(is_empty, 90, lambda: f"the fleet is shown as empty, not as {shown}")
+    assert len(machines(ec2, "terminated")) == launched, "none comes for work that is done"
     assert shown["cost_usd"] > 0
     assert shown["why"] is None
     assert any(decision["launched"] for decision in shown["decisions"])

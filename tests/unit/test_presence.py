@@ -121,8 +121,11 @@ def test_it_leaves_when_asked_and_signs_off() -> None:
     teller.clock.sleep(15.0)
     teller.presence.report_if_due()
     assert teller.asked == 1
+    teller.hands.bundles = 9
     teller.presence.sign_off()
-    assert teller.records.workers() == []
+    (last,) = teller.records.workers()
+    assert (last.bundles, last.leaving, last.signed_off) == (9, True, True)
+    assert not last.finds_queue_empty
 
 
 def test_a_table_that_does_not_answer_stops_no_worker() -> None:

@@ -110,7 +110,7 @@ class World:
             if taken:
                 self.idle_at[name] = now
             elif leave or now - self.idle_at[name] >= max(45.0, self.boot_s):
-                self.records.sign_off(worker.worker_id)
+                self.records.sign_off(replace(worker, leaving=True, signed_off=True))
                 self.fleet.terminate([name])
 
 
@@ -129,6 +129,46 @@ def test_the_fleet_grows_with_the_backlog_and_shrinks_to_nothing() -> None:
     assert view.usd_per_hour == 0
     assert any(decision.launched for decision in view.decisions)
     assert "nothing waits" in view.decisions[0].reason
+
+
+def test_a_worker_that_ends_between_two_rounds_leaves_no_work_and_no_machine_behind() -> None:
+    world = World()
+    world.provisioner.round()
+    world.submit(20)
+    world.provisioner.round()
+    (machine,) = world.fleet.instances()
+    world.clock.sleep(1.0)
+    while got := world.queue.receive(10, wait_s=0, visibility_s=600):
+        world.queue.delete(got)
+    now = world.clock.now()
+    worker = WorkerRecord("w-1", machine.instance_id, 16, ["sleep"], now, now)
+    world.records.sign_off(replace(worker, bundles=20, leaving=True, signed_off=True))
+    world.fleet.terminate([machine.instance_id])
+    world.clock.sleep(1.0)
+    state = world.provisioner.round()
+    assert state is not None
+    assert (state.machines, state.wanted, state.boot_failures.count) == (0, 0, 0)
+    assert "nothing waits and nothing runs" in state.decisions[-1].reason
+    assert world.fleet.launches == 1
+    assert world.records.workers() == [], "there is no more to learn from its report"
+    assert world.provisioner.round() == state, "the stage is idle"
+
+
+def test_a_worker_that_signed_off_is_remembered_while_its_machine_is_there() -> None:
+    world = World()
+    world.submit(20)
+    world.provisioner.round()
+    (machine,) = world.fleet.instances()
+    now = world.clock.now()
+    worker = WorkerRecord("w-1", machine.instance_id, 16, ["sleep"], now, now)
+    world.records.sign_off(replace(worker, leaving=True, signed_off=True))
+    for _ in range(2):
+        world.provisioner.round()
+        assert world.records.workers(), "else its machine would count as one that boots"
+        world.clock.sleep(15.0)
+    world.fleet.terminate([machine.instance_id])
+    world.provisioner.round()
+    assert world.records.workers() == []
 
 
 def noted_slots(world: World) -> int:

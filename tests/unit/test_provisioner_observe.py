@@ -106,6 +106,7 @@ def test_a_task_of_a_limited_kind_counts_as_several_slots() -> None:
         (instance(state=InstanceState.PENDING), [], MachineState.BOOTING),
         (instance(), [worker()], MachineState.LIVE),
         (instance(), [worker(leaving=True)], MachineState.LEAVING),
+        (instance(), [worker(leaving=True, signed_off=True)], MachineState.LEAVING),
         (instance(state=InstanceState.ENDING), [worker()], MachineState.ENDING),
     ],
 )
@@ -123,6 +124,11 @@ def test_of_two_workers_on_one_machine_the_newer_report_counts() -> None:
     old = worker(worker_id="w-0", reported_at=NOW - 50, leaving=True)
     seen, _ = read(0, instances=[instance()], workers=[worker(), old])
     assert seen.machines[0].state is MachineState.LIVE
+
+
+def test_a_worker_that_signed_off_offers_no_slots_and_runs_nothing() -> None:
+    seen, _ = read(0, workers=[worker(running={"sleep": 3}, leaving=True, signed_off=True)])
+    assert (seen.running, seen.static_slots) == (0, 0)
 
 
 def test_the_boot_time_is_learned_once_from_each_machine() -> None:

@@ -7,7 +7,9 @@ Each item of the history has the points of `HISTORY_S` seconds, as a set of text
 one is one small write, however often it is repeated.
 
 Workers are listed through the index of batches by client, under a client id that no real client can
-have. A worker's report leaves the keys of that index as they are, so it costs one write.
+have. A worker's report leaves the keys of that index as they are, so it costs one write. Without
+these keys an item is not listed. It stays until it expires, so that a late report of the worker is
+recognised.
 """
 
 from __future__ import annotations
@@ -134,33 +136,29 @@ class DynamoFleetRecords:
     # --- workers ---
 
     def report(self, worker: WorkerRecord) -> bool:
-        write = Update(
-            _key(worker.worker_id),
-            "SET #record = :record, #client_id = :workers, #created_at = :started, #ttl = :ttl",
-            "attribute_not_exists(#signed_off)",
-            {
-                ":record": wire_text(msgspec.json.encode(worker).decode()),
-                ":workers": wire_text(WORKERS_CLIENT),
-                ":started": wire_number(worker.started_at),
-            },
-        )
-        try:
-            item = self._table.update(f"record worker {worker.worker_id} in", write, read_back=True)
-        except ConditionFailed:
-            return True  # the worker has signed off; this report was still on its way
-        return "leave" in item
+        item = self._record(worker, "SET", {})
+        return item is None or "leave" in item
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
         for worker_id in worker_ids:
-            self._update_existing(
-                worker_id, "SET #leave = :yes, #ttl = :ttl", {":yes": wire_bool(True)}
+            self._update_if(
+                worker_id,
+                "SET #leave = :yes, #ttl = :ttl",
+                "attribute_exists(#record)",
+                {":yes": wire_bool(True)},
             )
 
-    def sign_off(self, worker_id: str) -> None:
-        # Without its index keys the item is not listed. It stays until it expires, so that a late
-        # report of the worker is recognised.
-        update = "SET #signed_off = :yes, #ttl = :ttl REMOVE #client_id, #created_at"
-        self._update_existing(worker_id, update, {":yes": wire_bool(True)})
+    def sign_off(self, worker: WorkerRecord) -> None:
+        self._record(worker, "SET #signed_off = :yes,", {":yes": wire_bool(True)})
+
+    def forget(self, worker_ids: Sequence[str]) -> None:
+        for worker_id in worker_ids:
+            self._update_if(
+                worker_id,
+                "SET #ttl = :ttl REMOVE #client_id, #created_at",
+                "attribute_exists(#signed_off)",
+                {},
+            )
 
     def workers(self) -> list[WorkerRecord]:
         operation = "list workers in"
@@ -179,12 +177,34 @@ class DynamoFleetRecords:
         return [
             msgspec.json.decode(item["record"]["S"], type=WorkerRecord)
             for _, key in entries
-            if (item := items.get(key)) is not None and "signed_off" not in item
+            # The index may be older than the item.
+            if (item := items.get(key)) is not None and "client_id" in item
         ]
 
-    def _update_existing(self, worker_id: str, update: str, values: Mapping[str, Any]) -> None:
-        """Update the worker's item; a worker that has never reported is ignored."""
-        condition = "attribute_exists(#record)"
+    def _record(self, worker: WorkerRecord, update: str, values: Mapping[str, Any]) -> Item | None:
+        """Record a report, and what else `update` sets. Returns the item; None when the worker has
+        signed off already, and this report was still on its way."""
+        write = Update(
+            _key(worker.worker_id),
+            f"{update} #record = :record, #client_id = :workers, #created_at = :started, "
+            "#ttl = :ttl",
+            "attribute_not_exists(#signed_off)",
+            {
+                ":record": wire_text(msgspec.json.encode(worker).decode()),
+                ":workers": wire_text(WORKERS_CLIENT),
+                ":started": wire_number(worker.started_at),
+                **values,
+            },
+        )
+        try:
+            return self._table.update(f"record worker {worker.worker_id} in", write, read_back=True)
+        except ConditionFailed:
+            return None
+
+    def _update_if(
+        self, worker_id: str, update: str, condition: str, values: Mapping[str, Any]
+    ) -> None:
+        """Update the worker's item if the condition holds."""
         try:
             self._table.update(
                 f"record worker {worker_id} in", Update(_key(worker_id), update, condition, values)
