@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class ClaimedBundle:
         bundle those that spent most attempts come last: the suspects hold up nobody, and a task
         that only ran beside a suspect is not charged again.
     taken: number of tasks that slots have taken and not given back.
+    expected_s: seconds that its kind itself expects of each task that was pending when the bundle
+        came before the slots, by index; None where it says nothing.
     slots_each: slots that one pending task keeps from other work, on average.
     leaving: whether its pending tasks go back to the queue.
     settling: whether it is being committed or released.
@@ -71,6 +73,7 @@ class ClaimedBundle:
             pending.sort(key=lambda task: self.attempts_spent(task.index))
         self.pending = deque(pending)
         self.taken = 0
+        self.expected_s: Mapping[int, float | None] = {}
         self.slots_each = 0.0
         self.leaving = False
         self.settling = False

@@ -150,7 +150,7 @@ def assemble(
     workload = Workload(
         who.slots,
         abilities.limits,
-        lambda task: registry[task.kind].expected_s(task.params),
+        registry.expected_s,
         clock.now,
         registry.pace_name,
         lambda kind: registry[kind].hedge,

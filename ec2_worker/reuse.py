@@ -72,17 +72,18 @@ class Reuse:
     def keep(self, bundle: Bundle, rows: Sequence[TaskResult]) -> None:
         """Keep the results that tasks of a committed bundle had themselves. `rows` are in the order
         of its tasks."""
+        asking = self._asking(bundle, bundle.tasks)
         made = {
-            task.index: row
-            for task, row in zip(bundle.tasks, rows, strict=True)
+            row.index: row
+            for row in (rows if asking else ())
             if row.status is TaskStatus.SUCCEEDED and row.reused_from is None
         }
-        asking = self._asking(bundle, [task for task in bundle.tasks if task.index in made])
         try:
             for task in asking:
-                row, name = made[task.index], task_id(bundle.batch_id, task.index)
-                kept = KeptResult(name, row.result, row.stored)
-                self._monitor.keep_result(key(bundle.client_id, task), kept)
+                if (row := made.get(task.index)) is not None:
+                    name = task_id(bundle.batch_id, task.index)
+                    kept = KeptResult(name, row.result, row.stored)
+                    self._monitor.keep_result(key(bundle.client_id, task), kept)
         except TaskfleetError as error:
             _log.warning(
                 "results were not kept for later tasks",

@@ -124,15 +124,19 @@ class Settlement:
     def _timings(self, bundle: Bundle, results: list[TaskResult]) -> dict[str, Sample]:
         """The durations of the bundle's tasks by the name of their pace, for kinds that do not say
         beforehand."""
+        timed = [
+            (task, row.duration_s)
+            for task, row in zip(bundle.tasks, results, strict=True)
+            if row.status is TaskStatus.SUCCEEDED
+            and row.duration_s is not None
+            and row.reused_from is None
+        ]
+        expected_s = self._registry.expected_s([task for task, _ in timed])
         samples: dict[str, Sample] = {}
-        for task, row in zip(bundle.tasks, results, strict=True):
-            if row.status is not TaskStatus.SUCCEEDED or row.duration_s is None:
-                continue
-            if row.reused_from is not None:
-                continue
-            if self._registry[task.kind].expected_s(task.params) is None:
+        for (task, duration_s), seconds in zip(timed, expected_s, strict=True):
+            if seconds is None:
                 name = self._registry.pace_name(task)
-                samples[name] = samples.get(name, Sample()).add(row.duration_s)
+                samples[name] = samples.get(name, Sample()).add(duration_s)
         return samples
 
     def _release(self, claimed: ClaimedBundle) -> None:

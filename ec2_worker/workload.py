@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ec2_worker import room
@@ -53,7 +53,8 @@ class Workload:
     """The work in hand of a worker with `threads` slots. Its methods may be called from any thread.
 
     limits: most tasks of a kind that run at a time, for kinds that may not use all slots.
-    expected_s: returns the seconds that a kind itself expects of a task, or None.
+    expected_s: returns the seconds that its kind itself expects of each task, None where it says
+        nothing.
     now: returns the time.
     pace_name: returns the name under which the durations of such tasks are learned.
     hedges: returns whether tasks of a kind may get a second copy (`ec2_worker.stragglers`).
@@ -62,7 +63,7 @@ class Workload:
 
     threads: int
     limits: Mapping[str, int]
-    expected_s: Callable[[Task], float | None]
+    expected_s: Callable[[Sequence[Task]], list[float | None]]
     now: Callable[[], float] = time.time
     pace_name: Callable[[Task], str] = lambda task: task.kind
     hedges: Callable[[str], bool] = lambda _kind: False
@@ -120,7 +121,7 @@ class Workload:
             if chunk.is_copy or chunk.lost:
                 rest = []  # the task is the other slot's
             else:
-                self._learn(chunk.tasks, len(chunk.tasks) - len(rest), elapsed_s)
+                self._learn(chunk, len(chunk.tasks) - len(rest), elapsed_s)
                 if chunk.race is not None and not rest:
                     self._durations.note(self.pace_name(chunk.tasks[0]), elapsed_s)
             if chunk.race is not None and all(c.race is not chunk.race for c in self._chunks):
@@ -146,15 +147,21 @@ class Workload:
         work_s = 0.0
         known = True
         tasks: list[Task] = []
-        while pending and pending[0].kind == kind and pending[0].options == options:
-            seconds = self._seconds(pending[0])
+        for task in pending:
+            if task.kind != kind or task.options != options:
+                break
+            seconds = claimed.expected_s.get(task.index)
+            if seconds is None:
+                seconds = self._learned_s(task)
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
             full = work_s + each_s / 2 > CHUNK_S  # without it, the chunk is nearer to that
             if tasks and (claimed.careful or seconds is None or full):
                 break
             known = seconds is not None
             work_s += each_s
-            tasks.append(pending.popleft())
+            tasks.append(task)
+        for _ in tasks:
+            pending.popleft()
         began_at = self.now()
         ends_at = began_at + work_s if known else None
         race = None
@@ -191,19 +198,17 @@ class Workload:
             soonest_s = left_s if soonest_s is None else min(left_s, soonest_s)
         return None, soonest_s
 
-    def _seconds(self, task: Task) -> float | None:
-        """Expected seconds of the task: as its kind says, else as this worker has learned."""
-        seconds = self.expected_s(task)
-        if seconds is None and (pace := self._paces.get(self.pace_name(task))):
-            return pace.mean_s
-        return seconds
+    def _learned_s(self, task: Task) -> float | None:
+        """Mean seconds of such tasks, as far as this worker has learned it."""
+        pace = self._paces.get(self.pace_name(task))
+        return None if pace is None else pace.mean_s
 
-    def _learn(self, tasks: list[Task], ran: int, elapsed_s: float) -> None:
+    def _learn(self, chunk: Chunk, ran: int, elapsed_s: float) -> None:
         """Learn from a chunk of which so many tasks ran, if all have one pace, and their kind does
         not say itself how long they take."""
-        if not ran or self.expected_s(tasks[0]) is not None:
+        if not ran or chunk.claimed.expected_s.get(chunk.tasks[0].index) is not None:
             return
-        names = set(map(self.pace_name, tasks))
+        names = set(map(self.pace_name, chunk.tasks))
         if len(names) == 1:
             (name,) = names
             sample = Sample(ran, elapsed_s, elapsed_s * elapsed_s / ran)
@@ -294,11 +299,17 @@ class Workload:
     def add(self, claimed: ClaimedBundle) -> bool:
         """Put a claimed bundle before the slots, in one reserved place. Returns whether the bundle
         is ready, so that the caller must settle it."""
+        tasks = list(claimed.pending)
+        expected_s = self.expected_s(tasks)  # before the lock, for which the slots wait
+        claimed.expected_s = {task.index: s for task, s in zip(tasks, expected_s, strict=True)}
         with self._lock:
             self._incoming[claimed.is_high] -= 1
             self._claimed += 1
             self._in_hand[claimed.bundle.job_id] = claimed
-            slots = sum(room.share_of_slot(self._seconds(task)) for task in claimed.pending)
+            slots = sum(
+                room.share_of_slot(self._learned_s(task) if s is None else s)
+                for task, s in zip(tasks, expected_s, strict=True)
+            )
             claimed.slots_each = slots / max(1, len(claimed.pending))
             self._slots_a_message = room.learned_slots_a_message(self._slots_a_message, slots)
             self._work.notify_all()

@@ -19,8 +19,9 @@ from taskfleet.trace import Traceparent, trace_id
 BUNDLE_MAX_BYTES = 60_000
 """Most bytes of the tasks' JSON in one bundle. With its other fields a message stays within 64 KiB,
 which SQS bills as one request ("Amazon SQS pricing")."""
-BUNDLE_MAX_TASKS = 1_000
-"""Most tasks in one bundle."""
+BUNDLE_MAX_TASKS = 2_000
+"""Most tasks in one bundle. The results of twice as many would often not fit a response
+(`taskfleet.wire.queues.RESPONSE_MAX_BYTES`), and twice as many cost hardly less time or money."""
 BUNDLE_MAX_S = 2.0
 """Most expected work in one bundle, in seconds."""
 BUNDLE_MIN_S = 1.0

@@ -212,7 +212,7 @@ def test_a_bundle_has_one_span_and_only_long_tasks_have_their_own(traced: Traced
 
 
 def test_many_quick_tasks_make_a_span_for_each_bundle_only(traced: Traced) -> None:
-    traced.submit(["sleep 0"] * 5_000, f"00-{TRACE}-{PARENT}-01")
+    traced.submit(["sleep 0"] * 10_000, f"00-{TRACE}-{PARENT}-01")
     traced.worker().work()
     assert len(traced.spans()) == 5
 

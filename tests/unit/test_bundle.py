@@ -59,7 +59,7 @@ def validate(name, text):
 @pytest.mark.parametrize(
     ("params", "slots", "sizes"),
     [
-        ([0] * 2500, 16, [1000, 1000, 500]),
+        ([0] * 5000, 16, [2000, 2000, 1000]),
         ([1000] * 80, 16, [2] * 40),
         ([1000] * 80, 64, [1] * 80),
         ([250] * 63, 16, [4] * 15 + [3]),
@@ -215,7 +215,7 @@ def test_a_message_of_2014_is_a_bundle_of_one():
         (message(tasks=[[0]]), "not a bundle"),
         (message(tasks=[[0, "s", 1], [0, "s", 1]]), "index twice"),
         (message(tasks=[[-1, "s", 1]]), "index -1"),
-        (message(tasks=[[index, "s", 1] for index in range(1_001)]), "1001 tasks"),
+        (message(tasks=[[index, "s", 1] for index in range(2_001)]), "2001 tasks"),
         (message(job_id="kind/echo"), "does not belong"),
         (message(job_id="fleet/state", batch_id="fleet/state"), "not the id of a batch"),
         (message(job_id=BATCH), "does not belong"),

@@ -163,7 +163,7 @@ UNREADABLE = [
     changed(client_id="a\nb"),
     changed(results=[[0, "SUCCEEDED"], [0, "SUCCEEDED"]]),
     changed(results=[[-1, "SUCCEEDED"]]),
-    changed(results=[[index, "SUCCEEDED"] for index in range(1_001)]),
+    changed(results=[[index, "SUCCEEDED"] for index in range(2_001)]),
     changed(spend=[1e308, 1e308]),
     changed(spend=[-1, 0]),
     changed(timings={"echo": [1, 1e308, 1e308]}),
@@ -217,7 +217,7 @@ def test_responses_for_a_batch_that_is_gone_are_dropped_with_a_log(clock, caplog
 
 
 @pytest.mark.parametrize(
-    ("number", "indexes"), [(2, [0]), (999_999_999, [0]), (0, [4]), (1, range(1_000))]
+    ("number", "indexes"), [(2, [0]), (999_999_999, [0]), (0, [4]), (1, range(2_000))]
 )
 def test_a_forged_response_counts_for_no_bundle_or_task_that_its_batch_lacks(
     number, indexes, clock, caplog

@@ -54,14 +54,14 @@ def drained(cloud):
 
 
 def test_a_batch_is_executed_answered_and_deleted(cloud, registry, recorder):
-    batch_id = cloud.submit(registry, ["record"] * 2500)
+    batch_id = cloud.submit(registry, ["record"] * 5000)
     worker = HandWorker(cloud, registry)
     worker.work()
     assert cloud.collect() == 3
     batch = cloud.monitor.batch(batch_id)
     assert batch.finished
-    assert batch.tally == Tally(succeeded=2500)
-    assert sorted(index for _, index, _ in recorder.runs) == list(range(2500))
+    assert batch.tally == Tally(succeeded=5000)
+    assert sorted(index for _, index, _ in recorder.runs) == list(range(5000))
     assert drained(cloud)
     rows = cloud.rows(registry, batch_id)
     assert rows[7].result == {"ran": 7}

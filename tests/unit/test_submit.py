@@ -329,7 +329,7 @@ def test_bundles_follow_what_was_learned_of_a_function_and_not_of_its_kind():
 @pytest.mark.parametrize(
     ("tasks", "slots", "bundles"),
     [
-        (["sleep 0"] * 2_000, None, 2),
+        (["sleep 0"] * 4_000, None, 2),
         (["sleep 1000"] * 8, None, 8),
         (["note"] * 32, None, 32),
         (["sleep 1000"] * 320, 16, 160),

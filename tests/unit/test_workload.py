@@ -28,8 +28,8 @@ def claimed(job, params, prior=(), kind="sleep", attempt=1):
 
 
 def workload(threads=4, limits=None, clock=None):
-    def expected_s(task):
-        return None if task.params is None else task.params / 1000
+    def expected_s(tasks):
+        return [None if task.params is None else task.params / 1000 for task in tasks]
 
     return Workload(threads, limits or {}, expected_s, (clock or ManualClock(NOW)).now)
 
@@ -80,13 +80,15 @@ def test_the_pace_of_unknown_tasks_is_learned():
 
 @pytest.mark.parametrize(("each_ms", "tasks"), [(5, 4), (10.3, 2), (13, 2), (14, 1), (30, 1)])
 def test_a_chunk_is_as_nearly_as_can_be_twenty_milliseconds(each_ms, tasks):
-    work = Workload(4, {}, lambda task: task.params / 1000, lambda: NOW)
+    work = Workload(4, {}, lambda tasks: [task.params / 1000 for task in tasks], lambda: NOW)
     put(work, claimed("b:0", [each_ms] * 10))
     assert len(work.take(wait=False).tasks) == tasks
 
 
 def test_paces_of_several_functions_are_learned_apart():
-    work = Workload(4, {}, lambda _: None, lambda: NOW, pace_name=lambda task: task.params)
+    work = workload()
+    work.pace_name = lambda task: task.params
+    work.expected_s = lambda tasks: [None] * len(tasks)
     put(work, claimed("b:0", ["f"] * 300 + ["g"] * 300))
     work.done(work.take(wait=False), [], 0.0001)
     taken = [work.take(wait=False).tasks for _ in range(3)]
