@@ -6,12 +6,13 @@ the sending (`taskfleet.client.client`, `taskfleet.client.transport`) nor what a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, Any
 
 import msgspec
@@ -25,6 +26,8 @@ from taskfleet.wire.taskfile import kind_and_params, own_options
 
 _READ_BYTES = 256 * 1024
 """Bytes that are read from a form at a time."""
+_AT_ONCE = 1_000
+"""Tasks that are encoded at a time, which is much faster than one by one."""
 
 
 def pack(
@@ -52,12 +55,12 @@ def pack(
     taken: list[Any] = []
     encoded: list[bytes] = []
     remaining = iter(tasks)
-    for task in remaining:
-        data = encode_task(task, len(taken))
-        taken.append(task)
+    while some := list(islice(remaining, min(_AT_ONCE, max_tasks + 1 - len(taken)))):
+        data = _encode_tasks(some, len(taken))
+        taken += some
         encoded.append(data)
         room -= len(data) + 1  # with a comma
-        if room < -1 or len(taken) > max_tasks:  # the last task has no comma
+        if room < -1 or len(taken) > max_tasks:  # the last ones have no comma
             encoded.clear()
             return _task_file(chain(taken, remaining))
     array = msgspec.Raw(b"[" + b",".join(encoded) + b"]")
@@ -110,6 +113,15 @@ def _utf8(task: str, index: int) -> bytes:
         return task.encode()
     except UnicodeEncodeError as error:
         raise InvalidTask(f"cannot be written as UTF-8: {error}", index) from None
+
+
+def _encode_tasks(tasks: list[Any], first: int) -> bytes:
+    """Returns tasks as JSON with commas between them. `first` is the index of the first of them.
+    Raises as `encode_task` does."""
+    if all(type(task) is str for task in tasks):
+        with contextlib.suppress(ValueError):  # the loop below tells which task it is
+            return msgspec.json.encode(tasks)[1:-1]
+    return b",".join(encode_task(task, index) for index, task in enumerate(tasks, first))
 
 
 def encode_task(task: Any, index: int) -> bytes:
