@@ -103,6 +103,9 @@ def _bundle(world: World, frozen: tuple[Any, ...]) -> ClaimedBundle:
     claimed.running = {row.index: row for row in running}
     by_index = {task.index: task for task in bundle.tasks}
     claimed.pending = deque(by_index[index] for index in pending)
+    # It follows from the tasks, so it need not be kept.
+    expected_s = world.registry.expected_s(bundle.tasks)
+    claimed.expected_s = dict(zip(by_index, expected_s, strict=True))
     claimed.taken, claimed.last_chances, claimed.poison = taken, set(last), poison
     *known, stopped = flags
     claimed.has_news, claimed.leaving, claimed.settling, claimed.released, claimed.lost = known
