@@ -147,9 +147,9 @@ def cut(
     max_bytes: int = BUNDLE_MAX_BYTES,
 ) -> Iterator[list[Task]]:
     """Cut `tasks`, in order, into bundles. Each bundle holds as nearly as can be `target_s` of
-    expected work, at most the greater of that and an equal share for each slot, `BUNDLE_MAX_S`,
-    `max_tasks` tasks and `max_bytes` bytes of JSON; a task that alone exceeds a limit gets a bundle
-    of its own. The result depends on the arguments only.
+    expected work, and at most `BUNDLE_MAX_S`, `max_tasks` tasks and `max_bytes` bytes of JSON; a
+    task that alone exceeds a limit gets a bundle of its own. The result depends on the arguments
+    only.
 
     expected_s: expected seconds of each task, None where unknown.
     slots: slots of the whole fleet.
@@ -161,7 +161,7 @@ def cut(
     total_s = sum(costs_s)
     target = target_s(total_s, slots, unknown=None in expected_s)
     # Tolerates rounding errors in sums.
-    most_s = min(BUNDLE_MAX_S, max(target, total_s / slots)) * (1 + 1e-9)
+    most_s = BUNDLE_MAX_S * (1 + 1e-9)
     nearly_s = target * (1 - 1e-9)
     encode = msgspec.json.Encoder().encode
     # What all tasks before one hold together. Sums of costs grow, so a bundle's end can be searched

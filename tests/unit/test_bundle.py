@@ -63,6 +63,9 @@ def validate(name, text):
         ([1000] * 80, 16, [2] * 40),
         ([1000] * 80, 64, [1] * 80),
         ([250] * 63, 16, [4] * 15 + [3]),
+        ([270] * 64, 16, [4] * 16),  # nearer to a second than three are
+        ([600] * 8, 16, [2] * 4),
+        ([700] * 8, 16, [1] * 8),
         ([1500] * 80, 16, [1] * 80),
         ([8000] * 3, 16, [1, 1, 1]),
         ([None] * 3, 16, [1, 1, 1]),
@@ -143,11 +146,10 @@ def test_a_bundle_ends_where_one_task_after_the_other_would_end_it(drawn, max_ta
     expected = [None if ms is None else ms / 1000 for ms, _ in drawn]
     costs = [UNKNOWN_TASK_S if s is None else max(s, QUICKEST_TASK_S) for s in expected]
     target = target_s(sum(costs), slots, unknown=None in expected)
-    longest = min(BUNDLE_MAX_S, max(target, sum(costs) / slots)) + 1e-9
     sizes, held_s, held_bytes = [], 0.0, 0
     for task, cost in zip(tasks, costs, strict=True):
         size = len(msgspec.json.encode(compacted([task])[0])) + 1
-        full = held_s + cost / 2 >= target - 1e-9 or held_s + cost > longest
+        full = held_s + cost / 2 >= target - 1e-9 or held_s + cost > BUNDLE_MAX_S + 1e-9
         if not sizes or full or sizes[-1] >= max_tasks or held_bytes + size > most:
             sizes.append(0)
             held_s, held_bytes = 0.0, 0
