@@ -79,4 +79,25 @@ PROTECTIONS = (
         "tests/unit/test_provisioner.py",
         "tests/unit/test_provisioner_at_once.py",
     ),
+    removes(
+        "a machine that lived between two looks is not waited for",
+        "taskfleet/provisioner/observe.py",
+        " and name not in ended and ",
+        " and ",
+        "tests/unit/test_provisioner.py",
+    ),
+    removes(
+        "a worker that signed off is remembered while its machine is there",
+        "taskfleet/provisioner/observe.py",
+        " if w.signed_off and w.instance_id not in there]",
+        " if w.signed_off]",
+        "tests/unit/test_provisioner.py",
+    ),
+    removes(
+        "a worker's last report is listed until it is forgotten",
+        "taskfleet/memory/fleet.py",
+        "                self._workers[worker.worker_id] = worker\n\n    def forget",
+        "                self._workers.pop(worker.worker_id, None)\n\n    def forget",
+        "tests/unit/test_provisioner.py",
+    ),
 )
