@@ -125,7 +125,7 @@ class Settlement:
         """The durations of the bundle's tasks by the name of their pace, for kinds that do not say
         beforehand."""
         if not claimed.prior and None not in claimed.expected_s.values():
-            return {}  # a shorter way for most bundles
+            return {}  # all kinds said so beforehand
         timed = [
             (task, row.duration_s)
             for task, row in zip(claimed.bundle.tasks, results, strict=True)

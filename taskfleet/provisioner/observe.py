@@ -34,8 +34,8 @@ UNLISTED_S = 60.0
 
 
 def is_alive(worker: WorkerRecord, now: float, beat_s: float) -> bool:
-    """Whether the worker reported lately, and has not signed off. `beat_s` is the time between two
-    reports; two of them may be lost."""
+    """Returns whether the worker reported lately, and has not signed off. `beat_s` is the time
+    between two reports; two of them may be lost."""
     return not worker.signed_off and now - worker.reported_at < 3.5 * beat_s
 
 

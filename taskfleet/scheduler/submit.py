@@ -92,9 +92,9 @@ class Submission:
 
         Raises InvalidTask for the first invalid task, and for a batch in `after` for which this one
         may not wait, with nothing done; Conflict when the client used `idempotency_key` before for
-        another payload, or another version cut the batch otherwise; LimitReached, with nothing
-        done, when the client has too many tasks; TransientError when the queue or the
-        table is busy: the caller may send the same again.
+        another payload, or another version made another number of bundles; LimitReached, with
+        nothing done, when the client has too many tasks; TransientError when the queue or the table
+        is busy: the caller may send the same again.
         """
         spent_before = self._enqueuer.spent()
         tasks = validate(self._registry, raw_tasks, max_tasks)

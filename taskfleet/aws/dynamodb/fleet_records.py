@@ -14,6 +14,7 @@ recognised.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -140,25 +141,17 @@ class DynamoFleetRecords:
         return item is None or "leave" in item
 
     def ask_to_leave(self, worker_ids: Sequence[str]) -> None:
-        for worker_id in worker_ids:
-            self._update_if(
-                worker_id,
-                "SET #leave = :yes, #ttl = :ttl",
-                "attribute_exists(#record)",
-                {":yes": wire_bool(True)},
-            )
+        update = "SET #leave = :yes, #ttl = :ttl"
+        self._update_each(
+            worker_ids, update, "attribute_exists(#record)", {":yes": wire_bool(True)}
+        )
 
     def sign_off(self, worker: WorkerRecord) -> None:
         self._record(worker, "SET #signed_off = :yes,", {":yes": wire_bool(True)})
 
     def forget(self, worker_ids: Sequence[str]) -> None:
-        for worker_id in worker_ids:
-            self._update_if(
-                worker_id,
-                "SET #ttl = :ttl REMOVE #client_id, #created_at",
-                "attribute_exists(#signed_off)",
-                {},
-            )
+        update = "SET #ttl = :ttl REMOVE #client_id, #created_at"
+        self._update_each(worker_ids, update, "attribute_exists(#signed_off)", {})
 
     def workers(self) -> list[WorkerRecord]:
         operation = "list workers in"
@@ -201,16 +194,14 @@ class DynamoFleetRecords:
         except ConditionFailed:
             return None
 
-    def _update_if(
-        self, worker_id: str, update: str, condition: str, values: Mapping[str, Any]
+    def _update_each(
+        self, worker_ids: Sequence[str], update: str, condition: str, values: Mapping[str, Any]
     ) -> None:
-        """Update the worker's item if the condition holds."""
-        try:
-            self._table.update(
-                f"record worker {worker_id} in", Update(_key(worker_id), update, condition, values)
-            )
-        except ConditionFailed:
-            return
+        """Update the item of each of the workers for which the condition holds."""
+        for worker_id in worker_ids:
+            write = Update(_key(worker_id), update, condition, values)
+            with contextlib.suppress(ConditionFailed):
+                self._table.update(f"record worker {worker_id} in", write)
 
     # --- history ---
 
