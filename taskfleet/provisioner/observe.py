@@ -138,21 +138,20 @@ def _static_slots(alive: Sequence[WorkerRecord], instances: Sequence[Instance]) 
 
 
 def _unlisted(before: FleetState, reading: Reading) -> dict[str, float]:
-    """The launched machines that EC2 does not list yet. One whose worker has signed off was there,
-    and has ended between two rounds."""
+    """The launched machines that EC2 does not list yet. One whose worker has signed off may still
+    be there, so it counts, too."""
     listed = {instance.instance_id for instance in reading.instances}
-    ended = {worker.instance_id for worker in reading.workers if worker.signed_off}
     return {
         name: at
         for name, at in before.unlisted.items()
-        if name not in listed and name not in ended and reading.at - at < UNLISTED_S
+        if name not in listed and reading.at - at < UNLISTED_S
     }
 
 
-def forgettable(reading: Reading) -> list[str]:
+def forgettable(reading: Reading, unlisted: Mapping[str, float]) -> list[str]:
     """Ids of the workers that have signed off and whose machine has gone. There is no more to learn
     from their reports, once the state that they led to is recorded."""
-    there = {instance.instance_id for instance in reading.instances}
+    there = {instance.instance_id for instance in reading.instances} | unlisted.keys()
     return [w.worker_id for w in reading.workers if w.signed_off and w.instance_id not in there]
 
 

@@ -192,7 +192,7 @@ class Provisioner:
             self._ports.records.note(noted)
         if due:
             self._add_point(done, reading, ended)
-        self._ports.records.forget(forgettable(reading))
+        self._ports.records.forget(forgettable(reading, done.unlisted))
         _log.info(
             "a round of the provisioner",
             extra=fields(

@@ -80,13 +80,6 @@ PROTECTIONS = (
         "tests/unit/test_provisioner_at_once.py",
     ),
     removes(
-        "a machine that lived between two looks is not waited for",
-        "taskfleet/provisioner/observe.py",
-        " and name not in ended and ",
-        " and ",
-        "tests/unit/test_provisioner.py",
-    ),
-    removes(
         "a worker that signed off is remembered while its machine is there",
         "taskfleet/provisioner/observe.py",
         " if w.signed_off and w.instance_id not in there]",
