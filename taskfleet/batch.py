@@ -172,6 +172,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
     followers: ids of the batches that wait for the end of this one, or waited, in order.
     quote: what was expected of it when it was submitted; None if it was not quoted.
     busy_ms: milliseconds that the last executions of its tasks took, as far as they are counted.
+    borders: where it is cut (`taskfleet.bundle.borders`), if a submission that is repeated must cut
+        it again; 0 for a batch whose parts are kept, and in a record of an earlier version.
     """
 
     batch_id: str
@@ -203,6 +205,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     followers: tuple[str, ...] = ()
     quote: Quote | None = None
     busy_ms: int = 0
+    borders: int = 0
 
     @property
     def after(self) -> tuple[str, ...]:

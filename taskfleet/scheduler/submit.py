@@ -16,6 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from taskfleet.batch import BatchRecord, keyed_batch_id, kinds_of, random_batch_id
+from taskfleet.bundle import borders
 from taskfleet.errors import Conflict, InvalidTask, TaskfleetError
 from taskfleet.options import BatchOptions
 from taskfleet.ports import Clock, TaskMonitor
@@ -92,7 +93,7 @@ class Submission:
 
         Raises InvalidTask for the first invalid task, and for a batch in `after` for which this one
         may not wait, with nothing done; Conflict when the client used `idempotency_key` before for
-        another payload, or another version made another number of bundles; LimitReached, with
+        another payload, or another version began the batch and cut it otherwise; LimitReached, with
         nothing done, when the client has too many tasks; TransientError when the queue or the table
         is busy: the caller may send the same again.
         """
@@ -125,6 +126,7 @@ class Submission:
             options=options,
             retry_of=retry_of,
             kinds=kinds_of(tasks),
+            borders=borders(bundles),
         )
 
         def quote(noted: Noted | None) -> Quote | None:
@@ -144,7 +146,7 @@ class Submission:
             elif batch.enqueued < batch.total:
                 if batch.plan != plan:
                     bundles = self._planner.cut(tasks, batch.plan)
-                if len(bundles) != batch.bundles:
+                if batch.borders != borders(bundles):
                     raise Conflict(
                         f"batch {batch_id} was begun by another version of Taskfleet, which cut it "
                         "otherwise: cancel it, and send it again under another idempotency key"

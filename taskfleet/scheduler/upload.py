@@ -174,7 +174,7 @@ class Uploads:
         upload = Upload(
             key, etag, lines=len(tasks), tasks=len(tasks), checked=True, offset=len(data)
         )
-        return replace(batch, total=0, bundles=0, closed=False, upload=upload)
+        return replace(batch, total=0, bundles=0, borders=0, closed=False, upload=upload)
 
     def request(self, batch: BatchRecord) -> None:
         """Ask for the batch's file to be read, unless its reading has begun; for that of one that

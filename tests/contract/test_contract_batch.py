@@ -56,7 +56,7 @@ class TestCreate:
         "batch",
         [
             new_batch(),
-            new_batch(name=None, plan=Plan(), closed=False),
+            new_batch(name=None, plan=Plan(), closed=False, borders=2**32 - 1),
             new_batch(traceparent=f"00-{'4b' * 16}-{'7c' * 8}-01"),
             new_batch(options=BatchOptions(timeout_s=2.5, retry_timeouts=False, after=(ID,))),
             new_batch(retry_of="0" * 26, kinds=("animoto", "sleep")),

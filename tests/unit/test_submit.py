@@ -11,7 +11,7 @@ from taskfleet.batch import (
     Tally,
     keyed_batch_id,
 )
-from taskfleet.bundle import DEFAULT_SLOTS, Plan
+from taskfleet.bundle import DEFAULT_SLOTS, Plan, borders
 from taskfleet.errors import Conflict, InvalidTask, TransientError
 from taskfleet.memory import ManualClock, MemoryMonitor, MemoryQueue
 from taskfleet.pace import Sample
@@ -213,7 +213,10 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
     begun = begun_batch(["note a"] * 5)
     # The same batch as a submitter that had learned more would have recorded it.
     world = World()
-    world.monitor.create_batch(replace(begun, bundles=2, plan=Plan({"note": 0.25})))
+    learned = replace(
+        begun, bundles=2, plan=Plan({"note": 0.25}), borders=borders([range(4), range(1)])
+    )
+    world.monitor.create_batch(learned)
     batch = world.submit(["note a"] * 5, idempotency_key="k")
     bundles = world.bundles()
     assert [len(bundle.tasks) for bundle in bundles] == [4, 1]
@@ -221,10 +224,17 @@ def test_sent_again_it_is_cut_by_the_estimates_it_was_recorded_with():
     assert indexes(bundles) == list(range(5))
 
 
-def test_a_batch_that_another_version_cut_otherwise_is_not_mixed():
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"borders": borders([[0] * 2, *[[0]] * 38])}, id="as many bundles"),
+        pytest.param({"borders": 0}, id="by a version that did not record it"),
+    ],
+)
+def test_a_batch_that_another_version_cut_otherwise_is_not_mixed(change):
     begun = begun_batch(["sleep 100"] * 40)
     world = World()
-    world.monitor.create_batch(replace(begun, bundles=begun.bundles + 1))
+    world.monitor.create_batch(replace(begun, **change))
     with pytest.raises(Conflict, match=r"another version of Taskfleet.* another idempotency key"):
         world.submit(["sleep 100"] * 40, idempotency_key="k")
     assert world.bundles() == []

@@ -92,6 +92,8 @@ def to_item(batch: BatchRecord) -> Item:
         item["options"] = wire_text(msgspec.json.encode(batch.options).decode())
     if batch.quote is not None:
         item["quote"] = wire_quote(batch.quote)
+    if batch.borders:
+        item["borders"] = wire_number(batch.borders)
     for name in _OPTIONAL_TIMES:
         time = getattr(batch, name)
         if time is not None:
@@ -146,6 +148,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
         ),
         checksum=sum_of(item, "crc"),
         busy_ms=sum_of(item, "busy_ms"),
+        borders=_integer(item, "borders"),
         **optional,
     )
 

@@ -48,6 +48,13 @@ PROTECTIONS = (
         TEST_SUBMIT,
     ),
     removes(
+        "a batch that another version cut otherwise is not mixed",
+        SUBMIT,
+        "                if batch.borders != borders(bundles):\n",
+        "                if batch.bundles != len(bundles):\n",
+        TEST_SUBMIT,
+    ),
+    removes(
         "a batch is taken for enqueued only when it is",
         "taskfleet/scheduler/enqueue.py",
         "        self._queue.send(\n",
