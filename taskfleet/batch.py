@@ -272,13 +272,17 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     def eta_s(self, now: float) -> float | None:
         """Returns the expected seconds until the batch ends, at its average speed so far: 0 once it
-        is finished, None while no result is counted and for a cancelled batch."""
+        is finished, None while no result is counted and for a cancelled batch. The speed is that
+        since the last part, once tasks of it have ended: a batch that is open to its client may
+        have had nothing to do before."""
         if self.finished:
             return 0.0
         if self.started_at is None or not self.tally.total or self.cancelled_at is not None:
             return None
-        elapsed = max(now - self.started_at, 0.0)
-        return elapsed * (self.expected_total - self.tally.total) / self.tally.total
+        since, ended = self.started_at, self.tally.total
+        if self.parts and self.added_at is not None and ended > self.parts[-1].first:
+            since, ended = max(since, self.added_at), ended - self.parts[-1].first
+        return max(now - since, 0.0) * (self.expected_total - self.tally.total) / ended
 
 
 def kinds_of(tasks: Iterable[Task]) -> tuple[str, ...]:

@@ -24,18 +24,17 @@ BUNDLE_MAX_TASKS = 2_000
 """Most tasks in one bundle. The results of twice as many would often not fit a response
 (`taskfleet.wire.queues.RESPONSE_MAX_BYTES`), and twice as many cost hardly less time or money."""
 BUNDLE_MAX_S = 2.0
-"""Most expected work in one bundle, in seconds."""
-BUNDLE_MIN_S = 1.0
-"""Least expected work that is worth a message of its own, in seconds. The calls for one bundle take
-some 20 ms of the processors of all processes together, and cost about as much as a second of a slot
-(`taskfleet.quote.BUNDLE_CALLS_USD`)."""
+"""Expected work in one bundle, in seconds, and the most of it. The calls for one bundle take some
+20 ms of the processors of all processes together, and cost about as much as a second of a slot
+(`taskfleet.quote.BUNDLE_CALLS_USD`). A worker spreads each bundle over its slots, so smaller ones
+would save no time."""
 UNKNOWN_TASK_S = 0.25
 """What a task of unknown duration counts as, in seconds, and then also the least of a bundle. If it
 takes longer, the worker returns the rest of its bundle to the queue."""
 FEWEST_BUNDLES = 32
-"""About the least number of bundles of a batch with enough work, so that no single bundle delays
-its end. A fleet with more slots gets one bundle for each slot. Since a worker spreads each bundle
-over its slots, more bundles would cost AWS calls and save no time."""
+"""About the least number of bundles of a batch with tasks of unknown duration, if it is large
+enough: such a bundle may take far longer than expected. A fleet with more slots gets one bundle for
+each slot."""
 QUICKEST_TASK_S = 20e-6
 """Time to run an empty task, in seconds."""
 DEFAULT_SLOTS = 16
@@ -128,21 +127,19 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def target_s(total_s: float, slots: int, *, unknown: bool) -> float:
-    """Returns the seconds of expected work that one bundle of a batch should hold: an equal share
-    of the batch for each slot, for at least `FEWEST_BUNDLES` slots, at most `BUNDLE_MAX_S` and at
-    least `BUNDLE_MIN_S`, or `UNKNOWN_TASK_S` if it has tasks of `unknown` duration. `total_s` holds
-    the expected seconds of all tasks."""
-    return min(BUNDLE_MAX_S, max(_least_s(unknown), total_s / max(FEWEST_BUNDLES, slots)))
+    """Returns the seconds of expected work that one bundle of a batch should hold: `BUNDLE_MAX_S`.
+    If the batch has tasks of `unknown` duration, it is an equal share of the batch for each slot,
+    for at least `FEWEST_BUNDLES` slots, and at least `UNKNOWN_TASK_S`. `total_s` holds the expected
+    seconds of all tasks."""
+    if not unknown:
+        return BUNDLE_MAX_S
+    return min(BUNDLE_MAX_S, max(UNKNOWN_TASK_S, total_s / max(FEWEST_BUNDLES, slots)))
 
 
 def depends_on_slots(total_s: float, *, unknown: bool) -> bool:
     """Returns whether a batch of `total_s` seconds of expected work may be cut differently for a
     large fleet than for a small one. `unknown` is as for `target_s`."""
-    return total_s > _least_s(unknown) * FEWEST_BUNDLES
-
-
-def _least_s(unknown: bool) -> float:
-    return UNKNOWN_TASK_S if unknown else BUNDLE_MIN_S
+    return unknown and total_s > UNKNOWN_TASK_S * FEWEST_BUNDLES
 
 
 def cut(

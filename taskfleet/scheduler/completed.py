@@ -199,10 +199,8 @@ class Completed:
 
 
 def _first_poll_s(batch: BatchRecord, given: Given, now: float) -> float:
-    began_at = batch.started_at or now
     last_at = max(batch.started_at or 0.0, batch.added_at or batch.created_at)
-    outstanding = batch.bundles - given.count
-    return first_poll_s(now - began_at, now - last_at, given.count, outstanding)
+    return first_poll_s(batch.eta_s(now), now - last_at, batch.bundles - given.count)
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -22,7 +22,7 @@ of their processor."""
 STEADY_POLL_S = 0.5
 """Most seconds of the first pause while results come steadily (`first_poll_s`)."""
 STEADY_SHARE = 16
-"""Divides the time that outstanding bundles will take (`first_poll_s`)."""
+"""Divides the expected time until the end of the batch (`first_poll_s`)."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 WAIT_HOLD_S = 2.0
@@ -63,19 +63,19 @@ def settle_s(age_s: float) -> float:
     return min(max(least_s, age_s / _SETTLE_SHARE), most_s)
 
 
-def first_poll_s(age_s: float, unchanged_s: float, ended: int, outstanding: int) -> float:
-    """Returns the pause before the first read for results of a batch that began `age_s` ago and got
-    its last tasks `unchanged_s` ago, of which so many bundles have ended and so many have not.
-    Where results come one after the other, few clients gain by the news of one of them at once, and
-    each read costs the processor of the API and of the table. The pause is then 1/16 of the time
-    that the outstanding bundles will take at the pace so far, up to `STEADY_POLL_S`. Results come
+def first_poll_s(eta_s: float | None, unchanged_s: float, outstanding: int) -> float:
+    """Returns the pause before the first read for results of a batch that is expected to end in
+    `eta_s` (None if nothing is known), got its last tasks `unchanged_s` ago, and has so many
+    bundles whose results were not given. Where results come one after the other, few clients gain
+    by the news of one of them at once, and each read costs the processor of the API and of the
+    table. The pause is then 1/16 of the time until the end, up to `STEADY_POLL_S`. Results come
     later by half of that in the mean, so a client that hands in a task for each result, and no more
     tasks than slots, loses 1/32 of their time. Few bundles may be all that a client hands in at a
-    time, and the pace of a batch that had nothing to do between says nothing: for these, and before
-    the first result, the pause is at most that of a client that has waited since the last tasks."""
-    if not ended:
+    time: for these, and before the first result, the pause is at most that of a client that has
+    waited since the last tasks."""
+    if eta_s is None:
         return resumed_poll_s(unchanged_s)
-    pause_s = age_s / ended * outstanding / STEADY_SHARE
+    pause_s = eta_s / STEADY_SHARE
     if outstanding < FEW:
         pause_s = min(pause_s, resumed_poll_s(unchanged_s))
     return min(max(FIRST_POLL_S, pause_s), STEADY_POLL_S)

@@ -11,8 +11,10 @@ from msgspec.structs import replace
 
 from taskfleet.errors import PermanentError, TransientError
 from taskfleet.provisioner.records import BootFailures, Demand, FleetState, KindDemand, WorkerRecord
+from taskfleet.registry import Registry, TaskKind, sleep
 from taskfleet.settings import Settings
 from tests.support.frontend import Frontend
+from tests.support.worker import run_nothing
 
 
 @pytest.fixture
@@ -85,7 +87,10 @@ def test_demand_tells_how_long_the_tasks_take(api: Frontend) -> None:
 
 
 def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
-    api = Frontend(settings=Settings(bucket="b", max_capacity=9, slots=20))
+    note = TaskKind(name="note", run=run_nothing)  # of unknown duration
+    api = Frontend(
+        registry=Registry([sleep, note]), settings=Settings(bucket="b", max_capacity=9, slots=20)
+    )
     cloud = api.cloud
 
     def cut_for(tasks: list[str]) -> int:
@@ -93,13 +98,13 @@ def test_a_batch_is_cut_for_the_fleet_that_the_provisioner_saw() -> None:
         assert batch is not None
         return batch.plan.slots
 
-    assert cut_for(["sleep 1000"] * 80) == 20, "nothing is there: a machine will be"
+    assert cut_for(["note"] * 80) == 20, "nothing is there: a machine will be"
     now = cloud.clock.now()
     cloud.records.report(WorkerRecord("w-static", None, 16, ["sleep"], now, now))
     cloud.fleet.launch(3, token="three")
     tick(api)
-    assert cut_for(["sleep 1000"] * 80) == 16 + 3 * 20
-    assert cut_for(["sleep 0"] * 80) == 16, "it makes no difference, and is not asked"
+    assert cut_for(["note"] * 80) == 16 + 3 * 20
+    assert cut_for(["sleep 1000"] * 80) == 16, "it makes no difference, and is not asked"
     upload = api.upload(b"sleep 1000\n" * 80)
     made = api.call("POST", "/batches", {"upload_id": upload}).json_body["batch_id"]
     known = cloud.monitor.batch(made)

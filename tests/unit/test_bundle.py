@@ -61,25 +61,26 @@ def validate(name, text):
     [
         ([0] * 5000, 16, [2000, 2000, 1000]),
         ([1000] * 80, 16, [2] * 40),
-        ([1000] * 80, 64, [1] * 80),
-        ([250] * 63, 16, [4] * 15 + [3]),
-        ([270] * 64, 16, [4] * 16),  # nearer to a second than three are
-        ([600] * 8, 16, [2] * 4),
-        ([700] * 8, 16, [1] * 8),
+        ([1000] * 80, 64, [2] * 40),
+        ([250] * 63, 16, [8] * 7 + [7]),
+        ([270] * 64, 16, [7] * 9 + [1]),
+        ([600] * 8, 16, [3, 3, 2]),
+        ([700] * 8, 16, [2] * 4),
         ([1500] * 80, 16, [1] * 80),
         ([8000] * 3, 16, [1, 1, 1]),
         ([None] * 3, 16, [1, 1, 1]),
         ([None] * 2000, 16, [8] * 250),
         ([0, 0, 8000, 0], 1, [2, 1, 1]),
         ([10] * 100, 16, [100]),
-        ([100] * 100, 4, [10] * 10),
-        ([100] * 640, 16, [20] * 32),
-        ([100] * 640, 32, [20] * 32),
-        ([100] * 640, 160, [10] * 64),
+        ([100] * 100, 4, [20] * 5),
+        ([100] * 640, 160, [20] * 32),
+        ([None] * 128, 16, [4] * 32),
+        ([None] * 128, 160, [1] * 128),
+        ([None, *[170] * 55], 16, [1, *[2] * 27, 1]),  # two are nearer to 0.3 s than one is
         ([], 16, []),
     ],
 )
-def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small(
+def test_bundles_hold_two_seconds_of_work_and_less_where_durations_are_unknown(
     params, slots, sizes
 ):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
@@ -90,19 +91,20 @@ def test_bundles_hold_up_to_two_seconds_of_work_and_less_when_the_batch_is_small
     ("params", "depends"),
     [
         ([0] * 10_000, False),
-        ([10] * 3_000, False),
-        ([62.5] * 512, False),  # 32 s: the most that 32 bundles of the least work hold
-        ([4] * 8_100, True),
-        ([4] * 10_000, True),
-        ([100] * 400, True),
+        ([1000] * 400, False),
+        ([None] * 32, False),  # 8 s: the most that 32 bundles of the least work hold
+        ([None] * 64, True),
+        ([None, *[100] * 400], True),
     ],
 )
-def test_the_total_work_decides_if_a_cut_depends_on_the_slots(params, depends):
+def test_unknown_durations_and_the_work_decide_if_a_cut_depends_on_the_slots(params, depends):
     tasks = [Task(i, "sleep", p) for i, p in enumerate(params)]
-    assert depends_on_slots(sum(map(seconds, tasks)), unknown=False) is depends
+    expected_s = [*map(seconds, tasks)]
+    total_s = sum(UNKNOWN_TASK_S if s is None else s for s in expected_s)
+    assert depends_on_slots(total_s, unknown=None in expected_s) is depends
     # Fleets of at least 16 slots get different bundles if the answer is yes, the same if it is no.
     sizes = {
-        tuple(len(run) for run in cut(tasks, [*map(seconds, tasks)], slots=slots))
+        tuple(len(run) for run in cut(tasks, expected_s, slots=slots))
         for slots in (16, 64, 160, 16_000)
     }
     assert (len(sizes) > 1) is depends

@@ -18,27 +18,26 @@ from taskfleet.scheduler.waiting import (
 
 
 @pytest.mark.parametrize(
-    ("age_s", "unchanged_s", "ended", "outstanding", "pause_s"),
+    ("eta_s", "unchanged_s", "outstanding", "pause_s"),
     [
-        (0.0, 0.0, 0, 64, FIRST_POLL_S),  # nothing is known
-        (1.0, 1.0, 1_000, 64, FIRST_POLL_S),  # all come within a few of the least pauses
-        (4.0, 4.0, 40, 24, 0.15),
-        (4.0, 0.8, 40, 24, 0.15),
-        (4.0, 0.03, 10, FEW - 1, 0.01),
-        (4.0, 3.0, 0, 64, math.sqrt(0.009)),
-        (3_600.0, 3_600.0, 0, 64, SLOWEST_POLL_S),
-        (6.4, 6.4, 40, FEW, 0.04),
-        (9.6, 9.6, 40, FEW - 1, 0.045),
-        (6.4, 6.4, 40, 0, FIRST_POLL_S),
-        (3_600.0, 3_600.0, 40, 24, STEADY_POLL_S),
-        (3_600.0, 0.0, 40, 1, FIRST_POLL_S),  # it was idle for an hour
-        (0.0, 0.0, 5, 24, FIRST_POLL_S),
+        (None, 0.0, 64, FIRST_POLL_S),  # nothing is known
+        (None, 3.0, 64, math.sqrt(0.009)),
+        (None, 3_600.0, 64, SLOWEST_POLL_S),
+        (0.1, 1.0, 64, FIRST_POLL_S),  # all come within a few of the least pauses
+        (2.4, 4.0, 24, 0.15),
+        (2.4, 0.8, 24, 0.15),
+        (2.4, 0.03, FEW - 1, 0.01),
+        (0.64, 6.4, FEW, 0.04),
+        (0.72, 9.6, FEW - 1, 0.045),
+        (0.0, 6.4, 0, FIRST_POLL_S),
+        (3_600.0, 3_600.0, 24, STEADY_POLL_S),
+        (90.0, 0.0, 1, FIRST_POLL_S),
     ],
 )
 def test_the_first_pause_follows_the_rhythm_of_results(
-    age_s: float, unchanged_s: float, ended: int, outstanding: int, pause_s: float
+    eta_s: float | None, unchanged_s: float, outstanding: int, pause_s: float
 ) -> None:
-    assert first_poll_s(age_s, unchanged_s, ended, outstanding) == pytest.approx(pause_s)
+    assert first_poll_s(eta_s, unchanged_s, outstanding) == pytest.approx(pause_s)
 
 
 @pytest.mark.parametrize("waited_s", [0.5, 2.0, 8.0, 60.0])
