@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -161,22 +161,25 @@ class Book:
             return self._waiting[0].order.kind if self._waiting else None
 
     def take(
-        self, most_new: int = PART_MAX_TASKS, known: Collection[str] = ()
+        self, most_of: Callable[[str], int] = lambda _function: PART_MAX_TASKS
     ) -> list[Call] | None:
         """Wait for calls. Returns those that go into the next request, which are handed over from
         now on; None when no more will come.
 
-        most_new: most calls of the request if one is of a function that is not in `known`.
+        most_of: returns the most calls of a request with a call of this function, up to
+            `PART_MAX_TASKS`. It must not take a lock.
         """
         with self._lock:
             while True:
                 part: list[Call] = []
-                size, most = 0, PART_MAX_TASKS
+                size, most, function = 0, PART_MAX_TASKS, None
                 while self._waiting and len(part) < most and size < PART_MAX_BYTES:
-                    if most > most_new and self._waiting[0].order.pace not in known:
-                        if part:
+                    if self._waiting[0].order.pace != function:
+                        function = self._waiting[0].order.pace
+                        allowed = most_of(function)
+                        if part and allowed < most:
                             break
-                        most = most_new
+                        most = min(most, allowed)
                     call = self._waiting.popleft()
                     self._bytes -= call.order.weight
                     if call.future.taken:

@@ -67,7 +67,7 @@ class Sender:
                 self._check(desk, {kind})
                 self._open(desk)
             start = SlowStart()
-            while (calls := self._book.take(start.most, start.known)) is not None:
+            while (calls := self._book.take(start.most)) is not None:
                 self._send(desk, calls)
                 start.sent(calls, lambda: self._book.counts.waiting)
             self._finish(desk)

@@ -6,8 +6,9 @@ more as these end. Owns this rule.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -28,16 +29,21 @@ HOLDS = 2
 
 
 class SlowStart:
-    """For one thread. `known` are the functions of which enough is known; `most` is how many calls
-    the next request may have if one is of another function."""
+    """For one thread. `known` are the functions of which enough is known."""
 
     def __init__(self, hold_s: float = HOLD_S) -> None:
         self.known: set[str] = set()
-        self.most = FIRST
         self._hold_s = hold_s
-        self._function = ""
-        self._sent: list[Future[Any]] = []
-        self._in_vain = 0
+        self._flood = _Flood("")
+        self._least = FIRST
+
+    def most(self, function: str) -> int:
+        """Returns how many calls the next request may have if one is of this function."""
+        if function in self.known:
+            return PART_MAX_TASKS
+        if function != self._flood.function:
+            return FIRST
+        return max(self._least, GROWTH * self._flood.ended)
 
     def sent(self, calls: Sequence[Call], waiting: Callable[[], int]) -> None:
         """Take in what was sent, and wait if more should not follow yet.
@@ -48,25 +54,49 @@ class SlowStart:
         if not new:
             return
         function = new[-1].order.pace
-        if function != self._function:
-            self._function, self._sent, self._in_vain = function, [], 0
-        self._sent += [call.future for call in new]
-        self.most = FIRST
+        if function != self._flood.function:
+            self._flood = _Flood(function)
+        flood = self._flood
+        flood.add(call.future for call in new)
+        self._least = FIRST
         if waiting() > FIRST and not self._half_end():
-            self._in_vain += 1
-            self.most = PART_MAX_TASKS
-        ended = sum(future.done() for future in self._sent)
-        if ended >= ENOUGH or self._in_vain >= HOLDS:
+            flood.held_in_vain += 1
+            self._least = PART_MAX_TASKS
+        if flood.ended >= ENOUGH or flood.held_in_vain >= HOLDS:
             self.known |= {call.order.pace for call in new}
-        self.most = max(self.most, GROWTH * ended)
 
     def _half_end(self) -> bool:
         """Wait for the end of half of the calls. Returns whether it came in time. The other half
         keeps the workers busy meanwhile."""
         until = time.monotonic() + self._hold_s
-        late = {future for future in self._sent if not future.done()}
-        while 2 * len(late) > len(self._sent):
+        sent = self._flood.sent
+        late = {future for future in sent if not future.done()}
+        while 2 * len(late) > len(sent):
             done, late = wait(late, until - time.monotonic(), FIRST_COMPLETED)
             if not done:
                 return False
         return True
+
+
+class _Flood:
+    """The calls of one function that were sent before enough was known of it.
+
+    ended: how many of them have ended. Reading it takes no lock, so anyone may.
+    held_in_vain: how often the rest was held and they did not end.
+    """
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.sent: list[Future[Any]] = []
+        self.ended = 0
+        self.held_in_vain = 0
+        self._lock = threading.Lock()
+
+    def add(self, futures: Iterable[Future[Any]]) -> None:
+        for future in futures:
+            self.sent.append(future)
+            future.add_done_callback(self._note)
+
+    def _note(self, _future: Future[Any]) -> None:
+        with self._lock:
+            self.ended += 1

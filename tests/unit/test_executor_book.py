@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from taskfleet.executor.book import Book, Call
+from taskfleet.executor.book import PART_MAX_TASKS, Book, Call
 from taskfleet.executor.outcome import settle
 from taskfleet.executor.tasks import Order
 from taskfleet.task import TaskStatus
@@ -147,3 +147,15 @@ def test_a_row_that_is_cancelled_ends_its_future_so():
     assert future.cancelled()
     with pytest.raises(CancelledError):
         future.result(0)
+
+
+def test_a_request_has_as_many_calls_as_its_functions_may_send():
+    book = Book(lambda index: f"log {index}")
+    for function in "kkggggkgk":
+        book.submit(Order("python", b"{}", (), function, 2))
+    book.close("closed")
+    most = {"k": PART_MAX_TASKS, "g": 2}
+    parts = []
+    while (calls := book.take(most.__getitem__)) is not None:
+        parts.append("".join(call.order.pace for call in calls))
+    assert parts == ["kk", "gg", "gg", "k", "gk"]

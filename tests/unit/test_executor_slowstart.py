@@ -22,12 +22,13 @@ def calls(count: int, function: str = "f", *, ended: bool) -> list[Call]:
 
 def test_quick_calls_grow_until_enough_is_known():
     start = SlowStart()
-    assert start.most == FIRST
+    assert start.most("f") == FIRST
     start.sent(calls(FIRST, ended=True), lambda: 10_000)
-    assert start.most == GROWTH * FIRST
+    assert start.most("f") == GROWTH * FIRST
     assert not start.known
     start.sent(calls(ENOUGH, ended=True), lambda: 10_000)
     assert start.known == {"f"}
+    assert start.most("f") == PART_MAX_TASKS
 
 
 def test_a_few_calls_never_wait():
@@ -36,10 +37,21 @@ def test_a_few_calls_never_wait():
     assert not start.known
 
 
+def test_what_has_ended_since_the_last_request_counts():
+    start = SlowStart(hold_s=0.01)
+    made = calls(8, ended=False)
+    start.sent(made, lambda: FIRST)
+    assert start.most("f") == FIRST
+    for call in made:
+        call.future.set_result(None)
+    assert start.most("f") == GROWTH * 8
+
+
 def test_slow_calls_hold_up_the_rest_once_or_twice():
     start = SlowStart(hold_s=0.01)
     start.sent(calls(FIRST, ended=False), lambda: 10_000)
-    assert start.most == PART_MAX_TASKS
+    assert start.most("f") == PART_MAX_TASKS
+    assert not start.known
     start.sent(calls(FIRST, ended=False), lambda: 10_000)
     assert start.known == {"f"}
 
@@ -47,11 +59,12 @@ def test_slow_calls_hold_up_the_rest_once_or_twice():
 def test_another_function_begins_anew():
     start = SlowStart()
     start.sent(calls(FIRST, ended=True), lambda: 10_000)
+    assert start.most("g") == FIRST
     start.sent(calls(1, "g", ended=True), lambda: 0)
-    assert start.most == FIRST
+    assert start.most("g") == FIRST
 
 
 def test_half_of_the_calls_is_enough():
     start = SlowStart(hold_s=3600)
     start.sent(calls(8, ended=True) + calls(8, ended=False), lambda: 10_000)
-    assert start.most == GROWTH * 8
+    assert start.most("f") == GROWTH * 8
