@@ -13,7 +13,7 @@ from taskfleet.ports import Clock, TaskMonitor
 
 SETTLED_TASKS = 100
 """Tasks of which a pace is written at once: the rest of a batch may be cut by the first of them."""
-HOLD_S = 1.0
+HOLD_S = 5.0
 """Least seconds between two writes of one pace after that."""
 NAMES_MAX = 10_000
 """Most paces whose writes are remembered, since each function has one: about a megabyte."""
