@@ -38,6 +38,7 @@ class ClaimedBundle:
     taken: number of tasks that slots have taken and not given back.
     expected_s: seconds that its kind itself expects of each task that was pending when the bundle
         came before the slots, by index; None where it says nothing.
+    paces: names under which the durations of those are learned of which it says nothing, by index.
     slots_each: slots that one pending task keeps from other work, on average.
     leaving: whether its pending tasks go back to the queue.
     settling: whether it is being committed or released.
@@ -74,6 +75,7 @@ class ClaimedBundle:
         self.pending = deque(pending)
         self.taken = 0
         self.expected_s: Mapping[int, float | None] = {}
+        self.paces: Mapping[int, str] = {}
         self.slots_each = 0.0
         self.leaving = False
         self.settling = False

@@ -152,7 +152,7 @@ class Workload:
                 break
             seconds = claimed.expected_s.get(task.index)
             if seconds is None:
-                seconds = self._learned_s(task)
+                seconds = self._learned_s(claimed.paces.get(task.index))
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
             full = work_s + each_s / 2 > CHUNK_S  # without it, the chunk is nearer to that
             if tasks and (claimed.careful or seconds is None or full):
@@ -198,19 +198,17 @@ class Workload:
             soonest_s = left_s if soonest_s is None else min(left_s, soonest_s)
         return None, soonest_s
 
-    def _learned_s(self, task: Task) -> float | None:
-        """Mean seconds of such tasks, as far as this worker has learned it."""
-        pace = self._paces.get(self.pace_name(task))
+    def _learned_s(self, name: str | None) -> float | None:
+        """Mean seconds of tasks of this pace, as far as this worker has learned it."""
+        pace = None if name is None else self._paces.get(name)
         return None if pace is None else pace.mean_s
 
     def _learn(self, chunk: Chunk, ran: int, elapsed_s: float) -> None:
         """Learn from a chunk of which so many tasks ran, if all have one pace, and their kind does
         not say itself how long they take."""
-        if not ran or chunk.claimed.expected_s.get(chunk.tasks[0].index) is not None:
-            return
-        names = set(map(self.pace_name, chunk.tasks))
-        if len(names) == 1:
-            (name,) = names
+        names = {chunk.claimed.paces.get(task.index) for task in chunk.tasks}
+        name = names.pop()
+        if ran and name is not None and not names:
             sample = Sample(ran, elapsed_s, elapsed_s * elapsed_s / ran)
             pace = self._paces.pop(name, Pace())
             if len(self._paces) >= PACES_MAX:
@@ -300,15 +298,18 @@ class Workload:
         """Put a claimed bundle before the slots, in one reserved place. Returns whether the bundle
         is ready, so that the caller must settle it."""
         tasks = list(claimed.pending)
-        expected_s = self.expected_s(tasks)  # before the lock, for which the slots wait
-        claimed.expected_s = {task.index: s for task, s in zip(tasks, expected_s, strict=True)}
+        # Before the lock, for which the slots wait.
+        foretold = list(zip(tasks, self.expected_s(tasks), strict=True))
+        claimed.expected_s = {task.index: s for task, s in foretold}
+        claimed.paces = {task.index: self.pace_name(task) for task, s in foretold if s is None}
+        known = sum(room.share_of_slot(s) for _, s in foretold if s is not None)
         with self._lock:
             self._incoming[claimed.is_high] -= 1
             self._claimed += 1
             self._in_hand[claimed.bundle.job_id] = claimed
-            slots = sum(
-                room.share_of_slot(self._learned_s(task) if s is None else s)
-                for task, s in zip(tasks, expected_s, strict=True)
+            slots = known + sum(
+                count * room.share_of_slot(self._learned_s(name))
+                for name, count in Counter(claimed.paces.values()).items()
             )
             claimed.slots_each = slots / max(1, len(claimed.pending))
             self._slots_a_message = room.learned_slots_a_message(self._slots_a_message, slots)

@@ -377,10 +377,16 @@ def test_it_cannot_be_pickled_nor_used_after_a_fork(service, make):
         with pytest.raises(TypeError, match="FleetExecutor cannot be pickled"):
             pool.submit(lambda: pool)
         pool.submit(abs, -1).result(10)
-        pool._crew._pid = os.getpid() + 1
-        with pytest.raises(RuntimeError, match="before a fork"):
-            pool.submit(abs, 1)
-        pool._crew._pid = os.getpid()
+        child = os.fork()
+        if not child:
+            try:
+                pool.submit(abs, 1)
+            except RuntimeError as error:
+                os._exit(0 if "before a fork" in str(error) else 2)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert pool.submit(abs, -2).result(10) == 2
 
 
 def test_many_threads_may_use_it(pool):
