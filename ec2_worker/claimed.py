@@ -37,8 +37,8 @@ class ClaimedBundle:
         that only ran beside a suspect is not charged again.
     taken: number of tasks that slots have taken and not given back.
     expected_s: seconds that its kind itself expects of each task that was pending when the bundle
-        came before the slots, by index; None where it says nothing.
-    paces: names under which the durations of those are learned of which it says nothing, by index.
+        came before the slots, by index, as far as it says anything.
+    paces: names under which the durations of the others among these tasks are learned, by index.
     slots_each: slots that one pending task keeps from other work, on average.
     leaving: whether its pending tasks go back to the queue.
     settling: whether it is being committed or released.
@@ -74,7 +74,7 @@ class ClaimedBundle:
             pending.sort(key=lambda task: self.attempts_spent(task.index))
         self.pending = deque(pending)
         self.taken = 0
-        self.expected_s: Mapping[int, float | None] = {}
+        self.expected_s: Mapping[int, float] = {}
         self.paces: Mapping[int, str] = {}
         self.slots_each = 0.0
         self.leaving = False
@@ -198,8 +198,8 @@ class ClaimedBundle:
 
 
 def _after_loss(row: TaskResult) -> TaskResult:
-    """What a recorded row says to a later claim. A RUNNING row is left over from a lost claim: its
-    task runs no more. If it was noted, its attempts include the lost one."""
+    """Returns what a recorded row says to a later claim. A RUNNING row is left over from a lost
+    claim: its task runs no more. If it was noted, its attempts include the lost one."""
     if row.status is not TaskStatus.RUNNING:
         return row
     if not row.is_note:

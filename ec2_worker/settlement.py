@@ -124,7 +124,7 @@ class Settlement:
     def _timings(self, claimed: ClaimedBundle, results: list[TaskResult]) -> dict[str, Sample]:
         """The durations of the bundle's tasks by the name of their pace, for kinds that do not say
         beforehand."""
-        if not claimed.prior and None not in claimed.expected_s.values():
+        if not claimed.prior and not claimed.paces:
             return {}  # all kinds said so beforehand
         timed = [
             (task, row.duration_s)

@@ -300,9 +300,9 @@ class Workload:
         tasks = list(claimed.pending)
         # Before the lock, for which the slots wait.
         foretold = list(zip(tasks, self.expected_s(tasks), strict=True))
-        claimed.expected_s = {task.index: s for task, s in foretold}
+        claimed.expected_s = {task.index: s for task, s in foretold if s is not None}
         claimed.paces = {task.index: self.pace_name(task) for task, s in foretold if s is None}
-        known = sum(room.share_of_slot(s) for _, s in foretold if s is not None)
+        known = sum(map(room.share_of_slot, claimed.expected_s.values()))
         with self._lock:
             self._incoming[claimed.is_high] -= 1
             self._claimed += 1
@@ -328,8 +328,8 @@ class Workload:
             return True
 
     def refuses(self, kinds: set[str]) -> bool:
-        """Whether one of the kinds has as many tasks in hand as its limit allows, so that another
-        worker should have the bundle."""
+        """Returns whether one of the kinds has as many tasks in hand as its limit allows, so that
+        another worker should have the bundle."""
         limited = kinds & set(self.limits)
         if not limited:
             return False

@@ -243,8 +243,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> bool:
-        """Whether every task has a final result and no task can join the batch. None can join once
-        it is closed or cancelled."""
+        """Returns whether every task has a final result and no task can join the batch. None can
+        join once it is closed or cancelled."""
         final = self.closed or self.cancelled_at is not None
         return final and self.tally.total >= self.total
 

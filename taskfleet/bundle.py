@@ -27,9 +27,9 @@ BUNDLE_MAX_S = 2.0
 """Expected work in one bundle, in seconds, and the most of it. The calls for one bundle take some
 20 ms of the processors of all processes together, and cost about as much as a second of a slot
 (`taskfleet.quote.BUNDLE_CALLS_USD`). A worker spreads each bundle over its slots, so smaller ones
-would save no time."""
+would save time only where workers have few slots."""
 UNKNOWN_TASK_S = 0.25
-"""What a task of unknown duration counts as, in seconds, and then also the least of a bundle. If it
+"""Seconds that a task of unknown duration counts as, and then also the least of a bundle. If it
 takes longer, the worker returns the rest of its bundle to the queue."""
 FEWEST_BUNDLES = 32
 """About the least number of bundles of a batch with tasks of unknown duration, if it is large

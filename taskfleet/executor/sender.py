@@ -33,7 +33,7 @@ PUTTERS = 4
 
 @dataclass(frozen=True)
 class Opening:
-    """What the batch is opened with."""
+    """The name, key and options with which the batch is opened."""
 
     name: str | None = None
     key: str | None = None

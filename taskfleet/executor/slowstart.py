@@ -17,7 +17,7 @@ from taskfleet.executor.book import PART_MAX_TASKS, Call
 FIRST = 16
 """Calls of a function that go before anything is known of it. Fewer never wait."""
 GROWTH = 8
-"""So many calls may go for each that has ended."""
+"""Calls that may go for each one that has ended."""
 ENOUGH = 250
 """Calls that have ended when enough is known. The first of each process takes longer."""
 HOLD_S = 1.0

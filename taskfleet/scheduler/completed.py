@@ -47,7 +47,7 @@ recorded."""
 
 
 class _News:
-    """What is counted of a batch and was not given.
+    """The bundles of a batch that are counted and were not given.
 
     numbers: the bundles, in the order in which they are given.
     """

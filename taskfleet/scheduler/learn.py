@@ -20,7 +20,7 @@ NAMES_MAX = 10_000
 
 
 class _Written(NamedTuple):
-    """What a process wrote of a pace: of how many tasks, and when at last, in epoch seconds."""
+    """The last write of a pace by this process: its tasks so far, and its time in epoch seconds."""
 
     tasks: int = 0
     at: float = 0.0

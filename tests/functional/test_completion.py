@@ -119,34 +119,62 @@ def test_a_waiting_client_is_answered_soon_after_the_first_result(api):
     assert clock.now() - running[0] < 0.03
 
 
-def test_where_many_results_are_to_come_few_reads_bring_them(api, monkeypatch):
-    """64 tasks of a quarter of a second on two slots, each in a bundle of its own."""
-    napping = thread_kind("long", lambda params, context: None, hint_s=60.0)
-    api = Frontend(registry=Registry([napping]))
-    batch_id = api.submit([{"kind": "long", "params": 1}] * 64)
-    clock, sleep_for = api.cloud.clock, api.cloud.clock.sleep
-    began = clock.now()
-    api.cloud.monitor.start_batch(batch_id, began)
+class Course:
+    """Tasks of kind `long`, from the index `first` on, each in a bundle of its own, that end one
+    after the other, one every `each_s` from now."""
 
-    def sleep_and_run(seconds: float) -> None:
-        sleep_for(seconds)
-        due = min(64, int((clock.now() - began) / 0.125))
-        ended.update(range(len(ended), due))
-        tallies = {number: Tally(1) for number in ended}
-        api.cloud.monitor.record_progress(batch_id, tallies, clock.now(), last_index=63)
+    def __init__(
+        self, api: Frontend, batch_id: str, first: int, count: int, each_s: float, monkeypatch: Any
+    ) -> None:
+        self.clock = api.cloud.clock
+        self.began = self.clock.now()
+        self.reads = 0
+        monitor, sleep_for = api.cloud.monitor, self.clock.sleep
+        monitor.start_batch(batch_id, self.began)
+        last = first + count - 1
+        for number in range(first, first + count):
+            lease = monitor.claim(f"{batch_id}:{number}", owner="w", lease_s=30).lease
+            duration_s = (number - first) * each_s
+            row = TaskResult(
+                number, TaskStatus.SUCCEEDED, started_at=self.began, duration_s=duration_s
+            )
+            monitor.commit(
+                f"{batch_id}:{number}", lease, tasks=[Task(number, "long", 1)], results=[row]
+            )
+        ended: set[int] = set()
 
-    ended: set[int] = set()
-    for number in range(64):
-        job = f"{batch_id}:{number}"
-        lease = api.cloud.monitor.claim(job, owner="w", lease_s=30).lease
-        row = TaskResult(number, TaskStatus.SUCCEEDED, started_at=began, duration_s=number / 8)
-        task = Task(number, "long", 1)
-        api.cloud.monitor.commit(job, lease, tasks=[task], results=[row])
-    monkeypatch.setattr(clock, "sleep", sleep_and_run)
-    reads, counted = [], api.cloud.monitor.counted
-    monkeypatch.setattr(
-        api.cloud.monitor, "counted", lambda *given: (reads.append(1), counted(*given))[1]
+        def sleep_and_run(seconds: float) -> None:
+            sleep_for(seconds)
+            due = min(count, int((self.clock.now() - self.began) / each_s))
+            ended.update(range(first + len(ended), first + due))
+            tallies = {number: Tally(1) for number in ended}
+            monitor.record_progress(batch_id, tallies, self.clock.now(), last_index=last)
+
+        counted = monitor.counted
+
+        def count_read(*given: Any) -> Any:
+            self.reads += 1
+            return counted(*given)
+
+        monkeypatch.setattr(self.clock, "sleep", sleep_and_run)
+        monkeypatch.setattr(monitor, "counted", count_read)
+
+    @property
+    def age_s(self) -> float:
+        return self.clock.now() - self.began
+
+
+def long_tasks() -> Frontend:
+    return Frontend(
+        registry=Registry([thread_kind("long", lambda params, context: None, hint_s=60.0)])
     )
+
+
+def test_where_many_results_are_to_come_few_reads_bring_them(monkeypatch):
+    """64 tasks of a quarter of a second on two slots, each in a bundle of its own."""
+    api = long_tasks()
+    batch_id = api.submit([{"kind": "long", "params": 1}] * 64)
+    course = Course(api, batch_id, 0, 64, 0.125, monkeypatch)
     seen: list[int] = []
     cursor = None
     while True:
@@ -156,10 +184,33 @@ def test_where_many_results_are_to_come_few_reads_bring_them(api, monkeypatch):
         if cursor is None:
             break
         if len(seen) > 60:  # the last ones are told as soon as ever
-            assert clock.now() - began - (seen[-1] + 1) / 8 < 0.15
+            assert course.age_s - (seen[-1] + 1) / 8 < 0.15
     assert seen == list(range(64))
-    assert clock.now() - began < 8.1
-    assert len(reads) < 130  # with the pauses of a lone result it would be twice as many
+    assert course.age_s < 8.1
+    assert course.reads < 130  # with the pauses of a lone result it would be twice as many
+
+
+def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypatch):
+    """An open batch whose first 40 tasks ended at once gets 16 more, one every half second."""
+    api = long_tasks()
+    tasks = [{"kind": "long", "params": 1}]
+    opened = api.call("POST", "/batches", {"open": True, "tasks": tasks * 40}).json_body
+    batch_id = opened["batch_id"]
+    with monkeypatch.context() as quick:
+        course = Course(api, batch_id, 0, 40, 0.001, quick)
+        course.clock.sleep(0.1)
+    cursor = page(api, batch_id)["cursor"]
+    added = {"first": 40, "tasks": tasks * 16, "close": True}
+    assert api.call("POST", f"/batches/{batch_id}/tasks", added).status_code == 202
+    course = Course(api, batch_id, 40, 16, 0.5, monkeypatch)
+    seen: list[int] = []
+    while cursor is not None:
+        body = page(api, batch_id, cursor, "&wait=20")
+        seen += indexes(body)
+        cursor = body["cursor"]
+    assert seen == list(range(40, 56))
+    assert course.age_s < 8.2
+    assert course.reads < 100  # at the pace of the whole batch it would be twice as many
 
 
 def test_without_news_the_answer_comes_when_the_time_is_up(api):
