@@ -164,6 +164,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
+    ended_before: its tasks that had ended when the last part came, without those on pages
+        (`PAGE_BUNDLES`) after the first that were not complete.
     checksum: sum of the checksums with which the counted bundles were recorded
         (`taskfleet.ports.TaskMonitor.commit`).
     retry_of: the batch whose tasks it runs again; None if there is none.
@@ -199,6 +201,7 @@ class BatchRecord(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     added_at: float | None = None
     closed_at: float | None = None
+    ended_before: int = 0
     checksum: int = 0
     retry_of: str | None = None
     kinds: tuple[str, ...] = ()
@@ -271,17 +274,17 @@ class BatchRecord(msgspec.Struct, frozen=True):
         return max((at for at in times if at), default=None)
 
     def eta_s(self, now: float) -> float | None:
-        """Returns the expected seconds until the batch ends, at its average speed so far: 0 once it
-        is finished, None while no result is counted and for a cancelled batch. The speed is that
-        since the last part, once tasks of it have ended: a batch that is open to its client may
-        have had nothing to do before."""
+        """Returns the expected seconds until the batch ends, at its average speed since the last
+        part came: before that, a batch that is open to its client may have had other tasks, or
+        nothing to do. Returns 0 once it is finished; None for a cancelled batch, and while no
+        result is counted since then."""
         if self.finished:
             return 0.0
-        if self.started_at is None or not self.tally.total or self.cancelled_at is not None:
+        ended = self.tally.total - self.ended_before
+        if self.started_at is None or ended <= 0 or self.cancelled_at is not None:
             return None
-        since, ended = self.started_at, self.tally.total
-        if self.parts and self.added_at is not None and ended > self.parts[-1].first:
-            since, ended = max(since, self.added_at), ended - self.parts[-1].first
+        last_at = self.added_at if self.ended_before else None
+        since = max(self.started_at, last_at or 0.0)
         return max(now - since, 0.0) * (self.expected_total - self.tally.total) / ended
 
 

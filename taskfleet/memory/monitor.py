@@ -222,6 +222,7 @@ class MemoryMonitor:
                     parts=(*batch.parts, added.part),
                     kept=added.kept,
                     added_at=added.at,
+                    ended_before=batch.tally.total,
                     closed_at=added.at if closed else None,
                 )
             self._batches[batch_id] = grown

@@ -70,6 +70,16 @@ def test_a_part_joins_with_its_digest_and_the_place_where_it_is_kept(world, kept
     assert add(world, 2, "d1").parts == (Part(0, "d0"), Part(2, "d1"))
 
 
+def test_a_part_notes_how_many_tasks_had_ended_before(world):
+    opened(world)
+    assert add(world).ended_before == 0
+    world.monitor.record_enqueued(ID, 2)
+    world.monitor.record_progress(ID, {0: Tally(1, 1)}, T0 + 3, last_index=1)
+    assert world.monitor.batch(ID).ended_before == 0
+    assert add(world, 2, "d1").ended_before == 2
+    assert world.monitor.batch(ID).ended_before == 2
+
+
 def test_a_part_may_close(world):
     opened(world)
     closed = add(world, closed=True)

@@ -190,7 +190,8 @@ def test_where_many_results_are_to_come_few_reads_bring_them(monkeypatch):
     assert course.reads < 130  # with the pauses of a lone result it would be twice as many
 
 
-def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypatch):
+@pytest.mark.parametrize("parts", [[16], [15, 1]], ids=["one part", "two parts"])
+def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypatch, parts):
     """An open batch whose first 40 tasks ended at once gets 16 more, one every half second."""
     api = long_tasks()
     tasks = [{"kind": "long", "params": 1}]
@@ -200,8 +201,11 @@ def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypa
         course = Course(api, batch_id, 0, 40, 0.001, quick)
         course.clock.sleep(0.1)
     cursor = page(api, batch_id)["cursor"]
-    added = {"first": 40, "tasks": tasks * 16, "close": True}
-    assert api.call("POST", f"/batches/{batch_id}/tasks", added).status_code == 202
+    first = 40
+    for count in parts:
+        added = {"first": first, "tasks": tasks * count, "close": first + count == 56}
+        assert api.call("POST", f"/batches/{batch_id}/tasks", added).status_code == 202
+        first += count
     course = Course(api, batch_id, 40, 16, 0.5, monkeypatch)
     seen: list[int] = []
     while cursor is not None:

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from taskfleet.batch import (
     BatchRecord,
     BatchStatus,
-    Part,
     Tally,
     Upload,
     keyed_batch_id,
@@ -34,7 +33,7 @@ def batch(**changes):
 
 SOME, ALL = Tally(3, 1, 0), Tally(7, 2, 1)
 TWO = Tally(2, 0, 0)
-PARTS = {"closed": False, "parts": (Part(0, "first"), Part(2, "last"))}
+GROWN = {"closed": False, "added_at": 1006.0, "ended_before": 2}
 
 
 @pytest.mark.parametrize(
@@ -95,11 +94,13 @@ def test_the_tasks_of_a_file_are_expected_once_it_is_checked(changes, total):
         ({"started_at": 1000.0, "tally": SOME}, 990.0, 0.0),
         ({"started_at": 1000.0, "tally": SOME, "cancelled_at": 1001.0}, 1010.0, None),
         ({"started_at": 1000.0, "tally": ALL}, 1010.0, 0.0),
-        # Its last part came after an idle time, and two tasks of it have ended since.
-        (PARTS | {"started_at": 1000.0, "added_at": 1006.0, "tally": SOME}, 1010.0, 12.0),
-        (PARTS | {"started_at": 1008.0, "added_at": 1006.0, "tally": SOME}, 1010.0, 6.0),
-        # None of it has ended yet.
-        (PARTS | {"started_at": 1000.0, "added_at": 1006.0, "tally": TWO}, 1010.0, 40.0),
+        # Its last part came after an idle time, and two tasks have ended since.
+        (GROWN | {"started_at": 1000.0, "tally": SOME}, 1010.0, 12.0),
+        (GROWN | {"started_at": 1008.0, "tally": SOME}, 1010.0, 6.0),
+        # None has ended since.
+        (GROWN | {"started_at": 1000.0, "tally": TWO}, 1010.0, None),
+        # None had ended when it came.
+        ({"started_at": 1000.0, "added_at": 1006.0, "tally": SOME}, 1010.0, 15.0),
     ],
 )
 def test_the_time_left_follows_from_the_average_speed(changes, now, eta_s):

@@ -92,6 +92,8 @@ def to_item(batch: BatchRecord) -> Item:
         item["options"] = wire_text(msgspec.json.encode(batch.options).decode())
     if batch.quote is not None:
         item["quote"] = wire_quote(batch.quote)
+    if batch.ended_before:
+        item["ended_before"] = wire_number(batch.ended_before)
     if batch.borders:
         item["borders"] = wire_number(batch.borders)
     for name in _OPTIONAL_TIMES:
@@ -149,6 +151,7 @@ def to_record(item: Item | None) -> BatchRecord | None:
         checksum=sum_of(item, "crc"),
         busy_ms=sum_of(item, "busy_ms"),
         borders=_integer(item, "borders"),
+        ended_before=_integer(item, "ended_before"),
         **optional,
     )
 

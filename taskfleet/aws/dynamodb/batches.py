@@ -108,7 +108,7 @@ class BatchItems:
         if added is not None:
             update += (
                 ", #parts = list_append(if_not_exists(#parts, :none), :part), #kept = :kept,"
-                " #added_at = :at"
+                " #added_at = :at, #ended_before = #ended"
             ) + (", #closed_at = :at" if closed else "")
             condition += _OF_CLIENT + " AND #bundles <= :room"
             values |= {
