@@ -164,8 +164,8 @@ class BatchRecord(msgspec.Struct, frozen=True):
         is, or was, open to its client.
     kept: where the bundles of the last part are kept; None once they are enqueued.
     added_at, closed_at: times of the last part and of the closing of such a batch.
-    ended_before: its tasks that had ended when the last part came, without those on pages
-        (`PAGE_BUNDLES`) after the first that were not complete.
+    ended_before: its tasks that had ended when the last part came, without those that were counted
+        on an incomplete page after the first (`PAGE_BUNDLES`).
     checksum: sum of the checksums with which the counted bundles were recorded
         (`taskfleet.ports.TaskMonitor.commit`).
     retry_of: the batch whose tasks it runs again; None if there is none.
@@ -280,10 +280,13 @@ class BatchRecord(msgspec.Struct, frozen=True):
         result is counted since then."""
         if self.finished:
             return 0.0
-        ended = self.tally.total - self.ended_before
+        before = self.ended_before
+        if self.bundles > PAGE_BUNDLES and self.parts and self.parts[-1].first <= self.tally.total:
+            before = max(before, self.parts[-1].first)  # what had ended on an open page is missing
+        ended = self.tally.total - before
         if self.started_at is None or ended <= 0 or self.cancelled_at is not None:
             return None
-        last_at = self.added_at if self.ended_before else None
+        last_at = self.added_at if before else None
         since = max(self.started_at, last_at or 0.0)
         return max(now - since, 0.0) * (self.expected_total - self.tally.total) / ended
 

@@ -398,9 +398,9 @@ class TaskMonitor(Protocol):
         ...
 
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
-        """Returns the batch, in which results may be missing, with the bundles that are counted on
-        these pages of `taskfleet.batch.PAGE_BUNDLES` bundles. None if there is no such batch. One
-        call reads a hundred pages."""
+        """Returns the batch with the bundles that are counted on these pages of
+        `taskfleet.batch.PAGE_BUNDLES` bundles; results on other pages may be missing in it. None if
+        there is no such batch. One call reads a hundred pages."""
         ...
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:

@@ -220,6 +220,8 @@ class TestCounted:
             found = world.monitor.counted(ID, pages)
             assert found.bundles == {n for n in numbers if n // PAGE_BUNDLES in pages}
             assert found.batch.bundles == count
+            if len(pages) == 3:
+                assert found.batch.tally == Tally(5)
 
     def test_knows_a_page_that_is_complete(self, world):
         count = 2 * PAGE_BUNDLES

@@ -1,4 +1,5 @@
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -6,8 +7,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from taskfleet.batch import (
+    PAGE_BUNDLES,
     BatchRecord,
     BatchStatus,
+    Part,
     Tally,
     Upload,
     keyed_batch_id,
@@ -33,7 +36,8 @@ def batch(**changes):
 
 SOME, ALL = Tally(3, 1, 0), Tally(7, 2, 1)
 TWO = Tally(2, 0, 0)
-GROWN = {"closed": False, "added_at": 1006.0, "ended_before": 2}
+GROWN: dict[str, Any] = {"closed": False, "added_at": 1006.0, "ended_before": 2}
+PAGED = GROWN | {"ended_before": 0, "bundles": PAGE_BUNDLES + 1, "parts": (Part(3, "last"),)}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,9 @@ def test_the_tasks_of_a_file_are_expected_once_it_is_checked(changes, total):
         (GROWN | {"started_at": 1008.0, "tally": SOME}, 1010.0, 6.0),
         # None has ended since.
         (GROWN | {"started_at": 1000.0, "tally": TWO}, 1010.0, None),
+        # What had ended on a page that was not complete is known by its place.
+        (PAGED | {"started_at": 1000.0, "tally": SOME}, 1010.0, 24.0),
+        (PAGED | {"started_at": 1000.0, "tally": TWO}, 1010.0, 40.0),
         # None had ended when it came.
         ({"started_at": 1000.0, "added_at": 1006.0, "tally": SOME}, 1010.0, 15.0),
     ],

@@ -17,7 +17,7 @@ from taskfleet.aws.dynamodb.batch_item import (
     wire_parts,
     wire_quote,
 )
-from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key
+from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key, with_sums
 from taskfleet.aws.dynamodb.table import (
     Item,
     Table,
@@ -273,7 +273,8 @@ class BatchItems:
     def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
         keys = {page_key(batch_id, page): page for page in [0, *pages]}
         items = self._table.read_many(f"read what is counted of batch {batch_id} from", keys)
-        batch = to_record(items.get(batch_id))
+        pages_read = {keys[key]: item for key, item in items.items() if key != batch_id}
+        batch = to_record(with_sums(items.get(batch_id), pages_read))
         if batch is None:
             return None
         wanted = set(pages)

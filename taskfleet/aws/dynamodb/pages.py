@@ -130,8 +130,7 @@ class Pages:
             for number, page in pages.items():
                 if is_filled(batch, number, page) and is_fixed(batch, number):
                     batch = self.fold(batch, number, page)
-            seen = [page for number, page in pages.items() if not is_folded(batch, number)]
-            records.append(to_record(_with_sums(batch, seen)))
+            records.append(to_record(with_sums(batch, pages)))
         return records
 
     def fold(self, batch: Item, number: int, page: Item) -> Item:
@@ -191,9 +190,12 @@ def _open_pages(batch: Item) -> Iterator[int]:
     return (number for number in range(_folded_to(batch), end) if number not in early)
 
 
-def _with_sums(batch: Item, pages: Sequence[Item]) -> Item:
-    """Returns the batch's item with the sums of the pages added."""
-    items = [batch, *pages]
+def with_sums(batch: Item | None, pages: Mapping[int, Item]) -> Item | None:
+    """Returns the batch's item with the sums of those of its pages, by number, that are not
+    folded."""
+    if batch is None:
+        return None
+    items = [batch, *(page for number, page in pages.items() if not is_folded(batch, number))]
     times = [at for item in items if (at := progressed_at(item)) is not None]
     return {
         **batch,
