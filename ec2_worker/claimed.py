@@ -227,6 +227,11 @@ class Chunk:
     is_copy: bool = False
 
     @property
+    def expected_s(self) -> float:
+        """Expected seconds of the tasks together; 0 when that is unknown."""
+        return 0.0 if self.ends_at is None else self.ends_at - self.began_at
+
+    @property
     def stopping(self) -> Stop:
         """The request that these tasks end."""
         if self.race is None:

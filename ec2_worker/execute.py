@@ -156,7 +156,7 @@ class Executor:
                 self._worker_id,
                 tasks,
                 [claimed.attempt(task.index) for task in tasks],
-                2 * CHUNK_S,
+                _patience_s(chunk),
                 bundle.options,
             ),
             store,
@@ -201,7 +201,7 @@ class Executor:
         claimed, clock = chunk.claimed, self._clock
         scene = self._scene(chunk, chunk.stopping)
         began_at = started_at = clock.now()
-        give_back_at = started_at + 2 * CHUNK_S
+        give_back_at = started_at + _patience_s(chunk)
         for position, task in enumerate(chunk.tasks):
             if position and (started_at > give_back_at or claimed.stopped.is_set()):
                 return chunk.tasks[position:]
@@ -314,3 +314,9 @@ class Executor:
                 where=failure.where,
             ),
         )
+
+
+def _patience_s(chunk: Chunk) -> float:
+    """Returns the seconds after which a chunk starts no more tasks: it takes longer than expected,
+    and idle slots should share the rest."""
+    return 2 * max(CHUNK_S, chunk.expected_s)

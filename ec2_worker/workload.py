@@ -26,7 +26,9 @@ from taskfleet.ports import Message
 from taskfleet.task import Task
 
 CHUNK_S = 0.02
-"""Expected seconds of work in a chunk: long against a lock, short against a human."""
+"""Least expected seconds of work in a chunk of several tasks: long against a lock."""
+CHUNK_MAX_S = 0.1
+"""Most expected seconds of work in such a chunk: short against a human."""
 OVERSTAY_S = 2 * BUNDLE_MAX_S
 """Seconds after which the unstarted tasks of a bundle are given back: they took longer than
 expected, and other workers may have a free slot."""
@@ -144,7 +146,7 @@ class Workload:
     def _cut(self, claimed: ClaimedBundle) -> Chunk:
         pending = claimed.pending
         kind, options = pending[0].kind, pending[0].options
-        work_s = 0.0
+        work_s = most_s = 0.0
         known = True
         tasks: list[Task] = []
         for task in pending:
@@ -154,7 +156,8 @@ class Workload:
             if seconds is None:
                 seconds = self._learned_s(claimed.paces.get(task.index))
             each_s = CHUNK_S if seconds is None else max(seconds, QUICKEST_TASK_S)
-            full = work_s + each_s / 2 > CHUNK_S  # without it, the chunk is nearer to that
+            most_s = most_s or self._most_s(each_s)
+            full = work_s + each_s / 2 > most_s  # without it, the chunk is nearer to that
             if tasks and (claimed.careful or seconds is None or full):
                 break
             known = seconds is not None
@@ -170,6 +173,13 @@ class Workload:
             self._work.notify_all()  # idle slots look when it is late
         self._starts.took(high=claimed.is_high)
         return self._begin(Chunk(claimed, kind, tasks, ends_at, began_at, race))
+
+    def _most_s(self, each_s: float) -> float:
+        """Returns the expected seconds of a chunk whose first task takes `each_s`: half of a slot's
+        share of what is in hand, if that takes as long. Each chunk costs its slot half a
+        millisecond, and small ones let all slots end together."""
+        in_hand_s = each_s * sum(len(claimed.pending) for claimed in self._in_hand.values())
+        return min(max(CHUNK_S, in_hand_s / (2 * self.threads)), CHUNK_MAX_S)
 
     def _begin(self, chunk: Chunk) -> Chunk:
         chunk.claimed.taken += len(chunk.tasks)

@@ -30,11 +30,14 @@ def bundle(tasks=1):
     )
 
 
-def run(cloud, function, tasks=1, claimed=None, **options):
-    """Run one chunk of tasks that call `function`. Returns the bundle and the tasks left."""
+def run(cloud, function, tasks=1, claimed=None, expected_s=None, **options):
+    """Run one chunk of tasks that call `function`, of which so many seconds are expected. Returns
+    the bundle and the tasks left."""
     registry = Registry([thread_kind("k", function, **options)])
     claimed = claimed or bundle(tasks)
-    chunk = Chunk(claimed, "k", claimed.bundle.tasks)
+    began_at = cloud.clock.now()
+    ends_at = None if expected_s is None else began_at + expected_s
+    chunk = Chunk(claimed, "k", claimed.bundle.tasks, ends_at, began_at)
     rest = Executor(registry, cloud.store, cloud.clock, "w-1").run(chunk)
     return claimed, rest
 
@@ -113,6 +116,14 @@ def test_tasks_that_turn_out_long_are_given_back_to_be_shared(cloud):
     claimed, rest = run(cloud, lambda params, context: cloud.clock.sleep(1), tasks=5)
     assert sorted(claimed.results) == [0]
     assert [task.index for task in rest] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("each_s", "ran"), [(0.02, 5), (0.06, 4), (0.3, 1)])
+def test_a_chunk_may_take_twice_as_long_as_expected(cloud, each_s, ran):
+    sleep = cloud.clock.sleep
+    claimed, rest = run(cloud, lambda params, context: sleep(each_s), tasks=5, expected_s=0.1)
+    assert sorted(claimed.results) == list(range(ran))
+    assert len(rest) == 5 - ran
 
 
 def test_a_stopped_bundle_starts_no_further_task(cloud):

@@ -64,6 +64,18 @@ def test_a_slot_takes_about_twenty_milliseconds_of_work(params, first):
     assert len(work.take(wait=False).tasks) == first
 
 
+def test_a_slot_takes_more_while_much_is_in_hand_and_less_near_the_end():
+    work = workload(threads=2)
+    put(work, claimed("a", [10] * 64))
+    sizes = []
+    while (chunk := work.take(wait=False)) is not None:
+        assert chunk.expected_s == pytest.approx(len(chunk.tasks) / 100)
+        sizes.append(len(chunk.tasks))
+        work.done(chunk, [], chunk.expected_s)
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-2], sum(sizes)) == (10, 2, 64)
+
+
 def test_a_bundle_of_long_tasks_spreads_over_all_slots():
     work = workload(threads=4)
     put(work, claimed("b:0", [1000] * 4))
