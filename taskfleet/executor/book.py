@@ -23,6 +23,8 @@ UNSENT_MAX_BYTES = 64_000_000
 """Most bytes of tasks and their arguments that wait to be sent; above that, `submit` waits."""
 PART_MAX_TASKS = 4_000
 """Most tasks of one request: workers begin with the first while the next is taken in."""
+FIRST_PART_TASKS = 128
+"""Most tasks of one request while nothing runs, so that workers begin soon."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
 many, under the caps of `taskfleet.wire.http.caps`."""
@@ -172,7 +174,8 @@ class Book:
         with self._lock:
             while True:
                 part: list[Call] = []
-                size, most, function = 0, PART_MAX_TASKS, None
+                size, function = 0, None
+                most = PART_MAX_TASKS if self._handed else FIRST_PART_TASKS
                 while self._waiting and len(part) < most and size < PART_MAX_BYTES:
                     if self._waiting[0].order.pace != function:
                         function = self._waiting[0].order.pace

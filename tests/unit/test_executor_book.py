@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from taskfleet.executor.book import PART_MAX_TASKS, Book, Call
+from taskfleet.executor.book import FIRST_PART_TASKS, PART_MAX_TASKS, Book, Call
 from taskfleet.executor.outcome import settle
 from taskfleet.executor.tasks import Order
 from taskfleet.task import TaskStatus
@@ -159,3 +159,15 @@ def test_a_request_has_as_many_calls_as_its_functions_may_send():
     while (calls := book.take(most.__getitem__)) is not None:
         parts.append("".join(call.order.pace for call in calls))
     assert parts == ["kk", "gg", "gg", "k", "gk"]
+
+
+def test_a_small_request_goes_first_so_that_workers_begin():
+    book = Book(lambda index: "")
+    for _ in range(FIRST_PART_TASKS + 300):
+        book.submit(Order("python", b"{}", (), "f", 2))
+    first = book.take()
+    assert first is not None
+    assert len(first) == FIRST_PART_TASKS
+    book.number(first)
+    book.recorded()
+    assert len(book.take() or ()) == 300
