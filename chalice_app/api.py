@@ -11,6 +11,7 @@ from chalice.app import Chalice, ChaliceAuthorizer, Request
 
 from chalice_app.errors import Unprocessable
 from chalice_app.services import Services
+from taskfleet.wire.http.results import PREFER, RETURN_MINIMAL
 from taskfleet.wire.http.service import Me
 from taskfleet.wire.token import Role
 
@@ -66,6 +67,12 @@ class Api:
         event: Mapping[str, Any] = self.request.to_original_event()
         parameters: Mapping[str, list[str]] | None = event["multiValueQueryStringParameters"]
         return parameters
+
+    @property
+    def wants_brief(self) -> bool:
+        """Whether the client would rather have a small answer (RFC 7240, `return=minimal`)."""
+        found = self.request.headers.get(PREFER, "")
+        return any(each.strip().lower() == RETURN_MINIMAL for each in found.split(","))
 
     @property
     def client_id(self) -> str:

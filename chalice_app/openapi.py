@@ -233,7 +233,8 @@ def spec() -> Json:
                     description="With `order=completion`, each page has results that no page "
                     "before had, and the cursor is null only once the batch has ended and all of "
                     "its results were given. Results of a bundle of tasks are given together, once "
-                    "the last of them has ended.",
+                    "the last of them has ended. With the header `Prefer: return=minimal`, rows "
+                    "have null for `task`, which is often most of an answer.",
                 ),
             },
             "/batches/{batch_id}/audit": {

@@ -164,6 +164,7 @@ def add_routes(api: Api) -> None:
                     cursor=wanted.cursor,
                     wait_s=wanted.wait,
                     statuses=wanted.statuses,
+                    brief=api.wants_brief,
                 ),
             )
         if wanted.wait:
@@ -177,6 +178,7 @@ def add_routes(api: Api) -> None:
                 cursor=wanted.cursor,
                 statuses=wanted.statuses,
                 recorded=wanted.recorded,
+                brief=api.wants_brief,
             ),
         )
 

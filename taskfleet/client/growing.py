@@ -20,7 +20,7 @@ from taskfleet.options import BatchFields, read_batch
 from taskfleet.task import TaskStatus
 from taskfleet.wire.http.batches import Accepted, BatchView, Grown
 from taskfleet.wire.http.caps import MAX_TASKS, body_fault
-from taskfleet.wire.http.results import PAGE_MAX, ResultPage, ResultView
+from taskfleet.wire.http.results import PAGE_MAX, PREFER, RETURN_MINIMAL, ResultPage, ResultView
 
 Task = str | Mapping[str, Any] | msgspec.Raw
 """A task as `submit` takes it, or as JSON already."""
@@ -134,6 +134,7 @@ class GrowingBatches:
         wait_s: float = 0.0,
         *,
         status: Collection[TaskStatus | str] = (),
+        brief: bool = False,
     ) -> Completed:
         """Returns results that ended since `cursor`, in the order of their ends, as many as one
         answer holds. With `wait_s` (seconds, at most 25) the answer is held until there is one. The
@@ -141,12 +142,15 @@ class GrowingBatches:
 
         cursor: that of the answer before; None to begin with the first result.
         status: the statuses of the results that are wanted; all unless given.
+        brief: leave out the tasks of the rows, which are often most of an answer. An older API
+            gives them nevertheless.
         """
         params = {"order": "completion", "limit": str(PAGE_MAX), **status_param(status)}
         params |= {} if cursor is None else {"cursor": cursor}
         params |= {"wait": f"{wait_s:g}"} if wait_s else {}
         path = f"{batch_path(batch_id)}/results"
-        page = self._http.call("GET", path, ResultPage, params=params)
+        headers = {PREFER: RETURN_MINIMAL} if brief else {}
+        page = self._http.call("GET", path, ResultPage, params=params, headers=headers)
         return Completed(page.results, page.cursor, page.cursor is None)
 
     def _add(self, batch_id: str, first: int, encoded: Sequence[bytes], *, close: bool) -> int:

@@ -64,7 +64,9 @@ class Collector:
 
     def _page(self, desk: Desk, cursor: str | None) -> Completed:
         batch_id = self._book.batch_id or ""
-        call = partial(desk.completed, batch_id, cursor, WAIT_S)
+        # A row's task is compared with that of an earlier run of the key, if there was one.
+        brief = not self._book.recorded_total
+        call = partial(desk.completed, batch_id, cursor, WAIT_S, brief=brief)
         return patiently(call, self._clock, self._outage_s)
 
     def _end_aside(self, call: Ended) -> None:

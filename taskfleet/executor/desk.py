@@ -84,8 +84,11 @@ class Desk(Protocol):
         """Returns the batch now."""
         ...
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Completed:
-        """Returns the rows that ended since `cursor`, as soon as there are some."""
+    def completed(
+        self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0, *, brief: bool = False
+    ) -> Completed:
+        """Returns the rows that ended since `cursor`, as soon as there are some; with `brief`
+        perhaps without their tasks."""
         ...
 
     def log_text(self, batch_id: str, index: int) -> str:

@@ -251,7 +251,14 @@ class LocalDesk:
     def status(self, batch_id: str) -> BatchView:
         return self._cloud.results.status(batch_id, client_id=CLIENT_ID)
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Rows:  # noqa: ARG002 - there is one batch
+    def completed(
+        self,
+        batch_id: str,  # noqa: ARG002 - there is one batch
+        cursor: str | None = None,
+        wait_s: float = 0.0,
+        *,
+        brief: bool = False,  # noqa: ARG002 - a row's task is at hand
+    ) -> Rows:
         return self._cloud.completed(int(cursor or 0), wait_s)
 
     def log_text(self, batch_id: str, index: int) -> str:

@@ -85,12 +85,14 @@ class Completed:
         cursor: str | None = None,
         wait_s: float = 0.0,
         statuses: Collection[TaskStatus] = ALL_STATUSES,
+        brief: bool = False,
     ) -> ResultPage:
         """Returns results that were not given to whoever has this cursor: up to `limit` rows (at
         most 5,000), and no more than an answer holds. With `wait_s` (seconds, at most 25) the
         answer is held until there is one, by the rules of `taskfleet.scheduler.waiting`. The cursor
         of the page is None once the batch has ended and all of its results were given. Rows of
-        other `statuses` are left out, and their cursor goes on behind them, too.
+        other `statuses` are left out, and their cursor goes on behind them, too. With `brief`, rows
+        have no task.
 
         Raises NotFound when the client has no such batch, ValueError for a cursor that no page had.
         """
@@ -98,7 +100,7 @@ class Completed:
         def form(of: str, task: Task | None, result: TaskResult) -> tuple[ResultView, int] | None:
             if result.status not in statuses:
                 return None
-            return fitted(self._results.row(of, task, result))
+            return fitted(self._results.row(of, task, result, brief=brief))
 
         rows, after = self.rows(
             batch_id,

@@ -151,12 +151,13 @@ class Results:
         cursor: str | None = None,
         statuses: Collection[TaskStatus] = ALL_STATUSES,
         recorded: bool = False,
+        brief: bool = False,
     ) -> ResultPage:
         """Returns one page of results: up to `limit` rows (at most 5,000), and no more than an
         answer holds. Rows of other `statuses` are left out; since one page reads at most
         `PAGE_MAX_BUNDLES` bundles, it may then be empty and yet not the last. With `recorded`, each
-        result is as it was recorded instead of as its kind shows it. Raises ValueError for a cursor
-        that no page had."""
+        result is as it was recorded instead of as its kind shows it; with `brief`, rows have no
+        task. Raises ValueError for a cursor that no page had."""
         batch = self.own(batch_id, client_id)
         first_bundle, first_index = _read_cursor(cursor)
         if batch.finished and not ended_as(batch.tally, statuses):
@@ -169,7 +170,10 @@ class Results:
         if statuses == ALL_STATUSES:  # a page's rows fill this many bundles on average
             at_once = min(at_once, limit * batch.bundles // max(1, batch.total) + 1)
         for number, bundle in self.bundles(batch_id, range(first_bundle, end), at_once):
-            shown = self._rows(batch_id, bundle, first_index, statuses, recorded=recorded)
+            shown = (
+                self.row(batch_id, task, result, recorded=recorded, brief=brief)
+                for task, result in _shown(bundle, first_index, statuses)
+            )
             for row, size in map(fitted, shown):
                 if rows and (len(rows) >= limit or size > room):
                     return ResultPage(rows, f"{number}-{row.index}")
@@ -194,24 +198,6 @@ class Results:
             for bundle in self._monitor.bundles(list(numbers)):
                 yield numbers[bundle.job_id], bundle
 
-    def _rows(
-        self,
-        batch_id: str,
-        bundle: BundleRecord,
-        first_index: int,
-        statuses: Collection[TaskStatus],
-        *,
-        recorded: bool,
-    ) -> Iterator[ResultView]:
-        """Yields the bundle's rows of these statuses from `first_index` on, in order of index.
-        While a worker executes the bundle, its results are recorded in any order, and some return
-        to the queue."""
-        tasks = {task.index: task for task in bundle.tasks}
-        for result in sorted(bundle.results, key=lambda result: result.index):
-            shown = result.status is not TaskStatus.QUEUED and result.status in statuses
-            if shown and result.index >= first_index:
-                yield self.row(batch_id, tasks.get(result.index), result, recorded=recorded)
-
     def recorded(self, batch_id: str, result: TaskResult) -> Any:
         """Returns the recorded result of a row, which may have been stored as an object. Raises
         PermanentError if that is gone or is not what was stored."""
@@ -235,10 +221,17 @@ class Results:
             return value
 
     def row(
-        self, batch_id: str, task: Task | None, result: TaskResult, *, recorded: bool = False
+        self,
+        batch_id: str,
+        task: Task | None,
+        result: TaskResult,
+        *,
+        recorded: bool = False,
+        brief: bool = False,
     ) -> ResultView:
-        """Returns a recorded result as clients see it, with `recorded` as it was recorded; if it is
-        gone, the error says so. The task is None if it is not recorded."""
+        """Returns a recorded result as clients see it, with `recorded` as it was recorded, with
+        `brief` without the task; if it is gone, the error says so. The task is None if it is not
+        recorded."""
         try:
             value, error = self.recorded(batch_id, result), result.error
         except PermanentError as gone:
@@ -248,7 +241,7 @@ class Results:
         return ResultView(
             task_id=task_id(batch_id, result.index),
             index=result.index,
-            task=None if task is None else task.submitted_form,
+            task=None if task is None or brief else task.submitted_form,
             status=result.status,
             result=value,
             error=error,
@@ -274,6 +267,19 @@ def fitted(row: ResultView) -> tuple[ResultView, int]:
     )
     row = msgspec.structs.replace(row, result=None, error=error)
     return row, answer_bytes(msgspec.json.encode(row))
+
+
+def _shown(
+    bundle: BundleRecord, first_index: int, statuses: Collection[TaskStatus]
+) -> Iterator[tuple[Task | None, TaskResult]]:
+    """Yields the bundle's tasks with results of these statuses from `first_index` on, in order of
+    index. While a worker executes the bundle, its results are recorded in any order, and some
+    return to the queue."""
+    tasks = {task.index: task for task in bundle.tasks}
+    for result in sorted(bundle.results, key=lambda result: result.index):
+        shown = result.status is not TaskStatus.QUEUED and result.status in statuses
+        if shown and result.index >= first_index:
+            yield tasks.get(result.index), result
 
 
 def ended_as(tally: Tally, statuses: Collection[TaskStatus]) -> int:

@@ -101,3 +101,6 @@ def test_results_come_in_the_order_of_completion_until_the_batch_ends(api, clien
     assert (len(second.rows), second.finished, second.cursor) == (3, True, None)
     rows = list(client.results(batch.batch_id, order="completion"))
     assert sorted(row.index for row in rows) == [0, 1, 2, 3]
+    brief = client.completed(batch.batch_id, brief=True).rows
+    assert {row.task for row in rows} == {"sleep 0"}
+    assert {row.task for row in brief} == {None}

@@ -64,6 +64,23 @@ def test_the_rows_of_a_page_are_in_the_order_of_their_ends(api):
     assert body["cursor"] is None
 
 
+@pytest.mark.parametrize("order", ["index", "completion"])
+@pytest.mark.parametrize(
+    ("prefer", "brief"),
+    [("return=minimal", True), ("wait=5, Return=Minimal", True), ("return=representation", False)],
+)
+def test_a_client_that_prefers_a_minimal_answer_gets_rows_without_tasks(api, order, prefer, brief):
+    batch_id = api.submit(["sleep 0"] * 3)
+    api.run()
+    path = f"/batches/{batch_id}/results?order={order}"
+    usual = api.call("GET", path).json_body
+    body = api.call("GET", path, headers={"prefer": prefer}).json_body
+    assert {row["task"] for row in usual["results"]} == {"sleep 0"}
+    if brief:
+        usual["results"] = [{**row, "task": None} for row in usual["results"]]
+    assert body == usual
+
+
 @pytest.mark.parametrize("limit", [1, 3, 7])
 def test_a_bundle_of_more_rows_than_a_page_is_given_in_parts(api, limit):
     batch_id = api.submit(["sleep 0"] * 20)

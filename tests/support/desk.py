@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from taskfleet.batch import BatchStatus
 from taskfleet.client import ApiError
@@ -205,7 +206,9 @@ class _Desk:
         total = len(batch.tasks)
         return BatchView(batch_id, None, BatchStatus.RUNNING, total, 0, 0, 0, "", None, None)
 
-    def completed(self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0) -> Page:
+    def completed(
+        self, batch_id: str, cursor: str | None = None, wait_s: float = 0.0, *, brief: bool = False
+    ) -> Page:
         self._service.fault("completed")
         batch, start = self._service.batches[batch_id], int(cursor or 0)
         with self._service.changed:
@@ -213,6 +216,8 @@ class _Desk:
                 lambda: len(batch.ended) > start or batch.finished, min(wait_s, 0.5)
             )
             rows = batch.ended[start:]
+            if brief:
+                rows = [replace(row, task=None) for row in rows]
             end = batch.finished
             return Page(rows, None if end else str(start + len(rows)), end)
 

@@ -13,6 +13,9 @@ PAGE_DEFAULT = 1_000
 """Results in a page when the request does not set a limit."""
 PAGE_MAX = 5_000
 """Most results in a page."""
+PREFER, RETURN_MINIMAL = "Prefer", "return=minimal"
+"""Header and value with which a client asks for rows without their tasks. A server that does not
+know a preference ignores it (RFC 7240)."""
 STREAM_PAGE_MAX = 20_000
 """Most tasks in an answer of the stream of a batch."""
 STREAM_ERROR_CHARS = 200
@@ -23,12 +26,13 @@ class ResultView(msgspec.Struct, frozen=True, gc=False):
     """A task and its result.
 
     `index` is the task's place in the batch, from 0. `task` is the task as it was submitted, with
-    its params in normal form. `result` is what the task returned, null if nothing; `error` is why
-    it failed, null if it did not. `attempts` counts its executions, except those that a worker
-    broke off and gave back. `started_at` (ISO 8601, UTC), `duration_s` and `worker_id` are those of
-    the last execution. `progress` is `[done, total]` while a running task reports it, null
-    otherwise. `traceback` has the task's own frames at its last error, null if there are none.
-    `reused_from` is the id of the earlier task whose result this is, null if the task ran itself.
+    its params in normal form, or null in an answer to `Prefer: return=minimal`. `result` is what
+    the task returned, null if nothing; `error` is why it failed, null if it did not. `attempts`
+    counts its executions, except those that a worker broke off and gave back. `started_at` (ISO
+    8601, UTC), `duration_s` and `worker_id` are those of the last execution. `progress` is `[done,
+    total]` while a running task reports it, null otherwise. `traceback` has the task's own frames
+    at its last error, null if there are none. `reused_from` is the id of the earlier task whose
+    result this is, null if the task ran itself.
     """
 
     task_id: str
