@@ -146,7 +146,8 @@ class Completed:
         settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
-            poll_s = next_poll_s(poll_s)
+            outstanding = news.batch.bundles - given.count
+            poll_s = next_poll_s(poll_s, news.batch.eta_s(now), outstanding)
             news = self._look(batch_id, client_id, given, news.batch.bundles)
             now = self._clock.now()
             left = news.batch.bundles - given.count - len(news.numbers)

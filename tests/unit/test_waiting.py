@@ -7,12 +7,15 @@ import math
 import pytest
 
 from taskfleet.scheduler.waiting import (
+    BLIND_GROWTH,
     FEW,
     FIRST_POLL_S,
+    POLL_GROWTH,
     READ_S,
     SLOWEST_POLL_S,
     STEADY_POLL_S,
     first_poll_s,
+    next_poll_s,
     resumed_poll_s,
 )
 
@@ -53,3 +56,19 @@ def test_a_client_that_asks_again_loses_least_by_reads_and_by_waiting(waited_s: 
 def test_the_pause_of_a_client_that_asks_again_has_bounds() -> None:
     assert resumed_poll_s(0.0) == resumed_poll_s(-5.0) == FIRST_POLL_S
     assert resumed_poll_s(1e6) == SLOWEST_POLL_S
+
+
+@pytest.mark.parametrize(
+    ("eta_s", "outstanding", "growth"),
+    [
+        (None, FEW, BLIND_GROWTH),
+        (None, FEW - 1, POLL_GROWTH),
+        (0.0, FEW, POLL_GROWTH),
+        (60.0, 1_000, POLL_GROWTH),
+    ],
+)
+def test_pauses_grow_faster_before_the_first_of_many_results(
+    eta_s: float | None, outstanding: int, growth: float
+) -> None:
+    assert next_poll_s(0.1, eta_s, outstanding) == pytest.approx(0.1 * growth)
+    assert next_poll_s(SLOWEST_POLL_S, eta_s, outstanding) == SLOWEST_POLL_S
