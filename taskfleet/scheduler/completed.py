@@ -142,14 +142,15 @@ class Completed:
         if news.numbers:
             return news
         deadline = now + hold_s(news.batch, now, min(wait_s, WAIT_MAX_S))
+        eta_s = news.batch.eta_s(now)
         poll_s = _first_poll_s(news.batch, given, now)
         settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
-            outstanding = news.batch.bundles - given.count
-            poll_s = next_poll_s(poll_s, news.batch.eta_s(now), outstanding)
             news = self._look(batch_id, client_id, given, news.batch.bundles)
             now = self._clock.now()
+            outstanding = news.batch.bundles - given.count
+            poll_s = next_poll_s(poll_s, now - began, eta_s, outstanding)
             left = news.batch.bundles - given.count - len(news.numbers)
             if news.numbers and (news.nothing_runs or left >= FEW):
                 break  # where many are left, the pauses have waited for others

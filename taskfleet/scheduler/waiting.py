@@ -92,9 +92,14 @@ def resumed_poll_s(waited_s: float) -> float:
     return min(max(FIRST_POLL_S, best_s), SLOWEST_POLL_S)
 
 
-def next_poll_s(poll_s: float, eta_s: float | None = None, outstanding: int = 1) -> float:
-    """Returns the pause after one of `poll_s`, in seconds, while so many bundles are waited for,
-    the last for `eta_s` (None if nothing is known)."""
+def next_poll_s(
+    poll_s: float, waited_s: float = 0.0, eta_s: float | None = None, outstanding: int = 1
+) -> float:
+    """Returns the pause after one of `poll_s` in a wait of `waited_s` so far, for so many bundles,
+    the last of which was expected to end in `eta_s` from its start (None if nothing was known). Up
+    to then the pauses stay as they are."""
+    if eta_s is not None and waited_s < eta_s:
+        return poll_s
     growth = BLIND_GROWTH if eta_s is None and outstanding >= FEW else POLL_GROWTH
     return min(poll_s * growth, SLOWEST_POLL_S)
 

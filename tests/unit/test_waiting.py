@@ -59,16 +59,17 @@ def test_the_pause_of_a_client_that_asks_again_has_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("eta_s", "outstanding", "growth"),
+    ("waited_s", "eta_s", "outstanding", "growth"),
     [
-        (None, FEW, BLIND_GROWTH),
-        (None, FEW - 1, POLL_GROWTH),
-        (0.0, FEW, POLL_GROWTH),
-        (60.0, 1_000, POLL_GROWTH),
+        (0.5, None, FEW, BLIND_GROWTH),
+        (0.5, None, FEW - 1, POLL_GROWTH),
+        (0.5, 0.4, FEW, POLL_GROWTH),
+        (0.5, 0.6, 1, 1.0),
+        (0.5, 60.0, 1_000, 1.0),
     ],
 )
-def test_pauses_grow_faster_before_the_first_of_many_results(
-    eta_s: float | None, outstanding: int, growth: float
+def test_pauses_grow_when_nobody_knows_when_results_come(
+    waited_s: float, eta_s: float | None, outstanding: int, growth: float
 ) -> None:
-    assert next_poll_s(0.1, eta_s, outstanding) == pytest.approx(0.1 * growth)
-    assert next_poll_s(SLOWEST_POLL_S, eta_s, outstanding) == SLOWEST_POLL_S
+    assert next_poll_s(0.1, waited_s, eta_s, outstanding) == pytest.approx(0.1 * growth)
+    assert next_poll_s(SLOWEST_POLL_S, waited_s, eta_s, outstanding) == SLOWEST_POLL_S
