@@ -30,6 +30,9 @@ SLOTS = 16
 """Slots for calls that wait."""
 RESULT_BYTES = 10_000
 ARGUMENT_BYTES = 1_000_000
+WARM_CALLS = 320
+"""Calls of each quick function before the clock runs: enough for Taskfleet to know how long they
+take (`taskfleet.executor.slowstart.ENOUGH`)."""
 
 
 def identity(value: Any) -> Any:
@@ -127,7 +130,7 @@ def row(peer: Peer, cores: int, options: report.Options) -> Row:
 
 def warm_up(pool: Calls) -> None:
     for function in (identity, nap, bytes_of):
-        pool.many(function, [1] * 64)
+        pool.many(function, [1] * WARM_CALLS)
     pool.many(burn, range(2))
 
 

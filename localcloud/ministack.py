@@ -33,9 +33,11 @@ from localcloud import guard, quotas
 from localcloud.options import HOST
 from localcloud.strict import Strict
 
-POLL_S = 0.1
-"""Longest time between two looks of a waiting receive, in seconds: a message whose delay or
-visibility time-out ends is seen so much later."""
+STOCK_POLL_S = 0.1
+"""Seconds between two looks of ministack's own while a receive has longer to wait."""
+POLL_S = 0.25
+"""The same here: a message whose delay or visibility time-out ends is seen so much later, and a
+receive may last a little longer than it was told. A look takes the processor from the tasks."""
 KEEP_ALIVE_S = 75
 """Seconds for which a connection without a request stays open."""
 GRACE_S = 3
@@ -111,7 +113,8 @@ class Prompt:
     async def sleep(self, seconds: float) -> None:
         """Takes the place of `asyncio.sleep` in ministack's SQS."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), min(seconds, POLL_S))
+            pause_s = POLL_S if seconds >= STOCK_POLL_S else seconds
+            await asyncio.wait_for(self._news.wait(), pause_s)
 
 
 def main() -> None:

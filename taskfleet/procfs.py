@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
+_PR_SET_TIMERSLACK = 29
 
 
 def children(pid: int) -> list[int]:
@@ -49,3 +50,9 @@ def adopts_orphans() -> bool:
     adopts = ctypes.c_int(0)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
     return bool(adopts.value)
+
+
+def prompt_timers() -> None:
+    """Have pauses of this process and of those that it forks end within a microsecond of their
+    time; the default of 50 saves energy on battery."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_TIMERSLACK, 1_000, 0, 0, 0)

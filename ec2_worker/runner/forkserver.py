@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ec2_worker.runner import child, taskuser
-from taskfleet.procfs import adopt_orphans, children, kill_tree, tree
+from taskfleet.procfs import adopt_orphans, children, kill_tree, prompt_timers, tree
 from taskfleet.registry import Registry
 
 STATUS = struct.Struct("<qqq")
@@ -266,6 +266,7 @@ def main(control_fd: int, modules: list[str], folder: str | None = None) -> None
     if folder is not None:
         taskuser.give_up_rights()
     adopt_orphans()
+    prompt_timers()
     registry = Registry.load(modules)
     for name in registry.names:
         registry[name].preload()

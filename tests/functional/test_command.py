@@ -165,6 +165,11 @@ def test_no_process_above_shows_credentials(slot):
     assert "hush" not in shown
 
 
+def test_its_pauses_end_in_time(slot):
+    row = slot.run({"argv": ["cat", "/proc/self/timerslack_ns"]})
+    assert int(row.result["stdout"]) == 1_000
+
+
 def test_its_folder_is_empty_and_its_own(slot):
     shown = out(slot.run("ls -A; ls -A $TMPDIR; pwd; echo x > here; echo x > $TMPDIR/there"))
     home = shown.strip()
