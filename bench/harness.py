@@ -36,9 +36,9 @@ API = "localcloud.serve"
 COLLECTOR = "localcloud.pump"
 """Modules of the local cloud's processes that run Taskfleet. Its other processes emulate AWS."""
 LONG_POLL_S = 5
-"""Longest wait of a receive call, in seconds; 20 unless set. A message that arrives while the last call
-of a stopped worker is still open is lost for the length of a lease, so the next measurement must
-wait until that call has ended."""
+"""Longest wait of a receive call, in seconds; 20 unless set. A message that arrives while the last
+call of a stopped worker is still open is lost for the length of a lease, so the next measurement
+must wait until that call has ended."""
 
 
 class BenchFailed(Exception):
