@@ -30,27 +30,23 @@ class Keeper(Protocol):
 
 class _LateCondition(threading.Condition):
     """A condition variable that is made when somebody waits for it. Ten thousand futures then have
-    sixty thousand objects less, among which every garbage collection looks."""
+    fifty thousand objects less, among which every garbage collection looks."""
+
+    _waiters = ()  # for the base class's `repr`
 
     def __init__(self) -> None:
-        self._late_lock = threading.RLock()
+        self._lock = threading.RLock()
         self._made: threading.Condition | None = None
 
-    def __enter__(self) -> bool:
-        return self._late_lock.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._late_lock.__exit__(*error)
-
     def acquire(self, *args: Any) -> bool:
-        return self._late_lock.acquire(*args)
+        return self._lock.acquire(*args)
 
     def release(self) -> None:
-        self._late_lock.release()
+        self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         if self._made is None:
-            self._made = threading.Condition(self._late_lock)
+            self._made = threading.Condition(self._lock)
         return self._made.wait(timeout)
 
     def notify(self, n: int = 1) -> None:
