@@ -122,7 +122,7 @@ def test_draining_finishes_running_tasks_and_gives_the_rest_back_without_an_atte
         entered.set()
         gate.wait(10)
 
-    one = fleet(thread_kind("hold", hold, expected_s=lambda p: 0.019))
+    one = fleet(thread_kind("hold", hold, expected_s=lambda p: 0.2))
     batch_id = one.submit(["hold"] * 6)
     worker = one.start(threads=1)
     assert entered.wait(10)
