@@ -70,7 +70,7 @@ class Api:
 
     @property
     def wants_brief(self) -> bool:
-        """Whether the client would rather have a small answer (RFC 7240, `return=minimal`)."""
+        """Returns whether the client prefers a small answer (RFC 7240, `return=minimal`)."""
         found = self.request.headers.get(PREFER, "")
         return any(each.strip().lower() == RETURN_MINIMAL for each in found.split(","))
 

@@ -42,8 +42,9 @@ class BatchWatch:
         return None
 
     def cancelled(self, batch_id: str) -> bool:
-        """Whether no further task of the batch may start. Bundles of the 2014 form have no batch,
-        so they are never cancelled. Raises TransientError when the monitor does not answer."""
+        """Returns whether no further task of the batch may start. Bundles of the 2014 form have no
+        batch, so they are never cancelled. Raises TransientError when the monitor does not
+        answer."""
         if not batch_id:
             return False
         with self._lock:

@@ -81,7 +81,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the parts call in the daemon.
+    """Functions of the daemon that the parts of a worker call.
 
     settle: called with bundles of which nothing is left to run.
     leave: called when the provisioner asks the worker to leave.

@@ -172,9 +172,9 @@ class BundleProtocol:
             )
 
     def is_forged(self, bundle: Bundle, message: Message) -> bool:
-        """Whether no recorded batch can have this bundle. The message then goes to the dead-letter
-        queue, since claiming it would write over what other bundles and batches record. Bundles of
-        the 2014 form have no batch."""
+        """Returns whether no recorded batch can have this bundle. The message then goes to the
+        dead-letter queue, since claiming it would write over what other bundles and batches record.
+        Bundles of the 2014 form have no batch."""
         if bundle.legacy is not None:
             return False
         last_index = max(task.index for task in bundle.tasks)

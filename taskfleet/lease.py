@@ -59,8 +59,8 @@ class Lease(msgspec.Struct, frozen=True):
 
     @property
     def is_careful(self) -> bool:
-        """Whether tasks of the bundle are to be run one at a time, each noted before it starts, so
-        that one which costs its worker is found. A bundle stays careful until it is DONE."""
+        """Returns whether tasks of the bundle are run one at a time, each noted before it starts,
+        so that one which costs its worker is found. A bundle stays careful until it is DONE."""
         return self.attempt > CAREFUL_AFTER
 
 

@@ -76,8 +76,8 @@ class TaskContext(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether the task must end, because its time is up, or because the worker drains or has
-        lost the lease. A result returned after that is discarded."""
+        """Returns whether the task must end, because its time is up, or because the worker drains
+        or has lost the lease. A result returned after that is discarded."""
         ...
 
     def check_stopped(self) -> None:

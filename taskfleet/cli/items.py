@@ -16,7 +16,7 @@ from taskfleet.wire.filenames import name_fault
 
 @dataclass(frozen=True)
 class Item:
-    """What one task is for.
+    """One item of a command line, for which `taskfleet map` makes a task.
 
     text: what the placeholders stand for: an item, or the name of a file in the task's folder.
     path: the file that is sent; None for an item that is no file.

@@ -67,7 +67,7 @@ class Interpreter:
 
     @property
     def usable(self) -> bool:
-        """Whether it lives and can take one more function."""
+        """Returns whether the interpreter lives and can take one more function."""
         return self._process.poll() is None and len(self._given) < FUNCTIONS_MAX
 
     def call(
@@ -142,7 +142,7 @@ class Interpreter:
 
 
 def _outcome(answer: Mapping[str, Any], data: bytes) -> tuple[Any, bytes | None]:
-    """What the answer says: a result, or an error that is raised."""
+    """Returns the result in an interpreter's answer. Raises the error in it."""
     if "result" in answer and "stored" in answer:
         return answer["result"], data if answer["stored"] else None
     if "failed" in answer:

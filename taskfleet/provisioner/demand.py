@@ -45,7 +45,7 @@ Totals = Sequence[tuple[float, float]]
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """What the policy is told of the work.
+    """The work of a stage, as the policy is told of it.
 
     loads: tasks that wait and run, by kind.
     arriving: slots that a stream of tasks keeps busy (tasks a second times seconds each); 0 when

@@ -137,7 +137,8 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What to do.
+    """The answer of a policy to one round: how many machines there shall be, and which
+    of them go.
 
     desired: machines within the limits.
     wanted: machines without the limits.

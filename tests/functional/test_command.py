@@ -165,7 +165,7 @@ def test_no_process_above_shows_credentials(slot):
     assert "hush" not in shown
 
 
-def test_its_pauses_end_in_time(slot):
+def test_the_kernel_puts_off_the_end_of_its_pauses_by_a_microsecond_at_most(slot):
     row = slot.run({"argv": ["cat", "/proc/self/timerslack_ns"]})
     assert int(row.result["stdout"]) == 1_000
 
