@@ -97,7 +97,9 @@ class GoalCloud(SimulatedCloud):
         spread = self._pace.variance_s2 + mean_s**2
         return {KIND: self._pace.learn(Sample(sim.done, sim.done_work_s, sim.done * spread))}
 
-    def counted(self, batch_id: str, _pages: Sequence[int]) -> Counted:
+    def counted(
+        self, batch_id: str, _pages: Sequence[int], _look_at: Sequence[int] = ()
+    ) -> Counted:
         sim = self._sim
         total = len(sim.trace.at)
         record = BatchRecord(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -136,8 +137,11 @@ def on_cloud(bench: Bench) -> Callable[[int], contextlib.AbstractContextManager[
             def spent() -> tuple[float, float]:
                 if pool.batch_id is None:
                     return 0.0, 0.0
-                batch = client.status(pool.batch_id)
-                return batch.aws_calls, batch.cost_usd
+                while True:
+                    batch = client.status(pool.batch_id)
+                    if batch.succeeded + batch.failed + batch.cancelled == batch.total:
+                        return batch.aws_calls, batch.cost_usd
+                    time.sleep(0.01)  # the last results come before they are counted
 
             yield replace(_of_executor(pool, processes), spent=spent)
 

@@ -220,10 +220,12 @@ class Added(msgspec.Struct, frozen=True):
 
 class Counted(msgspec.Struct, frozen=True):
     """A batch with the numbers of those of its bundles whose results are counted, as far as they
-    were asked for."""
+    were asked for. `done` has the records of bundles that are DONE, by number; their results may
+    not be counted yet."""
 
     batch: BatchRecord
     bundles: frozenset[int]
+    done: Mapping[int, BundleRecord] = {}
 
 
 class TaskMonitor(Protocol):
@@ -397,10 +399,13 @@ class TaskMonitor(Protocol):
         `close_batch` and `record_progress` returns when it is."""
         ...
 
-    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
+    def counted(
+        self, batch_id: str, pages: Sequence[int], look_at: Sequence[int] = ()
+    ) -> Counted | None:
         """Returns the batch with the bundles that are counted on these pages of
-        `taskfleet.batch.PAGE_BUNDLES` bundles; results on other pages may be missing in it. None if
-        there is no such batch. One call reads a hundred pages."""
+        `taskfleet.batch.PAGE_BUNDLES` bundles; results on other pages may be missing in it. Those
+        of the bundles `look_at`, by number, that are DONE come with their records. None if there is
+        no such batch. One call reads a hundred pages and bundles."""
         ...
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:

@@ -26,6 +26,10 @@ PART_MAX_TASKS = 4_000
 """Most tasks of one request: workers begin with the first while the next is taken in."""
 FIRST_PART_TASKS = 128
 """Most tasks of one request while nothing runs, so that workers begin soon."""
+HAND_OVER_S = 0.002
+"""Pause in seconds of who makes calls, once the first request can go. The sender and the thread
+that makes calls hold Python's lock by turns of 5 ms: without a pause the request goes that much
+later, or twice that."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
 many, under the caps of `taskfleet.wire.http.caps`."""
@@ -105,7 +109,7 @@ class Book:
                 self._to_send.notify()
             is_part = len(self._waiting) == FIRST_PART_TASKS and not self._handed
         if is_part:
-            time.sleep(0)  # the sender goes now, and not when this thread's 5 ms are over
+            time.sleep(HAND_OVER_S)
         return future
 
     def expect(self, total: int) -> list[FleetFuture[Any]]:

@@ -20,6 +20,7 @@ from taskfleet.batch import (
     read_page_cursor,
 )
 from taskfleet.bill import NOTHING, Spend
+from taskfleet.bundle import job_id
 from taskfleet.errors import LeaseLost
 from taskfleet.lease import BundleStatus, ClaimOutcome, Lease, decide_claim
 from taskfleet.pace import Pace, Sample
@@ -328,14 +329,20 @@ class MemoryMonitor:
                 batch = self._batches[batch_id] = replace(batch, followers=followers)
             return batch
 
-    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
+    def counted(
+        self, batch_id: str, pages: Sequence[int], look_at: Sequence[int] = ()
+    ) -> Counted | None:
+        numbers = {job_id(batch_id, number): number for number in look_at}
+        records = self.bundles(list(numbers)) if numbers else []
+        done = {numbers[r.job_id]: r for r in records if r.status is BundleStatus.DONE}
         with self._lock:
             batch = self._batches.get(batch_id)
             if batch is None:
                 return None
             wanted = set(pages)
             counted = self._counted.get(batch_id, set())
-            return Counted(batch, frozenset(n for n in counted if n // PAGE_BUNDLES in wanted))
+            on_pages = frozenset(n for n in counted if n // PAGE_BUNDLES in wanted)
+            return Counted(batch, on_pages, done)
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:
         with self._lock:

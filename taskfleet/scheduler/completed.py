@@ -4,21 +4,23 @@ a row (`taskfleet.scheduler.results`, `taskfleet.scheduler.stream`) nor how long
 (`taskfleet.scheduler.waiting`).
 
 The results of a bundle are given once it is counted, since the pages that count bundles tell by few
-reads which have ended. Nothing is written for it: the cursor says which bundles were given. Within
-one answer the rows are in the order of their ends.
+reads which have ended. The last few bundles of a batch that is open to its client are looked at
+themselves, and given once they are recorded (`taskfleet.scheduler.waiting.is_looked_at`). Nothing
+is written for it: the cursor says which bundles were given. Within one answer the rows are in the
+order of their ends.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import itemgetter
 from typing import TypeVar
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import NotFound
 from taskfleet.lease import BundleStatus
-from taskfleet.ports import BundleRecord, Clock, TaskMonitor
+from taskfleet.ports import BundleRecord, Clock, Counted, TaskMonitor
 from taskfleet.scheduler.given import Given
 from taskfleet.scheduler.results import (
     ALL_STATUSES,
@@ -33,6 +35,7 @@ from taskfleet.scheduler.waiting import (
     completion_settle_s,
     first_poll_s,
     hold_s,
+    is_looked_at,
     next_poll_s,
 )
 from taskfleet.task import Task, TaskResult, TaskStatus
@@ -47,14 +50,17 @@ recorded."""
 
 
 class _News:
-    """The bundles of a batch that are counted and were not given.
+    """The bundles of a batch that are counted, or were found to be DONE, and were not given.
 
     numbers: the bundles, in the order in which they are given.
+    records: those of them that were read, by number.
     """
 
-    def __init__(self, batch: BatchRecord, given: Given, counted: frozenset[int]) -> None:
+    def __init__(self, batch: BatchRecord, given: Given, found: Counted) -> None:
         self.batch = batch
-        self.numbers = given.fresh(n for n in counted if n < batch.bundles)
+        self.records = found.done
+        ended = found.bundles | found.done.keys()
+        self.numbers = given.fresh(n for n in ended if n < batch.bundles)
         self.nothing_runs = given.count + len(self.numbers) >= batch.bundles
 
 
@@ -90,9 +96,9 @@ class Completed:
         """Returns results that were not given to whoever has this cursor: up to `limit` rows (at
         most 5,000), and no more than an answer holds. With `wait_s` (seconds, at most 25) the
         answer is held until there is one, by the rules of `taskfleet.scheduler.waiting`. The cursor
-        of the page is None once the batch has ended and all of its results were given. Rows of
-        other `statuses` are left out, and their cursor goes on behind them, too. With `brief`, rows
-        have no task.
+        of the page is None once no task can join the batch and all of its results were given. Rows
+        of other `statuses` are left out, and their cursor goes on behind them, too. With `brief`,
+        rows have no task.
 
         Raises NotFound when the client has no such batch, ValueError for a cursor that no page had.
         """
@@ -147,7 +153,8 @@ class Completed:
         settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
-            news = self._look(batch_id, client_id, given, news.batch.bundles)
+            last_few = _last_few(news.batch, given, self._clock.now())
+            news = self._look(batch_id, client_id, given, news.batch.bundles, last_few)
             now = self._clock.now()
             outstanding = news.batch.bundles - given.count
             poll_s = next_poll_s(poll_s, now - began, eta_s, outstanding)
@@ -159,12 +166,20 @@ class Completed:
                 deadline = min(deadline, now + completion_settle_s(now - began))
         return news
 
-    def _look(self, batch_id: str, client_id: str, given: Given, bundles: int) -> _News:
-        """Returns what is new among the first so many bundles."""
-        found = self._monitor.counted(batch_id, given.pages(bundles))
+    def _look(
+        self,
+        batch_id: str,
+        client_id: str,
+        given: Given,
+        bundles: int,
+        look_at: Sequence[int] = (),
+    ) -> _News:
+        """Returns what is new among the first so many bundles; `look_at` are looked at
+        themselves."""
+        found = self._monitor.counted(batch_id, given.pages(bundles), look_at)
         if found is None or found.batch.client_id != client_id:
             raise NotFound(f"no batch {batch_id!r}")
-        return _News(self._settle(found.batch), given, found.bundles)
+        return _News(self._settle(found.batch), given, found)
 
     def _rows(
         self, news: _News, given: Given, limit: int, form: RowForm[Row], *, sparse: bool
@@ -176,7 +191,7 @@ class Completed:
         each = max(1, batch.total // max(1, batch.bundles))  # rows of a bundle
         at_once = CALL_MAX_BUNDLES if sparse else min(CALL_MAX_BUNDLES, max(1, limit // each))
         wanted = news.numbers[:PAGE_MAX_BUNDLES]
-        for number, bundle in self._results.bundles(batch_id, wanted, at_once):
+        for number, bundle in self._records(news, wanted, at_once):
             if bundle.status is not BundleStatus.DONE:
                 continue  # a forged answer was counted; its worker has yet to commit
             tasks = {task.index: task for task in bundle.tasks}
@@ -201,10 +216,30 @@ class Completed:
         rows.sort(key=itemgetter(0, 1))
         return [row for _, _, row in rows]
 
+    def _records(
+        self, news: _News, wanted: Sequence[int], at_once: int
+    ) -> Iterable[tuple[int, BundleRecord]]:
+        """Returns the numbers and records of the wanted bundles; reads them, unless all were."""
+        if all(number in news.records for number in wanted):
+            return [(number, news.records[number]) for number in wanted]
+        return self._results.bundles(news.batch.batch_id, wanted, at_once)
+
+
+def _unchanged_s(batch: BatchRecord, now: float) -> float:
+    """Returns the seconds since the batch got its last tasks, or since they started."""
+    return now - max(batch.started_at or 0.0, batch.added_at or batch.created_at)
+
 
 def _first_poll_s(batch: BatchRecord, given: Given, now: float) -> float:
-    last_at = max(batch.started_at or 0.0, batch.added_at or batch.created_at)
-    return first_poll_s(batch.eta_s(now), now - last_at, batch.bundles - given.count)
+    outstanding = batch.bundles - given.count
+    return first_poll_s(batch.eta_s(now), _unchanged_s(batch, now), outstanding)
+
+
+def _last_few(batch: BatchRecord, given: Given, now: float) -> list[int]:
+    """Returns the bundles that are looked at themselves."""
+    outstanding = batch.bundles - given.count
+    looked_at = batch.is_open and is_looked_at(outstanding, _unchanged_s(batch, now))
+    return given.missing(batch.bundles) if looked_at else []
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -15,6 +15,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from taskfleet.batch import BATCH_MAX_BUNDLES, PAGE_BUNDLES
 
@@ -89,6 +90,15 @@ class Given:
         """Returns the number of bundles up to the last page of which something was given, at least
         one page of them."""
         return max(1, len(self._pages)) * PAGE_BUNDLES
+
+    def missing(self, bundles: int) -> list[int]:
+        """Returns those of the first so many bundles that were not given and may be looked at, in
+        order."""
+        places = (
+            range(page * PAGE_BUNDLES, min(bundles, (page + 1) * PAGE_BUNDLES))
+            for page in self.pages(bundles)
+        )
+        return sorted(self.fresh(chain.from_iterable(places)))
 
     def fresh(self, counted: Iterable[int]) -> list[int]:
         """Returns those of the bundles that were not given, in order, the one of `rest` first."""

@@ -9,7 +9,9 @@ import math
 from taskfleet.batch import BatchRecord
 
 FIRST_POLL_S = 0.01
-"""Seconds until the first read of a waiting request."""
+"""Seconds until the first read of a waiting request, at least."""
+QUICK_POLL_S = 0.005
+"""The same for a client that waits for the results of few bundles."""
 SLOWEST_POLL_S = 1.0
 """Most seconds between two reads of a waiting request."""
 POLL_GROWTH = 1.08
@@ -28,6 +30,12 @@ STEADY_SHARE = 16
 """Divides the expected time until the end of the batch (`first_poll_s`)."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
+LOOKED_AT_S = 10.0
+"""Seconds after the last tasks in which so few bundles are looked at themselves. They are seen as
+soon as they are recorded, and not about 10 ms later when they are counted, and come with that read.
+A bundle that runs has a small record, so the read costs at most four times as much. Later the
+difference is little, and the record of a bundle that was renewed may have 400 KB, which cost a
+hundred times as much."""
 WAIT_HOLD_S = 2.0
 """Seconds for which an answer is held for a batch that is not about to end. A held answer takes one
 of the functions that the account may run at a time (1,000, or 10 in a new account). With 1,000
@@ -73,23 +81,31 @@ def first_poll_s(eta_s: float | None, unchanged_s: float, outstanding: int) -> f
     by the news of one of them at once, and each read costs the processor of the API and of the
     table. The pause is then 1/16 of the time until the end, up to `STEADY_POLL_S`. Results come
     later by half of that in the mean, so a client that hands in a task for each result, and no more
-    tasks than slots, loses 1/32 of their time. Few bundles may be all that a client hands in at a
-    time: for these, and before the first result, the pause is at most that of a client that has
-    waited since the last tasks."""
+    tasks than slots, loses 1/32 of their time. Few bundles may be all that a client waits for. For
+    these the pause is at most the one that is best for a wait until their end, or for one as long
+    as since the last tasks; before the first result it is the latter."""
+    least_s = QUICK_POLL_S if outstanding < FEW else FIRST_POLL_S
     if eta_s is None:
-        return resumed_poll_s(unchanged_s)
+        return max(least_s, best_poll_s(unchanged_s))
     pause_s = eta_s / STEADY_SHARE
     if outstanding < FEW:
-        pause_s = min(pause_s, resumed_poll_s(unchanged_s))
-    return min(max(FIRST_POLL_S, pause_s), STEADY_POLL_S)
+        pause_s = min(pause_s, best_poll_s(min(eta_s, unchanged_s)))
+    return min(max(least_s, pause_s), STEADY_POLL_S)
 
 
-def resumed_poll_s(waited_s: float) -> float:
-    """Returns the first pause for a client that asks again after so many seconds of waiting, below
-    0 where clocks differ. News are late by half a pause, and the reads of the wait so far take
-    `waited_s / pause * READ_S` from the work: this pause makes the sum of both least."""
-    best_s = math.sqrt(2 * READ_S * max(0.0, waited_s))
-    return min(max(FIRST_POLL_S, best_s), SLOWEST_POLL_S)
+def best_poll_s(wait_s: float) -> float:
+    """Returns the pause for a wait of so many seconds, below 0 where clocks differ. News are late
+    by half a pause, and the reads take `wait_s / pause * READ_S` from the work: this pause makes
+    the sum of both least. The square root forgives much: with half or twice the time, the sum is
+    larger by 6 %."""
+    best_s = math.sqrt(2 * READ_S * max(0.0, wait_s))
+    return min(max(QUICK_POLL_S, best_s), SLOWEST_POLL_S)
+
+
+def is_looked_at(outstanding: int, unchanged_s: float) -> bool:
+    """Returns whether the bundles of a batch are looked at themselves: so many were not given, and
+    the last tasks came so many seconds ago."""
+    return outstanding < FEW and unchanged_s < LOOKED_AT_S
 
 
 def next_poll_s(

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from taskfleet.batch import PAGE_BUNDLES, BatchRecord, BatchStatus, Kept, Part, Tally, Upload
 from taskfleet.ports import Added
+from taskfleet.task import Task, TaskResult, TaskStatus
 
 ID = "0123456789abcdefghjkmnpqrs"
 T0 = 1_700_000_000.0
@@ -232,6 +233,24 @@ class TestCounted:
         found = world.monitor.counted(ID, [0, 1])
         assert found.bundles == set(range(count))
         assert found.batch.finished
+
+    def test_brings_the_records_of_those_bundles_looked_at_that_are_done(self, world):
+        opened(world, total=4, bundles=4)
+        tasks, rows = [Task(1, "sleep", 0)], [TaskResult(1, TaskStatus.SUCCEEDED, "x" * 500)]
+        for number in (1, 2, 3):
+            lease = world.monitor.claim(f"{ID}:{number}", owner="me", lease_s=30).lease
+            if number == 1:
+                world.monitor.commit(f"{ID}:1", lease, tasks=tasks, results=rows)
+            if number == 2:
+                world.monitor.release(f"{ID}:2", lease, tasks=tasks, results=[])
+        for look_at, done in (((), set()), ((0, 1, 2, 3, 9), {1}), ((0, 3), set())):
+            found = world.monitor.counted(ID, [0], look_at)
+            assert found.done.keys() == done
+            assert found.bundles == set()
+        assert world.monitor.counted(ID, [], [1]).done == {1: world.monitor.bundles([f"{ID}:1"])[0]}
+        world.monitor.record_progress(ID, {1: Tally(1)}, T0 + 1)
+        found = world.monitor.counted(ID, [0], [1])
+        assert (found.done[1].results, found.bundles) == (rows, {1})
 
     def test_of_a_missing_batch_is_none(self, world):
         assert world.monitor.counted(ID, [0]) is None

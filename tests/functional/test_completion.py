@@ -234,6 +234,91 @@ def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypa
     assert course.reads < 100  # at the pace of the whole batch it would be twice as many
 
 
+class Unheard:
+    """Bundles of one task each, the first of which are recorded at `at_s` from now, and whose
+    answers are not counted."""
+
+    def __init__(self, api: Frontend, batch_id: str, count: int, at_s: float, monkeypatch: Any):
+        clock, monitor = api.cloud.clock, api.cloud.monitor
+        self.batch_id, self.monitor = batch_id, monitor
+        self.began = clock.now()
+        self.leases = {
+            n: monitor.claim(self.job(n), owner="w", lease_s=30).lease for n in range(count)
+        }
+        monitor.start_batch(batch_id, self.began)
+        sleep_for = clock.sleep
+
+        def sleep_and_commit(seconds: float) -> None:
+            sleep_for(seconds)
+            if clock.now() >= self.began + at_s:
+                for number in range(count):
+                    self.commit(number)
+
+        monkeypatch.setattr(clock, "sleep", sleep_and_commit)
+
+    def job(self, number: int) -> str:
+        return f"{self.batch_id}:{number}"
+
+    def commit(self, number: int) -> None:
+        row = TaskResult(number, TaskStatus.SUCCEEDED, started_at=self.began, duration_s=0.01)
+        task = Task(number, "long", 1)
+        self.monitor.commit(self.job(number), self.leases[number], tasks=[task], results=[row])
+
+    def count(self, *numbers: int) -> None:
+        tallies = dict.fromkeys(numbers, Tally(1))
+        self.monitor.record_progress(self.batch_id, tallies, self.began + 1)
+
+
+def opened_with(api: Frontend, count: int) -> str:
+    body = {"open": True, "tasks": [{"kind": "long", "params": 1}] * count}
+    batch_id: str = api.call("POST", "/batches", body).json_body["batch_id"]
+    return batch_id
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_last_few_results_of_an_open_batch_come_before_they_are_counted(monkeypatch, count):
+    api = long_tasks()
+    batch_id = opened_with(api, count)
+    unheard = Unheard(api, batch_id, count, 0.02, monkeypatch)
+    body = page(api, batch_id, query="&wait=20")
+    assert sorted(indexes(body)) == list(range(count))
+    assert api.cloud.clock.now() - unheard.began < 0.03
+    unheard.count(*range(count))
+    assert indexes(page(api, batch_id, body["cursor"])) == []  # each is given once
+    api.call("POST", f"/batches/{batch_id}/close")
+    assert page(api, batch_id, body["cursor"]) == {"results": [], "cursor": None}
+
+
+def test_the_last_few_results_come_with_the_look_that_finds_them(monkeypatch):
+    api = long_tasks()
+    batch_id = opened_with(api, 2)
+    Unheard(api, batch_id, 2, 0.02, monkeypatch)
+    read: list[Any] = []
+    results = api.services.results
+    bundles = results.bundles
+    monkeypatch.setattr(results, "bundles", lambda *a: read.append(a) or bundles(*a))
+    assert len(indexes(page(api, batch_id, query="&wait=20"))) == 2
+    assert read == []
+
+
+@pytest.mark.parametrize(
+    ("count", "closed", "at_s"),
+    [(4, False, 0.02), (1, True, 0.02), (1, False, 11.0)],
+    ids=["many", "closed", "late"],
+)
+def test_other_results_come_when_they_are_counted(monkeypatch, count, closed, at_s):
+    api = long_tasks()
+    batch_id = opened_with(api, count)
+    if closed:
+        api.call("POST", f"/batches/{batch_id}/close")
+    unheard = Unheard(api, batch_id, count, at_s, monkeypatch)
+    if at_s > 10:
+        api.cloud.clock.sleep(10)
+    assert indexes(page(api, batch_id, query="&wait=2")) == []
+    unheard.count(*range(count))
+    assert len(indexes(page(api, batch_id, query="&wait=2"))) == count
+
+
 def test_without_news_the_answer_comes_when_the_time_is_up(api):
     batch_id = api.submit(["sleep 0"])
     began = api.cloud.clock.now()

@@ -32,6 +32,8 @@ def test_every_bundle_is_given_once_in_any_order(bundles: int, seed: int, step: 
         assert state.count == len(seen)
         pages = set(state.pages(bundles))
         fresh = state.fresh(n for n in counted if n // PAGE_BUNDLES in pages)
+        missing = [n for n in range(bundles) if n not in seen and n // PAGE_BUNDLES in pages]
+        assert state.missing(bundles) == missing
         assert not set(fresh) & set(seen)
         for number in fresh[: rng.randint(0, len(fresh))]:
             state.add(number)

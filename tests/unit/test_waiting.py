@@ -10,13 +10,16 @@ from taskfleet.scheduler.waiting import (
     BLIND_GROWTH,
     FEW,
     FIRST_POLL_S,
+    LOOKED_AT_S,
     POLL_GROWTH,
+    QUICK_POLL_S,
     READ_S,
     SLOWEST_POLL_S,
     STEADY_POLL_S,
+    best_poll_s,
     first_poll_s,
+    is_looked_at,
     next_poll_s,
-    resumed_poll_s,
 )
 
 
@@ -29,12 +32,15 @@ from taskfleet.scheduler.waiting import (
         (0.1, 1.0, 64, FIRST_POLL_S),  # all come within a few of the least pauses
         (2.4, 4.0, 24, 0.15),
         (2.4, 0.8, 24, 0.15),
-        (2.4, 0.03, FEW - 1, 0.01),
+        (2.4, 0.03, FEW - 1, math.sqrt(0.003 * 0.03)),  # the least wait there has been
+        (2.4, 5.0, FEW - 1, math.sqrt(0.003 * 2.4)),  # the wait that is to come
+        (0.05, 1.0, FEW - 1, QUICK_POLL_S),
+        (None, 0.0, FEW - 1, QUICK_POLL_S),
         (0.64, 6.4, FEW, 0.04),
         (0.72, 9.6, FEW - 1, 0.045),
-        (0.0, 6.4, 0, FIRST_POLL_S),
+        (0.0, 6.4, 0, QUICK_POLL_S),
         (3_600.0, 3_600.0, 24, STEADY_POLL_S),
-        (90.0, 0.0, 1, FIRST_POLL_S),
+        (90.0, 0.0, 1, QUICK_POLL_S),
     ],
 )
 def test_the_first_pause_follows_the_rhythm_of_results(
@@ -48,14 +54,14 @@ def test_a_client_that_asks_again_loses_least_by_reads_and_by_waiting(waited_s: 
     def lost_s(pause_s: float) -> float:
         return waited_s / pause_s * READ_S + pause_s / 2
 
-    best_s = resumed_poll_s(waited_s)
-    assert FIRST_POLL_S < best_s < SLOWEST_POLL_S
+    best_s = best_poll_s(waited_s)
+    assert QUICK_POLL_S < best_s < SLOWEST_POLL_S
     assert lost_s(best_s) < min(lost_s(0.9 * best_s), lost_s(1.1 * best_s))
 
 
 def test_the_pause_of_a_client_that_asks_again_has_bounds() -> None:
-    assert resumed_poll_s(0.0) == resumed_poll_s(-5.0) == FIRST_POLL_S
-    assert resumed_poll_s(1e6) == SLOWEST_POLL_S
+    assert best_poll_s(0.0) == best_poll_s(-5.0) == QUICK_POLL_S
+    assert best_poll_s(1e6) == SLOWEST_POLL_S
 
 
 @pytest.mark.parametrize(
@@ -73,3 +79,19 @@ def test_pauses_grow_when_nobody_knows_when_results_come(
 ) -> None:
     assert next_poll_s(0.1, waited_s, eta_s, outstanding) == pytest.approx(0.1 * growth)
     assert next_poll_s(SLOWEST_POLL_S, waited_s, eta_s, outstanding) == SLOWEST_POLL_S
+
+
+@pytest.mark.parametrize(
+    ("outstanding", "unchanged_s", "looked_at"),
+    [
+        (1, 0.0, True),
+        (FEW - 1, LOOKED_AT_S - 0.1, True),
+        (FEW, 0.0, False),
+        (1, LOOKED_AT_S, False),
+        (1, -3.0, True),  # where clocks differ
+    ],
+)
+def test_the_last_few_bundles_are_looked_at_soon_after_the_last_tasks(
+    outstanding: int, unchanged_s: float, looked_at: bool
+) -> None:
+    assert is_looked_at(outstanding, unchanged_s) is looked_at

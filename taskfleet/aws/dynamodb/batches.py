@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from taskfleet.aws.dynamodb.batch_item import (
@@ -17,7 +17,7 @@ from taskfleet.aws.dynamodb.batch_item import (
     wire_parts,
     wire_quote,
 )
-from taskfleet.aws.dynamodb.pages import Pages, addition, counted_on, page_key, with_sums
+from taskfleet.aws.dynamodb.pages import Pages, addition
 from taskfleet.aws.dynamodb.table import (
     Item,
     Table,
@@ -38,7 +38,7 @@ from taskfleet.batch import (
     read_page_cursor,
 )
 from taskfleet.bill import NOTHING, Spend
-from taskfleet.ports import Added, BatchPage, Counted
+from taskfleet.ports import Added, BatchPage
 from taskfleet.quote import Quote
 
 _CANCELLABLE = (
@@ -269,21 +269,6 @@ class BatchItems:
                 {":follower": {"SS": [follower]}},
             ),
         )
-
-    def counted(self, batch_id: str, pages: Sequence[int]) -> Counted | None:
-        keys = {page_key(batch_id, page): page for page in [0, *pages]}
-        items = self._table.read_many(f"read what is counted of batch {batch_id} from", keys)
-        pages_read = {keys[key]: item for key, item in items.items() if key != batch_id}
-        batch = to_record(with_sums(items.get(batch_id), pages_read))
-        if batch is None:
-            return None
-        wanted = set(pages)
-        numbers = {
-            keys[key] * PAGE_BUNDLES + number
-            for key, item in items.items()
-            for number in counted_on(item)
-        }
-        return Counted(batch, frozenset(n for n in numbers if n // PAGE_BUNDLES in wanted))
 
     def _read(self, batch_id: str) -> Item | None:
         return self._table.read(f"read batch {batch_id} from", batch_id)

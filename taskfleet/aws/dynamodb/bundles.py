@@ -213,12 +213,26 @@ class BundleItems:
         records = []
         for job_id in job_ids:
             item = items.get(job_id)
-            if item is not None and "status" in item:
-                status = BundleStatus(item["status"]["S"])
-                content = self._packing.unpack(item)
-                sealed = int(item["crc"]["N"]) if "crc" in item else None
-                records.append(BundleRecord(job_id, status, _lease(item), *content, sealed))
+            if item is not None and status_of(item) is not None:
+                records.append(record_of(item, self._packing))
         return records
+
+
+def status_of(item: Item) -> BundleStatus | None:
+    """Returns the status of a bundle's item, None for an item that is not a bundle."""
+    return BundleStatus(item["status"]["S"]) if "status" in item else None
+
+
+def record_of(item: Item, packing: Packing) -> BundleRecord:
+    """Returns the record of a bundle's item. `packing` reads its tasks and results."""
+    sealed = int(item["crc"]["N"]) if "crc" in item else None
+    return BundleRecord(
+        item["Job_ID"]["S"],
+        BundleStatus(item["status"]["S"]),
+        _lease(item),
+        *packing.unpack(item),
+        sealed,
+    )
 
 
 def _lease(item: Item) -> Lease | None:

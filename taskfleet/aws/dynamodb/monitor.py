@@ -40,9 +40,10 @@ class DynamoMonitor(BundleItems, BatchItems, ProgressItems, PaceItems, ReuseItem
         ttl_days: int,
     ) -> None:
         items = Table(client, table, clock, backoff, ttl_days)
-        BundleItems.__init__(self, items, Packing(store))
+        packing = Packing(store)
+        BundleItems.__init__(self, items, packing)
         pages = Pages(items)
         BatchItems.__init__(self, items, pages)
-        ProgressItems.__init__(self, items, pages)
+        ProgressItems.__init__(self, items, pages, packing)
         PaceItems.__init__(self, items)
         ReuseItems.__init__(self, items)

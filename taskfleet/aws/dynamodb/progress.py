@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from taskfleet.aws.dynamodb.batch_item import sums, to_record
+from taskfleet.aws.dynamodb.bundles import record_of, status_of
+from taskfleet.aws.dynamodb.packing import Packing
 from taskfleet.aws.dynamodb.pages import (
     Pages,
     addition,
@@ -22,11 +24,15 @@ from taskfleet.aws.dynamodb.pages import (
     is_folded,
     later,
     page_key,
+    with_sums,
 )
 from taskfleet.aws.dynamodb.table import Item, Table, Update, wire_number
 from taskfleet.aws.errors import ConditionFailed
 from taskfleet.batch import PAGE_BUNDLES, BatchRecord, Tally
 from taskfleet.bill import NOTHING, Spend
+from taskfleet.bundle import job_id
+from taskfleet.lease import BundleStatus
+from taskfleet.ports import Counted
 
 GROUP_BUNDLES = 50
 """Most bundles counted in one write. Each takes three operators of the condition, which may have
@@ -51,9 +57,10 @@ class Ended(NamedTuple):
 class ProgressItems:
     """The methods of `taskfleet.ports.TaskMonitor` that count results and tell what is counted."""
 
-    def __init__(self, table: Table, pages: Pages) -> None:
+    def __init__(self, table: Table, pages: Pages, packing: Packing) -> None:
         self._table = table
         self._pages = pages
+        self._packing = packing
 
     def record_progress(
         self,
@@ -96,6 +103,32 @@ class ProgressItems:
             return seen if len(known) == len(group) else None
 
         return _latest(_each(count, groups))
+
+    def counted(
+        self, batch_id: str, pages: Sequence[int], look_at: Sequence[int] = ()
+    ) -> Counted | None:
+        keys = {page_key(batch_id, page): page for page in [0, *pages]}
+        bundles = {job_id(batch_id, number): number for number in look_at}
+        found = self._table.read_many(
+            f"read what is counted of batch {batch_id} from", [*keys, *bundles]
+        )
+        items = {keys[key]: item for key, item in found.items() if key in keys}
+        batch = to_record(with_sums(items.pop(0, None), items))
+        if batch is None:
+            return None
+        wanted = set(pages)
+        counted = frozenset(
+            keys[key] * PAGE_BUNDLES + place
+            for key, item in found.items()
+            if key in keys and keys[key] in wanted
+            for place in counted_on(item)
+        )
+        done = {
+            number: record_of(found[key], self._packing)
+            for key, number in bundles.items()
+            if key in found and status_of(found[key]) is BundleStatus.DONE
+        }
+        return Counted(batch, counted, done)
 
     def is_counted(self, batch_id: str, bundle: int) -> bool:
         batch = self._read(batch_id)
