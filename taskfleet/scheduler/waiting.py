@@ -28,6 +28,9 @@ STEADY_POLL_S = 0.5
 """Most seconds of the first pause while results come steadily (`first_poll_s`)."""
 STEADY_SHARE = 16
 """Divides the expected time until the end of the batch (`first_poll_s`)."""
+LAST_SHARE = 32
+"""The same for few bundles. The end is often twice as near as expected, since nothing of the bundles
+that run is counted yet."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 LOOKED_AT_S = 10.0
@@ -82,14 +85,14 @@ def first_poll_s(eta_s: float | None, unchanged_s: float, outstanding: int) -> f
     table. The pause is then 1/16 of the time until the end, up to `STEADY_POLL_S`. Results come
     later by half of that in the mean, so a client that hands in a task for each result, and no more
     tasks than slots, loses 1/32 of their time. Few bundles may be all that a client waits for. For
-    these the pause is at most the one that is best for a wait until their end, or for one as long
-    as since the last tasks; before the first result it is the latter."""
+    these the pause is 1/32, and at most the one that is best for a wait until the end or for one as
+    long as since the last tasks. Before the first result it is the latter."""
     least_s = QUICK_POLL_S if outstanding < FEW else FIRST_POLL_S
     if eta_s is None:
         return max(least_s, best_poll_s(unchanged_s))
     pause_s = eta_s / STEADY_SHARE
     if outstanding < FEW:
-        pause_s = min(pause_s, best_poll_s(min(eta_s, unchanged_s)))
+        pause_s = min(eta_s / LAST_SHARE, best_poll_s(min(eta_s, unchanged_s)))
     return min(max(least_s, pause_s), STEADY_POLL_S)
 
 

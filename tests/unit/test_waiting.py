@@ -33,11 +33,12 @@ from taskfleet.scheduler.waiting import (
         (2.4, 4.0, 24, 0.15),
         (2.4, 0.8, 24, 0.15),
         (2.4, 0.03, FEW - 1, math.sqrt(0.003 * 0.03)),  # the least wait there has been
-        (2.4, 5.0, FEW - 1, math.sqrt(0.003 * 2.4)),  # the wait that is to come
+        (2.4, 5.0, FEW - 1, 0.075),
+        (9.0, 9.6, FEW - 1, math.sqrt(0.003 * 9.0)),  # the wait that is to come
         (0.05, 1.0, FEW - 1, QUICK_POLL_S),
         (None, 0.0, FEW - 1, QUICK_POLL_S),
         (0.64, 6.4, FEW, 0.04),
-        (0.72, 9.6, FEW - 1, 0.045),
+        (0.72, 9.6, FEW - 1, 0.0225),
         (0.0, 6.4, 0, QUICK_POLL_S),
         (3_600.0, 3_600.0, 24, STEADY_POLL_S),
         (90.0, 0.0, 1, QUICK_POLL_S),
