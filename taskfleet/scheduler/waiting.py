@@ -29,8 +29,8 @@ STEADY_POLL_S = 0.5
 STEADY_SHARE = 16
 """Divides the expected time until the end of the batch (`first_poll_s`)."""
 LAST_SHARE = 32
-"""The same for few bundles. The end is often twice as near as expected, since nothing of the bundles
-that run is counted yet."""
+"""The same for few bundles. The end is often twice as near as expected, since nothing of bundles
+that run is counted."""
 FEW = 4
 """Fewer outstanding bundles than this may be what a client waits for to go on."""
 LOOKED_AT_S = 10.0
