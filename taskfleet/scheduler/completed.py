@@ -13,14 +13,14 @@ order of their ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TypeVar
 
 from taskfleet.batch import BatchRecord
 from taskfleet.errors import NotFound
 from taskfleet.lease import BundleStatus
-from taskfleet.ports import BundleRecord, Clock, Counted, TaskMonitor
+from taskfleet.ports import BundleRecord, Clock, TaskMonitor
 from taskfleet.scheduler.given import Given
 from taskfleet.scheduler.results import (
     ALL_STATUSES,
@@ -56,10 +56,16 @@ class _News:
     records: those of them that were read, by number.
     """
 
-    def __init__(self, batch: BatchRecord, given: Given, found: Counted) -> None:
+    def __init__(
+        self,
+        batch: BatchRecord,
+        given: Given,
+        counted: frozenset[int],
+        records: Mapping[int, BundleRecord],
+    ) -> None:
         self.batch = batch
-        self.records = found.done
-        ended = found.bundles | found.done.keys()
+        self.records = records
+        ended = counted | records.keys()
         self.numbers = given.fresh(n for n in ended if n < batch.bundles)
         self.nothing_runs = given.count + len(self.numbers) >= batch.bundles
 
@@ -153,8 +159,7 @@ class Completed:
         settling = False
         while now < deadline and not _is_over(news.batch, given):
             self._clock.sleep(min(poll_s, deadline - now))
-            last_few = _last_few(news.batch, given, self._clock.now())
-            news = self._look(batch_id, client_id, given, news.batch.bundles, last_few)
+            news = self._look(batch_id, client_id, given, news.batch.bundles, news)
             now = self._clock.now()
             outstanding = news.batch.bundles - given.count
             poll_s = next_poll_s(poll_s, now - began, eta_s, outstanding)
@@ -172,14 +177,16 @@ class Completed:
         client_id: str,
         given: Given,
         bundles: int,
-        look_at: Sequence[int] = (),
+        before: _News | None = None,
     ) -> _News:
-        """Returns what is new among the first so many bundles; `look_at` are looked at
-        themselves."""
+        """Returns what is new among the first so many bundles. After the first look, `before`, the
+        last few are looked at themselves, without those that were found to be DONE."""
+        known = before.records if before else {}
+        look_at = _last_few(before, given, self._clock.now()) if before else []
         found = self._monitor.counted(batch_id, given.pages(bundles), look_at)
         if found is None or found.batch.client_id != client_id:
             raise NotFound(f"no batch {batch_id!r}")
-        return _News(self._settle(found.batch), given, found)
+        return _News(self._settle(found.batch), given, found.bundles, {**known, **found.done})
 
     def _rows(
         self, news: _News, given: Given, limit: int, form: RowForm[Row], *, sparse: bool
@@ -235,11 +242,13 @@ def _first_poll_s(batch: BatchRecord, given: Given, now: float) -> float:
     return first_poll_s(batch.eta_s(now), _unchanged_s(batch, now), outstanding)
 
 
-def _last_few(batch: BatchRecord, given: Given, now: float) -> list[int]:
+def _last_few(news: _News, given: Given, now: float) -> list[int]:
     """Returns the bundles that are looked at themselves."""
+    batch = news.batch
     outstanding = batch.bundles - given.count
-    looked_at = batch.is_open and is_looked_at(outstanding, _unchanged_s(batch, now))
-    return given.missing(batch.bundles) if looked_at else []
+    if not batch.is_open or not is_looked_at(outstanding, _unchanged_s(batch, now)):
+        return []
+    return [number for number in given.missing(batch.bundles) if number not in news.records]
 
 
 def _is_over(batch: BatchRecord, given: Given) -> bool:

@@ -289,6 +289,27 @@ def test_the_last_few_results_of_an_open_batch_come_before_they_are_counted(monk
     assert page(api, batch_id, body["cursor"]) == {"results": [], "cursor": None}
 
 
+def test_a_bundle_that_ends_before_the_last_is_read_once(monkeypatch):
+    """The answer is held for the others a moment, and meanwhile the table is read again."""
+    api = long_tasks()
+    batch_id = opened_with(api, 3)
+    unheard = Unheard(api, batch_id, 3, 60.0, monkeypatch)
+    unheard.commit(1)
+    done: list[set[int]] = []
+    counted = api.cloud.monitor.counted
+
+    def look(*given: Any) -> Any:
+        found = counted(*given)
+        done.append(set(found.done))
+        return found
+
+    monkeypatch.setattr(api.cloud.monitor, "counted", look)
+    body = page(api, batch_id, query="&wait=20")
+    assert indexes(body) == [1]
+    assert [each for each in done if each] == [{1}]
+    assert len(done) > done.index({1}) + 1
+
+
 def test_the_last_few_results_come_with_the_look_that_finds_them(monkeypatch):
     api = long_tasks()
     batch_id = opened_with(api, 2)
