@@ -27,9 +27,9 @@ PART_MAX_TASKS = 4_000
 FIRST_PART_TASKS = 128
 """Most tasks of one request while nothing runs, so that workers begin soon."""
 HAND_OVER_S = 0.002
-"""Pause in seconds of who makes calls, once the first request can go. The sender and the thread
-that makes calls hold Python's lock by turns of 5 ms: without a pause the request goes that much
-later, or twice that."""
+"""Seconds for which the thread that makes calls pauses once the first request is full. It and the
+sender hold Python's lock by turns of 5 ms: without the pause, the request goes a turn or two
+later."""
 PART_MAX_BYTES = 1_500_000
 """Most bytes of the tasks of one request. Escaped as Lambda gets them they are at most twice as
 many, under the caps of `taskfleet.wire.http.caps`."""
