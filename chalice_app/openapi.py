@@ -231,10 +231,12 @@ def spec() -> Json:
                     errors=(404, 422),
                     query=ResultsQuery,
                     description="With `order=completion`, each page has results that no page "
-                    "before had, and the cursor is null only once the batch has ended and all of "
-                    "its results were given. Results of a bundle of tasks are given together, once "
-                    "the last of them has ended. With the header `Prefer: return=minimal`, rows "
-                    "have null for `task`, which is often most of an answer.",
+                    "before had, and the cursor is null only once no task can join the batch and "
+                    "all of its results were given. Results of a bundle of tasks are given "
+                    "together, once the last of them has ended; the last ones of a batch that is "
+                    "open to its client may come a moment before its status counts them. With the "
+                    "header `Prefer: return=minimal`, rows have null for `task`, which is often "
+                    "most of an answer.",
                 ),
             },
             "/batches/{batch_id}/audit": {

@@ -30,7 +30,7 @@ class Completed(NamedTuple):
     """Results in the order of completion.
 
     cursor: where the next ones begin; None if there are no more.
-    finished: whether the batch has ended and all of its results were given.
+    finished: whether no task can join the batch and all of its results were given.
     """
 
     rows: list[ResultView]

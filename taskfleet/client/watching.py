@@ -82,7 +82,7 @@ class Watching:
         while nothing is new.
 
         cursor: that of the answer before; None to begin with the first task. The answer's own is
-            None once the batch has ended and all of its tasks were given.
+            None once no task can join the batch and all of its tasks were given.
         """
         params = {} if cursor is None else {"cursor": cursor}
         return self._http.call("GET", f"{batch_path(batch_id)}/stream", StreamPage, params=params)

@@ -85,8 +85,8 @@ def first_poll_s(eta_s: float | None, unchanged_s: float, outstanding: int) -> f
     table. The pause is then 1/16 of the time until the end, up to `STEADY_POLL_S`. Results come
     later by half of that in the mean, so a client that hands in a task for each result, and no more
     tasks than slots, loses 1/32 of their time. Few bundles may be all that a client waits for. For
-    these the pause is 1/32, and at most the one that is best for a wait until the end or for one as
-    long as since the last tasks. Before the first result it is the latter."""
+    these it is 1/32, and at most what `best_poll_s` gives for the time until the end and for the
+    time since the last tasks. Before the first result it is the latter."""
     least_s = QUICK_POLL_S if outstanding < FEW else FIRST_POLL_S
     if eta_s is None:
         return max(least_s, best_poll_s(unchanged_s))

@@ -235,8 +235,8 @@ def test_quick_results_before_do_not_make_those_to_come_cost_more_reads(monkeypa
 
 
 class Unheard:
-    """Bundles of one task each, the first of which are recorded at `at_s` from now, and whose
-    answers are not counted."""
+    """The first bundles of a batch, of one task each, that are recorded at `at_s` from now. Nobody
+    counts their answers until the method `count` does."""
 
     def __init__(self, api: Frontend, batch_id: str, count: int, at_s: float, monkeypatch: Any):
         clock, monitor = api.cloud.clock, api.cloud.monitor

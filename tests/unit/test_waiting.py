@@ -32,9 +32,9 @@ from taskfleet.scheduler.waiting import (
         (0.1, 1.0, 64, FIRST_POLL_S),  # all come within a few of the least pauses
         (2.4, 4.0, 24, 0.15),
         (2.4, 0.8, 24, 0.15),
-        (2.4, 0.03, FEW - 1, math.sqrt(0.003 * 0.03)),  # the least wait there has been
+        (2.4, 0.03, FEW - 1, math.sqrt(0.003 * 0.03)),  # the wait so far is shorter
         (2.4, 5.0, FEW - 1, 0.075),
-        (9.0, 9.6, FEW - 1, math.sqrt(0.003 * 9.0)),  # the wait that is to come
+        (9.0, 9.6, FEW - 1, math.sqrt(0.003 * 9.0)),  # the time left is shorter
         (0.05, 1.0, FEW - 1, QUICK_POLL_S),
         (None, 0.0, FEW - 1, QUICK_POLL_S),
         (0.64, 6.4, FEW, 0.04),

@@ -97,8 +97,8 @@ class StreamPage(msgspec.Struct, frozen=True):
 
     `kinds`, `workers` and `errors` are the texts to which the rows point; an error is cut to 200
     characters. `cursor` is the value of the query parameter `cursor` with which the next answer
-    goes on where this one ends. It is null once the batch has ended and all of its tasks were
-    given; until then an answer may have no rows.
+    goes on where this one ends. It is null once no task can join the batch and all of its tasks
+    were given; until then an answer may have no rows.
     """
 
     kinds: list[str]
